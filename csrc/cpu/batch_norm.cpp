@@ -1,0 +1,190 @@
+// Batch normalisation whose statistics live in the policy's dtype. Batch mean and variance are found slice by slice in
+// float32 registers and merged in a fixed order (Chan et al. 1979), never as E[x^2] - E[x]^2; then they are rounded to
+// the statistics' dtype, and those rounded values are what forward and backward use. Passes over memory: forward 2
+// reads + 1 write, backward 4 reads + 1 write.
+#include <cmath>
+#include <vector>
+
+#include "cpu/ops.h"
+#include "cpu/packed_product.h"
+
+namespace fp16engine::cpu {
+namespace {
+
+constexpr int kSumX = 0, kSumSquaredDistance = 1, kSumGradient = 2, kSumGradientXhat = 3;
+
+std::vector<float> floats(const ArrayView& v) {
+    std::vector<float> values(static_cast<size_t>(v.size()));
+    with_storage("statistics", v.dtype, [&](auto type) { to_floats(v.as<decltype(type)>(), values.data(), v.size()); });
+    return values;
+}
+
+// Rounds the values to v's dtype, stores them, and leaves the rounded values in place.
+void store_rounded(std::vector<float>& values, const ArrayView& v) {
+    with_storage("statistics", v.dtype,
+                 [&](auto type) { from_floats(values.data(), v.as<decltype(type)>(), v.size()); });
+    values = floats(v);
+}
+
+struct Rows {
+    int64_t rows, C, slice, slices;
+    explicit Rows(const ArrayView& x) : rows(x.dim(-1) ? x.size() / x.dim(-1) : 0), C(x.dim(-1)) {
+        slice = std::max<int64_t>(
+            16, 8192 / std::max<int64_t>(C, 1));  // about 32 KiB of float, stays in the first-level cache
+        slices = (rows + slice - 1) / slice;
+    }
+    int64_t begin(int64_t i) const { return i * slice; }
+    int64_t count(int64_t i) const { return std::min(slice, rows - begin(i)); }
+};
+
+template <class T>
+void moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
+    const auto& norm = kernels().norm(T{});
+    std::vector<float> sums(r.slices * r.C), squares(r.slices * r.C);
+    parallel_for(r.slices, [&](int64_t i, int) {
+        norm.slice_moments(x + r.begin(i) * r.C, r.count(i), r.C, &sums[i * r.C], &squares[i * r.C]);
+    });
+    for (int64_t c = 0; c < r.C; c++) {
+        double n = 0, center = 0, second = 0;  // the merge is host bookkeeping: a few values per channel
+        for (int64_t i = 0; i < r.slices; i++) {
+            const double count = static_cast<double>(r.count(i)), distance = sums[i * r.C + c] / count - center;
+            second += squares[i * r.C + c] + distance * distance * n * count / (n + count);
+            n += count;
+            center += distance * count / n;
+        }
+        mean[c] = static_cast<float>(center);
+        variance[c] = static_cast<float>(second / n);
+    }
+}
+
+// Sums over all rows with binary16 accumulators: blocks of 32 rows, then StrictSum.
+template <class T>
+std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean,
+                               const std::vector<float>& inv_std, const std::vector<float>& gamma,
+                               const std::vector<float>& beta, int quantity, bool relu) {
+    const int64_t blocks = (r.rows + kStrictBlock - 1) / kStrictBlock;
+    std::vector<float> sums(blocks * r.C), levels(strict_levels(r.rows) * r.C), total(r.C);
+    parallel_for(blocks, [&](int64_t i, int) {
+        const int64_t first = i * kStrictBlock;
+        kernels().norm(T{}).strict_block_sums(x + first * r.C, dy ? dy + first * r.C : nullptr,
+                                              std::min(kStrictBlock, r.rows - first), r.C, mean.data(), inv_std.data(),
+                                              gamma.data(), beta.data(), quantity, relu, &sums[i * r.C]);
+    });
+    StrictSum sum(levels.data(), r.C);
+    for (int64_t i = 0; i < blocks; i++) sum.add(&sums[i * r.C]);
+    sum.finish(total.data());
+    return total;
+}
+
+template <class T>
+void strict_moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
+    const std::vector<float> zeros(r.C);
+    const float count = static_cast<float>(r.rows);
+    mean = strict_sums<T>(x, nullptr, r, zeros, zeros, zeros, zeros, kSumX, false);
+    for (float& v : mean) v = to_float(to_half(v / count));
+    variance = strict_sums<T>(x, nullptr, r, mean, zeros, zeros, zeros, kSumSquaredDistance, false);
+    for (float& v : variance) v /= count;
+}
+
+void update_running(const ArrayView& running, const std::vector<float>& batch, float momentum) {
+    std::vector<float> values = floats(running);
+    for (size_t c = 0; c < values.size(); c++) values[c] = momentum * values[c] + (1.0f - momentum) * batch[c];
+    store_rounded(values, running);
+}
+
+std::vector<float> inverse_std(const std::vector<float>& variance, double eps) {
+    std::vector<float> inv_std(variance.size());
+    for (size_t c = 0; c < variance.size(); c++) inv_std[c] = 1.0f / std::sqrt(variance[c] + static_cast<float>(eps));
+    return inv_std;
+}
+
+template <class T>
+void apply(const T* x, const Rows& r, const std::vector<float>& mean, const std::vector<float>& inv_std,
+           const std::vector<float>& gamma, const std::vector<float>& beta, bool relu, T* y) {
+    parallel_for(r.slices, [&](int64_t i, int) {
+        kernels().norm(T{}).normalize(x + r.begin(i) * r.C, r.count(i), r.C, mean.data(), inv_std.data(), gamma.data(),
+                                      beta.data(), relu, y + r.begin(i) * r.C);
+    });
+}
+
+}  // namespace
+
+void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator) {
+    const Rows r(x);
+    for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std})
+        expect_shape("statistics", *v, {r.C});
+    expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
+    std::vector<float> batch_mean(r.C), variance(r.C);
+    with_storage("x", x.dtype, [&](auto type) {
+        using T = decltype(type);
+        if (half_accumulator)
+            strict_moments(x.as<T>(), r, batch_mean, variance);
+        else
+            moments(x.as<T>(), r, batch_mean, variance);
+        update_running(running_mean, batch_mean, static_cast<float>(momentum));
+        update_running(running_var, variance, static_cast<float>(momentum));
+        std::vector<float> deviation = inverse_std(variance, eps);
+        store_rounded(batch_mean, mean);
+        store_rounded(deviation, inv_std);
+        apply(x.as<T>(), r, batch_mean, deviation, floats(gamma), floats(beta), relu, y.as<T>());
+    });
+}
+
+void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y, double eps,
+                          bool relu) {
+    const Rows r(x);
+    for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var}) expect_shape("statistics", *v, {r.C});
+    with_storage("x", x.dtype, [&](auto type) {
+        using T = decltype(type);
+        apply(x.as<T>(), r, floats(running_mean), inverse_std(floats(running_var), eps), floats(gamma), floats(beta),
+              relu, y.as<T>());
+    });
+}
+
+void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
+                         const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
+                         const ArrayView& dbeta, bool relu, bool half_accumulator) {
+    const Rows r(x);
+    for (const ArrayView* v : {&gamma, &beta, &mean, &inv_std, &dgamma, &dbeta}) expect_shape("statistics", *v, {r.C});
+    const std::vector<float> m = floats(mean), s = floats(inv_std), g = floats(gamma), b = floats(beta);
+    with_storage("x", x.dtype, [&](auto type) {
+        using T = decltype(type);
+        const T* const xs = x.as<T>();
+        const T* const dys = dy.as<T>();
+        std::vector<float> shift(r.C), slope(r.C);
+        if (half_accumulator) {
+            shift = strict_sums(xs, dys, r, m, s, g, b, kSumGradient, relu);
+            slope = strict_sums(xs, dys, r, m, s, g, b, kSumGradientXhat, relu);
+        } else {
+            std::vector<float> shifts(r.slices * r.C), slopes(r.slices * r.C);
+            parallel_for(r.slices, [&](int64_t i, int) {
+                kernels().norm(T{}).backward_sums(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C, r.count(i), r.C,
+                                                  m.data(), s.data(), g.data(), b.data(), relu, &shifts[i * r.C],
+                                                  &slopes[i * r.C]);
+            });
+            for (int64_t i = 0; i < r.slices; i++) {
+                kernels().accumulate(&shifts[i * r.C], shift.data(), r.C);
+                kernels().accumulate(&slopes[i * r.C], slope.data(), r.C);
+            }
+        }
+        std::vector<float> stored_shift = shift, stored_slope = slope;
+        store_rounded(stored_shift, dbeta);
+        store_rounded(stored_slope, dgamma);
+        if (!dx) return;
+        for (int64_t c = 0; c < r.C; c++) {
+            shift[c] /= static_cast<float>(r.rows);
+            slope[c] /= static_cast<float>(r.rows);
+        }
+        parallel_for(r.slices, [&](int64_t i, int) {
+            kernels().norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C, r.count(i), r.C, m.data(),
+                                               s.data(), g.data(), b.data(), relu, shift.data(), slope.data(),
+                                               dx.as<T>() + r.begin(i) * r.C);
+        });
+    });
+}
+
+}  // namespace fp16engine::cpu

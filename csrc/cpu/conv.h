@@ -1,0 +1,42 @@
+// Geometry of a 2-D convolution and the two ways the CPU backend runs one.
+#pragma once
+#include <string>
+#include <vector>
+
+#include "common/array_view.h"
+
+namespace fp16engine::cpu {
+
+// x (N, H, W, C), w (K, R, S, C / groups), y (N, OH, OW, K); pads: zeros around x.
+struct ConvShape {
+    int64_t N, H, W, C, K, R, S, OH, OW, stride_h, stride_w, top, bottom, left, right, groups;
+
+    int64_t group_inputs() const { return C / groups; }
+    int64_t group_outputs() const { return K / groups; }
+    int64_t image_inputs() const { return H * W * C; }
+    int64_t image_outputs() const { return OH * OW * K; }
+    int64_t weights() const { return K * R * S * group_inputs(); }
+    std::string describe() const;
+};
+
+struct ConvGradients {
+    ArrayView dx, dw, db;  // absent ones are not computed
+};
+
+// Implicit matrix product: both accumulators, any machine.
+void conv_product_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                          const ArrayView& y, bool half_accumulator);
+void conv_product_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
+                           const ConvGradients& gradients, bool half_accumulator);
+
+// oneDNN's float32 primitives on float tiles of a few images; float32 accumulator only.
+// False, with nothing done, where oneDNN offers no more than its reference implementation.
+bool conv_onednn_available();
+std::string onednn_version();
+bool conv_onednn_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                         const ArrayView& y);
+bool conv_onednn_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
+                          const ConvGradients& gradients);
+std::vector<std::string> conv_onednn_implementations();
+
+}  // namespace fp16engine::cpu

@@ -1,0 +1,101 @@
+// Matrix products of stored halves or floats; the accumulator is the policy's, the result is rounded once, after the
+// bias.
+#include "cpu/ops.h"
+#include "cpu/packed_product.h"
+
+namespace fp16engine::cpu {
+namespace {
+
+struct Matrix {
+    int64_t rows, columns;
+    bool transposed;  // stored as (columns, rows)
+};
+
+template <class T>
+void pack_b_tile(const T* b, const Matrix& shape, int64_t k0, int64_t k, int64_t n0, int64_t n, int64_t ld,
+                 float* tile) {
+    if (!shape.transposed) {
+        for (int64_t p = 0; p < k; p++) {
+            to_floats(b + (k0 + p) * shape.columns + n0, tile + p * ld, n);
+            std::fill(tile + p * ld + n, tile + (p + 1) * ld, 0.0f);
+        }
+        return;
+    }
+    float line[16][256];
+    for (int64_t j0 = 0; j0 < ld; j0 += 16) {
+        const int64_t lines = std::max<int64_t>(0, std::min<int64_t>(16, n - j0));
+        for (int64_t j = 0; j < 16; j++) {
+            if (j < lines)
+                to_floats(b + (n0 + j0 + j) * shape.rows + k0, line[j], k);
+            else
+                std::fill(line[j], line[j] + k, 0.0f);
+        }
+        for (int64_t p = 0; p < k; p++)
+            for (int64_t j = 0; j < 16; j++) tile[p * ld + j0 + j] = line[j][p];
+    }
+}
+
+template <class T>
+TileStrides pack_a_tile(const T* a, const Matrix& shape, int64_t m0, int64_t m, int64_t k0, int64_t k, float* tile) {
+    if (shape.transposed) {
+        for (int64_t p = 0; p < k; p++) to_floats(a + (k0 + p) * shape.rows + m0, tile + p * m, m);
+        return {1, m};
+    }
+    for (int64_t i = 0; i < m; i++) to_floats(a + (m0 + i) * shape.columns + k0, tile + i * k, k);
+    return {k, 1};
+}
+
+template <class T>
+void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b_shape, const T* bias, T* c,
+                  int64_t batch, bool half_accumulator) {
+    const int64_t M = a_shape.rows, K = a_shape.columns, N = b_shape.columns;
+    const int64_t tile = half_accumulator ? 64 : 128;
+    const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile;
+    parallel_for(batch * rows * columns, [&](int64_t task, int) {
+        const int64_t item = task / (rows * columns), m0 = task / columns % rows * tile, n0 = task % columns * tile;
+        const T* const a_item = a + item * M * K;
+        const T* const b_item = b + item * K * N;
+        T* const c_item = c + item * M * N;
+        const auto pack_a = [&](int64_t i0, int64_t m, int64_t k0, int64_t k, float* to) {
+            return pack_a_tile(a_item, a_shape, i0, m, k0, k, to);
+        };
+        const auto pack_b = [&](int64_t k0, int64_t k, int64_t j0, int64_t n, int64_t ld, float* to) {
+            pack_b_tile(b_item, b_shape, k0, k, j0, n, ld, to);
+        };
+        const auto store = [&](int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t ld, float* from) {
+            for (int64_t i = 0; i < m; i++) {
+                if (bias)
+                    for (int64_t j = 0; j < n; j++) from[i * ld + j] += to_float(bias[j0 + j]);
+                from_floats(from + i * ld, c_item + (i0 + i) * N + j0, n);
+            }
+        };
+        product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, half_accumulator, pack_a, pack_b,
+                     store);
+    });
+}
+
+}  // namespace
+
+void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
+            bool transpose_b, bool half_accumulator) {
+    const Matrix a_shape = {a.dim(transpose_a ? -1 : -2), a.dim(transpose_a ? -2 : -1), transpose_a};
+    const Matrix b_shape = {b.dim(transpose_b ? -1 : -2), b.dim(transpose_b ? -2 : -1), transpose_b};
+    expect(a_shape.columns == b_shape.rows, "b: " + b.describe() + " given, does not match a " + a.describe());
+    expect_dtype("b", b, a.dtype);
+    expect_dtype("c", c, a.dtype);
+    if (bias) {
+        expect_dtype("bias", bias, a.dtype);
+        expect_shape("bias", bias, {b_shape.columns});
+    }
+    const int64_t per_item = a_shape.rows * b_shape.columns;
+    if (c.size() == 0) return;
+    expect(c.size() % per_item == 0 && c.dim(-1) == b_shape.columns,
+           "c: " + c.describe() + " given, does not match a and b");
+    with_storage("a", a.dtype, [&](auto type) {
+        using T = decltype(type);
+        matmul_typed(a.as<T>(), a_shape, b.as<T>(), b_shape, bias.as<T>(), c.as<T>(), c.size() / per_item,
+                     half_accumulator);
+    });
+}
+
+}  // namespace fp16engine::cpu

@@ -1,0 +1,38 @@
+// A caching pool for array storage and scratch. Fresh pages cost a page fault per 4 KiB; a training step asks for
+// the same sizes again and again, so blocks are kept by size and handed out again.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace fp16engine::cpu {
+
+enum class Use { array, scratch };
+
+struct MemoryStats {
+    int64_t current = 0;   // bytes in use now: arrays and scratch
+    int64_t peak = 0;      // largest `current` since the last reset
+    int64_t scratch = 0;   // largest scratch in use at one time since the last reset
+    int64_t reserved = 0;  // bytes held from the system, in use or cached
+};
+
+void* pool_allocate(size_t bytes, Use use);
+void pool_release(void* block);
+MemoryStats pool_stats();
+void pool_reset_peak();
+void pool_trim();  // gives cached blocks back to the system
+
+// Float workspace of one call, returned to the pool at the end of the scope.
+class Scratch {
+public:
+    explicit Scratch(int64_t floats)
+        : data_(static_cast<float*>(pool_allocate(static_cast<size_t>(floats) * sizeof(float), Use::scratch))) {}
+    ~Scratch() { pool_release(data_); }
+    Scratch(const Scratch&) = delete;
+    Scratch& operator=(const Scratch&) = delete;
+    float* get() const { return data_; }
+
+private:
+    float* data_;
+};
+
+}  // namespace fp16engine::cpu

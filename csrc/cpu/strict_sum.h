@@ -1,0 +1,53 @@
+// Combines the block sums of a binary16 reduction: a binary counter of partial sums, so error grows with log(n), not n.
+// Equal levels merge as fl16(older + newer); at the end the leftovers are folded from the newest to the oldest.
+#pragma once
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+
+#include "cpu/simd/kernels.h"
+
+namespace fp16engine::cpu {
+
+constexpr int64_t kStrictBlock = 32;  // terms summed one after the other
+
+inline int strict_levels(int64_t terms) {
+    int levels = 1;
+    for (int64_t blocks = (terms + kStrictBlock - 1) / kStrictBlock; blocks > 1; blocks /= 2) levels++;
+    return levels;
+}
+
+class StrictSum {
+public:
+    // levels: strict_levels(terms) rows of `width` floats, owned by the caller
+    StrictSum(float* levels, int64_t width) : levels_(levels), width_(width) {}
+
+    // Takes the next block sum; `block` is clobbered.
+    void add(float* block) {
+        int level = 0;
+        for (; count_ >> level & 1; level++) kernels().gemm.add_half(levels_ + level * width_, block, block, width_);
+        std::memcpy(levels_ + level * width_, block, static_cast<size_t>(width_) * sizeof(float));
+        count_++;
+    }
+
+    void finish(float* total) const {
+        bool first = true;
+        for (int level = 0; count_ >> level; level++) {
+            if (!(count_ >> level & 1)) continue;
+            const float* older = levels_ + level * width_;
+            if (first)
+                std::memcpy(total, older, static_cast<size_t>(width_) * sizeof(float));
+            else
+                kernels().gemm.add_half(older, total, total, width_);
+            first = false;
+        }
+        if (first) std::fill(total, total + width_, 0.0f);
+    }
+
+private:
+    float* levels_;
+    int64_t width_;
+    int64_t count_ = 0;
+};
+
+}  // namespace fp16engine::cpu

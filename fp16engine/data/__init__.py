@@ -1,0 +1,21 @@
+"""Data sets: images and labels in memory, read from published files, people's own images, or the package."""
+
+from .cifar import cifar10, cifar100
+from .dataset import Dataset, Split
+from .digits import digits
+from .idx import fashion_mnist, mnist
+from .images import image_folder
+from .loaders import load, names
+
+__all__ = [
+    "Dataset",
+    "Split",
+    "cifar10",
+    "cifar100",
+    "digits",
+    "fashion_mnist",
+    "image_folder",
+    "load",
+    "mnist",
+    "names",
+]

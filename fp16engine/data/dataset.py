@@ -1,0 +1,191 @@
+"""Images and labels in memory, checked once when they are made."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ..errors import DataError
+
+_CHUNK = 512  # images looked at in one go, so that temporaries stay small
+_DTYPES = ("float16", "float32", "float64")
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """One part of a data set: images (N, H, W, C) uint8 and labels (N,) int64.
+
+    Labels of any integer dtype are taken and kept as int64. Nothing is rounded.
+
+    Raises:
+        DataError: a shape or dtype does not fit, or there are no images.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        if images.dtype != np.uint8:
+            raise DataError(f"images: dtype {images.dtype} given, uint8 is wanted")
+        if images.ndim != 4:
+            raise DataError(f"images: shape {images.shape} given, (N, H, W, C) is wanted")
+        if images.size == 0:
+            raise DataError(
+                f"images: shape {images.shape} given, at least one image and one pixel are wanted"
+            )
+        if labels.dtype.kind not in "iu":
+            raise DataError(f"labels: dtype {labels.dtype} given, integers are wanted")
+        if labels.shape != images.shape[:1]:
+            raise DataError(
+                f"labels: shape {labels.shape} given, ({len(images)},) is wanted, one for each image"
+            )
+        object.__setattr__(self, "images", np.ascontiguousarray(images))
+        object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
+    """Raises DataError that names `where` and the first label outside 0 .. classes - 1."""
+    wrong = np.flatnonzero((labels < 0) | (labels >= classes))
+    if wrong.size:
+        first = int(wrong[0])
+        raise DataError(f"{where}: label {labels[first]} at position {first}, 0 to {classes - 1} is wanted")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A training and a test split of images of one size, with the names of the classes.
+
+    Args:
+        name: what reports call the data.
+        train, test: the two splits, images (N, H, W, C) uint8 with the same H, W, C.
+        classes: one name for each label value 0 .. K-1.
+
+    Raises:
+        DataError: the splits differ in image shape, or a label has no class.
+
+    Example:
+        >>> import numpy as np
+        >>> from fp16engine.data import Dataset, Split
+        >>> split = Split(np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1]))
+        >>> Dataset("mine", split, split, ("cat", "dog")).mean
+        3.5
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    _cache: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        if not self.classes:
+            raise DataError("classes: none given, at least one name is wanted")
+        for part, split in (("train", self.train), ("test", self.test)):
+            if not isinstance(split, Split):
+                raise DataError(f"{part}: {type(split).__name__} given, a Split is wanted")
+            check_labels(split.labels, len(self.classes), f"{self.name} {part} labels")
+        train, test = self.train.images.shape[1:], self.test.images.shape[1:]
+        if train != test:
+            raise DataError(
+                f"{self.name}: test images have shape {test}, {train} is wanted as in the training images"
+            )
+
+    def __repr__(self) -> str:
+        height, width = self.image_size
+        return (
+            f"Dataset({self.name!r}, {len(self.train)} training and {len(self.test)} test images "
+            f"of {height}x{width}x{self.channels}, {len(self.classes)} classes)"
+        )
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of every image, in pixels."""
+        height, width = self.train.images.shape[1:3]
+        return int(height), int(width)
+
+    @property
+    def channels(self) -> int:
+        """Channels of every image: 1 for gray, 3 for colour."""
+        return int(self.train.images.shape[3])
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        images = self.train.images
+        counts = np.zeros(256, np.int64)
+        for start in range(0, len(images), _CHUNK):
+            counts += np.bincount(images[start : start + _CHUNK].reshape(-1), minlength=256)
+        # Sums of integers are exact, so mean and standard deviation carry no summation error.
+        number = images.size
+        total = sum(value * int(count) for value, count in enumerate(counts))
+        squares = sum(value * value * int(count) for value, count in enumerate(counts))
+        return total / number, math.sqrt((number * squares - total * total) / number**2)
+
+    @property
+    def mean(self) -> float:
+        """Mean over all pixels and channels of the training images, in pixel values (0 .. 255)."""
+        return self._moments[0]
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation that goes with `mean`, in pixel values (0 .. 255)."""
+        return self._moments[1]
+
+    def normalised(self, split: str, dtype: str) -> np.ndarray:
+        """Returns the images of a split as (x - mean) / std, with the mean and std of the training images.
+
+        The value is computed in float64 and rounded once to `dtype`. One global mean and one global std are
+        used, as in the FP16 study (arXiv 2305.10947). The array is kept, so later calls return the same one:
+        treat it as read-only.
+
+        Args:
+            split: "train" or "test".
+            dtype: "float16", "float32" or "float64".
+
+        Returns:
+            Array (N, H, W, C) of `dtype`.
+
+        Raises:
+            ValueError: an unknown split or dtype.
+            DataError: all training pixels have the same value, so std is 0.
+        """
+        if split not in ("train", "test"):
+            raise ValueError(f"split: {split!r} given, 'train' or 'test' is wanted")
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype: {dtype!r} given, one of {', '.join(_DTYPES)} is wanted")
+        if (split, dtype) not in self._cache:
+            self._cache[split, dtype] = self._normalise(split, dtype)
+        return self._cache[split, dtype]
+
+    def _normalise(self, split: str, dtype: str) -> np.ndarray:
+        if self.std == 0.0:
+            raise DataError(
+                f"{self.name}: every training pixel is {self.mean:g}, so std is 0; other pixels are wanted"
+            )
+        images = self.train.images if split == "train" else self.test.images
+        # A pixel has 256 values, so every result is looked up in a table of 256 entries.
+        table = ((np.arange(256) - self.mean) / self.std).astype(dtype)
+        result = np.empty(images.shape, dtype)
+        for start in range(0, len(images), _CHUNK):
+            result[start : start + _CHUNK] = table[images[start : start + _CHUNK]]
+        return result
+
+    def limit(self, n: int) -> Dataset:
+        """Returns a data set of the first n training images and the first n test images, labels kept.
+
+        A split shorter than n is kept whole; mean and std are those of the shorter training split.
+
+        Raises:
+            ValueError: n is not a whole number of 1 or more.
+        """
+        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
+            raise ValueError(f"limit: {n!r} given, a whole number of 1 or more is wanted")
+        train, test = (Split(part.images[:n], part.labels[:n]) for part in (self.train, self.test))
+        return Dataset(self.name, train, test, self.classes)

@@ -1,0 +1,266 @@
+"""People's own images: train/<class>/* and test/<class>/* in a folder or an archive."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import DataError
+from . import archive, folders
+from . import cache as store
+from .dataset import Dataset, Split
+
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_WANTED = "train/<class>/ and test/<class>/ with .jpg, .jpeg or .png files"
+_FILE_LIMIT = 1 << 26  # bytes of one packed image
+_ARCHIVE_LIMIT = 1 << 34
+_BATCH = 256  # images decoded by a thread in one go
+_VERSION = "1"  # changes when the same files would give another array
+_GRAY = ("1", "L", "LA")
+_MODES = (*_GRAY, "P", "PA", "RGB", "RGBA", "CMYK")  # 8 bits a channel; others would lose precision unseen
+
+
+class _File(NamedTuple):
+    """One image file: where it is, what tells whether it changed, and its bytes or path."""
+
+    split: str
+    label: str
+    name: str
+    size: int
+    changed: int
+    source: bytes | Path
+
+    @property
+    def place(self) -> str:
+        return f"{self.split}/{self.label}/{self.name}"
+
+
+class _Found(NamedTuple):
+    files: list[_File]
+    class_folders: set[tuple[str, str]]
+
+
+def _is_image(name: str) -> bool:
+    base = name.rsplit("/", 1)[-1]
+    return base.lower().endswith(_SUFFIXES) and not base.startswith(".") and not name.startswith("__MACOSX/")
+
+
+def _in_folder(root: Path) -> _Found:
+    found = _Found([], set())
+    for split in ("train", "test"):
+        if not (root / split).is_dir():
+            raise FileNotFoundError(f"{root}: no folder {split} there, {_WANTED} are wanted")
+        for entry in _visible(root / split):
+            if not entry.is_dir():
+                if _is_image(entry.name):
+                    raise DataError(
+                        f"{split}/{entry.name}: image outside a class folder, {_WANTED} are wanted"
+                    )
+                continue
+            found.class_folders.add((split, entry.name))
+            for item in _visible(entry.path):
+                if item.is_dir():
+                    raise DataError(
+                        f"{split}/{entry.name}/{item.name}: folder inside a class, {_WANTED} are wanted"
+                    )
+                if _is_image(item.name):
+                    facts = item.stat()
+                    file = _File(
+                        split, entry.name, item.name, facts.st_size, facts.st_mtime_ns, Path(item.path)
+                    )
+                    found.files.append(file)
+    return found
+
+
+def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        yield from (entry for entry in entries if not entry.name.startswith("."))
+
+
+def _in_archive(path: Path) -> _Found:
+    found, prefixes = _Found([], set()), set()
+    for member in archive.members(path, _is_image, _FILE_LIMIT, _ARCHIVE_LIMIT):
+        parts = PurePosixPath(member.name).parts
+        at = next((i for i, part in enumerate(parts[:2]) if part in ("train", "test")), None)
+        if member.data is None:
+            if at is not None and len(parts) == at + 2 and not parts[-1].startswith("."):
+                found.class_folders.add((parts[at], parts[at + 1]))
+            continue
+        if at is None:
+            continue
+        if len(parts) != at + 3:
+            raise DataError(f"{path.name}: member {member.name!r} found, {_WANTED} are wanted")
+        prefixes.add(parts[:at])
+        split, label, file = parts[at:]
+        found.files.append(_File(split, label, file, len(member.data), 0, member.data))
+    if len(prefixes) > 1:
+        raise DataError(f"{path.name}: images below {len(prefixes)} different folders found, one is wanted")
+    if len({file.place for file in found.files}) != len(found.files):
+        raise DataError(f"{path.name}: the same image name found twice, different names are wanted")
+    return found
+
+
+def _classes(found: _Found, root: Path) -> tuple[str, ...]:
+    """Returns the sorted class names of the training images, or raises DataError."""
+    filled = {(file.split, file.label) for file in found.files}
+    for split, label in sorted(found.class_folders - filled):
+        raise DataError(f"{split}/{label}: no images found, at least one .jpg, .jpeg or .png file is wanted")
+    for wanted in ("train", "test"):
+        if not any(split == wanted for split, _ in filled):
+            raise DataError(f"{root.name}: no {wanted} images found, {_WANTED} are wanted")
+    classes = sorted(label for split, label in filled if split == "train")
+    for split, label in sorted(filled):
+        if label not in classes:
+            raise DataError(
+                f"{split}/{label}: class without training images, a folder train/{label} is wanted"
+            )
+    return tuple(classes)
+
+
+def _ordered(files: Iterable[_File], split: str) -> list[_File]:
+    """Sorts by name and deals the classes out in turn, so that the first n images hold all of them."""
+    by_class: dict[str, list[_File]] = {}
+    for file in sorted(
+        (file for file in files if file.split == split), key=lambda file: (file.label, file.name)
+    ):
+        by_class.setdefault(file.label, []).append(file)
+    ranked = [(rank, file.label, file) for group in by_class.values() for rank, file in enumerate(group)]
+    return [file for _, _, file in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _fingerprint(root: Path, found: _Found | None) -> str:
+    if found is None:
+        facts = root.stat()
+        lines = [f"{root.name} {facts.st_size} {facts.st_mtime_ns}"]
+    else:
+        lines = sorted(f"{file.place}\0{file.size}\0{file.changed}" for file in found.files)
+    return hashlib.sha256("\n".join([_VERSION, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _pillow() -> Any:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as error:
+        raise DataError(
+            "image_folder: Pillow is not installed, pip install 'fp16engine[data]' is wanted"
+        ) from error
+    return Image, ImageOps
+
+
+def _open(file: _File) -> Any:
+    """Opens an image in the orientation it is shown in; pixels are decoded later."""
+    image_module, operations = _pillow()
+    data = file.source if isinstance(file.source, bytes) else file.source.read_bytes()
+    image = image_module.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    return operations.exif_transpose(image) if "exif" in image.info else image
+
+
+def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.ndarray | None:
+    """Returns (H, W) if gray is wanted, else (H, W, 3); None if gray is wanted and the image has colour."""
+    image = _open(file)
+    if image.size != size:
+        found, wanted = ("x".join(map(str, pair)) for pair in (image.size, size))
+        raise DataError(
+            f"{file.place}: {found} pixels found, {wanted} (width x height) are wanted as in {first}"
+        )
+    if image.mode not in _MODES:
+        raise DataError(f"{file.place}: pixels of mode {image.mode} found, 8 bits a channel are wanted")
+    has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
+    if has_alpha and image.convert("RGBA").getextrema()[3] != (255, 255):
+        raise DataError(f"{file.place}: transparent pixels found, an image without transparency is wanted")
+    if gray and image.mode not in _GRAY:
+        return None
+    return np.asarray(image.convert("L" if gray else "RGB"))
+
+
+def _named(file: _File, error: Exception) -> DataError:
+    return DataError(
+        f"{file.place}: not decoded ({' '.join(str(error).split())}), a whole JPEG or PNG file is wanted"
+    )
+
+
+def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
+    """Returns (N, H, W, 1) if gray is wanted, else (N, H, W, 3); None if it is and one has colour."""
+    first = files[0]
+    try:
+        width, height = size = _open(first).size
+        images = np.empty((len(files), height, width, 1 if gray else 3), np.uint8)
+    except MemoryError as error:
+        raise DataError(
+            f"{first.place}: {len(files)} images of {width}x{height} exceed memory, smaller ones are wanted"
+        ) from error
+    except DataError:
+        raise
+    except Exception as error:  # damaged bytes can make a decoder raise nearly anything
+        raise _named(first, error) from error
+
+    def fill(start: int) -> bool:
+        for at, file in enumerate(files[start : start + _BATCH], start):
+            try:
+                pixels = _pixels(file, size, gray, first.place)
+            except DataError:
+                raise
+            except Exception as error:
+                raise _named(file, error) from error
+            if pixels is None:
+                return False
+            images[at] = pixels.reshape(images.shape[1:])
+        return True
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        return images if all(pool.map(fill, range(0, len(files), _BATCH))) else None
+
+
+def _decode(files: list[_File]) -> np.ndarray:
+    images = _decode_as(files, gray=True)
+    return _decode_as(files, gray=False) if images is None else images  # type: ignore[return-value]
+
+
+def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
+    """Returns people's own images from `train/<class>/` and `test/<class>/`, in a folder or an archive.
+
+    Files are .jpg, .jpeg or .png and all of one size. The images have one channel if every file is gray, else
+    three. Classes are sorted by name; within a split the classes take turns, so `limit(n)` holds all of them.
+    Archives are read without unpacking them to disk. Decoding needs the extra `data` (Pillow).
+
+    Args:
+        root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
+        cache: keep the decoded images in one file, beside `root` or else in the user's cache folder, and use
+            it as long as names, sizes and dates of the files stay as they are.
+
+    Raises:
+        FileNotFoundError: the root, `train` or `test` is missing.
+        DataError: an empty class, images of different sizes, a damaged, transparent or 16-bit image, a
+            damaged archive or one with links; the message names the file.
+    """
+    path = folders.existing(root, "image_folder", f"a folder or archive with {_WANTED}")
+    packed = path.is_file()
+    if packed and not path.name.lower().endswith(archive.ARCHIVE_SUFFIXES):
+        raise DataError(
+            f"root: {path.name} given, a folder or {', '.join(archive.ARCHIVE_SUFFIXES)} is wanted"
+        )
+    name = path.resolve().name
+    for suffix in archive.ARCHIVE_SUFFIXES if packed else ():
+        name = name.removesuffix(suffix)
+    found = None if packed else _in_folder(path)
+    fingerprint = _fingerprint(path, found)
+    if cache and (known := store.read(path, name, fingerprint)) is not None:
+        return known
+    found = found or _in_archive(path)
+    classes = _classes(found, path)
+    train, test = (_ordered(found.files, split) for split in ("train", "test"))
+    images = _decode(train + test)
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = np.array([numbers[file.label] for file in train + test], np.int64)
+    cut = len(train)
+    dataset = Dataset(name, Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:]), classes)
+    if cache:
+        store.write(path, dataset, fingerprint)
+    return dataset

@@ -1,0 +1,506 @@
+from __future__ import annotations
+
+import errno
+import io
+import os
+import shutil
+import stat
+import struct
+import sys
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fp16engine.data import cache, image_folder, images
+from fp16engine.errors import DataError
+
+Image = pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
+
+_SHAPES = {"L": (), "LA": (2,), "RGB": (3,), "RGBA": (4,), "CMYK": (4,)}
+
+
+def picture(seed: int, mode: str = "RGB", size: tuple[int, int] = (6, 4), opaque: bool = True):
+    array = np.random.default_rng(seed).integers(0, 255, (size[1], size[0], *_SHAPES[mode]), dtype=np.uint8)
+    if opaque and mode in ("LA", "RGBA"):
+        array[..., -1] = 255
+    return Image.fromarray(array, mode if mode in ("LA", "CMYK") else None)
+
+
+def packed(image, form: str = "PNG", **options) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, form, **options)
+    return stream.getvalue()
+
+
+def unpacked(data: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+def make_files(
+    mode: str = "RGB", classes: tuple[str, ...] = ("cat", "dog"), train: int = 3, test: int = 2
+) -> dict[str, bytes]:
+    places = [
+        (split, label, i)
+        for split, n in (("train", train), ("test", test))
+        for label in classes
+        for i in range(n)
+    ]
+    return {
+        f"{split}/{label}/{i:03}.png": packed(picture(seed, mode))
+        for seed, (split, label, i) in enumerate(places)
+    }
+
+
+def write_folder(root: Path, files: dict[str, bytes] | None = None) -> Path:
+    for name, data in (make_files() if files is None else files).items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
+
+
+def write_archive(path: Path, files: dict[str, bytes], prefix: str = "", folders: bool = True) -> Path:
+    names = {prefix + name: data for name, data in files.items()}
+    places = (
+        sorted({str(parent) for name in names for parent in Path(name).parents} - {"."}) if folders else []
+    )
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as target:
+            for name in places:
+                target.writestr(name + "/", b"")
+            for name, data in names.items():
+                target.writestr(name, data)
+        return path
+    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as target:
+        for name in places:
+            info = tarfile.TarInfo(name)
+            info.type = tarfile.DIRTYPE
+            target.addfile(info)
+        for name, data in names.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            target.addfile(info, io.BytesIO(data))
+    return path
+
+
+@pytest.fixture
+def root(tmp_path) -> Path:
+    return write_folder(tmp_path / "pets")
+
+
+def forbid_decoding(monkeypatch):
+    def refuse(files):
+        raise AssertionError("decoded again")
+
+    monkeypatch.setattr(images, "_decode", refuse)
+
+
+def test_folder(root):
+    data = image_folder(root)
+    assert (data.name, data.classes, data.image_size, data.channels) == ("pets", ("cat", "dog"), (4, 6), 3)
+    assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1] and data.test.labels.tolist() == [0, 1, 0, 1]
+    for i, (label, name) in enumerate((label, f"{i:03}.png") for i in range(3) for label in ("cat", "dog")):
+        wanted = unpacked((root / "train" / label / name).read_bytes())
+        np.testing.assert_array_equal(data.train.images[i], wanted)
+
+
+@pytest.mark.parametrize("name", ["pets.tar.gz", "pets.tgz", "pets.tar", "pets.zip"])
+@pytest.mark.parametrize("prefix", ["", "./", "pets/"])
+@pytest.mark.parametrize("folders", [True, False])
+def test_archives_equal_the_folder(tmp_path, root, name, prefix, folders):
+    path = write_archive(tmp_path / name, make_files(), prefix, folders)
+    before = sorted(tmp_path.rglob("*"))
+    data, wanted = image_folder(path, cache=False), image_folder(root, cache=False)
+    assert (data.name, data.classes) == ("pets", wanted.classes)
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(data, part).images, getattr(wanted, part).images)
+        np.testing.assert_array_equal(getattr(data, part).labels, getattr(wanted, part).labels)
+    assert sorted(tmp_path.rglob("*")) == before  # nothing is unpacked to disk
+
+
+def test_order_does_not_depend_on_the_archive(tmp_path):
+    files = make_files()
+    backwards = dict(reversed(files.items()))
+    one, two = (
+        image_folder(write_archive(tmp_path / f"{i}.zip", f)) for i, f in enumerate((files, backwards))
+    )
+    np.testing.assert_array_equal(one.train.images, two.train.images)
+
+
+def test_other_files_are_left_alone(tmp_path, root):
+    for name in (
+        "README.txt",
+        "train/notes.md",
+        "train/cat/Thumbs.db",
+        "train/cat/.DS_Store",
+        "train/.hidden/x.png",
+    ):
+        write_folder(root, {name: b"x"})
+    assert len(image_folder(root).train) == 6
+    extra = {
+        "README.txt": b"x",
+        "__MACOSX/train/cat/._000.png": b"x",
+        "cover.png": b"x",
+        "train/cat/._0.png": b"x",
+    }
+    assert len(image_folder(write_archive(tmp_path / "a.zip", make_files() | extra)).train) == 6
+
+
+def test_suffixes_and_formats(tmp_path):
+    files = {
+        f"{split}/a/{name}": packed(picture(0), form)
+        for split in ("train", "test")
+        for name, form in (("1.jpg", "JPEG"), ("2.JPEG", "JPEG"), ("3.PNG", "PNG"))
+    }
+    assert len(image_folder(write_folder(tmp_path / "x", files)).train) == 3
+
+
+def test_gray(tmp_path):
+    files = make_files("L")
+    data = image_folder(write_folder(tmp_path / "x", files))
+    assert data.channels == 1
+    np.testing.assert_array_equal(data.train.images[0, ..., 0], unpacked(files["train/cat/000.png"]))
+
+
+def test_one_colour_image_makes_the_set_colour(tmp_path):
+    files = make_files("L", train=300) | {"test/dog/001.png": packed(picture(0, "RGB"))}
+    data = image_folder(write_folder(tmp_path / "x", files))
+    assert data.channels == 3
+    gray = data.train.images[0]
+    assert (gray == gray[..., :1]).all()
+    np.testing.assert_array_equal(data.test.images[-1], np.asarray(picture(0, "RGB")))
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "channels"), [("LA", "PNG", 1), ("RGBA", "PNG", 3), ("CMYK", "JPEG", 3)]
+)
+def test_other_modes(tmp_path, mode, form, channels):
+    files = {f"{split}/a/0.png": packed(picture(0, mode), form) for split in ("train", "test")}
+    assert image_folder(write_folder(tmp_path / "x", files)).channels == channels
+
+
+def test_palette(tmp_path):
+    image = picture(0).quantize(4)
+    data = image_folder(
+        write_folder(tmp_path / "x", {f"{s}/a/0.png": packed(image) for s in ("train", "test")})
+    )
+    np.testing.assert_array_equal(data.train.images[0], np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA"])
+def test_transparency(root, mode, fails):
+    write_folder(root, {"train/cat/001.png": packed(picture(0, mode, opaque=False))})
+    with fails(DataError, "train/cat/001.png", "transparent"):
+        image_folder(root)
+
+
+def test_sixteen_bits(root, fails):
+    deep = Image.fromarray(np.zeros((4, 6), np.uint16))
+    write_folder(root, {"train/dog/000.png": packed(deep)})
+    with fails(DataError, "train/dog/000.png", "I;16", "8 bits"):
+        image_folder(root)
+
+
+def test_exif_orientation(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by a quarter
+    files = {f"{split}/a/0.jpg": packed(picture(0), "JPEG", exif=exif) for split in ("train", "test")}
+    assert image_folder(write_folder(tmp_path / "x", files)).image_size == (6, 4)
+
+
+def test_single_sample(tmp_path):
+    data = image_folder(write_folder(tmp_path / "x", make_files(classes=("only",), train=1, test=1)))
+    assert (len(data.train), len(data.test), data.classes) == (1, 1, ("only",))
+
+
+def test_mixed_sizes_name_the_first_odd_file(root, fails):
+    odd = packed(picture(0, size=(5, 4)))
+    write_folder(root, {"train/dog/001.png": odd, "train/cat/002.png": odd})
+    with fails(DataError, "train/dog/001.png", "5x4", "6x4", "train/cat/000.png"):
+        image_folder(root)
+
+
+@pytest.mark.parametrize("place", ["train/cat/000.png", "train/dog/002.png", "test/dog/001.png"])
+@pytest.mark.parametrize("kept", [0, 20, 60, -40])
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_truncated_image(root, place, kept, form, fails):
+    write_folder(root, {place: packed(picture(0), form)[:kept]})
+    with fails(DataError, place, "not decoded"):
+        image_folder(root)
+
+
+def test_not_an_image(root, fails):
+    write_folder(root, {"train/cat/001.png": b"GIF89a not really"})
+    with fails(DataError, "train/cat/001.png", "not decoded"):
+        image_folder(root)
+
+
+def test_pixel_bomb(root, fails):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+    write_folder(root, {"train/dog/000.png": bomb})
+    with fails(DataError, "train/dog/000.png", "not decoded"):
+        image_folder(root)
+    write_folder(root, {"train/cat/000.png": bomb})
+    with fails(DataError, "train/cat/000.png", "not decoded"):
+        image_folder(root)
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_empty_class(root, split, fails):
+    (root / split / "bird").mkdir()
+    with fails(DataError, f"{split}/bird", "no images"):
+        image_folder(root)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_empty_class_in_an_archive(tmp_path, name, fails):
+    path = write_archive(tmp_path / name, make_files() | {"train/bird/notes.txt": b"x"})
+    with fails(DataError, "train/bird", "no images"):
+        image_folder(path)
+
+
+def test_class_only_in_test(root, fails):
+    write_folder(root, {"test/bird/0.png": packed(picture(0))})
+    with fails(DataError, "test/bird", "without training images"):
+        image_folder(root)
+
+
+def test_class_only_in_train(root):
+    write_folder(root, {"train/bird/0.png": packed(picture(0))})
+    data = image_folder(root)
+    assert data.classes == ("bird", "cat", "dog") and set(data.test.labels) == {1, 2}
+
+
+def test_misplaced_images(tmp_path, root, fails):
+    shutil.copytree(root, tmp_path / "deep")
+    write_folder(tmp_path / "deep", {"train/cat/more/0.png": packed(picture(0))})
+    with fails(DataError, "train/cat/more", "folder inside a class"):
+        image_folder(tmp_path / "deep")
+    write_folder(root, {"train/0.png": packed(picture(0))})
+    with fails(DataError, "train/0.png", "outside a class"):
+        image_folder(root)
+    for place in ("train/0.png", "train/cat/more/0.png"):
+        path = write_archive(tmp_path / "x.zip", make_files() | {place: packed(picture(0))})
+        with fails(DataError, place, "train/<class>/"):
+            image_folder(path)
+
+
+def test_empty_data(tmp_path, fails):
+    for split in ("train", "test"):
+        (tmp_path / "none" / split).mkdir(parents=True)
+    with fails(DataError, "none", "no train images"):
+        image_folder(tmp_path / "none")
+    with fails(DataError, "a.zip", "no train images"):
+        image_folder(write_archive(tmp_path / "a.zip", {}))
+    only_train = {name: data for name, data in make_files().items() if name.startswith("train")}
+    with fails(DataError, "b.tar", "no test images"):
+        image_folder(write_archive(tmp_path / "b.tar", only_train))
+
+
+def test_missing(tmp_path, root, fails):
+    with fails(DataError, "root", "train/<class>/"):
+        image_folder(None)
+    with fails(FileNotFoundError, "nowhere", "train/<class>/"):
+        image_folder(tmp_path / "nowhere")
+    shutil.rmtree(root / "test")
+    with fails(FileNotFoundError, "no folder test"):
+        image_folder(root)
+    other = tmp_path / "pets.rar"
+    other.touch()
+    with fails(DataError, "pets.rar", ".zip"):
+        image_folder(other)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tar", "a.zip"])
+def test_damaged_archive(tmp_path, name, fails):
+    path = write_archive(tmp_path / name, make_files())
+    whole = path.read_bytes()
+    for kept in (0, 100, 700, len(whole) // 2, len(whole) - (11_000 if name == "a.tar" else 12)):
+        path.write_bytes(whole[:kept])
+        with fails(DataError, name, "wanted"):
+            image_folder(path)
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+@pytest.mark.parametrize("name", ["../train/cat/x.png", "/train/cat/x.png", "train/cat/../../../x.png"])
+def test_path_traversal(tmp_path, suffix, name, fails):
+    path = write_archive(tmp_path / f"a{suffix}", make_files() | {name: b"x"}, folders=False)
+    with fails(DataError, path.name, repr(name), "outside the archive"):
+        image_folder(path)
+
+
+def test_links(tmp_path, fails):
+    info = tarfile.TarInfo("train/cat/x.png")
+    info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    with tarfile.open(tmp_path / "a.tar", "w") as target:
+        target.addfile(info)
+    with fails(DataError, "a.tar", "train/cat/x.png", "link"):
+        image_folder(tmp_path / "a.tar")
+    entry = zipfile.ZipInfo("train/cat/x.png")
+    entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as target:
+        target.writestr(entry, "/etc/passwd")
+    with fails(DataError, "a.zip", "train/cat/x.png", "link"):
+        image_folder(tmp_path / "a.zip")
+
+
+@pytest.mark.parametrize("suffix", [".tar.gz", ".zip"])
+def test_size_limits(tmp_path, suffix, monkeypatch, fails):
+    path = write_archive(tmp_path / f"a{suffix}", make_files())
+    monkeypatch.setattr(images, "_FILE_LIMIT", 50)
+    with fails(DataError, path.name, "at most 50"):
+        image_folder(path)
+    monkeypatch.setattr(images, "_ARCHIVE_LIMIT", 100)
+    with fails(DataError, path.name, "100"):
+        image_folder(path)
+
+
+def test_two_leading_folders_and_doubled_names(tmp_path, fails):
+    files = make_files()
+    with fails(DataError, "a.zip", "2 different folders"):
+        image_folder(
+            write_archive(tmp_path / "a.zip", files | {f"other/{name}": x for name, x in files.items()})
+        )
+    with tarfile.open(tmp_path / "b.tar", "w") as target:
+        for _ in range(2):
+            target.addfile(tarfile.TarInfo("train/cat/0.png"))
+    with fails(DataError, "b.tar", "found twice"):
+        image_folder(tmp_path / "b.tar")
+
+
+def test_cache_is_used(root, monkeypatch):
+    first = image_folder(root)
+    assert cache.places(root)[0].is_file()
+    forbid_decoding(monkeypatch)
+    again = image_folder(root)
+    assert (again.name, again.classes) == (first.name, first.classes)
+    for part in ("train", "test"):
+        np.testing.assert_array_equal(getattr(again, part).images, getattr(first, part).images)
+        np.testing.assert_array_equal(getattr(again, part).labels, getattr(first, part).labels)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
+def test_cache_of_an_archive(tmp_path, name, monkeypatch):
+    path = write_archive(tmp_path / name, make_files())
+    first = image_folder(path)
+    forbid_decoding(monkeypatch)
+    np.testing.assert_array_equal(image_folder(path).train.images, first.train.images)
+
+
+def test_no_cache(root, own_cache):
+    image_folder(root, cache=False)
+    assert not any(place.exists() for place in cache.places(root)) and not list(own_cache.iterdir())
+
+
+def test_cache_follows_changes(root):
+    def times() -> None:
+        path = root / "train" / "cat" / "000.png"
+        facts = path.stat()
+        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1_000_000_000))
+
+    image_folder(root)
+    write_folder(root, {"train/cat/000.png": packed(picture(99))})
+    times()
+    np.testing.assert_array_equal(image_folder(root).train.images[0], np.asarray(picture(99)))
+    write_folder(root, {"train/cat/new.png": packed(picture(98))})
+    assert len(image_folder(root).train) == 7
+    (root / "train" / "cat" / "new.png").unlink()
+    assert len(image_folder(root).train) == 6
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "other", "empty"])
+def test_damaged_cache_is_rebuilt_with_a_warning(root, damage):
+    first = image_folder(root)
+    place = cache.places(root)[0]
+    whole = place.read_bytes()
+    if damage == "other":
+        np.savez(place, something=np.zeros(3))
+    elif damage == "flip":
+        at = whole.index(first.train.images.tobytes()[:50])
+        place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    else:
+        place.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    with pytest.warns(UserWarning, match=r"\.pets\.fp16engine\.npz: cache is damaged .* decoded again"):
+        data = image_folder(root)
+    np.testing.assert_array_equal(data.train.images, first.train.images)
+    np.testing.assert_array_equal(
+        image_folder(root).train.images, first.train.images
+    )  # whole again, no warning
+
+
+def test_cache_with_a_pickle_is_not_run(root, tmp_path):
+    image_folder(root)
+
+    class Hostile:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "ran"),)
+
+    np.savez(cache.places(root)[0], fingerprint=np.array([Hostile()], object))
+    with pytest.warns(UserWarning, match="damaged"):
+        image_folder(root)
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.fixture
+def read_only_parent(root):
+    root.parent.chmod(0o555)
+    yield
+    root.parent.chmod(0o755)
+
+
+def test_read_only_place_uses_the_user_cache(root, read_only_parent, own_cache, monkeypatch):
+    first = image_folder(root)
+    beside, users = cache.places(root)
+    assert not beside.exists() and users.is_file() and own_cache in users.parents
+    forbid_decoding(monkeypatch)
+    np.testing.assert_array_equal(image_folder(root).train.images, first.train.images)
+
+
+def test_full_disk_leaves_no_half_written_cache(root, monkeypatch):
+    def full(stream, **arrays):
+        stream.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match="pets: cache not written .*No space left"):
+        data = image_folder(root)
+    assert len(data.train) == 6
+    leftovers = [
+        path for place in cache.places(root) for path in place.parent.glob("*fp16engine*") if path.is_file()
+    ]
+    assert not leftovers
+
+
+def test_without_pillow(root, monkeypatch, fails):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    with fails(DataError, "Pillow is not installed", "pip install 'fp16engine[data]'"):
+        image_folder(root)
+
+
+def test_real_images(real_data):
+    data = image_folder(real_data("cifar10-images.tar.gz"), cache=False)
+    assert (len(data.train), len(data.test), data.image_size, data.channels) == (50_000, 10_000, (32, 32), 3)
+    assert data.classes == (
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    )
+    assert (np.bincount(data.limit(1000).train.labels) == 100).all()
+    # CIFAR-10's published mean is 0.4734 and std 0.2516; JPEG changes little.
+    assert abs(data.mean / 255 - 0.4734) < 0.001 and abs(data.std / 255 - 0.2516) < 0.002

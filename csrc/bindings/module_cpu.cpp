@@ -63,6 +63,52 @@ void bind_norms(py::module_& m) {
     m.def("batch_norm_forward", &cpu::batch_norm_forward, Release());
     m.def("batch_norm_inference", &cpu::batch_norm_inference, Release());
     m.def("batch_norm_backward", &cpu::batch_norm_backward, Release());
+    m.def("layer_norm_forward", &cpu::layer_norm_forward, Release());
+    m.def("layer_norm_backward", &cpu::layer_norm_backward, Release());
+}
+
+void bind_softmax(py::module_& m) {
+    m.def("softmax", &cpu::softmax, Release());
+    m.def("softmax_backward", &cpu::softmax_backward, Release());
+    m.def("log_softmax", &cpu::log_softmax, Release());
+    m.def("log_softmax_backward", &cpu::log_softmax_backward, Release());
+    m.def("cross_entropy_forward", &cpu::cross_entropy_forward, Release());
+    m.def("cross_entropy_backward", &cpu::cross_entropy_backward, Release());
+}
+
+void bind_pooling(py::module_& m) {
+    m.def("max_pool_forward", &cpu::max_pool_forward, Release());
+    m.def("max_pool_backward", &cpu::max_pool_backward, Release());
+    m.def("avg_pool_forward", &cpu::avg_pool_forward, Release());
+    m.def("avg_pool_backward", &cpu::avg_pool_backward, Release());
+}
+
+void bind_sparse(py::module_& m) {
+    m.def("take_rows", &cpu::take_rows, Release());
+    m.def("scatter_rows", &cpu::scatter_rows, Release());
+    m.def("dropout", &cpu::dropout, Release());
+    m.def("scaled_product", &cpu::scaled_product, Release());
+}
+
+void bind_optimizers(py::module_& m) {
+    m.def("sgd", &cpu::sgd, Release());
+    m.def("adam", &cpu::adam, Release());
+    m.def("rmsprop", &cpu::rmsprop, Release());
+    m.def("all_finite", &cpu::all_finite, Release());
+}
+
+void bind_elementwise(py::module_& m) {
+    m.def("binary", &cpu::binary, Release());
+    m.def("binary_number", &cpu::binary_number, Release());
+    m.def("unary", &cpu::unary, Release());
+    m.def("unary_backward", &cpu::unary_backward, Release());
+    m.def("power", &cpu::power, Release());
+    m.def("cast", &cpu::cast, Release());
+}
+
+void bind_reductions(py::module_& m) {
+    m.def("reduce", &cpu::reduce, Release());
+    m.def("max_backward", &cpu::max_backward, Release());
 }
 
 }  // namespace
@@ -73,4 +119,10 @@ PYBIND11_MODULE(_cpu, m) {
     bind_machine(m);
     bind_dot_products(m);
     bind_norms(m);
+    bind_softmax(m);
+    bind_pooling(m);
+    bind_sparse(m);
+    bind_optimizers(m);
+    bind_elementwise(m);
+    bind_reductions(m);
 }

@@ -86,9 +86,10 @@ void strict_moments(const T* x, const Rows& r, std::vector<float>& mean, std::ve
     for (float& v : variance) v /= count;
 }
 
-void update_running(const ArrayView& running, const std::vector<float>& batch, float momentum) {
+void update_running(const ArrayView& running, const std::vector<float>& batch, double momentum) {
+    const float kept = static_cast<float>(momentum), taken = static_cast<float>(1.0 - momentum);
     std::vector<float> values = floats(running);
-    for (size_t c = 0; c < values.size(); c++) values[c] = momentum * values[c] + (1.0f - momentum) * batch[c];
+    for (size_t c = 0; c < values.size(); c++) values[c] = kept * values[c] + taken * batch[c];
     store_rounded(values, running);
 }
 
@@ -124,8 +125,8 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
             strict_moments(x.as<T>(), r, batch_mean, variance);
         else
             moments(x.as<T>(), r, batch_mean, variance);
-        update_running(running_mean, batch_mean, static_cast<float>(momentum));
-        update_running(running_var, variance, static_cast<float>(momentum));
+        update_running(running_mean, batch_mean, momentum);
+        update_running(running_var, variance, momentum);
         std::vector<float> deviation = inverse_std(variance, eps);
         store_rounded(batch_mean, mean);
         store_rounded(deviation, inv_std);

@@ -58,7 +58,8 @@ void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                      int64_t groups, bool half_accumulator) {
     const ConvShape shape = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
-    if (half_accumulator || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
+    // An empty batch has gradients too: sums of nothing.
+    if (half_accumulator || shape.N == 0 || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
         conv_product_backward(shape, x, w, dy, {dx, dw, db}, half_accumulator);
 }
 

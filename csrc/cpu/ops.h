@@ -35,4 +35,68 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
                          const ArrayView& dbeta, bool relu, bool half_accumulator);
 
+// y = a op b with broadcasting; op: add, sub, mul, div. With a number, it is a float32 register.
+void binary(const std::string& op, const ArrayView& a, const ArrayView& b, const ArrayView& y);
+void binary_number(const std::string& op, const ArrayView& x, double number, bool number_first, const ArrayView& y);
+// op: relu, relu6, gelu, tanh, exp, log, sqrt, neg; saved: x of gelu and log, y of the others, anything of neg
+void unary(const std::string& op, const ArrayView& x, const ArrayView& y);
+void unary_backward(const std::string& op, const ArrayView& saved, const ArrayView& dy, const ArrayView& dx);
+void power(const ArrayView& x, double exponent, const ArrayView& y);
+// float16 and float32 to each other, integers to both
+void cast(const ArrayView& x, const ArrayView& y);
+
+// y (outer, 1, inner) of x (outer, terms, inner); op: sum, mean, max
+void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner,
+            bool half_accumulator);
+void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer, int64_t terms,
+                  int64_t inner);
+
+// x (..., K), gamma and beta (K,), mean and inv_std one value per row; the last five in the statistics' dtype.
+void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y, const ArrayView& mean,
+                        const ArrayView& inv_std, double eps, bool half_accumulator);
+void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& mean, const ArrayView& inv_std, const ArrayView& dy,
+                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, bool half_accumulator);
+
+// Along the last axis. causal_rows > 0: row r reads its first r % causal_rows + 1 values only, the others give 0.
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator);
+void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
+void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
+void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
+// logits (N, K), labels int64 (N,), loss and dy ()
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, bool half_accumulator);
+void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy, const ArrayView& dlogits,
+                            bool half_accumulator);
+
+// x dx (N, H, W, C), y dy index (N, OH, OW, C); index int32
+void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw, int64_t stride_h,
+                      int64_t stride_w, const Pads& pads);
+void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,
+                       int64_t stride_w, const Pads& pads, bool half_accumulator);
+void avg_pool_forward(const ArrayView& x, const ArrayView& y, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
+                      const Pads& pads, bool half_accumulator);
+void avg_pool_backward(const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
+                       const Pads& pads, bool half_accumulator);
+
+// y (n, ...) = the rows ids (n,) of table (R, ...)
+void take_rows(const ArrayView& table, const ArrayView& ids, const ArrayView& y);
+// dtable (R, ...) = 0, then dtable[ids[i]] += dy[i] for i = 0, 1, ...; partial sums in the accumulator's type
+void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dtable, bool half_accumulator);
+// Philox4x32-10: key = seed, element i takes word i % 4 of counter offset + i / 4.
+void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset);
+// c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
+void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator);
+
+// Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of a state.
+void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& momenta,
+         const std::vector<ArrayView>& masters, double lr, double momentum, bool nesterov, const std::vector<double>& weight_decay,
+         double grad_scale);
+void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& m,
+          const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2,
+          double eps_float16, double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled,
+          double grad_scale);
+void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& v,
+             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha, double eps_float16,
+             double eps_float32, double momentum, const std::vector<double>& weight_decay, double grad_scale);
+bool all_finite(const std::vector<ArrayView>& arrays);
+
 }  // namespace fp16engine::cpu

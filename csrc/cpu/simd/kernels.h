@@ -28,6 +28,51 @@ struct NormKernels {
                               const float* gamma, const float* beta, int quantity, bool relu, float* sums);
 };
 
+enum class Binary { add, sub, mul, div };
+enum class Unary { relu, relu6, gelu, tanh, exp, log, sqrt, neg };
+
+// One side of a binary operation on rows: an array, or the constant where there is none.
+template <class T>
+struct Operand {
+    const T* data;
+    float constant = 0;
+    int64_t row = 0;      // distance from row to row, in elements
+    bool varies = false;  // along the columns too; otherwise one value per row
+};
+
+template <class T>
+struct ElementwiseKernels {
+    // y (rows, n) contiguous; at least one operand varies along the columns.
+    void (*binary)(Binary op, const Operand<T>& a, const Operand<T>& b, int64_t rows, int64_t n, T* y);
+    void (*unary)(Unary op, const T* x, T* y, int64_t n);
+    // saved: x of gelu and log, y of the others
+    void (*unary_backward)(Unary op, const T* saved, const T* dy, T* dx, int64_t n);
+    void (*powers)(const T* x, float exponent, T* y, int64_t n);
+};
+
+enum class Reduction { sum, mean, max };
+
+template <class T>
+struct ReduceKernels {
+    // totals (rows,), overwritten, of the rows of x (rows, n). A mean is a sum here.
+    void (*row_totals)(Reduction op, const T* x, int64_t rows, int64_t n, float* totals);
+    // totals (n,) takes in the columns of x (rows, n), whose rows lie `stride` apart.
+    void (*column_totals)(Reduction op, const T* x, int64_t rows, int64_t stride, int64_t n, float* totals);
+    // counts (n,) += the number of places in each column that hold its maximum y; then dx = share at those places, else 0.
+    void (*count_maxima)(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, float* counts);
+    void (*share_maxima)(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, const float* share, T* dx);
+    // The same along one row.
+    float (*count_row_maxima)(const T* x, int64_t n, T y);
+    void (*share_row_maxima)(const T* x, int64_t n, T y, float share, T* dx);
+};
+
+// Sums of blocks of 32 terms with binary16 accumulators.
+struct StrictKernels {
+    // Blocks [first, last) of rows of n terms; every row starts a new block.
+    void (*row_blocks)(const half* x, int64_t n, int64_t first, int64_t last, float* sums);
+    void (*column_blocks)(const half* x, int64_t rows, int64_t stride, int64_t n, float* sums, int64_t sums_stride);
+};
+
 struct GemmKernels {
     // c (m, n) += a (m, k) * b (k, n), float accumulators; n a multiple of 16; a[i * row + p * step] is element (i, p).
     void (*multiply)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n, int64_t k);
@@ -36,6 +81,77 @@ struct GemmKernels {
                                 int64_t k);
     // c = fl16(a + b), elementwise.
     void (*add_half)(const float* a, const float* b, float* c, int64_t n);
+};
+
+// Loops along one row of K values; `terms` are what a sum adds up. See rows.h for the formulas.
+template <class T>
+struct RowKernels {
+    float (*row_max)(const T* x, int64_t K);
+    void (*exp_terms)(const T* x, int64_t K, float max, float* terms);
+    void (*product_terms)(const T* a, const T* b, int64_t K, float* terms);
+    void (*softmax_row)(const float* terms, int64_t K, float sum, T* y);
+    void (*softmax_gradient_row)(const T* y, const T* dy, int64_t K, float sum, T* dx);
+    void (*log_softmax_row)(const T* x, int64_t K, float max, float log_sum, T* y);
+    void (*log_softmax_gradient_row)(const T* y, const T* dy, int64_t K, float sum, T* dx);
+    void (*cross_entropy_gradient_row)(const float* terms, int64_t K, float sum, int64_t label, float scale, T* dx);
+    void (*squared_distances)(const T* x, int64_t K, float mean, float* terms);
+    void (*layer_norm_row)(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta, T* y);
+    void (*layer_norm_terms)(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma, float* scaled,
+                             float* weighted);
+    void (*layer_norm_gradient_row)(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset, float slope,
+                                    T* dx);
+    // Column sums of dy and dy * xhat over the rows, overwritten; half_accumulator: one block of at most 32 rows.
+    void (*layer_norm_column_sums)(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std,
+                                   bool half_accumulator, float* dbeta, float* dgamma);
+};
+
+// Windows of (kh, kw) taps over an image (H, W, C), giving (OH, OW, C).
+struct PoolShape {
+    int64_t H, W, C, OH, OW, kh, kw, stride_h, stride_w, top, left;
+};
+
+// One row of pixels of one image.
+template <class T>
+struct PoolKernels {
+    void (*max_row)(const T* image, const PoolShape& s, int64_t oh, T* y, int32_t* index);
+    void (*max_gradient_row)(const int32_t* index, const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
+    void (*avg_row)(const T* image, const PoolShape& s, int64_t oh, bool half_accumulator, T* y);
+    void (*avg_gradient_row)(const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
+};
+
+template <class T>
+struct SparseKernels {
+    // y (K,) = sum of the rows x[order[j]], in that order.
+    void (*sum_of_rows)(const T* x, int64_t K, const int64_t* order, int64_t count, bool half_accumulator, T* y);
+    // y = x * scale where the element's Philox word >= threshold, else +0.
+    void (*dropout)(const T* x, int64_t n, uint64_t counter, uint64_t key, uint32_t threshold, float scale, T* y);
+    bool (*all_finite)(const T* x, int64_t n);
+};
+
+// Constants of an optimizer step; `rest` is 1 - its neighbour, from double.
+struct GradientScale {
+    float scale, decay;
+    bool decays;
+};
+struct SgdStep {
+    float lr, momentum;
+    bool nesterov;
+};
+struct AdamStep {
+    float lr, beta1, rest1, beta2, rest2, correction1, correction2, eps, decay;
+    bool decays;
+};
+struct RmspropStep {
+    float lr, alpha, rest, eps, momentum;
+};
+
+// T stores parameter and gradient, W the weight (a master, or the parameter itself) and its state; `momentum` may be nullptr.
+template <class T, class W>
+struct UpdateKernels {
+    void (*sgd)(T* param, const T* grad, W* weight, W* momentum, int64_t n, const GradientScale& gradient, const SgdStep& s);
+    void (*adam)(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const GradientScale& gradient, const AdamStep& s);
+    void (*rmsprop)(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n, const GradientScale& gradient,
+                    const RmspropStep& s);
 };
 
 struct Kernels {
@@ -47,9 +163,40 @@ struct Kernels {
     GemmKernels gemm;
     NormKernels<half> norm_half;
     NormKernels<float> norm_float;
+    ElementwiseKernels<half> elementwise_half;
+    ElementwiseKernels<float> elementwise_float;
+    ReduceKernels<half> reduce_half;
+    ReduceKernels<float> reduce_float;
+    StrictKernels strict;
 
+    void (*row_sums)(const float* terms, int64_t rows, int64_t K, float* sums);
+    void (*strict_row_sums)(const float* terms, int64_t rows, int64_t K, bool products, float* sums);  // rows <= 16
+    void (*log_floats)(const float* x, float* y, int64_t n);
+    RowKernels<half> rows_half;
+    RowKernels<float> rows_float;
+    PoolKernels<half> pool_half;
+    PoolKernels<float> pool_float;
+    SparseKernels<half> sparse_half;
+    SparseKernels<float> sparse_float;
+    UpdateKernels<half, half> update_half;
+    UpdateKernels<half, float> update_half_master;
+    UpdateKernels<float, float> update_float;
+
+    const RowKernels<half>& rows(half) const { return rows_half; }
+    const RowKernels<float>& rows(float) const { return rows_float; }
+    const PoolKernels<half>& pool(half) const { return pool_half; }
+    const PoolKernels<float>& pool(float) const { return pool_float; }
+    const SparseKernels<half>& sparse(half) const { return sparse_half; }
+    const SparseKernels<float>& sparse(float) const { return sparse_float; }
+    const UpdateKernels<half, half>& update(half, half) const { return update_half; }
+    const UpdateKernels<half, float>& update(half, float) const { return update_half_master; }
+    const UpdateKernels<float, float>& update(float, float) const { return update_float; }
     const NormKernels<half>& norm(half) const { return norm_half; }
     const NormKernels<float>& norm(float) const { return norm_float; }
+    const ElementwiseKernels<half>& elementwise(half) const { return elementwise_half; }
+    const ElementwiseKernels<float>& elementwise(float) const { return elementwise_float; }
+    const ReduceKernels<half>& reduce(half) const { return reduce_half; }
+    const ReduceKernels<float>& reduce(float) const { return reduce_float; }
 };
 
 const Kernels& kernels();                   // the table in use

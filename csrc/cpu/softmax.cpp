@@ -1,0 +1,160 @@
+// Softmax, its logarithm and the cross-entropy loss along the last axis. Exponentials and sums stay in float registers or in
+// one row's buffer; each output is rounded once.
+#include <vector>
+
+#include "cpu/ops.h"
+#include "cpu/row_groups.h"
+
+namespace fp16engine::cpu {
+namespace {
+
+struct Rows {
+    int64_t count, K;
+    explicit Rows(const ArrayView& x) : count(x.dim(-1) ? x.size() / x.dim(-1) : 0), K(x.dim(-1)) {}
+};
+
+void expect_like(const char* argument, const ArrayView& view, const ArrayView& like) {
+    expect_dtype(argument, view, like.dtype);
+    expect(view.size() == like.size(), std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
+}
+
+// max and sum of exp(x - max) of `count` rows; the exponentials stay in terms.
+template <class T>
+void exponentials(const T* x, int64_t count, int64_t K, bool half_accumulator, float* terms, float* max, float* sums) {
+    const auto& loops = kernels().rows(T{});
+    for (int64_t i = 0; i < count; i++) {
+        max[i] = loops.row_max(x + i * K, K);
+        loops.exp_terms(x + i * K, K, max[i], terms + i * K);
+    }
+    sum_terms(terms, count, K, half_accumulator, false, sums);
+}
+
+void expect_labels(const ArrayView& labels, const Rows& r) {
+    expect_dtype("labels", labels, DType::int64);
+    expect_shape("labels", labels, {r.count});
+    const int64_t* const label = labels.as<int64_t>();
+    for (int64_t i = 0; i < r.count; i++)
+        expect(label[i] >= 0 && label[i] < r.K,
+               "labels: " + std::to_string(label[i]) + " given, a class in [0, " + std::to_string(r.K) + ") wanted");
+}
+
+}  // namespace
+
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator) {
+    const Rows r(x);
+    expect_like("y", y, x);
+    with_storage("x", x.dtype, [&](auto type) {
+        using T = decltype(type);
+        const auto& loops = kernels().rows(T{});
+        for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
+            float sums[kGroup];
+            for (int64_t i = 0; i < count; i++) {
+                const T* const row = x.as<T>() + (first + i) * r.K;
+                const int64_t keys = causal_rows ? std::min(r.K, (first + i) % causal_rows + 1) : r.K;
+                loops.exp_terms(row, keys, loops.row_max(row, keys), terms + i * r.K);
+                std::fill(terms + i * r.K + keys, terms + (i + 1) * r.K, 0.0f);  // exp(-inf)
+            }
+            sum_terms(terms, count, r.K, half_accumulator, false, sums);
+            for (int64_t i = 0; i < count; i++) loops.softmax_row(terms + i * r.K, r.K, sums[i], y.as<T>() + (first + i) * r.K);
+        });
+    });
+}
+
+void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
+    const Rows r(y);
+    expect_like("dy", dy, y);
+    expect_like("dx", dx, y);
+    with_storage("y", y.dtype, [&](auto type) {
+        using T = decltype(type);
+        const auto& loops = kernels().rows(T{});
+        for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
+            float sums[kGroup];
+            const int64_t at = first * r.K;
+            loops.product_terms(dy.as<T>() + at, y.as<T>() + at, count * r.K, terms);
+            sum_terms(terms, count, r.K, half_accumulator, true, sums);
+            for (int64_t i = 0; i < count; i++) {
+                const int64_t row = at + i * r.K;
+                loops.softmax_gradient_row(y.as<T>() + row, dy.as<T>() + row, r.K, sums[i], dx.as<T>() + row);
+            }
+        });
+    });
+}
+
+void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator) {
+    const Rows r(x);
+    expect_like("y", y, x);
+    with_storage("x", x.dtype, [&](auto type) {
+        using T = decltype(type);
+        for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
+            float max[kGroup], sums[kGroup];
+            exponentials(x.as<T>() + first * r.K, count, r.K, half_accumulator, terms, max, sums);
+            kernels().log_floats(sums, sums, count);
+            for (int64_t i = 0; i < count; i++) {
+                const int64_t row = (first + i) * r.K;
+                kernels().rows(T{}).log_softmax_row(x.as<T>() + row, r.K, max[i], sums[i], y.as<T>() + row);
+            }
+        });
+    });
+}
+
+void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
+    const Rows r(y);
+    expect_like("dy", dy, y);
+    expect_like("dx", dx, y);
+    with_storage("y", y.dtype, [&](auto type) {
+        using T = decltype(type);
+        for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
+            float sums[kGroup];
+            to_floats(dy.as<T>() + first * r.K, terms, count * r.K);
+            sum_terms(terms, count, r.K, half_accumulator, false, sums);
+            for (int64_t i = 0; i < count; i++) {
+                const int64_t row = (first + i) * r.K;
+                kernels().rows(T{}).log_softmax_gradient_row(y.as<T>() + row, dy.as<T>() + row, r.K, sums[i], dx.as<T>() + row);
+            }
+        });
+    });
+}
+
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, bool half_accumulator) {
+    const Rows r(logits);
+    expect_labels(labels, r);
+    expect_dtype("loss", loss, logits.dtype);
+    expect_shape("loss", loss, {});
+    const Scratch losses(r.count);
+    with_storage("logits", logits.dtype, [&](auto type) {
+        using T = decltype(type);
+        for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
+            float max[kGroup], sums[kGroup];
+            const T* const x = logits.as<T>() + first * r.K;
+            exponentials(x, count, r.K, half_accumulator, terms, max, sums);
+            kernels().log_floats(sums, sums, count);
+            for (int64_t i = 0; i < count; i++)
+                losses.get()[first + i] = sums[i] - (to_float(x[i * r.K + labels.as<int64_t>()[first + i]]) - max[i]);
+        });
+        float total;
+        sum_terms(losses.get(), 1, r.count, half_accumulator, false, &total);
+        *loss.as<T>() = from_float<T>(total / static_cast<float>(r.count));
+    });
+}
+
+void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy, const ArrayView& dlogits,
+                            bool half_accumulator) {
+    const Rows r(logits);
+    expect_labels(labels, r);
+    expect_dtype("dy", dy, logits.dtype);
+    expect_shape("dy", dy, {});
+    expect_like("dlogits", dlogits, logits);
+    with_storage("logits", logits.dtype, [&](auto type) {
+        using T = decltype(type);
+        const float scale = to_float(*dy.as<T>()) / static_cast<float>(r.count);
+        for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
+            float max[kGroup], sums[kGroup];
+            exponentials(logits.as<T>() + first * r.K, count, r.K, half_accumulator, terms, max, sums);
+            for (int64_t i = 0; i < count; i++)
+                kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], labels.as<int64_t>()[first + i], scale,
+                                                               dlogits.as<T>() + (first + i) * r.K);
+        });
+    });
+}
+
+}  // namespace fp16engine::cpu

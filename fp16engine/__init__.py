@@ -1,0 +1,62 @@
+"""fp16engine: train neural networks entirely in binary16, and measure what that costs.
+
+`import fp16engine` loads NumPy and nothing else of weight; compiled backends, data sets, models and the
+trainer load when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from . import autograd, functional, nn, optim, random
+from ._version import __version__
+from .autograd import no_grad
+from .backend import devices
+from .errors import BackendUnavailable, CheckpointError, DataError, NonFiniteError, UnsupportedPrecision
+from .precision import LossScale, Precision
+from .random import manual_seed
+from .tensor import Tensor, tensor
+
+_MODULES = ("cli", "data", "experiments", "models", "numerics", "train")
+_FROM_TRAIN = ("Checkpoint", "Trainer")
+
+__all__ = [
+    "BackendUnavailable",
+    "Checkpoint",
+    "CheckpointError",
+    "DataError",
+    "LossScale",
+    "NonFiniteError",
+    "Precision",
+    "Tensor",
+    "Trainer",
+    "UnsupportedPrecision",
+    "__version__",
+    "autograd",
+    "data",
+    "devices",
+    "experiments",
+    "functional",
+    "manual_seed",
+    "models",
+    "nn",
+    "no_grad",
+    "numerics",
+    "optim",
+    "random",
+    "tensor",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    if name in _FROM_TRAIN:
+        return getattr(importlib.import_module(f"{__name__}.train"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,60 @@
+"""The one lookup from a device's name to the backend that computes there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable
+
+from ..errors import BackendUnavailable
+from .base import Array, Backend
+
+__all__ = ["Array", "Backend", "devices", "get"]
+
+# Each module offers load() -> Backend; nothing is imported before its device is asked for.
+_MODULES = {"cpu": "fp16engine.backend.cpu", "reference": "fp16engine.backend.reference"}
+_CUDA = re.compile(r"cuda(:\d+)?")
+
+_loaded: dict[str, Backend] = {}
+
+# numerics.audit sets this to put a recorder around every backend that is handed out.
+_wrap: Callable[[Backend], Backend] | None = None
+
+
+def get(device: str) -> Backend:
+    """Return the backend that computes on `device`, loading it at the first call.
+
+    Args:
+        device: "cpu", "reference" (slow NumPy, defines the semantics), or "cuda", "cuda:1".
+
+    Raises:
+        BackendUnavailable: the backend, or a module it needs, is not part of this build.
+        TypeError, ValueError: `device` is not a string, or names no device.
+    """
+    backend = _loaded.get(device) if isinstance(device, str) else None
+    if backend is None:
+        backend = _loaded[device] = _load(device)
+    return backend if _wrap is None else _wrap(backend)
+
+
+def devices() -> list[str]:
+    """Return the devices this machine can compute on: `["cpu"]`, or none if its module is missing.
+
+    The NumPy backend "reference" exists everywhere and is not listed.
+    """
+    try:
+        get("cpu")
+    except BackendUnavailable:
+        return []
+    return ["cpu"]
+
+
+def _load(device: str) -> Backend:
+    if not isinstance(device, str):
+        raise TypeError(f"device: {device!r} given, a string such as 'cpu' is wanted")
+    if _CUDA.fullmatch(device):
+        raise BackendUnavailable(f"device {device!r}: the CUDA backend is not part of this build, use 'cpu'")
+    if device not in _MODULES:
+        raise ValueError(f"device: {device!r} given, one of {', '.join(map(repr, _MODULES))} is wanted")
+    backend: Backend = importlib.import_module(_MODULES[device]).load()
+    return backend

@@ -1,0 +1,426 @@
+"""What every backend offers, and what each function rounds where.
+
+A backend computes on arrays of its own kind; the functions take and return such arrays, in C order. Outputs
+are new arrays unless a docstring says otherwise. Callers have validated shapes and dtypes.
+
+Registers
+    Arithmetic happens in FP32 registers, operation by operation in the order written here and without
+    contraction into fused multiply-adds, and is rounded once, to nearest even, at the store: fl(.) below is
+    that rounding to the dtype of the output. Python floats enter as binary32; an expression of Python floats
+    alone, such as 1 - momentum, is evaluated in double first. float64 arrays (reference only) are computed
+    wholly in float64, whatever `acc` says.
+
+Accumulators
+    `acc` is the type of the partial sums of dot products and reductions. "float32": they stay in FP32
+    registers, in an order that is free but fixed for given inputs and independent of the number of threads.
+    "float16": every partial sum is rounded to binary16, and the order is part of the definition, so that
+    backends agree bit for bit:
+
+    - Terms are taken in index order, in blocks of 32 consecutive terms; the last block may be shorter. A
+      block is summed sequentially from +0.
+    - Terms of a dot product are products of two stored values: s = fl16(s + a * b), product exact, one
+      rounding.
+    - Any other term t is a register or stored value: s = fl16(fl32(s + t)). For a binary16 t that is one
+      rounding too.
+    - Block sums are combined by a binary counter: two sums of the same level merge into the next level,
+      fl16(older + newer), as soon as both are there; the sums left over are folded from the newest (lowest
+      level) to the oldest, r = fl16(older + r). No term at all gives +0.
+
+    Index order of a reduction is the C order of the reduced axes. Dot products: convolution forward (kh, kw,
+    c), its data gradient (kh, kw, k), its weight gradient (n, oh, ow), matrix products k. Where a convolution
+    reads outside the image, or its data gradient falls between strides, the term is 0 * w and takes its place
+    in the blocking. Scatters (`index_add`, `embedding_backward`, the backward of pooling) add sequentially,
+    without blocks.
+
+    float16 accumulators for float32 arrays raise UnsupportedPrecision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeAlias
+
+Array: TypeAlias = Any  # each backend has its own array type
+Shape: TypeAlias = tuple[int, ...]
+Axes: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[int, int]
+Pads: TypeAlias = tuple[int, int, int, int]
+Needs: TypeAlias = tuple[bool, bool, bool]
+
+
+class Backend(Protocol):
+    """The functions of a backend, by family; see the module's text for registers and accumulators."""
+
+    name: str
+
+    # Arrays
+
+    def empty(self, shape: Shape, dtype: str) -> Array:
+        """Return an array of `shape` whose values are arbitrary."""
+
+    def zeros(self, shape: Shape, dtype: str) -> Array:
+        """Return an array of `shape` full of +0."""
+
+    def full(self, shape: Shape, value: float, dtype: str) -> Array:
+        """Return an array of `shape` full of fl(value), rounded once from double."""
+
+    def from_numpy(self, a: Any) -> Array:
+        """Return a copy of the NumPy array `a` in C order, same dtype, not rounded."""
+
+    def to_numpy(self, x: Array) -> Any:
+        """Return `x` as a NumPy array, which may share memory with it."""
+
+    def cast(self, x: Array, dtype: str) -> Array:
+        """Return fl(x) in `dtype`, one rounding; beyond the largest finite value it is inf."""
+
+    def copy(self, x: Array) -> Array:
+        """Return a copy of `x`."""
+
+    def all_finite(self, arrays: Sequence[Array]) -> bool:
+        """Tell whether no element of `arrays` is inf or NaN."""
+
+    def memory(self) -> dict[str, int]:
+        """Return bytes as {"current", "peak", "scratch"}: arrays alive, the most so far, and inner buffers.
+
+        `current` and `peak` include `scratch`.
+        """
+
+    def reset_peak(self) -> None:
+        """Let the peak restart from what is alive now."""
+
+    # Shape
+
+    def transpose(self, x: Array, axes: Axes) -> Array:
+        """Return `x` with its axes permuted, laid out in C order."""
+
+    def broadcast_to(self, x: Array, shape: Shape) -> Array:
+        """Return `x` repeated to `shape` by NumPy's rules, laid out in C order."""
+
+    def getitem(self, x: Array, index: Any) -> Array:
+        """Return x[index] by NumPy's rules (integers, slices, None, ..., integer or boolean arrays), as a
+        copy."""
+
+    def index_add(self, shape: Shape, dtype: str, index: Any, dy: Array, acc: str) -> Array:
+        """Return zeros of `shape` with `dy` added at `index`; repeated places add up in the C order of
+        `dy`."""
+
+    def cat(self, xs: Sequence[Array], axis: int) -> Array:
+        """Return the arrays `xs` joined along `axis`."""
+
+    def pad2d(self, x: Array, pads: Pads) -> Array:
+        """Return x (N, H, W, C) with `pads` = (top, bottom, left, right) rows and columns of +0 around each
+        image."""
+
+    def crop2d(self, x: Array, pads: Pads) -> Array:
+        """Return x (N, H, W, C) without `pads` = (top, bottom, left, right) rows and columns: pad2d's
+        gradient."""
+
+    # Elementwise
+
+    def binary(self, op: str, a: Array | float, b: Array | float) -> Array:
+        """Return fl(a op b) with broadcasting; op is "add", "sub", "mul" or "div".
+
+        `a` and `b` have the same dtype, or one of them is a Python float.
+        """
+
+    def power(self, x: Array, exponent: float) -> Array:
+        """Return fl(x ** exponent)."""
+
+    def unary(self, op: str, x: Array) -> Array:
+        """Return fl(op(x)); op is "relu", "relu6", "gelu", "tanh", "exp", "log", "sqrt" or "neg".
+
+        relu is +0 where x <= 0, else x, so NaN passes; relu6 is also 6 where x >= 6. gelu is x * Phi(x) with
+        the normal distribution function Phi, accurate in its tail: erfc(-x / sqrt 2) / 2, not 1 + erf.
+        """
+
+    def unary_backward(self, op: str, x: Array | None, y: Array | None, dy: Array) -> Array:
+        """Return fl(dy * op'(x)), same shape as `dy`.
+
+        relu: dy where y > 0, else 0. relu6: dy where 0 < y < 6, else 0. tanh: dy * (1 - y * y). exp: dy * y.
+        sqrt: (dy * 0.5) / y. log: dy / x. neg: -dy. gelu: dy * (Phi(x) + x * phi(x)).
+        Only the named one of x and y is read; the other may be None.
+        """
+
+    # Reductions
+
+    def sum(self, x: Array, axes: Axes, acc: str) -> Array:
+        """Return fl(sum of x over `axes`), the reduced axes kept with size 1; `axes` is sorted."""
+
+    def mean(self, x: Array, axes: Axes, acc: str) -> Array:
+        """Return fl(s / n), s the unrounded sum over `axes` (kept with size 1) and n the number of its
+        terms."""
+
+    def max(self, x: Array, axes: Axes) -> Array:
+        """Return the largest value over `axes`, kept with size 1; NaN if there is one."""
+
+    def max_backward(self, x: Array, y: Array, dy: Array, axes: Axes) -> Array:
+        """Return dx (shape of x): fl(dy / n) at the n places of x that hold the maximum y, else 0."""
+
+    # Dot products
+
+    def matmul(self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, acc: str) -> Array:
+        """Return fl(a @ b), (..., M, K) @ (..., K, N) -> (..., M, N), batch sizes equal.
+
+        With `transpose_a` (`transpose_b`) the array is stored (..., K, M) ((..., N, K)).
+        """
+
+    def linear_forward(self, x: Array, w: Array, b: Array | None, acc: str) -> Array:
+        """Return y = fl(x @ w.T + b): x (M, in), w (out, in), b (out,) -> (M, out).
+
+        The unrounded sum takes the bias before the store; acc="float16": fl16(s + b) with s the binary16 sum.
+        """
+
+    def linear_backward(
+        self, x: Array, w: Array, dy: Array, needs: Needs, acc: str
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return dx = fl(dy @ w) (M, in), dw = fl(dy.T @ x) (out, in), db = fl(sum of dy) (out,).
+
+        What `needs` says is not needed is None.
+        """
+
+    def conv2d_forward(
+        self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
+    ) -> Array:
+        """Return y (N, OH, OW, K) of x (N, H, W, C), w (K, kh, kw, C / groups), b (K,).
+
+        y[n, i, j, k] = fl(sum over (kh, kw, c) of x[n, i * sh + kh - top, j * sw + kw - left, c] * w[k, kh,
+        kw, c] + b[k]), zeros outside the image, OH = (H + top + bottom - kh) // sh + 1; the bias as in
+        linear_forward.
+        """
+
+    def conv2d_backward(
+        self,
+        x: Array,
+        w: Array,
+        dy: Array,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        needs: Needs,
+        acc: str,
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Return dx (N, H, W, C), dw (K, kh, kw, C / groups), db (K,), each fl of its sum, or None if not
+        needed."""
+
+    # Normalisation
+
+    def batch_norm_forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        running_mean: Array,
+        running_var: Array,
+        momentum: float,
+        eps: float,
+        relu: bool,
+        acc: str,
+    ) -> tuple[Array, Array, Array]:
+        """Return y (shape of x), mean (C,) and inv_std (C,) of x (..., C), and update the running statistics
+        in place.
+
+        mean = sum(x) / M and var = sum(d * d) / M (biased) with d = x - mean, in registers, each d * d a
+        register term, two passes or an equally stable merge, never E[x^2] - E[x]^2. acc="float16": the mean
+        is rounded to binary16 before anything uses it. The stored mean and inv_std = 1 / sqrt(var + eps) are
+        rounded to gamma's dtype, and these rounded values give y: t = x - mean; t = t * inv_std; t = t *
+        gamma; y = fl(t + beta); with `relu`, +0 where y <= 0. running = fl(momentum * running + (1 -
+        momentum) * batch), batch the register mean and var.
+        """
+
+    def batch_norm_inference(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        running_mean: Array,
+        running_var: Array,
+        eps: float,
+        relu: bool,
+    ) -> Array:
+        """Return y as batch_norm_forward from the running statistics; inv_std stays in registers,
+        unrounded."""
+
+    def batch_norm_backward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        inv_std: Array,
+        dy: Array,
+        relu: bool,
+        acc: str,
+    ) -> tuple[Array, Array, Array]:
+        """Return dx (shape of x), dgamma (C,) and dbeta (C,) in gamma's dtype.
+
+        With `relu`, y is recomputed and dy counts as 0 where y > 0 does not hold. xhat = (x - mean) *
+        inv_std; dbeta = sum(dy); dgamma = sum(dy * xhat), the product a register term; dx = fl((gamma *
+        inv_std) * ((dy - dbeta / M) - xhat * (dgamma / M))) from the sums as accumulated, unstored.
+        """
+
+    def layer_norm_forward(
+        self, x: Array, gamma: Array, beta: Array, eps: float, acc: str
+    ) -> tuple[Array, Array, Array]:
+        """Return y, mean and inv_std (x.shape[:-1], gamma's dtype) of x (..., C): batch_norm_forward's y per
+        row."""
+
+    def layer_norm_backward(
+        self, x: Array, gamma: Array, mean: Array, inv_std: Array, dy: Array, acc: str
+    ) -> tuple[Array, Array, Array]:
+        """Return dx (shape of x), dgamma (C,) and dbeta (C,).
+
+        xhat = (x - mean) * inv_std; dbeta = sum(dy) and dgamma = sum(dy * xhat) over the rows, products as
+        register terms; with g = dy * gamma, dx = fl(inv_std * ((g - sum(g) / C) - xhat * (sum(g * xhat) /
+        C))).
+        """
+
+    # Softmax
+
+    def softmax(self, x: Array, axis: int, acc: str) -> Array:
+        """Return fl(e / sum(e)) along `axis`, e = exp(x - max(x)) a register term."""
+
+    def softmax_backward(self, y: Array, dy: Array, axis: int, acc: str) -> Array:
+        """Return fl(y * (dy - s)), s the dot product of dy and y along `axis`, in registers."""
+
+    def log_softmax(self, x: Array, axis: int, acc: str) -> Array:
+        """Return fl((x - max(x)) - log(sum(exp(x - max(x))))) along `axis`."""
+
+    def log_softmax_backward(self, y: Array, dy: Array, axis: int, acc: str) -> Array:
+        """Return fl(dy - exp(y) * sum(dy)) along `axis`."""
+
+    def cross_entropy_forward(self, logits: Array, labels: Array, acc: str) -> Array:
+        """Return the mean loss, shape (), of logits (N, K) and int64 labels (N,), in the dtype of `logits`.
+
+        A sample's loss log(sum(exp(z - max))) - (z[label] - max) is a register term; fl(sum of them / N).
+        """
+
+    def cross_entropy_backward(self, logits: Array, labels: Array, dy: Array, acc: str) -> Array:
+        """Return dlogits (N, K) = fl((softmax - onehot) * (dy / N)), softmax in registers, dy of shape ().
+
+        dy / N is a register value, so a loss scale in dy acts before 1 / N can underflow.
+        """
+
+    # Pooling: x (N, H, W, C); windows lie row-major at (OH, OW) as in conv2d_forward
+
+    def max_pool_forward(self, x: Array, size: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
+        """Return the largest value y (N, OH, OW, C) per window, and its place as int32 kh * KW + kw.
+
+        The first maximum in (kh, kw) order wins, the first NaN wins over any number; padding is never chosen.
+        """
+
+    def max_pool_backward(
+        self, index: Array, dy: Array, x_shape: Shape, size: Pair, stride: Pair, pads: Pads, acc: str
+    ) -> Array:
+        """Return dx (x_shape): fl of the sum of dy over the windows that chose a pixel, in the order (oh,
+        ow)."""
+
+    def avg_pool_forward(self, x: Array, size: Pair, stride: Pair, pads: Pads, acc: str) -> Array:
+        """Return fl(s / n) per window, s its sum in the order (kh, kw), n the number of its pixels inside the
+        image."""
+
+    def avg_pool_backward(
+        self, dy: Array, x_shape: Shape, size: Pair, stride: Pair, pads: Pads, acc: str
+    ) -> Array:
+        """Return dx (x_shape): fl of the sum of the register terms dy / n over a pixel's windows, order (oh,
+        ow)."""
+
+    # Random, tables, attention
+
+    def dropout(self, x: Array, p: float, seed: int, offset: int) -> Array:
+        """Return fl(x * (1 / (1 - p))) where word * 2^-32 >= p, else +0; 0 <= p < 1. Also the gradient, for
+        dy.
+
+        Element i, in C order, takes word i % 4 of Philox4x32-10 with key = seed (64 bits, low word first) and
+        counter = offset + i // 4 (64 bits, low word first; the upper half of the counter is 0).
+        """
+
+    def embedding(self, ids: Array, table: Array) -> Array:
+        """Return table[ids]: ids int64 (...), table (R, D) -> (..., D)."""
+
+    def embedding_backward(self, ids: Array, dy: Array, num_rows: int, acc: str) -> Array:
+        """Return dtable (num_rows, D): per row, fl of the sum of dy over its uses, in the C order of
+        `ids`."""
+
+    def gather(self, data: Array, index: Array) -> Array:
+        """Return the rows data[index]: data (R, ...), index int64 (B,) -> (B, ...)."""
+
+    def attention_forward(self, q: Array, k: Array, v: Array, causal: bool, acc: str) -> tuple[Array, Array]:
+        """Return y (B, H, Sq, D) and probs (B, H, Sq, Sk) of q (B, H, Sq, D), k and v (B, H, Sk, D).
+
+        qs = fl(q * D ** -0.5); scores = fl(qs @ k.T); probs = softmax(scores), with `causal` over the keys
+        j <= i alone and +0 elsewhere; y = fl(probs @ v). Scores and probs are stored in the dtype of q.
+        """
+
+    def attention_backward(
+        self, q: Array, k: Array, v: Array, probs: Array, dy: Array, acc: str
+    ) -> tuple[Array, Array, Array]:
+        """Return dq, dk, dv: dp = fl(dy @ v.T); ds = softmax_backward(probs, dp); dv = fl(probs.T @ dy).
+
+        dq = fl(s * D ** -0.5) with s the unrounded sums of ds @ k; dk = fl(ds.T @ qs). dp and ds are stored.
+        """
+
+    # Optimizers: lists of arrays, updated in place; w is the master where there is one, else the parameter,
+    # and the parameter becomes fl(master). g = grad * grad_scale. State and w are rounded once, when stored.
+    # A weight decay of 0 adds no term.
+
+    def sgd(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        momenta: Sequence[Array] | None,
+        masters: Sequence[Array] | None,
+        lr: float,
+        momentum: float,
+        nesterov: bool,
+        weight_decay: Sequence[float],
+        grad_scale: float,
+    ) -> None:
+        """Step w = fl(w - lr * step) with g = g + decay * w; m = momentum * m + g.
+
+        step = m, with `nesterov` g + momentum * m, from the register m; without `momenta`, g.
+        """
+
+    def adam(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        m: Sequence[Array],
+        v: Sequence[Array],
+        masters: Sequence[Array] | None,
+        lr: float,
+        beta1: float,
+        beta2: float,
+        eps: float,
+        step: int,
+        weight_decay: Sequence[float],
+        decoupled: bool,
+        grad_scale: float,
+    ) -> None:
+        """Step w = fl(w - s), s = (lr * (m / (1 - beta1^t))) / (sqrt(v / (1 - beta2^t)) + eps), t = `step` >=
+        1.
+
+        g = g + decay * w unless `decoupled`; m = beta1 * m + (1 - beta1) * g;
+        v = beta2 * v + (1 - beta2) * (g * g). s takes m from the register, v as stored and eps rounded to the
+        state's dtype: what is stored is what is used;
+        with `decoupled`, s = s + (lr * decay) * w.
+        """
+
+    def rmsprop(
+        self,
+        params: Sequence[Array],
+        grads: Sequence[Array],
+        v: Sequence[Array],
+        momenta: Sequence[Array] | None,
+        masters: Sequence[Array] | None,
+        lr: float,
+        alpha: float,
+        eps: float,
+        momentum: float,
+        weight_decay: Sequence[float],
+        grad_scale: float,
+    ) -> None:
+        """Step w = fl(w - lr * s) with g = g + decay * w; v = alpha * v + (1 - alpha) * (g * g).
+
+        s = g / (sqrt(v) + eps), v as stored and eps rounded to the state's dtype; with `momenta`,
+        b = momentum * b + s and s is the register b.
+        """

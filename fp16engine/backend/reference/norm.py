@@ -1,0 +1,112 @@
+"""Batch and layer normalisation: statistics by two passes, rounded before use."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .registers import accumulator, load, store
+from .sums import rounded, total
+
+
+def batch_norm_forward(
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    momentum: float,
+    eps: float,
+    relu: bool,
+    acc: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r = load(x)
+    axes = tuple(range(x.ndim - 1))
+    batch_mean, batch_var = _statistics(r, axes, accumulator(x, acc))
+    mean = store(batch_mean, gamma.dtype)
+    inv_std = store(1 / np.sqrt(batch_var + eps), gamma.dtype)
+    for running, batch in ((running_mean, batch_mean), (running_var, batch_var)):
+        running[...] = momentum * load(running) + (1 - momentum) * batch
+    return _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype), mean, inv_std
+
+
+def batch_norm_inference(
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+    eps: float,
+    relu: bool,
+) -> np.ndarray:
+    inv_std = 1 / np.sqrt(load(running_var) + eps)
+    return _normalised(load(x), gamma, beta, load(running_mean), inv_std, relu, x.dtype)
+
+
+def batch_norm_backward(
+    x: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    dy: np.ndarray,
+    relu: bool,
+    acc: str,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r, g = load(x), load(dy)
+    axes = tuple(range(x.ndim - 1))
+    partial = accumulator(x, acc)
+    if relu:
+        y = _normalised(r, gamma, beta, load(mean), load(inv_std), True, x.dtype)
+        g = np.where(y > 0, g, g.dtype.type(0))
+    xhat = (r - load(mean)) * load(inv_std)
+    dbeta, dgamma = total(g, axes, partial), total(g * xhat, axes, partial)
+    count = x.size // x.shape[-1]
+    dx = (load(gamma) * load(inv_std)) * ((g - dbeta / count) - xhat * (dgamma / count))
+    return store(dx, x.dtype), store(dgamma, gamma.dtype), store(dbeta, gamma.dtype)
+
+
+def layer_norm_forward(
+    x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float, acc: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r = load(x)
+    row_mean, row_var = _statistics(r, (x.ndim - 1,), accumulator(x, acc))
+    mean = store(row_mean, gamma.dtype)
+    inv_std = store(1 / np.sqrt(row_var + eps), gamma.dtype)
+    y = _normalised(r, gamma, beta, load(mean)[..., None], load(inv_std)[..., None], False, x.dtype)
+    return y, mean, inv_std
+
+
+def layer_norm_backward(
+    x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, inv_std: np.ndarray, dy: np.ndarray, acc: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    r, g = load(x), load(dy)
+    partial = accumulator(x, acc)
+    rows, last = tuple(range(x.ndim - 1)), (x.ndim - 1,)
+    xhat = (r - load(mean)[..., None]) * load(inv_std)[..., None]
+    dbeta, dgamma = total(g, rows, partial), total(g * xhat, rows, partial)
+    scaled = g * load(gamma)
+    offset = total(scaled, last, partial)[..., None] / x.shape[-1]
+    slope = total(scaled * xhat, last, partial)[..., None] / x.shape[-1]
+    dx = load(inv_std)[..., None] * ((scaled - offset) - xhat * slope)
+    return store(dx, x.dtype), store(dgamma, gamma.dtype), store(dbeta, gamma.dtype)
+
+
+def _statistics(r: np.ndarray, axes: tuple[int, ...], partial: np.dtype) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and biased variance over `axes` in registers."""
+    count = r.dtype.type(np.prod([r.shape[axis] for axis in axes]))
+    mean = rounded(total(r, axes, partial) / count, partial)
+    centred = r - np.expand_dims(mean, axes)
+    return mean, total(centred * centred, axes, partial) / count
+
+
+def _normalised(
+    r: np.ndarray,
+    gamma: np.ndarray,
+    beta: np.ndarray,
+    mean: np.ndarray,
+    inv_std: np.ndarray,
+    relu: bool,
+    dtype: np.dtype,
+) -> np.ndarray:
+    y = store((r - mean) * inv_std * load(gamma) + load(beta), dtype)
+    return np.where(y <= 0, dtype.type(0), y) if relu else y

@@ -1,0 +1,34 @@
+"""Sums, means and maxima over axes."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .registers import accumulator, load, store
+from .sums import total
+
+
+def sum(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
+    return store(_kept(total(load(x), axes, accumulator(x, acc)), x, axes), x.dtype)
+
+
+def mean(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
+    count = math.prod(x.shape[axis] for axis in axes)
+    return store(_kept(total(load(x), axes, accumulator(x, acc)) / count, x, axes), x.dtype)
+
+
+def max(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    return store(x.max(axes, keepdims=True), x.dtype)
+
+
+def max_backward(x: np.ndarray, y: np.ndarray, dy: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    holds = (x == y) | (np.isnan(x) & np.isnan(y))
+    share = load(dy) / holds.sum(axes, keepdims=True).astype(load(dy).dtype)
+    return store(np.where(holds, share, share.dtype.type(0)), x.dtype)
+
+
+def _kept(result: np.ndarray, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Put the reduced axes back with size 1."""
+    return np.reshape(result, [1 if axis in axes else size for axis, size in enumerate(x.shape)])

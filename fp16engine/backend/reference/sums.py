@@ -1,0 +1,88 @@
+"""Dot products and sums in the documented order, for every accumulator.
+
+The float32 accumulator takes the same order as the float16 one, so both differ in rounding alone; float64 is
+left to NumPy. All outputs advance together: Python loops over the 32 terms of a block, never over outputs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+BLOCK = 32
+_WORKING_SET = 1 << 18  # partial sums held at once, to stay in the cache
+
+
+def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype) -> np.ndarray:
+    """Return the unrounded sums of a (..., M, K) @ b (..., K, N) as register values (..., M, N)."""
+    if partial == np.float64:
+        return np.asarray(a @ b)
+    *batch, rows, terms = a.shape
+    groups, columns = math.prod(batch), b.shape[-1]
+    # In binary64 the product of two halves is exact, and its sum with a half is exact wherever the result
+    # comes near a tie of binary16; so rounding to binary16 afterwards is a true fused multiply-add.
+    working = np.float64 if partial == np.float16 else np.float32
+    left = a.reshape(groups, rows, terms).astype(working).transpose(2, 0, 1)[..., None]  # (K, G, M, 1)
+    right = b.reshape(groups, terms, columns).astype(working).transpose(1, 0, 2)[:, :, None]  # (K, G, 1, N)
+    out = np.empty((groups, rows, columns), np.float32)
+    step = max(1, _WORKING_SET // max(1, -(-terms // BLOCK) * groups * columns))
+    for first in range(0, rows, step):
+        part = left[:, :, first : first + step]
+
+        def term(index: slice, part: np.ndarray = part) -> np.ndarray:
+            return part[index] * right[index]
+
+        out[:, first : first + step] = _blocked(
+            term, terms, (groups, part.shape[2], columns), partial, working
+        )
+    return out.reshape(*batch, rows, columns)
+
+
+def total(terms: np.ndarray, axes: Sequence[int], partial: np.dtype) -> np.ndarray:
+    """Return the unrounded sums of register values over `axes`, in their C order, without the reduced
+    axes."""
+    if partial == np.float64:
+        return np.asarray(terms.sum(tuple(axes)))
+    kept = [axis for axis in range(terms.ndim) if axis not in axes]
+    shape = tuple(terms.shape[axis] for axis in kept)
+    count = math.prod(terms.shape[axis] for axis in axes)
+    front = terms.transpose(*axes, *kept).reshape(count, *shape)
+    return _blocked(front.__getitem__, count, shape, partial, np.float32)
+
+
+def rounded(sums: np.ndarray, partial: np.dtype) -> np.ndarray:
+    """Return `sums` rounded to the accumulator's type, in their own dtype."""
+    if partial == np.float16:
+        sums = sums.astype(np.float16).astype(sums.dtype)
+    return sums
+
+
+def _blocked(
+    term: Callable[[slice], np.ndarray], count: int, shape: tuple[int, ...], partial: np.dtype, working: type
+) -> np.ndarray:
+    """Sum `count` terms; term(index) gives a slice of them, the terms in front, each of `shape`."""
+    full = count // BLOCK
+    sums: np.ndarray = np.zeros((-(-count // BLOCK), *shape), working)
+    for j in range(BLOCK if full else 0):
+        sums[:full] = rounded(sums[:full] + term(slice(j, full * BLOCK, BLOCK)), partial)
+    for j in range(full * BLOCK, count):
+        sums[full:] = rounded(sums[full:] + term(slice(j, j + 1)), partial)
+    return _combined(sums, partial)
+
+
+def _combined(sums: np.ndarray, partial: np.dtype) -> np.ndarray:
+    """Combine block sums (oldest first) as the binary counter does."""
+    if len(sums) == 0:
+        return np.zeros(sums.shape[1:], sums.dtype)
+    leftovers = []  # the newest sum of each level that found no partner, lowest level first
+    while len(sums):
+        if len(sums) % 2:
+            leftovers.append(sums[-1])
+            sums = sums[:-1]
+        sums = rounded(sums[0::2] + sums[1::2], partial)
+    result = leftovers[0]
+    for older in leftovers[1:]:
+        result = rounded(older + result, partial)
+    return np.asarray(result, np.float32)

@@ -1,0 +1,78 @@
+"""Networks by name, as the study defines them; a family per file, a builder per size.
+
+A builder takes (num_classes, image_size, channels) and returns a `Module` from (N, H, W, C) to (N,
+num_classes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Integral
+from typing import Any
+
+from .. import random
+from ..nn import Module
+from .alexnet import alexnet, alexnet_4096
+from .dnn import dnn
+from .resnet import resnet20, resnet32, resnet44, resnet56, resnet110
+
+__all__ = ["create", "names"]
+
+_BUILDERS: dict[str, Callable[[int, tuple[int, int], int], Module]] = {
+    "dnn": dnn,
+    "alexnet": alexnet,
+    "alexnet-4096": alexnet_4096,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet44": resnet44,
+    "resnet56": resnet56,
+    "resnet110": resnet110,
+}
+
+
+def names() -> list[str]:
+    """Return the names `create` knows."""
+    return list(_BUILDERS)
+
+
+def create(
+    name: str, num_classes: int = 10, image_size: int | Sequence[int] = 32, channels: int = 3, seed: int = 0
+) -> Module:
+    """Return a new network in float32 on "cpu"; equal arguments give equal initial weights, bit for bit.
+
+    Args:
+        name: one of `names()`.
+        num_classes: outputs, >= 1.
+        image_size: height and width of the images, one integer for both.
+        channels: of the images, >= 1.
+        seed: of the initial weights. The global random state is not touched.
+
+    The arguments are kept as `model.config`, from which `create(**model.config)` makes the network again.
+
+    Raises:
+        ValueError: the name is unknown, a number is out of range, or the images are too small for the
+            network.
+
+    >>> import fp16engine as fe
+    >>> fe.models.create("resnet20", image_size=8, channels=1).num_parameters()
+    270122
+    """
+    if name not in _BUILDERS:
+        raise ValueError(f"model: {name!r} given, one of {', '.join(_BUILDERS)} is wanted")
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2:
+        raise ValueError(f"image_size: {image_size!r} given, an integer or (height, width) is wanted")
+    for label, n in (("num_classes", num_classes), ("image_size", min(size)), ("channels", channels)):
+        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"{label}: {n!r} given, an integer >= 1 is wanted")
+    config: dict[str, Any] = {
+        "name": name,
+        "num_classes": int(num_classes),
+        "image_size": [int(n) for n in size],
+        "channels": int(channels),
+        "seed": int(seed),
+    }
+    with random.fork(seed):
+        model = _BUILDERS[name](config["num_classes"], (int(size[0]), int(size[1])), config["channels"])
+    model.config = config
+    return model

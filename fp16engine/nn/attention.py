@@ -1,0 +1,58 @@
+"""Multi-head attention layer."""
+
+from __future__ import annotations
+
+from .. import functional as F
+from ..tensor import Tensor
+from . import init
+from .linear import Linear
+from .module import Module
+
+
+class MultiHeadAttention(Module):
+    """Attention of `num_heads` heads with projections (Vaswani et al., 1706.03762).
+
+    x: (B, S, dim) attends to itself or to `context` (B, T, dim) -> (B, S, dim). `head_dim` is the width of a
+        head,
+    dim / num_heads unless given; see `functional.attention` for the rounding.
+
+    Raises:
+        ValueError: `num_heads` does not divide `dim` and no `head_dim` is given, or x has not three axes.
+
+    >>> import fp16engine as fe
+    >>> layer = fe.nn.MultiHeadAttention(8, 2).to("reference")
+    >>> layer(fe.tensor([[[0.0] * 8] * 5], device="reference")).shape
+    (1, 5, 8)
+    """
+
+    def __init__(self, dim: int, num_heads: int, head_dim: int | None = None, bias: bool = True) -> None:
+        super().__init__()
+        init.positive("MultiHeadAttention", dim=dim, num_heads=num_heads)
+        if head_dim is None:
+            if dim % num_heads:
+                raise ValueError(
+                    f"MultiHeadAttention: num_heads is {num_heads}, a divisor of dim {dim} is wanted"
+                )
+            head_dim = dim // num_heads
+        init.positive("MultiHeadAttention", head_dim=head_dim)
+        self.num_heads = num_heads
+        width = num_heads * head_dim
+        self.query = Linear(dim, width, bias)
+        self.key = Linear(dim, width, bias)
+        self.value = Linear(dim, width, bias)
+        self.out = Linear(width, dim, bias)
+
+    def forward(self, x: Tensor, context: Tensor | None = None, causal: bool = False) -> Tensor:
+        if x.ndim != 3:
+            raise ValueError(f"MultiHeadAttention: x has shape {x.shape}, (B, S, dim) is wanted")
+        source = x if context is None else context
+        heads = F.attention(
+            self._split(self.query(x)), self._split(self.key(source)), self._split(self.value(source)), causal
+        )
+        b, h, s, d = heads.shape
+        return self.out(F.reshape(F.transpose(heads, (0, 2, 1, 3)), (b, s, h * d)))
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(B, S, heads * D) -> (B, heads, S, D)."""
+        b, s, width = x.shape
+        return F.transpose(F.reshape(x, (b, s, self.num_heads, width // self.num_heads)), (0, 2, 1, 3))

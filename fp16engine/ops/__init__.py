@@ -1,0 +1,63 @@
+"""Every operation, a file per family, its gradient beside it; users call them in `fp16engine.functional`."""
+
+from ._attention import attention
+from ._conv import conv2d
+from ._dropout import dropout
+from ._elementwise import arithmetic, astype, exp, gelu, log, neg, power, relu, relu6, sqrt, tanh
+from ._embedding import embedding
+from ._linear import linear, matmul
+from ._norm import batch_norm, layer_norm
+from ._pool import avg_pool2d, global_avg_pool2d, max_pool2d
+from ._reduce import max, mean, sum
+from ._shape import (
+    broadcast_to,
+    cat,
+    flatten,
+    getitem,
+    pad2d,
+    pad_channels,
+    reshape,
+    to_device,
+    transpose,
+)
+from ._softmax import cross_entropy, log_softmax, softmax
+
+__all__ = [
+    "arithmetic",
+    "astype",
+    "attention",
+    "avg_pool2d",
+    "batch_norm",
+    "broadcast_to",
+    "cat",
+    "conv2d",
+    "cross_entropy",
+    "dropout",
+    "embedding",
+    "exp",
+    "flatten",
+    "gelu",
+    "getitem",
+    "global_avg_pool2d",
+    "layer_norm",
+    "linear",
+    "log",
+    "log_softmax",
+    "matmul",
+    "max",
+    "max_pool2d",
+    "mean",
+    "neg",
+    "pad2d",
+    "pad_channels",
+    "power",
+    "relu",
+    "relu6",
+    "reshape",
+    "softmax",
+    "sqrt",
+    "sum",
+    "tanh",
+    "to_device",
+    "transpose",
+]

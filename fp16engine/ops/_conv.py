@@ -1,0 +1,86 @@
+"""Convolution over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..autograd import Array, Function
+from ..tensor import Tensor
+from . import _check
+
+
+class Conv2d(Function):
+    def forward(
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        stride: tuple[int, int],
+        pads: tuple[int, int, int, int],
+        groups: int,
+    ) -> Array:
+        self.x, self.w = x, w
+        self.stride, self.pads, self.groups = stride, pads, groups
+        return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return self.backend.conv2d_backward(
+            self.x, self.w, dy, self.stride, self.pads, self.groups, self.needs, self.acc
+        )
+
+
+def conv2d(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: int | Sequence[int] | str = 0,
+    groups: int = 1,
+) -> Tensor:
+    """Return the cross-correlation of images with a kernel; sum and bias are rounded once together.
+
+    y[n, i, j, k] = bias[k] + sum over (kh, kw, c) of x[n, i*sh + kh - top, j*sw + kw - left, c] * weight[k,
+    kh, kw, c]
+
+    Args:
+        x: (N, H, W, C).
+        weight: (K, kh, kw, C/groups).
+        bias: (K,) or None.
+        stride: integer or (vertical, horizontal).
+        padding: integer or (vertical, horizontal) zeros on both sides, or "same" (TensorFlow's:
+            ceil(H/stride) outputs, the odd pixel at the bottom and right).
+        groups: output block g reads input block g; C and K are multiples of it.
+
+    Returns (N, OH, OW, K) with OH = (H + pads - kh) // sh + 1, in the dtype of x.
+
+    Raises:
+        TypeError: an argument is no floating-point Tensor, or the dtypes differ.
+        ValueError: shapes, groups, stride or padding do not fit, or the devices differ.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")
+    >>> fe.functional.conv2d(x, x, padding="same").numpy()[0, :, :, 0].tolist()
+    [[30.0, 14.0], [11.0, 4.0]]
+    """
+    _check.alike("conv2d", x=x, weight=weight, bias=bias)
+    _check.rank("conv2d", "x", x, "N, H, W, C")
+    _check.rank("conv2d", "weight", weight, "out, kh, kw, in/groups")
+    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
+        raise ValueError(f"conv2d: groups is {groups!r}, an integer >= 1 is wanted")
+    channels, kernels = x.shape[3], weight.shape[0]
+    if channels % groups or kernels % groups:
+        raise ValueError(
+            f"conv2d: groups is {groups}, a divisor of {channels} input "
+            f"and {kernels} output channels is wanted"
+        )
+    if weight.shape[3] * groups != channels:
+        raise ValueError(
+            f"conv2d: x has {channels} channels, {weight.shape[3] * groups} are wanted "
+            f"(weight (out, kh, kw, in/groups) is {weight.shape}, groups is {groups})"
+        )
+    _check.vector("conv2d", "bias", bias, kernels, "one per output channel")
+    strides = _check.pair("conv2d", "stride", stride, 1)
+    pads = _check.window(
+        "conv2d", (x.shape[1], x.shape[2]), (weight.shape[1], weight.shape[2]), strides, padding
+    )
+    return Conv2d.apply(x, weight, bias, stride=strides, pads=pads, groups=groups)

@@ -1,0 +1,107 @@
+"""Matrix products and the affine layer."""
+
+from __future__ import annotations
+
+import math
+
+from ..autograd import Array, Function
+from ..tensor import Tensor
+from . import _check
+from ._shape import broadcast_to, reshape
+
+
+class MatMul(Function):
+    def forward(self, a: Array, b: Array) -> Array:
+        self.a, self.b = a if self.needs[1] else None, b if self.needs[0] else None
+        return self.backend.matmul(a, b, False, False, self.acc)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        product = self.backend.matmul
+        return (
+            product(dy, self.b, False, True, self.acc) if self.needs[0] else None,
+            product(self.a, dy, True, False, self.acc) if self.needs[1] else None,
+        )
+
+
+class Linear(Function):
+    def forward(self, x: Array, w: Array, b: Array | None) -> Array:
+        self.x, self.w = x, w
+        return self.backend.linear_forward(x, w, b, self.acc)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return self.backend.linear_backward(self.x, self.w, dy, self.needs, self.acc)
+
+
+def matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Return the matrix product a @ b, accumulated as the active precision says and rounded once.
+
+    a: (..., M, K), b: (..., K, N) -> (..., M, N); batch axes broadcast; a vector on the left is a row, on the
+        right a
+    column, and its axis is dropped again.
+
+    Raises:
+        TypeError: an operand is no floating-point Tensor, or the dtypes differ.
+        ValueError: K, batch axes or devices differ, or an operand has no axis.
+
+    >>> import fp16engine as fe
+    >>> a = fe.tensor([[1.0, 2.0]], device="reference")
+    >>> (a @ a.T).item()
+    5.0
+    """
+    _check.alike("matmul", a=a, b=b)
+    if a.ndim == 0 or b.ndim == 0:
+        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} given, at least one axis each is wanted")
+    row, column = a.ndim == 1, b.ndim == 1
+    if row:
+        a = reshape(a, (1, *a.shape))
+    if column:
+        b = reshape(b, (*b.shape, 1))
+    m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
+    if b.shape[-2] != k:
+        raise ValueError(
+            f"matmul: a has {k} columns and b {b.shape[-2]} rows, shapes {a.shape} and {b.shape}"
+        )
+    if b.ndim == 2:
+        batch = a.shape[:-2]
+        y = MatMul.apply(reshape(a, (math.prod(batch) * m, k)) if batch else a, b)
+    else:
+        batch = _broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        y = MatMul.apply(broadcast_to(a, (*batch, m, k)), broadcast_to(b, (*batch, k, n)))
+    shape = (*batch, *(() if row else (m,)), *(() if column else (n,)))
+    return y if y.shape == shape else reshape(y, shape)
+
+
+def _broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    longest = max(len(a), len(b))
+    pairs = list(zip((1,) * (longest - len(a)) + a, (1,) * (longest - len(b)) + b, strict=True))
+    if any(m != n and m != 1 and n != 1 for m, n in pairs):
+        raise ValueError(f"matmul: batch axes {a} and {b} do not broadcast")
+    return tuple(n if m == 1 else m for m, n in pairs)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return x @ weight.T + bias; sum and bias are accumulated together and rounded once.
+
+    x: (..., in), weight: (out, in), bias: (out,) -> (..., out).
+
+    Raises:
+        TypeError: an argument is no floating-point Tensor, or the dtypes differ.
+        ValueError: the shapes do not fit, or the devices differ.
+
+    >>> import fp16engine as fe
+    >>> x, w = (fe.tensor(v, device="reference") for v in ([[1.0, 2.0]], [[3.0, 4.0]]))
+    >>> fe.functional.linear(x, w).item()
+    11.0
+    """
+    _check.alike("linear", x=x, weight=weight, bias=bias)
+    _check.rank("linear", "weight", weight, "out, in")
+    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
+        raise ValueError(
+            f"linear: x has shape {x.shape}, (..., {weight.shape[1]}) is wanted "
+            f"(weight (out, in) is {weight.shape})"
+        )
+    _check.vector("linear", "bias", bias, weight.shape[0], "one per output")
+    if x.ndim == 2:
+        return Linear.apply(x, weight, bias)
+    y = Linear.apply(reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])), weight, bias)
+    return reshape(y, (*x.shape[:-1], weight.shape[0]))

@@ -1,0 +1,102 @@
+"""Pooling over images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..autograd import Array, Function
+from ..tensor import Tensor
+from . import _check
+from ._reduce import mean
+
+Size = int | Sequence[int]
+
+
+class MaxPool2d(Function):
+    def forward(
+        self, x: Array, size: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
+    ) -> Array:
+        y, self.index = self.backend.max_pool_forward(x, size, stride, pads)
+        self.window = (x.shape, size, stride, pads)
+        return y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return (self.backend.max_pool_backward(self.index, dy, *self.window, self.acc),)
+
+
+class AvgPool2d(Function):
+    def forward(
+        self, x: Array, size: tuple[int, int], stride: tuple[int, int], pads: tuple[int, int, int, int]
+    ) -> Array:
+        self.window = (x.shape, size, stride, pads)
+        return self.backend.avg_pool_forward(x, size, stride, pads, self.acc)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return (self.backend.avg_pool_backward(dy, *self.window, self.acc),)
+
+
+def _pool(
+    function: type[Function], op: str, x: Tensor, size: Size, stride: Size | None, padding: Size | str
+) -> Tensor:
+    _check.floating(op, "x", x)
+    _check.rank(op, "x", x, "N, H, W, C")
+    sizes = _check.pair(op, "size", size, 1)
+    strides = sizes if stride is None else _check.pair(op, "stride", stride, 1)
+    pads = _check.window(op, (x.shape[1], x.shape[2]), sizes, strides, padding)
+    if max(pads[:2]) >= sizes[0] or max(pads[2:]) >= sizes[1]:
+        raise ValueError(
+            f"{op}: padding is {padding!r}, less than the size {sizes} is wanted, else a window is empty"
+        )
+    return function.apply(x, size=sizes, stride=strides, pads=pads)
+
+
+def max_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size | str = 0) -> Tensor:
+    """Return the largest value of each window, exactly; the gradient goes to the first maximum of a window.
+
+    x: (N, H, W, C) -> (N, OH, OW, C) with OH = (H + pads - size) // stride + 1. `size` and `stride` (None:
+        `size`) are
+    integers or (vertical, horizontal); `padding` also "same" (TensorFlow's). Padding never wins.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor, or a size is no integer or pair.
+        ValueError: `x` has not four axes, a window does not fit into the image, or padding >= size.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")
+    >>> fe.functional.max_pool2d(x, 2).item()
+    4.0
+    """
+    return _pool(MaxPool2d, "max_pool2d", x, size, stride, padding)
+
+
+def avg_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size | str = 0) -> Tensor:
+    """Return the mean of each window over its pixels inside the image (TensorFlow's rule), rounded once.
+
+    x: (N, H, W, C) -> (N, OH, OW, C); arguments as in `max_pool2d`.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor, or a size is no integer or pair.
+        ValueError: `x` has not four axes, a window does not fit into the image, or padding >= size.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")
+    >>> fe.functional.avg_pool2d(x, 2).item()
+    2.5
+    """
+    return _pool(AvgPool2d, "avg_pool2d", x, size, stride, padding)
+
+
+def global_avg_pool2d(x: Tensor) -> Tensor:
+    """Return the mean over all pixels, x: (N, H, W, C) -> (N, C), sum and division fused and rounded once.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        ValueError: `x` has not four axes, or the images are empty.
+
+    >>> import fp16engine as fe
+    >>> fe.functional.global_avg_pool2d(fe.tensor([[[[1.0], [3.0]]]], device="reference")).item()
+    2.0
+    """
+    _check.floating("global_avg_pool2d", "x", x)
+    _check.rank("global_avg_pool2d", "x", x, "N, H, W, C")
+    return mean(x, (1, 2))

@@ -1,0 +1,99 @@
+"""Softmax, its logarithm, and the cross-entropy loss."""
+
+from __future__ import annotations
+
+from ..autograd import Array, Function
+from ..tensor import Tensor
+from . import _check
+
+
+class Softmax(Function):
+    def forward(self, x: Array, axis: int) -> Array:
+        self.axis, self.y = axis, self.backend.softmax(x, axis, self.acc)
+        return self.y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return (self.backend.softmax_backward(self.y, dy, self.axis, self.acc),)
+
+
+class LogSoftmax(Function):
+    def forward(self, x: Array, axis: int) -> Array:
+        self.axis, self.y = axis, self.backend.log_softmax(x, axis, self.acc)
+        return self.y
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return (self.backend.log_softmax_backward(self.y, dy, self.axis, self.acc),)
+
+
+class CrossEntropy(Function):
+    def forward(self, logits: Array, labels: Array) -> Array:
+        self.logits, self.labels = logits, labels
+        return self.backend.cross_entropy_forward(logits, labels, self.acc)
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return self.backend.cross_entropy_backward(self.logits, self.labels, dy, self.acc), None
+
+
+def _axis(op: str, x: Tensor, axis: int) -> int:
+    _check.floating(op, "x", x)
+    axis = _check.axis(op, axis, x.ndim)
+    if x.shape[axis] == 0:
+        raise ValueError(f"{op}: x has shape {x.shape}, at least one element along axis {axis} is wanted")
+    return axis
+
+
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """Return exp(x - max) / sum(exp(x - max)) along `axis`, rounded once; x: any shape.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        ValueError: the axis does not exist or is empty.
+
+    >>> import fp16engine as fe
+    >>> fe.functional.softmax(fe.tensor([1000.0, 1000.0], "float16", "reference")).numpy().tolist()
+    [0.5, 0.5]
+    """
+    return Softmax.apply(x, axis=_axis("softmax", x, axis))
+
+
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """Return x - max - log(sum(exp(x - max))) along `axis`, rounded once; finite where softmax rounds to 0.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        ValueError: the axis does not exist or is empty.
+
+    >>> import fp16engine as fe
+    >>> fe.functional.log_softmax(fe.tensor([0.0, 100.0], "float16", "reference")).numpy().tolist()
+    [-100.0, 0.0]
+    """
+    return LogSoftmax.apply(x, axis=_axis("log_softmax", x, axis))
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean over the batch of -log softmax(logits)[label], a scalar in the dtype of `logits`.
+
+    logits: (N, K), labels: (N,) int64 in [0, K). The losses of the samples stay in registers and the mean is
+        rounded
+    once. Backward gives (softmax - onehot) * dy / N, rounded once: a loss scale in dy acts before 1/N can
+    underflow.
+
+    Raises:
+        TypeError: `logits` is no floating-point Tensor, or `labels` no int64 Tensor.
+        ValueError: the shapes do not fit, the batch is empty, or a label is out of range.
+
+    >>> import fp16engine as fe
+    >>> logits = fe.tensor([[0.0, 100.0]], "float16", "reference")
+    >>> fe.functional.cross_entropy(logits, fe.tensor([0], device="reference")).item()
+    100.0
+    """
+    _check.floating("cross_entropy", "logits", logits)
+    _check.rank("cross_entropy", "logits", logits, "N, K")
+    if logits.size == 0:
+        raise ValueError(
+            f"cross_entropy: logits has shape {logits.shape}, at least one sample and class are wanted"
+        )
+    _check.indices("cross_entropy", "labels", labels, logits.shape[1], "classes")
+    _check.vector("cross_entropy", "labels", labels, logits.shape[0], "one per row of logits")
+    _check.same_device("cross_entropy", "logits", logits, "labels", labels)
+    return CrossEntropy.apply(logits, labels)

@@ -1,0 +1,342 @@
+"""`Tensor`: an array on a device, the gradient it gathers, and the node of the tape it came from."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from . import backend as backends
+
+Array = Any
+DTYPES = ("float16", "float32", "float64", "int64")
+
+
+@lru_cache(maxsize=64)
+def _dtype_name(dtype: Any) -> str:
+    return str(dtype)
+
+
+class Tensor:
+    """An array with a device name and, where asked, a gradient.
+
+    `Tensor(data, device)` wraps an array that already belongs to the device's backend; `fe.tensor` makes one
+    from lists, NumPy arrays and anything with `__dlpack__`. A tensor that `requires_grad` and was not
+    computed is a leaf: only leaves keep `.grad`.
+
+    Attributes:
+        data: the backend's array, C-contiguous.
+        shape, ndim, size, dtype: of the array; `dtype` is a string.
+        device: "cpu", "cuda:0", or "reference" (slow, defines the semantics).
+        grad: the gradient of a leaf after `backward()`, a `Tensor` of the same dtype, or None.
+        requires_grad: whether `backward()` reaches this tensor.
+
+    Raises:
+        TypeError: `data` is no array, or an integer tensor was asked for a gradient.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([1.0, 2.0], dtype="float16", device="reference", requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad.numpy().tolist()
+    [2.0, 4.0]
+    """
+
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
+
+    # NumPy must not broadcast itself over a Tensor operand; its operators then defer to ours.
+    __array_ufunc__ = None
+
+    data: Array
+    device: str
+    grad: Tensor | None
+    node: Function | None
+    requires_grad: bool
+
+    def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
+        if not hasattr(data, "dtype") or isinstance(data, Tensor):
+            raise TypeError(f"data: {type(data).__name__} given, an array is wanted; fe.tensor() converts")
+        self.data = data
+        self.device = device
+        self.grad = None
+        self.node = None
+        self.requires_grad = requires_grad
+        if requires_grad and self.dtype == "int64":
+            raise TypeError(
+                "requires_grad: True for an int64 tensor given, only floating-point tensors have gradients"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.data.shape)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.data.shape)
+
+    @property
+    def dtype(self) -> str:
+        return _dtype_name(self.data.dtype)
+
+    @property
+    def T(self) -> Tensor:
+        """The tensor with its axes reversed."""
+        return self.transpose()
+
+    # Leaving the engine
+
+    def numpy(self) -> np.ndarray:
+        """Return the values as a NumPy array; on a CPU device it may share memory with the tensor."""
+        return backends.get(self.device).to_numpy(self.data)
+
+    def item(self) -> float | int:
+        """Return the value of a tensor with one element as a Python number.
+
+        Raises:
+            ValueError: the tensor has more or fewer elements.
+        """
+        if self.size != 1:
+            raise ValueError(f"item: a tensor of shape {self.shape} given, one element is wanted")
+        return self.numpy().item()
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = np.asarray(self.numpy(), dtype=dtype)
+        return array.copy() if copy else array
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.data.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return self.data.__dlpack_device__()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ValueError(f"bool: a tensor of shape {self.shape} has no single truth value")
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise TypeError("len: a tensor of shape () has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        values = np.array2string(self.numpy(), separator=", ", prefix="tensor(", threshold=100, edgeitems=3)
+        grad = ", requires_grad=True" if self.requires_grad else ""
+        return f"tensor({values}, shape={self.shape}, dtype={self.dtype}, device={self.device}{grad})"
+
+    # Differentiation
+
+    def detach(self) -> Tensor:
+        """Return a tensor on the same memory through which no gradient flows."""
+        return Tensor(self.data, self.device)
+
+    def backward(self, grad: Tensor | None = None) -> None:
+        """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
+
+        Args:
+            grad: gradient of the loss by this tensor, of its shape, dtype and device; None means 1 and is for
+                scalars. A loss scale goes here.
+
+        The tape is consumed: what the operations had saved is freed during the walk.
+
+        Raises:
+            ValueError: `grad` is missing for a tensor that is no scalar, or has another shape or device.
+            TypeError: `grad` has another dtype.
+            RuntimeError: nothing here requires a gradient, or the tape was already consumed.
+        """
+        if grad is None:
+            if self.size != 1:
+                raise ValueError(
+                    f"grad: None given for a tensor of shape {self.shape}, but only scalars default to 1; "
+                    "pass grad, or reduce with .sum() or .mean()"
+                )
+            seed = backends.get(self.device).full(self.shape, 1.0, self.dtype)
+        else:
+            if not isinstance(grad, Tensor):
+                raise TypeError(f"grad: {type(grad).__name__} given, a Tensor is wanted")
+            if grad.dtype != self.dtype:
+                raise TypeError(f"grad: {grad.dtype} given, {self.dtype} is wanted (the dtype of the tensor)")
+            if grad.shape != self.shape or grad.device != self.device:
+                raise ValueError(
+                    f"grad: shape {grad.shape} on {grad.device!r} given, "
+                    f"{self.shape} on {self.device!r} is wanted"
+                )
+            seed = grad.data
+        autograd.backward(self, seed)
+
+    # Conversion
+
+    def astype(self, dtype: str) -> Tensor:
+        """Return the tensor in another floating-point dtype, rounded to nearest even (beyond the range: inf).
+
+        The gradient is cast back. Integer tensors become floating point without a gradient.
+        """
+        return ops.astype(self, dtype)
+
+    def to(self, device: str) -> Tensor:
+        """Return the tensor on another device, bit for bit; the gradient travels back."""
+        return ops.to_device(self, device)
+
+    # Shape
+
+    def reshape(self, *shape: int | Sequence[int]) -> Tensor:
+        """Return the same elements in another shape; one size may be -1. Shares memory."""
+        return ops.reshape(self, _flat(shape))
+
+    def transpose(self, *axes: int | Sequence[int]) -> Tensor:
+        """Return the tensor with its axes permuted; without arguments, reversed. Copies."""
+        return ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
+
+    def __getitem__(self, index: Any) -> Tensor:
+        return ops.getitem(self, index)
+
+    # Reductions
+
+    def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        """Return the sum over `axis` (None: all); accumulates as the active precision says, rounds once."""
+        return ops.sum(self, axis, keepdims)
+
+    def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        """Return the mean over `axis` (None: all); sum and division are fused, so the sum cannot overflow."""
+        return ops.mean(self, axis, keepdims)
+
+    def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
+        """Return the maximum over `axis` (None: all); equal maxima share the gradient equally."""
+        return ops.max(self, axis, keepdims)
+
+    # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
+
+    def __add__(self, other: Tensor | float) -> Tensor:
+        return ops.arithmetic("add", self, other)
+
+    def __radd__(self, other: float) -> Tensor:
+        return ops.arithmetic("add", other, self)
+
+    def __sub__(self, other: Tensor | float) -> Tensor:
+        return ops.arithmetic("sub", self, other)
+
+    def __rsub__(self, other: float) -> Tensor:
+        return ops.arithmetic("sub", other, self)
+
+    def __mul__(self, other: Tensor | float) -> Tensor:
+        return ops.arithmetic("mul", self, other)
+
+    def __rmul__(self, other: float) -> Tensor:
+        return ops.arithmetic("mul", other, self)
+
+    def __truediv__(self, other: Tensor | float) -> Tensor:
+        return ops.arithmetic("div", self, other)
+
+    def __rtruediv__(self, other: float) -> Tensor:
+        return ops.arithmetic("div", other, self)
+
+    def __neg__(self) -> Tensor:
+        return ops.neg(self)
+
+    def __pow__(self, exponent: float) -> Tensor:
+        return ops.power(self, exponent)
+
+    def __matmul__(self, other: Tensor) -> Tensor:
+        return ops.matmul(self, other)
+
+
+def tensor(
+    data: Any, dtype: str | None = None, device: str | None = None, requires_grad: bool = False
+) -> Tensor:
+    """Return a new `Tensor` with a copy of `data`.
+
+    Args:
+        data: a number, (nested) lists, a NumPy array, a `Tensor`, or anything in host memory with
+            `__dlpack__`.
+        dtype: "float16", "float32", "int64", or "float64" (device "reference" only). None keeps float16 and
+            float32, turns every other floating-point type into float32 (NumPy's float64 included) and
+            integers into int64.
+        device: None means "cpu".
+        requires_grad: whether `backward()` gathers a gradient here.
+
+    Values are rounded to nearest even; what exceeds the dtype's range becomes inf.
+
+    Raises:
+        TypeError: the data are not numbers.
+        ValueError: the dtype is unknown, or nested lists are ragged.
+        BackendUnavailable: the device is not there.
+
+    >>> import fp16engine as fe
+    >>> fe.tensor([[1, 2], [3, 4]], dtype="float16", device="reference").shape
+    (2, 2)
+    """
+    if device is None:
+        device = data.device if isinstance(data, Tensor) else "cpu"
+    backend = backends.get(device)
+    host = _host_array(data)
+    if dtype is None:
+        dtype = "int64" if host.dtype.kind in "biu" else host.dtype.name
+        if dtype not in ("int64", "float16"):
+            dtype = "float32"
+    elif dtype not in DTYPES:
+        raise ValueError(f"dtype: {dtype!r} given, one of {', '.join(DTYPES)} is wanted")
+    if dtype == "float64" and device != "reference":
+        raise ValueError(
+            f"dtype: 'float64' on device {device!r} given; float64 is for checks on device 'reference', "
+            "use 'float32'"
+        )
+    if dtype == "int64" and host.dtype.kind == "f" and not np.array_equal(host, np.trunc(host)):
+        raise ValueError(
+            f"data: {host.dtype} with fractions given for dtype 'int64', whole numbers are wanted"
+        )
+    with np.errstate(over="ignore"):
+        host = np.asarray(host, dtype=dtype, order="C")
+    return Tensor(backend.from_numpy(host), device, requires_grad)
+
+
+def _host_array(data: Any) -> np.ndarray:
+    """Return `data` as a NumPy array of numbers, or say in one sentence why not."""
+    if isinstance(data, Tensor):
+        array = data.numpy()
+    elif isinstance(data, np.ndarray):
+        array = data
+    elif hasattr(data, "__dlpack__"):
+        try:
+            array = np.from_dlpack(data)
+        except (BufferError, RuntimeError, TypeError) as error:
+            raise TypeError(
+                f"data: {type(data).__name__} could not be read through DLPack: {error}"
+            ) from error
+    else:
+        if isinstance(data, Sequence) and any(isinstance(item, Tensor) for item in data):
+            data = [item.numpy() if isinstance(item, Tensor) else item for item in data]
+        try:
+            array = np.asarray(data)
+        except ValueError:
+            raise ValueError("data: ragged nested lists given, rows of equal length are wanted") from None
+    if array.dtype.kind not in "biuf":
+        raise TypeError(f"data: {type(data).__name__} of {array.dtype} given, real numbers are wanted")
+    return array
+
+
+def _flat(arguments: Sequence[Any]) -> tuple[int, ...]:
+    """Let `f(2, 3)` and `f((2, 3))` mean the same."""
+    if len(arguments) == 1 and not isinstance(arguments[0], numbers.Integral):
+        arguments = arguments[0]
+    return tuple(int(n) for n in arguments)
+
+
+# Tensor, tape and operations need each other; Tensor comes first.
+from . import autograd, ops  # noqa: E402
+from .autograd import Function  # noqa: E402

@@ -1,0 +1,77 @@
+"""The lookup of a backend by its device's name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import fp16engine as fe
+from fp16engine import backend as backends
+
+
+@pytest.fixture
+def unwrapped() -> Iterator[None]:
+    yield
+    backends._wrap = None
+
+
+def test_same_object_each_time(backend: Any, backend_name: str) -> None:
+    assert backends.get(backend_name) is backend
+    assert backend.name == backend_name
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_is_not_in_this_build(device: str) -> None:
+    with pytest.raises(fe.BackendUnavailable, match="CUDA backend is not part of this build"):
+        backends.get(device)
+
+
+@pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "CPU"])
+def test_unknown_device(device: str) -> None:
+    with pytest.raises(ValueError, match=r"^device: .* given, one of 'cpu', 'reference' is wanted$"):
+        backends.get(device)
+
+
+def test_device_is_a_string() -> None:
+    with pytest.raises(TypeError, match=r"^device: None given"):
+        backends.get(None)  # type: ignore[arg-type]
+
+
+def test_devices_lists_what_computes(cpu: Any) -> None:
+    assert backends.devices() == ["cpu"]
+
+
+def test_missing_module_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(device: str) -> Any:
+        raise fe.BackendUnavailable(f"device {device!r}: not built")
+
+    monkeypatch.setattr(backends, "_loaded", {})
+    monkeypatch.setattr(backends, "_load", missing)
+    assert backends.devices() == []
+
+
+def test_wrap_sees_every_lookup(unwrapped: None, reference: Any) -> None:
+    seen: list[Any] = []
+
+    def wrap(backend: Any) -> Any:
+        seen.append(backend)
+        return "wrapped"
+
+    backends._wrap = wrap
+    assert backends.get("reference") == "wrapped"
+    backends._wrap = None
+    assert backends.get("reference") is reference
+    assert seen == [reference]
+
+
+def test_import_loads_no_backend() -> None:
+    code = (
+        "import sys, fp16engine\n"
+        "print([m for m in sys.modules if m.startswith(('fp16engine._cpu', 'fp16engine.backend.'))])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.strip() == "['fp16engine.backend.base']"

@@ -1,0 +1,151 @@
+"""Batch and layer normalisation with FP32 accumulators: statistics bounded, what follows them bit by bit.
+
+Binary16 accumulators are compared bit for bit in test_op_cases.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import bounds
+import numpy as np
+import pytest
+from op_case import Case, arrays, call, mapped
+from op_cases import CASES
+
+
+def _parameters(method: str) -> list[Any]:
+    return [
+        pytest.param(case, values, dtype, id=f"{case.name}-{values}-{dtype}")
+        for case in CASES
+        if case.method == method
+        for values in case.ranges
+        for dtype in case.storage
+    ]
+
+
+def _normalised(a: Any, mean: np.ndarray, inv_std: np.ndarray, relu: bool) -> np.ndarray:
+    """Replay the documented order, in binary32 and rounded once, from the statistics a backend returned."""
+    x, gamma, beta = (a[name].astype(np.float32) for name in ("x", "gamma", "beta"))
+    t = x - mean.astype(np.float32)
+    t = t * inv_std.astype(np.float32)
+    t = t * gamma
+    y = bounds.rounded(t + beta, a["x"].dtype.name)
+    return np.where(y <= 0, np.zeros_like(y), y) if relu else y
+
+
+def _statistics(a: Any, axes: tuple[int, ...], eps: float, mean: np.ndarray, inv_std: np.ndarray) -> None:
+    """Bound mean and 1 / sqrt(var + eps) of a["x"] over `axes`."""
+    x = a["x"].astype(np.float64)
+    count = int(np.prod([x.shape[axis] for axis in axes]))
+    accumulated = bounds.any_inputs(np.abs(x).sum(axes) / count, count, "float32")
+    bounds.bounded(mean, x.mean(axes), accumulated, mean.dtype.name)
+    exact = 1 / np.sqrt(x.var(axes) + eps)
+    bounds.bounded(inv_std, exact, bounds.inverse_std(exact, count, "float32"), inv_std.dtype.name)
+
+
+@pytest.mark.parametrize(("case", "values", "dtype"), _parameters("batch_norm_forward"))
+def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
+    a = arrays(case, values, dtype)
+    y, mean, inv_std, running_mean, running_var = call(backend, case, a, "float32")
+    axes = tuple(range(a["x"].ndim - 1))
+    assert mean is not None and inv_std is not None and y is not None
+    _statistics(a, axes, case.arguments["eps"], mean, inv_std)
+    bounds.same_bits(y, _normalised(a, mean, inv_std, case.arguments["relu"]))
+
+    x, momentum = a["x"].astype(np.float64), case.arguments["momentum"]
+    count = x.size // x.shape[-1]
+    for got, before, batch, magnitude in (
+        (running_mean, a["running_mean"], x.mean(axes), np.abs(x).mean(axes)),
+        (running_var, a["running_var"], x.var(axes), x.var(axes)),
+    ):
+        assert got is not None
+        kept, added = momentum * before.astype(np.float64), (1 - momentum) * batch
+        summed = (1 - momentum) * bounds.any_inputs(magnitude, count + 2, "float32")
+        moved = bounds.any_inputs(np.abs(kept) + np.abs(added), 2, "float32")
+        bounds.bounded(got, kept + added, summed + moved, got.dtype.name)
+
+
+@pytest.mark.parametrize(("case", "values", "dtype"), _parameters("layer_norm_forward"))
+def test_layer_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
+    a = arrays(case, values, dtype)
+    y, mean, inv_std = call(backend, case, a, "float32")
+    assert mean is not None and inv_std is not None and y is not None
+    _statistics(a, (a["x"].ndim - 1,), case.arguments["eps"], mean, inv_std)
+    bounds.same_bits(y, _normalised(a, mean[..., None], inv_std[..., None], False))
+
+
+@pytest.mark.parametrize(
+    ("case", "values", "dtype"), _parameters("batch_norm_backward") + _parameters("layer_norm_backward")
+)
+def test_backward(backend: Any, reference: Any, case: Case, values: str, dtype: str) -> None:
+    """dgamma and dbeta are sums, bounded in any order; dx is a composite of them."""
+    a = arrays(case, values, dtype)
+    dx, *sums = call(backend, case, a, "float32")
+    naive = call(reference, case, a, "float32")[0]
+    exact, *exact_sums = call(reference, case, mapped(a, lambda x: x), "float32")
+    assert dx is not None and naive is not None and exact is not None
+    bounds.relative(dx, naive, exact, dtype)
+
+    x, mean, inv_std, dy = (a[name].astype(np.float64) for name in ("x", "mean", "inv_std", "dy"))
+    if case.method == "layer_norm_backward":
+        mean, inv_std = mean[..., None], inv_std[..., None]
+    rows = tuple(range(x.ndim - 1))
+    count = x.size // x.shape[-1] + 3  # forming dy * xhat takes three roundings more
+    for got, wanted, terms in zip(sums, exact_sums, (dy * (x - mean) * inv_std, dy), strict=True):
+        assert got is not None and wanted is not None
+        accumulated = bounds.any_inputs(np.abs(terms).sum(rows), count, "float32")
+        bounds.bounded(got, wanted, accumulated, got.dtype.name)
+
+
+def _balanced(dtype: str) -> np.ndarray:
+    """Return x (2, 4, 4, 3) of +1 and -1 with mean 0 and variance 1 per channel."""
+    rng = np.random.default_rng(0)
+    return rng.permuted(np.resize([1.0, -1.0], (32, 3)), axis=0).reshape(2, 4, 4, 3).astype(dtype)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize(
+    ("dtype", "acc"), [("float16", "float16"), ("float16", "float32"), ("float32", "float32")]
+)
+def test_exact_batch_norm(backend: Any, dtype: str, acc: str, relu: bool) -> None:
+    """With variance 1 and eps 3 every value is a small multiple of a power of two: equality throughout."""
+    x = _balanced(dtype)
+    gamma, beta, old_mean, old_var = (
+        np.array(v, dtype) for v in ([2, -4, 1], [1, 0, -3], [4, 8, -2], [3, 5, 7])
+    )
+    given = [backend.from_numpy(v) for v in (x, gamma, beta, old_mean, old_var)]
+    result = backend.batch_norm_forward(*given, 0.5, 3.0, relu, acc)
+    y, mean, inv_std = (np.array(backend.to_numpy(v)) for v in result)
+    plain = x / 2 * gamma + beta
+    np.testing.assert_array_equal(y, np.maximum(plain, 0) if relu else plain)
+    np.testing.assert_array_equal(mean, np.zeros(3))
+    np.testing.assert_array_equal(inv_std, np.full(3, 0.5))
+    np.testing.assert_array_equal(backend.to_numpy(given[3]), old_mean / 2)
+    np.testing.assert_array_equal(backend.to_numpy(given[4]), (old_var + 1) / 2)
+
+    dy = np.random.default_rng(1).integers(-2, 3, x.shape).astype(dtype)
+    statistics = [backend.from_numpy(v) for v in (mean, inv_std, dy)]
+    dx, dgamma, dbeta = (
+        np.array(backend.to_numpy(v)) for v in backend.batch_norm_backward(*given[:3], *statistics, relu, acc)
+    )
+    g = np.where(plain > 0, dy, 0).astype(np.float64) if relu else dy.astype(np.float64)
+    xhat = x.astype(np.float64) / 2
+    np.testing.assert_array_equal(dbeta, g.sum((0, 1, 2)))
+    np.testing.assert_array_equal(dgamma, (g * xhat).sum((0, 1, 2)))
+    wanted = gamma.astype(np.float64) / 2 * (g - g.mean((0, 1, 2)) - xhat * (g * xhat).mean((0, 1, 2)))
+    np.testing.assert_array_equal(dx, wanted)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_nan_reaches_its_channel_alone(backend: Any, dtype: str) -> None:
+    x = _balanced(dtype)
+    x[0, 1, 2, 1] = np.nan
+    vectors = [np.array([v] * 3, dtype) for v in (1, 0, 0, 1)]
+    y = backend.to_numpy(
+        backend.batch_norm_forward(
+            *(backend.from_numpy(v) for v in (x, *vectors)), 0.9, 1e-3, True, "float32"
+        )[0]
+    )
+    assert np.isnan(y[..., 1]).all()
+    assert np.isfinite(y[..., [0, 2]]).all()

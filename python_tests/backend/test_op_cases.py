@@ -1,0 +1,147 @@
+"""The table of cases on every backend, judged by the strictest tier that applies."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import bounds
+import numpy as np
+import pytest
+from op_case import Case, arrays, call, mapped
+from op_cases import CASES
+
+ACCUMULATORS = ("float32", "float16")
+
+
+def _parameters(cases: Iterable[Case], ranges: tuple[str, ...] | None = None) -> list[Any]:
+    """Return (case, values, dtype, acc) for all that makes sense: a binary16 accumulator takes binary16
+    arrays."""
+    return [
+        pytest.param(case, values, dtype, acc, id=f"{case.name}-{values}-{dtype}-acc-{acc}")
+        for case in cases
+        for values in ranges or case.ranges
+        for dtype in case.storage
+        for acc in (ACCUMULATORS if case.accumulates and dtype == "float16" else ("float32",))
+    ]
+
+
+def _tier(*tiers: str) -> list[Case]:
+    return [case for case in CASES if case.tier in tiers]
+
+
+def _exactly(reference: Any, case: Case, inputs: Any) -> list[np.ndarray | None]:
+    """Return the float64 outputs, as the reference computes them from the same inputs."""
+    return call(reference, case, mapped(inputs, lambda a: a), "float32")
+
+
+@pytest.mark.parametrize(
+    ("case", "values", "dtype", "acc"), _parameters((c for c in CASES if c.exact), ("integers",))
+)
+def test_exact(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+    """Small integers, every partial sum representable: equality with float64 whatever the order."""
+    inputs = arrays(case, values, dtype)
+    for got, exact in zip(call(backend, case, inputs, acc), _exactly(reference, case, inputs), strict=True):
+        assert (got is None) == (exact is None)
+        if got is not None and exact is not None:
+            assert np.max(np.abs(exact), initial=0) <= bounds.EXACT_INTEGERS["float16"]
+            assert got.shape == exact.shape
+            np.testing.assert_array_equal(got.astype(np.float64), exact)
+
+
+@pytest.mark.parametrize(
+    ("case", "values", "dtype", "acc"),
+    _parameters(_tier("bits")) + [p for p in _parameters(_tier("sums", "norm")) if p.values[3] == "float16"],
+)
+def test_bit_equal(cpu: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+    """Our own kernels replay the documented order: equality with the reference, on every value there is."""
+    inputs = arrays(case, values, dtype)
+    for got, wanted in zip(call(cpu, case, inputs, acc), call(reference, case, inputs, acc), strict=True):
+        assert (got is None) == (wanted is None)
+        if got is not None and wanted is not None:
+            bounds.same_bits(got, wanted)
+
+
+@pytest.mark.parametrize(
+    ("case", "values", "dtype"),
+    [
+        pytest.param(*p.values[:3], id=p.id)
+        for p in _parameters(_tier("sums"))
+        # Products of the largest float32 numbers leave the accumulator's range: nothing is left to bound.
+        if p.values[3] == "float32" and p.values[1:3] != ("large", "float32")
+    ],
+)
+def test_bounded(backend: Any, reference: Any, case: Case, values: str, dtype: str) -> None:
+    """Sums in an FP32 accumulator, in any order, against float64."""
+    inputs = arrays(case, values, dtype)
+    exact = _exactly(reference, case, inputs)
+    # Every "sums" case is linear in each of its arrays: squared arrays give the sum of squared terms, ones
+    # their number. The terms of an average are x / n, so their squares need one more division by n; a pooling
+    # window may have fewer pixels than n and goes without it, on the wide side.
+    signed = values != "positive"
+    sizes = call(reference, case, mapped(inputs, np.square if signed else np.abs), "float32")
+    terms = call(reference, case, mapped(inputs, np.ones_like), "float32")
+    for got, wanted, size, count in zip(
+        call(backend, case, inputs, "float32"), exact, sizes, terms, strict=True
+    ):
+        if got is None or wanted is None or size is None or count is None:
+            assert got is None and wanted is None
+            continue
+        with np.errstate(all="ignore"):
+            bound = bounds.zero_mean if signed else bounds.any_inputs
+            n = _averaged(case, inputs)
+            share = n if signed and case.method == "mean" else 1
+            accumulated = bound(size / share, n or count, "float32")
+        bounds.bounded(got, wanted, accumulated, dtype)
+
+
+def _averaged(case: Case, inputs: Any) -> int:
+    """Return how many terms an average has at most, 0 for a sum."""
+    if case.method == "mean":
+        return math.prod(inputs["x"].shape[axis] for axis in case.arguments["axes"])
+    return math.prod(case.arguments["size"]) if case.method.startswith("avg_pool") else 0
+
+
+@pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(_tier("rounded")))
+def test_rounded(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+    """Functions computed in registers and rounded once, against correctly rounded float64."""
+    inputs = arrays(case, values, dtype)
+    (got,), (exact,) = call(backend, case, inputs, acc), _exactly(reference, case, inputs)
+    assert got is not None and exact is not None
+    bounds.within_ulps(got, exact, bounds.ROUNDED_ULPS[dtype], dtype)
+
+
+@pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(_tier("relative")))
+def test_relative(cpu: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+    """Composites: an error against float64 of at most twice the reference's with the same policy, plus 2
+    ulp."""
+    inputs = arrays(case, values, dtype)
+    naive = call(reference, case, inputs, acc)
+    exact = _exactly(reference, case, inputs)
+    for got, version, wanted in zip(call(cpu, case, inputs, acc), naive, exact, strict=True):
+        assert got is not None and version is not None and wanted is not None
+        bounds.relative(got, version, wanted, dtype)
+
+
+@pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(CASES, ("normal",)))
+def test_deterministic(threads: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+    """The same bits on every call, with any number of threads."""
+    inputs = arrays(case, values, dtype)
+    threads.set_num_threads(1)
+    first = call(threads, case, inputs, acc)
+    for count in (1, 2, 3):
+        threads.set_num_threads(count)
+        for got, wanted in zip(call(threads, case, inputs, acc), first, strict=True):
+            if got is not None and wanted is not None:
+                bounds.same_bits(got, wanted)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in CASES if case.accumulates and case.storage[-1] == "float32"]
+)
+def test_no_half_accumulator_for_float32(backend: Any, case: Case) -> None:
+    from fp16engine.errors import UnsupportedPrecision
+
+    with pytest.raises(UnsupportedPrecision):
+        call(backend, case, arrays(case, "normal", "float32"), "float16")

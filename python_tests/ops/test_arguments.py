@@ -1,0 +1,146 @@
+"""Wrong shapes, dtypes and options: an error that names the argument, before any kernel runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fp16engine as fe
+from fp16engine import functional as F
+
+
+def x(*shape: int, dtype: str = "float32") -> Any:
+    return fe.tensor(np.ones(shape), dtype=dtype, device="reference")
+
+
+def ids(*values: int) -> Any:
+    return fe.tensor(np.array(values, np.int64), device="reference")
+
+
+def _norm(*, of: Any = None, **changed: Any) -> Callable[[], Any]:
+    arguments = {name: x(3) for name in ("gamma", "beta", "running_mean", "running_var")}
+    return lambda: F.batch_norm(x(4, 3) if of is None else of, **{**arguments, "training": True, **changed})
+
+
+VALUE, TYPE = ValueError, TypeError
+WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
+    "linear-x-shape": (lambda: F.linear(x(2, 3), x(4, 5)), VALUE, "x has shape"),
+    "linear-weight-rank": (lambda: F.linear(x(2, 3), x(3)), VALUE, "weight"),
+    "linear-bias": (lambda: F.linear(x(2, 3), x(4, 3), x(3)), VALUE, "bias"),
+    "linear-dtype": (lambda: F.linear(x(2, 3), x(4, 3, dtype="float16")), TYPE, "weight.*astype"),
+    "linear-array": (lambda: F.linear(np.ones((2, 3)), x(4, 3)), TYPE, "x is a ndarray"),
+    "linear-int": (lambda: F.linear(ids(1, 2), x(4, 2)), TYPE, "x is int64"),
+    "matmul-inner": (lambda: F.matmul(x(2, 3), x(2, 3)), VALUE, "a has 3 columns"),
+    "matmul-batch": (lambda: F.matmul(x(2, 3, 4), x(3, 4, 5)), VALUE, "batch axes"),
+    "matmul-scalar": (lambda: F.matmul(x(), x(2)), VALUE, "matmul"),
+    "conv-rank": (lambda: F.conv2d(x(4, 4, 3), x(2, 3, 3, 3)), VALUE, "x has shape"),
+    "conv-weight-rank": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3)), VALUE, "weight has shape"),
+    "conv-channels": (
+        lambda: F.conv2d(x(1, 4, 4, 1), x(2, 3, 3, 3)),
+        VALUE,
+        "x has 1 channels, 3 are wanted",
+    ),
+    "conv-bias": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), x(3)), VALUE, "bias"),
+    "conv-groups": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), groups=2), VALUE, "groups is 2"),
+    "conv-groups-0": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), groups=0), VALUE, "groups is 0"),
+    "conv-stride-0": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), stride=0), VALUE, "stride"),
+    "conv-stride-float": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), stride=1.5), TYPE, "stride"),
+    "conv-padding": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), padding="valid"), VALUE, "padding"),
+    "conv-padding-negative": (lambda: F.conv2d(x(1, 4, 4, 3), x(2, 3, 3, 3), padding=-1), VALUE, "padding"),
+    "conv-kernel-too-big": (lambda: F.conv2d(x(1, 2, 2, 3), x(2, 3, 3, 3)), VALUE, "does not fit"),
+    "conv-dtype": (lambda: F.conv2d(x(1, 4, 4, 3, dtype="float16"), x(2, 3, 3, 3)), TYPE, "x is float16"),
+    "batch-norm-gamma": (_norm(gamma=x(4)), VALUE, "gamma has shape"),
+    "batch-norm-running": (_norm(running_var=x(3, 1)), VALUE, "running_var has shape"),
+    "batch-norm-dtype": (_norm(beta=x(3, dtype="float16")), TYPE, "beta"),
+    "batch-norm-mixed": (_norm(of=x(4, 3, dtype="float64")), TYPE, "gamma"),
+    "batch-norm-eps": (_norm(eps=0.0), VALUE, "eps is 0.0"),
+    "batch-norm-eps-nan": (_norm(eps=float("nan")), VALUE, "eps is nan"),
+    "batch-norm-momentum": (_norm(momentum=1.5), VALUE, "momentum is 1.5"),
+    "batch-norm-activation": (_norm(activation="gelu"), VALUE, "activation is 'gelu'"),
+    "batch-norm-empty": (_norm(of=x(0, 3)), VALUE, "x has shape"),
+    "layer-norm-gamma": (lambda: F.layer_norm(x(2, 3), x(2), x(3)), VALUE, "gamma"),
+    "layer-norm-beta": (lambda: F.layer_norm(x(2, 3), x(3), x(3, dtype="float16")), TYPE, "beta"),
+    "layer-norm-eps": (lambda: F.layer_norm(x(2, 3), x(3), x(3), eps=-1.0), VALUE, "eps"),
+    "softmax-axis": (lambda: F.softmax(x(2, 3), axis=2), VALUE, "axis is 2"),
+    "softmax-axis-type": (lambda: F.softmax(x(2, 3), axis=0.5), TYPE, "axis is 0.5"),
+    "softmax-empty": (lambda: F.softmax(x(2, 0)), VALUE, "x has shape"),
+    "log-softmax-axis": (lambda: F.log_softmax(x(3), axis=-2), VALUE, "axis is -2"),
+    "cross-entropy-labels-dtype": (lambda: F.cross_entropy(x(2, 3), x(2)), TYPE, "labels is float32"),
+    "cross-entropy-labels-count": (lambda: F.cross_entropy(x(2, 3), ids(0, 1, 2)), VALUE, "labels has shape"),
+    "cross-entropy-labels-range": (lambda: F.cross_entropy(x(2, 3), ids(0, 3)), VALUE, "labels holds 3"),
+    "cross-entropy-labels-negative": (lambda: F.cross_entropy(x(2, 3), ids(0, -1)), VALUE, "labels holds -1"),
+    "cross-entropy-rank": (lambda: F.cross_entropy(x(3), ids(0)), VALUE, "logits has shape"),
+    "cross-entropy-empty": (lambda: F.cross_entropy(x(0, 3), ids()), VALUE, "logits has shape"),
+    "max-pool-rank": (lambda: F.max_pool2d(x(4, 4, 1), 2), VALUE, "x has shape"),
+    "max-pool-size": (lambda: F.max_pool2d(x(1, 4, 4, 1), 0), VALUE, "size is 0"),
+    "max-pool-too-big": (lambda: F.max_pool2d(x(1, 4, 4, 1), 5), VALUE, "does not fit"),
+    "max-pool-padding": (lambda: F.max_pool2d(x(1, 4, 4, 1), 2, padding=2), VALUE, "padding is 2"),
+    "avg-pool-stride": (lambda: F.avg_pool2d(x(1, 4, 4, 1), 2, stride=-1), VALUE, "stride is -1"),
+    "global-pool-rank": (lambda: F.global_avg_pool2d(x(4, 4)), VALUE, "x has shape"),
+    "global-pool-empty": (lambda: F.global_avg_pool2d(x(1, 0, 4, 2)), VALUE, "x has shape"),
+    "dropout-p": (lambda: F.dropout(x(3), 1.0, True), VALUE, "p is 1.0"),
+    "dropout-p-nan": (lambda: F.dropout(x(3), float("nan"), True), VALUE, "p is nan"),
+    "embedding-ids": (lambda: F.embedding(x(2), x(3, 4)), TYPE, "ids is float32"),
+    "embedding-range": (lambda: F.embedding(ids(3), x(3, 4)), VALUE, "ids holds 3"),
+    "embedding-rank": (lambda: F.embedding(ids(0), x(3)), VALUE, "table has shape"),
+    "attention-rank": (lambda: F.attention(x(2, 3, 4), x(1, 2, 3, 4), x(1, 2, 3, 4)), VALUE, "q has shape"),
+    "attention-heads": (
+        lambda: F.attention(x(1, 2, 3, 4), x(1, 1, 3, 4), x(1, 1, 3, 4)),
+        VALUE,
+        "q has shape",
+    ),
+    "attention-causal": (
+        lambda: F.attention(x(1, 1, 2, 4), *[x(1, 1, 3, 4)] * 2, causal=True),
+        VALUE,
+        "causal",
+    ),
+    "attention-dtype": (
+        lambda: F.attention(x(1, 1, 2, 4, dtype="float16"), *[x(1, 1, 2, 4)] * 2),
+        TYPE,
+        "q is",
+    ),
+    "cat-empty": (lambda: F.cat([], 0), VALUE, "cat"),
+    "cat-shape": (lambda: F.cat([x(2, 3), x(3, 3)], 1), VALUE, r"tensors\[1\]"),
+    "cat-dtype": (lambda: F.cat([x(2), x(2, dtype="float16")], 0), TYPE, r"tensors\[1\]"),
+    "cat-axis": (lambda: F.cat([x(2)], 1), VALUE, "axis is 1"),
+    "pad-negative": (lambda: F.pad2d(x(1, 2, 2, 1), -1), VALUE, "pads"),
+    "pad-rank": (lambda: F.pad2d(x(2, 2), 1), VALUE, "x has shape"),
+    "pad-channels": (lambda: F.pad_channels(x(2, 2), -1, 0), VALUE, "before"),
+    "flatten-scalar": (lambda: F.flatten(x()), VALUE, "x has shape"),
+    "reshape": (lambda: x(2, 3).reshape(4), VALUE, "shape"),
+    "transpose": (lambda: x(2, 3).transpose(0, 0), VALUE, "axes"),
+    "sum-axis": (lambda: x(2, 3).sum(axis=2), VALUE, "axis is 2"),
+    "sum-twice": (lambda: x(2, 3).sum(axis=(0, -2)), VALUE, "axis"),
+    "mean-empty": (lambda: x(0).mean(), VALUE, "x has shape"),
+    "max-empty": (lambda: x(2, 0).max(axis=1), VALUE, "x has shape"),
+    "add-shapes": (lambda: x(2, 3) + x(2), VALUE, "broadcast"),
+    "add-dtypes": (lambda: x(2) + x(2, dtype="float16"), TYPE, "float32 and .* float16.*astype"),
+    "relu-int": (lambda: F.relu(ids(1)), TYPE, "x is int64"),
+    "gelu-array": (lambda: F.gelu(np.ones(2)), TYPE, "x is a ndarray"),
+    "astype": (lambda: x(2).astype("half"), VALUE, "'half'"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_argument(name: str) -> None:
+    call, error, message = WRONG[name]
+    with pytest.raises(error, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_devices_do_not_mix(cpu: Any) -> None:
+    here, there = x(2), fe.tensor(np.ones(2, np.float32), device="cpu")
+    for call in (lambda: here + there, lambda: F.cat([here, there], 0), lambda: F.matmul(here, there)):
+        with pytest.raises(ValueError, match=r"'reference' and .*'cpu'"):
+            call()
+
+
+def test_running_statistics_stay_after_wrong_arguments() -> None:
+    running = [x(3), x(3)]
+    with pytest.raises(ValueError, match="gamma"):
+        F.batch_norm(x(4, 3) * 5, x(2), x(3), *running, training=True)
+    assert all((r.numpy() == 1).all() for r in running)

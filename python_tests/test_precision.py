@@ -1,0 +1,128 @@
+"""The policy record and its presets."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import fp16engine as fe
+from fp16engine import functional as F
+from fp16engine.precision import active
+
+
+def test_presets_say_what_the_contract_says() -> None:
+    rows = {name: dataclasses.astuple(fe.Precision.get(name))[1:6] for name in fe.Precision.names()}
+    half, single = "float16", "float32"
+    assert rows == {
+        "fp32": (single, single, single, single, "nearest"),
+        "fp16": (half, half, single, half, "nearest"),
+        "fp16-strict": (half, half, half, half, "nearest"),
+        "mp": (half, half, single, single, "master32"),
+    }
+    assert [fe.Precision.get(n).loss_scale is None for n in rows] == [True, True, True, False]
+
+
+def test_describe_has_six_fields_in_words() -> None:
+    assert fe.Precision.get("mp").describe() == {
+        "storage": "binary16 (FP16)",
+        "operand": "binary16 (FP16)",
+        "accumulate": "binary32 (FP32)",
+        "statistics": "binary32 (FP32)",
+        "update": "on an FP32 master copy, then rounded to storage",
+        "loss_scale": "dynamic, from 32768 within [1, 32768]",
+    }
+
+
+def test_use_nests_and_ends_after_an_error() -> None:
+    strict, mp = fe.Precision.get("fp16-strict"), fe.Precision.get("mp")
+    assert active().accumulate == "float32"
+    with strict.use():
+        with mp.use():
+            assert active() is mp
+        assert active() is strict
+    with pytest.raises(KeyError), strict.use():
+        raise KeyError
+    assert active().name == "fp32"
+
+
+def test_get_passes_a_policy_through() -> None:
+    policy = dataclasses.replace(fe.Precision.get("fp16"), name="mine")
+    assert fe.Precision.get(policy) is policy
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("fp8", ValueError, "precision: 'fp8' given, one of fp32, fp16, fp16-strict, mp is wanted"),
+        ("tf32", fe.UnsupportedPrecision, "'tf32' needs the tensor cores of a CUDA device"),
+        ("hbfp4", fe.UnsupportedPrecision, "'hbfp4' arrives with the block floating point backend"),
+        ("booster", fe.UnsupportedPrecision, "'booster' arrives with"),
+        (16, ValueError, "precision: 16 given, one of"),
+    ],
+)
+def test_unknown_names(name: object, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fe.Precision.get(name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"storage": "bfloat16"}, "storage: 'bfloat16' given"),
+        ({"operand": "float32"}, "operand: 'float32' with 'float16' storage given"),
+        ({"update": "stochastic"}, "update: 'stochastic' given, one of nearest, master32 is wanted"),
+        (
+            {"storage": "float32", "operand": "float32", "statistics": "float32", "accumulate": "float16"},
+            "accumulate: 'float16' with float32 storage given",
+        ),
+        (
+            {"accumulate": "float16", "statistics": "float32"},
+            "statistics: 'float32' with float16 accumulators",
+        ),
+    ],
+)
+def test_impossible_policies(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(fe.UnsupportedPrecision, match=message):
+        dataclasses.replace(fe.Precision.get("fp16"), **changes)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"initial": 3.0}, {"growth": 0.5}, {"backoff": 2.0}, {"initial": 2.0**30}, {"interval": 0}]
+)
+def test_loss_scale_is_checked(fields: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="given"):
+        fe.LossScale(**fields)
+
+
+def test_strict_refuses_wider_tensors(backend_name: str) -> None:
+    x = fe.tensor([1.0], device=backend_name)
+    with fe.Precision.get("fp16-strict").use():
+        with pytest.raises(
+            fe.UnsupportedPrecision, match="accumulates in float16, but a float32 tensor came"
+        ):
+            x.sum()
+        assert x.astype("float16").sum().dtype == "float16"
+
+
+def test_the_accumulator_reaches_the_kernel(backend_name: str) -> None:
+    # 64 * 32 = 2048 ones, then 32 more: binary16 partial sums of blocks of 32 still count exactly to 2080
+    # while a value of 1/4096 per term is lost in a binary16 sum near 1 and kept in an FP32 one
+    data = np.full(4096, 1 / 4096, np.float16)
+    data[0] = 1.0
+    x = fe.tensor(data, device=backend_name)
+    wide = x.sum().item()
+    with fe.Precision.get("fp16-strict").use():
+        narrow = x.sum().item()
+    assert wide == np.float16(1 + 4095 / 4096)
+    assert narrow < wide
+
+
+def test_backward_keeps_the_accumulator_of_forward(backend_name: str) -> None:
+    x = fe.tensor(np.ones((4, 2)), "float16", backend_name, requires_grad=True)
+    with fe.Precision.get("fp16-strict").use():
+        y = F.softmax(x).sum()
+    assert y.node.acc == "float16"
+    y.backward()
+    assert x.grad.dtype == "float16"

@@ -57,11 +57,12 @@ void moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<fl
     }
 }
 
-// Sums over all rows with binary16 accumulators: blocks of 32 rows, then StrictSum.
+// Sums over all rows with binary16 accumulators: blocks of 32 rows, then StrictSum. The first two quantities are averages.
 template <class T>
 std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean,
                                const std::vector<float>& inv_std, const std::vector<float>& gamma,
                                const std::vector<float>& beta, int quantity, bool relu) {
+    const bool average = quantity == kSumX || quantity == kSumSquaredDistance;
     const int64_t blocks = (r.rows + kStrictBlock - 1) / kStrictBlock;
     std::vector<float> sums(blocks * r.C), levels(strict_levels(r.rows) * r.C), total(r.C);
     parallel_for(blocks, [&](int64_t i, int) {
@@ -70,20 +71,21 @@ std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std
                                               std::min(kStrictBlock, r.rows - first), r.C, mean.data(), inv_std.data(),
                                               gamma.data(), beta.data(), quantity, relu, &sums[i * r.C]);
     });
-    StrictSum sum(levels.data(), r.C);
+    StrictSum sum(levels.data(), r.C, average);
     for (int64_t i = 0; i < blocks; i++) sum.add(&sums[i * r.C]);
-    sum.finish(total.data());
+    const float factor = sum.finish(total.data());
+    if (average)
+        for (float& v : total) v = v * factor / static_cast<float>(r.rows);
     return total;
 }
 
 template <class T>
 void strict_moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
     const std::vector<float> zeros(r.C);
-    const float count = static_cast<float>(r.rows);
     mean = strict_sums<T>(x, nullptr, r, zeros, zeros, zeros, zeros, kSumX, false);
-    for (float& v : mean) v = to_float(to_half(v / count));
+    for (float& v : mean) v = to_float(to_half(v));
     variance = strict_sums<T>(x, nullptr, r, mean, zeros, zeros, zeros, kSumSquaredDistance, false);
-    for (float& v : variance) v /= count;
+    for (float& v : variance) v *= kStrictBlock;
 }
 
 void update_running(const ArrayView& running, const std::vector<float>& batch, double momentum) {

@@ -72,17 +72,15 @@ void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
             const T* const rows = x.as<T>() + first * r.K;
             float sums[kGroup];
             to_floats(rows, terms, count * r.K);
-            sum_terms(terms, count, r.K, half_accumulator, false, sums);
+            average_terms(terms, count, r.K, half_accumulator, 1.0f, sums);
             for (int64_t i = 0; i < count; i++) {
-                sums[i] /= static_cast<float>(r.K);
                 if (half_accumulator) sums[i] = rounded(sums[i], DType::float16);
                 means[first + i] = rounded(sums[i], mean.dtype);
                 loops.squared_distances(rows + i * r.K, r.K, sums[i], terms + i * r.K);
             }
-            sum_terms(terms, count, r.K, half_accumulator, false, sums);
+            average_terms(terms, count, r.K, half_accumulator, 1.0f / kStrictBlock, sums);
             for (int64_t i = 0; i < count; i++) {
-                const float variance = sums[i] / static_cast<float>(r.K);
-                deviations[first + i] = rounded(1.0f / std::sqrt(variance + static_cast<float>(eps)), inv_std.dtype);
+                deviations[first + i] = rounded(1.0f / std::sqrt(sums[i] + static_cast<float>(eps)), inv_std.dtype);
                 loops.layer_norm_row(rows + i * r.K, r.K, means[first + i], deviations[first + i], g.data(), b.data(),
                                      y.as<T>() + (first + i) * r.K);
             }

@@ -54,9 +54,10 @@ struct Result {
     float count;
     T* y;
 
-    void store(float* totals, int64_t n, int64_t offset) const {
+    // factor: what the totals must be multiplied by to be the sums
+    void store(float* totals, int64_t n, int64_t offset, float factor = 1.0f) const {
         if (op == Reduction::mean)
-            for (int64_t i = 0; i < n; i++) totals[i] /= count;
+            for (int64_t i = 0; i < n; i++) totals[i] = totals[i] * factor / count;
         from_floats(totals, y + offset, n);
     }
 };
@@ -117,10 +118,10 @@ void reduce_strict(int64_t outer, int64_t terms, int64_t inner, const half* x, c
         const Scratch rows((levels + 1) * plan.tile);
         for (int64_t task = begin; task < end; task++) {
             const int64_t o = task / plan.tiles, c = task % plan.tiles * plan.tile, n = std::min(plan.tile, inner - c);
-            StrictSum sum(rows.get() + plan.tile, n);
+            StrictSum sum(rows.get() + plan.tile, n, result.op == Reduction::mean);
             for (int64_t b = 0; b < blocks; b++) sum.add(sums + (o * blocks + b) * inner + c);
-            sum.finish(rows.get());
-            result.store(rows.get(), n, o * inner + c);
+            const float factor = sum.finish(rows.get());
+            result.store(rows.get(), n, o * inner + c, factor);
         }
     });
 }

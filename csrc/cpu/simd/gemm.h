@@ -59,12 +59,12 @@ void multiply(const float* a, int64_t row, int64_t step, const float* b, float* 
     for (; j < n; j += kLanes) multiply_columns<Step, 1>(a, row, step, b + j, c + j, m, n, k);
 }
 
-void add_half(const float* a, const float* b, float* c, int64_t n) {
+void add_half(const float* a, const float* b, float* c, int64_t n, float weight, float scale) {
     int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) store(c + i, round_half(load(a + i) + load(b + i)));
+    for (; i + kLanes <= n; i += kLanes) store(c + i, round_half((load(a + i) + load(b + i) * weight) * scale));
     if (i < n) {
         const int tail = static_cast<int>(n - i);
-        store(c + i, round_half(load(a + i, tail) + load(b + i, tail)), tail);
+        store(c + i, round_half((load(a + i, tail) + load(b + i, tail) * weight) * scale), tail);
     }
 }
 

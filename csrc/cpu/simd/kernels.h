@@ -79,8 +79,8 @@ struct GemmKernels {
     // c = the block sum of k <= 32 products, each step fl16(acc + a * b).
     void (*multiply_half_block)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n,
                                 int64_t k);
-    // c = fl16(a + b), elementwise.
-    void (*add_half)(const float* a, const float* b, float* c, int64_t n);
+    // c = fl16((a + b * weight) * scale), elementwise; both factors are powers of two.
+    void (*add_half)(const float* a, const float* b, float* c, int64_t n, float weight, float scale);
 };
 
 // Loops along one row of K values; `terms` are what a sum adds up. See rows.h for the formulas.
@@ -170,7 +170,8 @@ struct Kernels {
     StrictKernels strict;
 
     void (*row_sums)(const float* terms, int64_t rows, int64_t K, float* sums);
-    void (*strict_row_sums)(const float* terms, int64_t rows, int64_t K, bool products, float* sums);  // rows <= 16
+    // rows <= 16; terms are added times `scale` (a power of two) and, if halved, as StrictSum does for averages
+    void (*strict_row_sums)(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale, float* sums);
     void (*log_floats)(const float* x, float* y, int64_t n);
     RowKernels<half> rows_half;
     RowKernels<float> rows_float;

@@ -123,7 +123,8 @@ void strict_block_sums(const T* x, const T* dy, int64_t rows, int64_t C, const f
             for (int64_t r = first; r < last; r++) {
                 const f32x16 value = lanes.get(x + r * C + c);
                 f32x16 term = value;
-                if (quantity == kSumSquaredDistance) term = (value - gradient.mean) * (value - gradient.mean);
+                // Over 32, so that a block sum overflows only where the variance does.
+                if (quantity == kSumSquaredDistance) term = (value - gradient.mean) * (value - gradient.mean) * 0x1p-5f;
                 if (quantity >= kSumGradient) term = gradient(r * C + c, value);
                 if (quantity == kSumGradientXhat) term = term * ((value - gradient.mean) * gradient.inv_std);
                 acc = round_half(acc + term);

@@ -19,17 +19,17 @@ void row_sums(const float* terms, int64_t rows, int64_t K, float* sums) {
 }
 
 // The binary16 sums of at most sixteen rows, one row per lane; `products`: terms are exact products of two stored values.
-void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products, float* sums) {
-    BlockedSum<true> sum;
+void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale, float* sums) {
+    BlockedSum<true> sum(halved);
     float column[kLanes] = {};
     for (int64_t k = 0; k < K; k++) {
         for (int64_t i = 0; i < rows; i++) column[i] = terms[i * K + k];
         if (products)
             sum.add_product(load(column));
         else
-            sum.add(load(column));
+            sum.add(load(column) * scale);
     }
-    store(sums, sum.finish(), static_cast<int>(rows));
+    store(sums, sum.finish() / scale, static_cast<int>(rows));
 }
 
 // NaN may be passed over: it meets the result again in x - max.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .registers import accumulator, load, store
-from .sums import rounded, total
+from .sums import average, rounded, total
 
 
 def batch_norm_forward(
@@ -93,10 +93,10 @@ def layer_norm_backward(
 
 def _statistics(r: np.ndarray, axes: tuple[int, ...], partial: np.dtype) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and biased variance over `axes` in registers."""
-    count = r.dtype.type(np.prod([r.shape[axis] for axis in axes]))
-    mean = rounded(total(r, axes, partial) / count, partial)
+    mean = rounded(average(r, axes, partial), partial)
     centred = r - np.expand_dims(mean, axes)
-    return mean, total(centred * centred, axes, partial) / count
+    # Over 32, so that a binary16 block sum overflows only where the variance does.
+    return mean, average(centred * centred / 32, axes, partial) * 32
 
 
 def _normalised(

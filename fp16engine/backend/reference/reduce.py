@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .registers import accumulator, load, store
-from .sums import total
+from .sums import average, total
 
 
 def sum(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
@@ -15,8 +13,7 @@ def sum(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
 
 
 def mean(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
-    count = math.prod(x.shape[axis] for axis in axes)
-    return store(_kept(total(load(x), axes, accumulator(x, acc)) / count, x, axes), x.dtype)
+    return store(_kept(average(load(x), axes, accumulator(x, acc)), x, axes), x.dtype)
 
 
 def max(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:

@@ -40,7 +40,9 @@ def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype) -> np.ndarray:
     return out.reshape(*batch, rows, columns)
 
 
-def total(terms: np.ndarray, axes: Sequence[int], partial: np.dtype) -> np.ndarray:
+def total(
+    terms: np.ndarray, axes: Sequence[int], partial: np.dtype, halved: bool = False
+) -> np.ndarray:
     """Return the unrounded sums of register values over `axes`, in their C order, without the reduced
     axes."""
     if partial == np.float64:
@@ -49,7 +51,19 @@ def total(terms: np.ndarray, axes: Sequence[int], partial: np.dtype) -> np.ndarr
     shape = tuple(terms.shape[axis] for axis in kept)
     count = math.prod(terms.shape[axis] for axis in axes)
     front = terms.transpose(*axes, *kept).reshape(count, *shape)
-    return _blocked(front.__getitem__, count, shape, partial, np.float32)
+    return _blocked(front.__getitem__, count, shape, partial, np.float32, halved)
+
+
+def average(terms: np.ndarray, axes: Sequence[int], partial: np.dtype) -> np.ndarray:
+    """Return the means of register values over `axes`, without the reduced axes.
+
+    Binary16 partial sums are halved at every merge of two: the same rounding, but the sum cannot overflow
+    where the mean does not.
+    """
+    count = math.prod(terms.shape[axis] for axis in axes)
+    if partial != np.float16:
+        return total(terms, axes, partial) / terms.dtype.type(count)
+    return total(terms, axes, partial, halved=True) / np.float32(count)
 
 
 def rounded(sums: np.ndarray, partial: np.dtype) -> np.ndarray:
@@ -60,7 +74,12 @@ def rounded(sums: np.ndarray, partial: np.dtype) -> np.ndarray:
 
 
 def _blocked(
-    term: Callable[[slice], np.ndarray], count: int, shape: tuple[int, ...], partial: np.dtype, working: type
+    term: Callable[[slice], np.ndarray],
+    count: int,
+    shape: tuple[int, ...],
+    partial: np.dtype,
+    working: type,
+    halved: bool = False,
 ) -> np.ndarray:
     """Sum `count` terms; term(index) gives a slice of them, the terms in front, each of `shape`."""
     full = count // BLOCK
@@ -69,20 +88,24 @@ def _blocked(
         sums[:full] = rounded(sums[:full] + term(slice(j, full * BLOCK, BLOCK)), partial)
     for j in range(full * BLOCK, count):
         sums[full:] = rounded(sums[full:] + term(slice(j, j + 1)), partial)
-    return _combined(sums, partial)
+    return _combined(sums, partial, halved)
 
 
-def _combined(sums: np.ndarray, partial: np.dtype) -> np.ndarray:
+def _combined(sums: np.ndarray, partial: np.dtype, halved: bool) -> np.ndarray:
     """Combine block sums (oldest first) as the binary counter does."""
+    half = sums.dtype.type(0.5 if halved else 1)  # a sum of level n is kept times half**n
     if len(sums) == 0:
         return np.zeros(sums.shape[1:], sums.dtype)
-    leftovers = []  # the newest sum of each level that found no partner, lowest level first
+    leftovers = []  # level and newest sum of each level that found no partner, lowest level first
+    level = 0
     while len(sums):
         if len(sums) % 2:
-            leftovers.append(sums[-1])
+            leftovers.append((level, sums[-1]))
             sums = sums[:-1]
-        sums = rounded(sums[0::2] + sums[1::2], partial)
-    result = leftovers[0]
-    for older in leftovers[1:]:
-        result = rounded(older + result, partial)
-    return np.asarray(result, np.float32)
+        sums = rounded((sums[0::2] + sums[1::2]) * half, partial)
+        level += 1
+    level, result = leftovers[0]
+    for higher, older in leftovers[1:]:
+        result = rounded(older + result * half ** (higher - level), partial)
+        level = higher
+    return np.asarray(result / half**level, np.float32)

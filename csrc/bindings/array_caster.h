@@ -16,6 +16,7 @@ inline std::optional<DType> dtype_of(const pybind11::dtype& dtype) {
     const auto bytes = dtype.itemsize();
     if (kind == 'f' && bytes == 2) return DType::float16;
     if (kind == 'f' && bytes == 4) return DType::float32;
+    if (kind == 'u' && bytes == 1) return DType::uint8;
     if (kind == 'i' && bytes == 4) return DType::int32;
     if (kind == 'i' && bytes == 8) return DType::int64;
     return std::nullopt;
@@ -39,7 +40,7 @@ struct type_caster<fp16engine::ArrayView> {
         const auto dtype = fp16engine::dtype_of(a.dtype());
         if (!dtype)
             throw value_error("array of dtype " + std::string(str(a.dtype())) +
-                              " given, float16, float32, int32 or int64 wanted");
+                              " given, float16, float32, uint8, int32 or int64 wanted");
         if (!(a.flags() & array::c_style)) throw value_error("array with strides given, a C-contiguous one wanted");
         if (a.ndim() > fp16engine::kMaxDims)
             throw value_error("array of " + std::to_string(a.ndim()) + " axes given, at most 8 wanted");

@@ -8,7 +8,7 @@
 
 namespace fp16engine {
 
-enum class DType : uint8_t { float16, float32, int32, int64 };
+enum class DType : uint8_t { float16, float32, uint8, int32, int64 };
 
 inline const char* name(DType dtype) {
     switch (dtype) {
@@ -16,6 +16,8 @@ inline const char* name(DType dtype) {
             return "float16";
         case DType::float32:
             return "float32";
+        case DType::uint8:
+            return "uint8";
         case DType::int32:
             return "int32";
         case DType::int64:
@@ -26,6 +28,8 @@ inline const char* name(DType dtype) {
 
 inline int64_t item_size(DType dtype) {
     switch (dtype) {
+        case DType::uint8:
+            return 1;
         case DType::float16:
             return 2;
         case DType::float32:

@@ -186,6 +186,7 @@ void cast(const ArrayView& x, const ArrayView& y) {
     switch (x.dtype) {
         case DType::float16: return cast_from<half>(x, y);
         case DType::float32: return cast_from<float>(x, y);
+        case DType::uint8: return cast_from<uint8_t>(x, y);
         case DType::int32: return cast_from<int32_t>(x, y);
         case DType::int64: return cast_from<int64_t>(x, y);
     }

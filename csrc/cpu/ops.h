@@ -67,7 +67,7 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
 void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy, const ArrayView& dlogits,
                             bool half_accumulator);
 
-// x dx (N, H, W, C), y dy index (N, OH, OW, C); index int32
+// x dx (N, H, W, C), y dy index (N, OH, OW, C); index uint8, 255 for a window without a pixel
 void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw, int64_t stride_h,
                       int64_t stride_w, const Pads& pads);
 void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,

@@ -34,13 +34,13 @@ void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& i
                       int64_t stride_w, const Pads& pads) {
     const PoolShape s = pool_shape(x, y, kh, kw, stride_h, stride_w, pads);
     expect_dtype("y", y, x.dtype);
-    expect_dtype("index", index, DType::int32);
+    expect_dtype("index", index, DType::uint8);
     expect_shape("index", index, {x.shape[0], s.OH, s.OW, s.C});
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         for_image_rows(x.shape[0], s.OH, s.OW * s.C * kh * kw, [&](int64_t n, int64_t oh) {
             const int64_t at = (n * s.OH + oh) * s.OW * s.C;
-            kernels().pool(T{}).max_row(x.as<T>() + n * s.H * s.W * s.C, s, oh, y.as<T>() + at, index.as<int32_t>() + at);
+            kernels().pool(T{}).max_row(x.as<T>() + n * s.H * s.W * s.C, s, oh, y.as<T>() + at, index.as<uint8_t>() + at);
         });
     });
 }
@@ -49,13 +49,13 @@ void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayV
                        int64_t stride_w, const Pads& pads, bool half_accumulator) {
     const PoolShape s = pool_shape(dx, dy, kh, kw, stride_h, stride_w, pads);
     expect_dtype("dx", dx, dy.dtype);
-    expect_dtype("index", index, DType::int32);
+    expect_dtype("index", index, DType::uint8);
     expect_shape("index", index, {dx.shape[0], s.OH, s.OW, s.C});
     with_storage("dy", dy.dtype, [&](auto type) {
         using T = decltype(type);
         const int64_t windows = s.OH * s.OW * s.C;
         for_image_rows(dx.shape[0], s.H, s.W * s.C, [&](int64_t n, int64_t ih) {
-            kernels().pool(T{}).max_gradient_row(index.as<int32_t>() + n * windows, dy.as<T>() + n * windows, s, ih, half_accumulator,
+            kernels().pool(T{}).max_gradient_row(index.as<uint8_t>() + n * windows, dy.as<T>() + n * windows, s, ih, half_accumulator,
                                                  dx.as<T>() + (n * s.H + ih) * s.W * s.C);
         });
     });

@@ -303,7 +303,8 @@ class Backend(Protocol):
     # Pooling: x (N, H, W, C); windows lie row-major at (OH, OW) as in conv2d_forward
 
     def max_pool_forward(self, x: Array, size: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
-        """Return the largest value y (N, OH, OW, C) per window, and its place as int32 kh * KW + kw.
+        """Return the largest value y (N, OH, OW, C) per window, and its place as uint8 kh * KW + kw
+        (255: the window holds no pixel).
 
         The first maximum in (kh, kw) order wins, the first NaN wins over any number; padding is never chosen.
         """

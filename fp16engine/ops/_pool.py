@@ -11,6 +11,8 @@ from ._reduce import mean
 
 Size = int | Sequence[int]
 
+MAX_WINDOW = 255  # pixels of a maximum pool: the place of the maximum is kept in one byte
+
 
 class MaxPool2d(Function):
     def forward(
@@ -42,6 +44,8 @@ def _pool(
     _check.rank(op, "x", x, "N, H, W, C")
     sizes = _check.pair(op, "size", size, 1)
     strides = sizes if stride is None else _check.pair(op, "stride", stride, 1)
+    if function is MaxPool2d and sizes[0] * sizes[1] > MAX_WINDOW:
+        raise ValueError(f"{op}: size is {size!r}, a window of at most {MAX_WINDOW} pixels is wanted")
     pads = _check.window(op, (x.shape[1], x.shape[2]), sizes, strides, padding)
     if max(pads[:2]) >= sizes[0] or max(pads[2:]) >= sizes[1]:
         raise ValueError(
@@ -59,7 +63,8 @@ def max_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size 
 
     Raises:
         TypeError: `x` is no floating-point Tensor, or a size is no integer or pair.
-        ValueError: `x` has not four axes, a window does not fit into the image, or padding >= size.
+        ValueError: `x` has not four axes, a window does not fit into the image or has more than 255 pixels,
+            or padding >= size.
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")

@@ -113,8 +113,8 @@ struct PoolShape {
 // One row of pixels of one image.
 template <class T>
 struct PoolKernels {
-    void (*max_row)(const T* image, const PoolShape& s, int64_t oh, T* y, int32_t* index);
-    void (*max_gradient_row)(const int32_t* index, const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
+    void (*max_row)(const T* image, const PoolShape& s, int64_t oh, T* y, uint8_t* index);
+    void (*max_gradient_row)(const uint8_t* index, const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
     void (*avg_row)(const T* image, const PoolShape& s, int64_t oh, bool half_accumulator, T* y);
     void (*avg_gradient_row)(const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
 };

@@ -18,13 +18,28 @@ void sum_of_rows(const T* x, int64_t K, const int64_t* order, int64_t count, boo
     });
 }
 
-// The 64-bit products of sixteen words with a constant, in halves.
+// The 64-bit products of sixteen words with a constant, in halves. The instructions multiply every second word.
 FP16_INLINE void multiply_wide(const uint32_t* words, uint32_t factor, uint32_t* high, uint32_t* low) {
+#if defined(__AVX512F__)
+    const __m512i w = _mm512_loadu_si512(words), f = _mm512_set1_epi32(static_cast<int>(factor));
+    const __m512i even = _mm512_mul_epu32(w, f), odd = _mm512_mul_epu32(_mm512_srli_epi64(w, 32), f);
+    _mm512_storeu_si512(high, _mm512_mask_blend_epi32(0xaaaa, _mm512_srli_epi64(even, 32), odd));
+    _mm512_storeu_si512(low, _mm512_mask_blend_epi32(0xaaaa, even, _mm512_slli_epi64(odd, 32)));
+#elif defined(__AVX2__)
+    const __m256i f = _mm256_set1_epi32(static_cast<int>(factor));
+    for (int i = 0; i < kLanes; i += 8) {
+        const __m256i w = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(words + i));
+        const __m256i even = _mm256_mul_epu32(w, f), odd = _mm256_mul_epu32(_mm256_srli_epi64(w, 32), f);
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(high + i), _mm256_blend_epi32(_mm256_srli_epi64(even, 32), odd, 0xaa));
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(low + i), _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xaa));
+    }
+#else
     for (int i = 0; i < kLanes; i++) {
         const uint64_t product = static_cast<uint64_t>(words[i]) * factor;
         high[i] = static_cast<uint32_t>(product >> 32);
         low[i] = static_cast<uint32_t>(product);
     }
+#endif
 }
 
 // words[4 * i + j] = word j of counter + i.
@@ -63,7 +78,10 @@ void dropout(const T* x, int64_t n, uint64_t counter, uint64_t key, uint32_t thr
         for_column_blocks(count, [&](int64_t i, auto lanes) {
             u32x16 word;
             std::memcpy(&word, words + i, sizeof word);
-            lanes.put(y + first + i, word >= threshold ? lanes.get(x + first + i) * scale : f32x16{});
+            // The borrow of word - threshold is 1 where the word is smaller; a mask from it needs no comparison.
+            const u32x16 borrow = ((~word & threshold) | ((~word | threshold) & (word - threshold))) >> 31;
+            const f32x16 scaled = lanes.get(x + first + i) * scale;
+            lanes.put(y + first + i, bit_cast<f32x16>(bit_cast<u32x16>(scaled) & (borrow - 1u)));
         });
     }
 }

@@ -1,4 +1,4 @@
-"""Scaled dot-product attention, composed of matrix products and the softmax; scores and probabilities are stored."""
+"""Scaled dot-product attention of matrix products and the softmax; scores and probabilities are stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dot products: matrix products by our own tiles, convolutions by oneDNN on float tiles or by our implicit product."""
+"""Dot products: matrix products by our tiles, convolutions by oneDNN or as implicit products."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from .native import empty, empty_like, half_accumulator, native
 
 
 class DotProducts:
-    def matmul(self, a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, acc: str) -> np.ndarray:
+    def matmul(
+        self, a: np.ndarray, b: np.ndarray, transpose_a: bool, transpose_b: bool, acc: str
+    ) -> np.ndarray:
         rows, columns = a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]
         c = empty((*a.shape[:-2], rows, columns), a.dtype)
         native.matmul(a, b, None, c, transpose_a, transpose_b, half_accumulator(acc, a))

@@ -11,10 +11,10 @@ try:
 except ImportError as error:
     raise BackendUnavailable(
         f"the compiled CPU module fp16engine._cpu could not be loaded ({error}); "
-        "reinstall with 'pip install --force-reinstall fp16engine' (it brings oneDNN, onednn-cpu-gomp, with it)"
+        "reinstall with 'pip install --force-reinstall fp16engine', which brings oneDNN with it"
     ) from error
 
-DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "int32", "int64")}
+DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "uint8", "int32", "int64")}
 
 
 def empty(shape: tuple[int, ...], dtype: str | np.dtype) -> np.ndarray:
@@ -31,5 +31,7 @@ def half_accumulator(acc: str, x: np.ndarray) -> bool:
     if acc == "float32":
         return False
     if x.dtype != np.float16:
-        raise UnsupportedPrecision(f"accumulate: {acc} accumulators with {x.dtype} tensors given, float16 tensors wanted")
+        raise UnsupportedPrecision(
+            f"accumulate: {acc} accumulators with {x.dtype} tensors given, float16 tensors are wanted"
+        )
     return True

@@ -66,7 +66,13 @@ class Norms:
         return y, mean, inv_std
 
     def layer_norm_backward(
-        self, x: np.ndarray, gamma: np.ndarray, mean: np.ndarray, inv_std: np.ndarray, dy: np.ndarray, acc: str
+        self,
+        x: np.ndarray,
+        gamma: np.ndarray,
+        mean: np.ndarray,
+        inv_std: np.ndarray,
+        dy: np.ndarray,
+        acc: str,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         dx, dgamma, dbeta = empty_like(x), empty_like(gamma), empty_like(gamma)
         native.layer_norm_backward(x, gamma, mean, inv_std, dy, dx, dgamma, dbeta, half_accumulator(acc, x))

@@ -24,7 +24,9 @@ class OptimizerSteps:
         weight_decay: Sequence[float],
         grad_scale: float,
     ) -> None:
-        native.sgd(params, grads, momenta or [], masters or [], lr, momentum, nesterov, weight_decay, grad_scale)
+        native.sgd(
+            params, grads, momenta or [], masters or [], lr, momentum, nesterov, weight_decay, grad_scale
+        )
 
     def adam(
         self,

@@ -15,7 +15,7 @@ class Pooling:
         self, x: np.ndarray, size: Pair, stride: Pair, pads: Pads
     ) -> tuple[np.ndarray, np.ndarray]:
         shape = _pooled(x.shape, size, stride, pads)
-        y, index = empty(shape, x.dtype), empty(shape, "int32")
+        y, index = empty(shape, x.dtype), empty(shape, "uint8")
         native.max_pool_forward(x, y, index, *size, *stride, pads)
         return y, index
 

@@ -19,9 +19,7 @@ class Reductions:
     def max(self, x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         return _reduce("max", x, axes, False)
 
-    def max_backward(
-        self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, axes: tuple[int, ...]
-    ) -> np.ndarray:
+    def max_backward(self, x: np.ndarray, y: np.ndarray, dy: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
         extents = _extents(x.shape, axes)
         if extents is not None:
             dx = empty_like(x)
@@ -44,7 +42,7 @@ def _reduce(op: str, x: np.ndarray, axes: tuple[int, ...], half: bool) -> np.nda
 
 
 def _extents(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, int, int] | None:
-    """Extents before, within and behind the reduced axes; None where a kept axis lies between reduced ones."""
+    """Extents before, within and behind the reduced axes; None where a kept axis lies between them."""
     extents = [1, 1, 1]
     part = 0
     for axis, n in enumerate(shape):

@@ -10,18 +10,20 @@ from .registers import accumulator, load, store
 from .sums import rounded, total
 from .windows import Pads, Pair, output_size, patches, reached
 
+NOWHERE = 255  # the place in a window without a pixel
+
 
 def max_pool_forward(x: np.ndarray, size: Pair, stride: Pair, pads: Pads) -> tuple[np.ndarray, np.ndarray]:
     n, height, width, channels = x.shape
     shape = (n, *output_size(height, width, size, stride, pads), channels)
-    y, index = np.zeros(shape, x.dtype), np.full(shape, -1, np.int32)
+    y, index = np.zeros(shape, x.dtype), np.full(shape, NOWHERE, np.uint8)
     for kh in range(size[0]):
         rows, ys = reached(height, shape[1], kh, stride[0], pads[0])
         for kw in range(size[1]):
             columns, xs = reached(width, shape[2], kw, stride[1], pads[2])
             best, place = y[:, rows, columns], index[:, rows, columns]
             value = x[:, ys, xs]
-            wins = (place < 0) | (value > best) | (np.isnan(value) & ~np.isnan(best))
+            wins = (place == NOWHERE) | (value > best) | (np.isnan(value) & ~np.isnan(best))
             best[wins], place[wins] = value[wins], kh * size[1] + kw
     return y, index
 

@@ -1,0 +1,155 @@
+"""From data sets and callers' arrays to batches on the device, with every check before the first kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import backend as backends
+from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..nn import Module
+
+Array = Any
+
+
+def data_order(seed: int, epoch: int, count: int) -> np.ndarray:
+    """The order of `count` samples in an epoch: int64 (count,), a permutation.
+
+    Samples are sorted by raw 64-bit words of Philox(key=(seed, epoch)). NumPy guarantees those words across
+    versions (its `permutation` it does not), so the order depends on nothing but the three arguments.
+    """
+    words = np.random.Philox(key=np.array([seed, epoch], np.uint64)).random_raw(count)
+    return np.argsort(words, kind="stable").astype(np.int64)
+
+
+def count(name: str, value: Any, least: int) -> int:
+    """An integer argument of at least `least`; TypeError or ValueError naming it otherwise."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: {value!r} given, an integer is wanted")
+    if value < least:
+        raise ValueError(f"{name}: {value} given, at least {least} is wanted")
+    return int(value)
+
+
+@dataclass(frozen=True)
+class Resident:
+    """One split of a data set: images (N, H, W, C) on the device in training dtype, labels on the host."""
+
+    images: Array
+    labels: np.ndarray
+    device: str
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: str, dtype: str, device: str) -> Resident:
+        """Normalise, round once to `dtype` and move the whole split to the device."""
+        labels = np.asarray(getattr(dataset, split).labels, np.int64)
+        if not len(labels):
+            raise ValueError(
+                f"dataset: the {split} part of {dataset.name!r} is empty, at least one image is wanted"
+            )
+        backend = backends.get(device)
+        host = np.ascontiguousarray(dataset.normalised(split, dtype))
+        # where the device computes on host arrays the data set's own copy serves, and memory holds it once
+        on_host = isinstance(backend.from_numpy(host[:0]), np.ndarray)
+        return cls(host if on_host else backend.from_numpy(host), labels, device)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, index: np.ndarray) -> tuple[Array, np.ndarray]:
+        """The images (on the device) and labels (on the host) of an int64 index (n,)."""
+        backend = backends.get(self.device)
+        return backend.gather(self.images, backend.from_numpy(index)), self.labels[index]
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Array, np.ndarray]]:
+        """Batches in stored order; the last may be smaller."""
+        for start in range(0, len(self), batch_size):
+            yield self.batch(np.arange(start, min(start + batch_size, len(self)), dtype=np.int64))
+
+
+def device_images(x: Any, device: str, dtype: str) -> Array:
+    """Images (N, H, W, C) from the host or the device, as an array of the device in `dtype`.
+
+    Rounds once to `dtype`; values beyond its range become infinite. Raises TypeError for anything but
+    floating-point numbers, ValueError for another number of axes, an empty batch or a tensor of another
+    device.
+    """
+    backend = backends.get(device)
+    if isinstance(x, Tensor):
+        if x.device != device:
+            raise ValueError(
+                f"x: a tensor on {x.device!r} given, one on {device!r} is wanted; use .to({device!r})"
+            )
+        array: Array = x.data
+    elif isinstance(x, list | tuple):
+        array = np.asarray(x, np.float32)
+    elif hasattr(x, "shape") and hasattr(x, "dtype"):
+        array = x
+    else:
+        raise TypeError(f"x: {type(x).__name__} given, an array of shape (N, H, W, C) is wanted")
+    name = str(array.dtype)
+    if name not in ("float16", "float32", "float64"):
+        raise TypeError(
+            f"x: {name} given, floating-point images are wanted; normalise them, as Dataset.normalised does"
+        )
+    if len(array.shape) != 4:
+        raise ValueError(f"x: shape {tuple(array.shape)} given, (N, H, W, C) is wanted")
+    if array.shape[0] == 0:
+        raise ValueError("x: an empty batch given, at least one image is wanted")
+    if isinstance(array, np.ndarray):
+        with np.errstate(over="ignore"):
+            array = np.ascontiguousarray(array, dtype=dtype)
+        return backend.from_numpy(array)
+    return array if name == dtype else backend.cast(array, dtype)
+
+
+def host_labels(y: Any, images: int) -> np.ndarray:
+    """Labels (N,) as int64 on the host; TypeError unless integers, ValueError for a wrong shape or sign."""
+    if isinstance(y, Tensor):
+        y = y.numpy()
+    elif not isinstance(y, np.ndarray) and hasattr(y, "__dlpack__"):
+        y = np.from_dlpack(y)
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "iu":
+        raise TypeError(f"y: {labels.dtype} given, integer class labels are wanted")
+    if labels.shape != (images,):
+        raise ValueError(
+            f"y: shape {labels.shape} given, ({images},) is wanted: one label for each image of x"
+        )
+    if labels.min() < 0:
+        raise ValueError(f"y: label {labels.min()} given, class labels from 0 on are wanted")
+    return labels.astype(np.int64)
+
+
+def check_dataset(model: Module, dataset: Dataset) -> None:
+    """ValueError when the data do not fit a model that knows what it was built for (`model.config`)."""
+    config = getattr(model, "config", None)
+    if not isinstance(config, dict):
+        return
+    size = config.get("image_size")
+    size = (size, size) if isinstance(size, int) else tuple(size) if size else None
+    if size is not None and size != tuple(dataset.image_size):
+        raise ValueError(
+            f"dataset: {dataset.name!r} has {_by(dataset.image_size)} images, the model takes {_by(size)}"
+        )
+    channels = config.get("channels")
+    if channels is not None and channels != dataset.channels:
+        raise ValueError(
+            f"dataset: {dataset.name!r} has {dataset.channels}-channel images, "
+            f"the model takes {channels}-channel ones"
+        )
+    classes = config.get("num_classes")
+    if classes is not None and classes < len(dataset.classes):
+        raise ValueError(
+            f"dataset: {dataset.name!r} has {len(dataset.classes)} classes, the model has {classes}"
+        )
+
+
+def _by(size: tuple[int, int]) -> str:
+    return "x".join(map(str, size))

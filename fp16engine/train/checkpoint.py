@@ -1,0 +1,382 @@
+"""Checkpoints: tensors in safetensors, everything else in JSON; written atomically, never pickled.
+
+`checkpoint-<step>-<digest>.safetensors` holds weights, buffers, master weights and optimizer state with their
+exact bits. `checkpoint.json` names that file with its SHA-256 and holds the rest (policy, model, settings,
+counters, loss scale, randomness, position, history, audit); renaming it into place is the moment a checkpoint
+counts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .._version import __version__
+from ..errors import CheckpointError
+from ..precision import LossScale, Precision
+from .files import TEMPORARY_SUFFIX, write_atomically
+from .history import EpochRecord, EpochSums, History
+
+if TYPE_CHECKING:
+    from ..nn import Module
+    from .trainer import Trainer
+
+FORMAT = 1
+FILE_NAME = "checkpoint.json"
+_TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
+_OURS = re.compile(
+    rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({re.escape(TEMPORARY_SUFFIX)})?"
+)
+
+
+@dataclass
+class RunState:
+    """Where a run stands: `epoch` finished epochs, `step` steps into the next, its sums, the history."""
+
+    settings: dict[str, Any]
+    epoch: int
+    step: int
+    sums: EpochSums
+    history: History
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON would give it back (tuples become lists), for comparisons."""
+    return json.loads(json.dumps(value))
+
+
+def describe_model(model: Module) -> dict[str, Any]:
+    """What a checkpoint says about its model: class, builder arguments where known, number of parameters."""
+    return {
+        "class": type(model).__name__,
+        "config": plain(getattr(model, "config", None)),
+        "parameters": sum(parameter.size for parameter in model.parameters()),
+    }
+
+
+def first_difference(theirs: Any, ours: Any, name: str = "") -> str | None:
+    """The first entry in which two JSON values differ, in words, or None."""
+    if isinstance(theirs, dict) and isinstance(ours, dict):
+        for key in {**ours, **theirs}:
+            found = first_difference(theirs.get(key), ours.get(key), f"{name}.{key}" if name else key)
+            if found:
+                return found
+        return None
+    if theirs == ours:
+        return None
+    return f"{name}: the checkpoint has {theirs!r}, this run has {ours!r}"
+
+
+def save(directory: Path, trainer: Trainer, run: RunState) -> Path:
+    """Write a checkpoint of the trainer into `directory` and remove the one before; the JSON file's path.
+
+    Raises SaveError when the disk refuses; the previous checkpoint is whole then, and temporary files are
+    gone.
+    """
+    from safetensors.numpy import save as serialise
+
+    optimizer = trainer.optimizer.state_dict()
+    tensors = {f"model.{name}": array for name, array in trainer.model.state_dict().items()}
+    tensors |= {
+        f"optimizer.{key}": value for key, value in optimizer.items() if isinstance(value, np.ndarray)
+    }
+    content = serialise(tensors)
+    digest = hashlib.sha256(content).hexdigest()
+    file_name = f"checkpoint-{trainer.step_count}-{digest[:12]}.safetensors"
+    body = {
+        "format": FORMAT,
+        "version": __version__,
+        "tensors": {"file": file_name, "sha256": digest},
+        "model": describe_model(trainer.model),
+        "precision": asdict(trainer.precision),
+        "precision_choices": trainer.precision.describe(),
+        "device": trainer.device,
+        "seed": trainer.seed,
+        "optimizer": {key: value for key, value in optimizer.items() if not isinstance(value, np.ndarray)},
+        "training": trainer.settings,
+        "run": run.settings,
+        "trainer": trainer.state_dict(),
+        "epoch": run.epoch,
+        "step": run.step,
+        "sums": asdict(run.sums),
+        "history": [record.to_json() for record in run.history.epochs],
+        "peak_memory_bytes": run.history.peak_memory_bytes,
+        "audit": trainer.audit,
+    }
+    document = {"sha256": _digest(body), "checkpoint": body}
+    write_atomically(directory / file_name, content)
+    path = directory / FILE_NAME
+    write_atomically(path, json.dumps(document, indent=1).encode())
+    _remove_others(directory, file_name)
+    return path
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A validated checkpoint: `Checkpoint.load(path)`, then `create_model()` or `restore(trainer)`."""
+
+    path: Path
+    body: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
+        """Read a checkpoint from its directory (or its checkpoint.json) and check it against its checksums.
+
+        Raises CheckpointError, in one sentence, when there is none, or a part is missing, truncated or
+        altered.
+        """
+        from safetensors import SafetensorError
+        from safetensors.numpy import load as deserialise
+
+        json_path = Path(path)
+        if json_path.suffix != ".json":
+            json_path = json_path / FILE_NAME
+        body = _read_json(json_path)
+        tensor_path = json_path.with_name(body["tensors"]["file"])
+        try:
+            content = tensor_path.read_bytes()
+        except FileNotFoundError:
+            raise CheckpointError(
+                f"{tensor_path} is missing, and {json_path.name} beside it needs it"
+            ) from None
+        except OSError as error:
+            raise CheckpointError(f"{tensor_path} cannot be read: {error.strerror or error}") from error
+        if hashlib.sha256(content).hexdigest() != body["tensors"]["sha256"]:
+            raise CheckpointError(
+                f"{tensor_path} is damaged: its SHA-256 is not the one {json_path.name} states"
+            )
+        try:
+            tensors = deserialise(content)
+        # KeyError: a dtype that NumPy has no name for
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{tensor_path} is no valid safetensors file: {error}") from error
+        return cls(json_path, body, tensors)
+
+    @property
+    def precision(self) -> Precision:
+        """The policy it was trained under."""
+        return _precision(self.body["precision"])
+
+    @property
+    def model_config(self) -> dict[str, Any] | None:
+        """The arguments of `models.create`, None for a model that was built by hand."""
+        config: dict[str, Any] | None = self.body["model"]["config"]
+        return config
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the run was started with: model, precision, optimizer, seed, batch size, data, epochs."""
+        return {
+            "model": self.body["model"],
+            "precision": self.body["precision"],
+            "seed": self.body["seed"],
+            **self.body["training"],
+            **self.body["run"],
+        }
+
+    @property
+    def step(self) -> int:
+        """Attempted training steps so far."""
+        count: int = self.body["trainer"]["step_count"]
+        return count
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        count: int = self.body["epoch"]
+        return count
+
+    def create_model(self, device: str = "cpu") -> Module:
+        """Build the model by its name and arguments, on `device`, with these weights, ready for a Trainer.
+
+        Raises CheckpointError for a model built by hand; use `load_model(model, device)` then.
+        """
+        from .. import models
+
+        if self.model_config is None:
+            raise CheckpointError(
+                f"{self.path} holds a model that was built by hand ({self.body['model']['class']}); "
+                "build it again and use load_model"
+            )
+        try:
+            model = models.create(**self.model_config)
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{self.path}: its model cannot be built: {error}") from error
+        self.load_model(model, device)
+        return model
+
+    def load_model(self, model: Module, device: str = "cpu") -> None:
+        """Move `model` to `device` in this checkpoint's precision and give it these weights and buffers.
+
+        Raises CheckpointError when it is another model; nothing is changed then.
+        """
+        self._check_model(model)
+        model.to(device, self.precision)
+        try:
+            model.load_state_dict(self._part("model."))
+        except (ValueError, TypeError) as error:
+            raise CheckpointError(f"{self.path} does not fit this model: {_said(error)}") from error
+
+    def check(self, trainer: Trainer) -> None:
+        """CheckpointError naming the first difference from a trainer's model and settings."""
+        self._check_model(trainer.model)
+        ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.settings}
+        theirs = {"precision": self.body["precision"], "seed": self.body["seed"], **self.body["training"]}
+        if theirs["precision"]["name"] != ours["precision"]["name"]:  # before the choices that follow from it
+            theirs["precision"], ours["precision"] = theirs["precision"]["name"], ours["precision"]["name"]
+        self.refuse(first_difference(theirs, plain(ours)))
+
+    def restore(self, trainer: Trainer) -> RunState:
+        """Bring a trainer to the exact state that was saved, and return where the run stood.
+
+        Raises CheckpointError naming the first difference when model, precision or a setting of the trainer
+        is another; nothing is changed then.
+        """
+        self.check(trainer)
+        before = trainer.optimizer.state_dict(), trainer.state_dict()
+        try:
+            run = self._run_state()
+            trainer.load_state_dict(self.body["trainer"])
+            trainer.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
+            trainer.model.load_state_dict(self._part("model."))
+        except (ValueError, TypeError, KeyError) as error:
+            trainer.optimizer.load_state_dict(before[0])
+            trainer.load_state_dict(before[1])
+            raise CheckpointError(f"{self.path} does not fit this trainer: {_said(error)}") from error
+        trainer.audit = self.body.get("audit")
+        return run
+
+    def refuse(self, difference: str | None) -> None:
+        """CheckpointError about a difference in words, unless that is None."""
+        if difference:
+            raise CheckpointError(f"{self.path} belongs to another run: {difference}")
+
+    def _check_model(self, model: Module) -> None:
+        theirs, ours = self.body["model"], describe_model(model)
+        if theirs["config"] and ours["config"]:
+            # the seed only chose initial weights, which are replaced
+            seed = {"seed": None}
+            self.refuse(first_difference({**theirs["config"], **seed}, {**ours["config"], **seed}, "model"))
+        shapes = {name: array.shape for name, array in self._part("model.").items()}
+        wanted = {name: tuple(t.shape) for name, t in (*model.named_parameters(), *model.named_buffers())}
+        for name in sorted({*shapes, *wanted}):
+            if shapes.get(name) != wanted.get(name):
+                raise CheckpointError(
+                    f"{self.path} belongs to another model: {name!r} has shape {shapes.get(name)} there and "
+                    f"{wanted.get(name)} here (None: it is not there at all)"
+                )
+
+    def _part(self, prefix: str) -> dict[str, np.ndarray]:
+        """The tensors whose names start with `prefix`; backends copy what they take."""
+        return {
+            key.removeprefix(prefix): array for key, array in self.tensors.items() if key.startswith(prefix)
+        }
+
+    def _run_state(self) -> RunState:
+        body = self.body
+        history = History(
+            epochs=[EpochRecord.from_json(row) for row in body["history"]],
+            peak_memory_bytes=_count("peak_memory_bytes", body["peak_memory_bytes"]),
+        )
+        if len(history.epochs) != _count("epoch", body["epoch"]):
+            raise ValueError(f"{len(history.epochs)} epoch records for {body['epoch']} epochs")
+        return RunState(
+            settings=body["run"],
+            epoch=body["epoch"],
+            step=_count("step", body["step"]),
+            sums=EpochSums.from_json(body["sums"]),
+            history=history,
+        )
+
+
+def _said(error: Exception) -> str:
+    return str(error).removeprefix("load_state_dict: ")
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _count(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} = {value!r}")
+    return value
+
+
+_SECTIONS: dict[str, type] = {
+    "tensors": dict,
+    "model": dict,
+    "precision": dict,
+    "device": str,
+    "seed": int,
+    "optimizer": dict,
+    "training": dict,
+    "run": dict,
+    "trainer": dict,
+    "epoch": int,
+    "step": int,
+    "sums": dict,
+    "history": list,
+    "peak_memory_bytes": int,
+}
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """The checked body of checkpoint.json; CheckpointError in one sentence otherwise."""
+    try:
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{path.parent} holds no checkpoint ({path.name} is missing)") from None
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        document = json.loads(content)
+        digest, body = document["sha256"], document["checkpoint"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint: it is not the JSON this engine writes"
+        ) from None
+    if not isinstance(body, dict) or digest != _digest(body):
+        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    if body.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{path} has format {body.get('format')!r}; version {__version__} reads format {FORMAT} only"
+        )
+    for key, kind in _SECTIONS.items():
+        if not isinstance(body.get(key), kind):
+            raise CheckpointError(f"{path} is damaged: its entry {key!r} is missing or of the wrong kind")
+    tensors = body["tensors"]
+    if not (isinstance(tensors.get("file"), str) and _TENSOR_FILE.fullmatch(tensors["file"])):
+        raise CheckpointError(f"{path} is damaged: {tensors.get('file')!r} is no name of a tensor file")
+    try:
+        _precision(body["precision"])
+        if not {"class", "config", "parameters"} <= set(body["model"]):
+            raise ValueError("the model is not described")
+        if not isinstance(body["model"]["config"], dict | None):
+            raise ValueError("the model's arguments are no table")
+        _count("step_count", body["trainer"]["step_count"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return body
+
+
+def _precision(fields: dict[str, Any]) -> Precision:
+    scale = fields["loss_scale"]
+    return Precision(**{**fields, "loss_scale": None if scale is None else LossScale(**scale)})
+
+
+def _remove_others(directory: Path, keep: str) -> None:
+    """Remove tensor files of earlier checkpoints and what a kill left behind; harmless when that fails."""
+    for path in directory.iterdir():
+        if _OURS.fullmatch(path.name) and path.name not in (keep, FILE_NAME):
+            with contextlib.suppress(OSError):
+                path.unlink()

@@ -1,0 +1,125 @@
+"""What a run measured: one record per epoch and the summary of the whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+WALL_TIME_FIELDS = ("seconds", "images_per_second")
+
+
+def json_number(value: float | None) -> float | None:
+    """The value itself, or None (JSON null) where it is nan or infinite: JSON has no such numbers."""
+    return value if value is None or math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch. Accuracies are shares in 0..1, losses are means over samples, seconds exclude evaluation.
+
+    train_loss and train_accuracy come from the training steps themselves (weights still moving, batch
+    statistics in use); steps with a non-finite loss count in neither. loss_scale is None without loss
+    scaling.
+    """
+
+    epoch: int
+    train_loss: float
+    train_accuracy: float
+    test_loss: float
+    test_accuracy: float
+    seconds: float
+    images_per_second: float
+    skipped: int
+    nonfinite: int
+    loss_scale: float | None
+    lr: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; nan and infinity become null."""
+        return {key: json_number(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> EpochRecord:
+        """The record `to_json` wrote; ValueError for anything else."""
+        if not isinstance(row, dict) or set(row) != {f.name for f in fields(cls)}:
+            raise ValueError("an epoch record has other entries than this version writes")
+        for key, value in row.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"an epoch record holds {key} = {value!r}")
+        lost = {key: math.nan for key, value in row.items() if value is None and key != "loss_scale"}
+        return cls(**{**row, **lost})
+
+
+@dataclass
+class EpochSums:
+    """Running sums of the epoch in progress: float64 and integers, kept exactly in checkpoints."""
+
+    loss: float = 0.0
+    correct: int = 0
+    counted: int = 0
+    images: int = 0
+    skipped: int = 0
+    nonfinite: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> EpochSums:
+        """The sums `asdict` wrote; ValueError for anything else."""
+        if not isinstance(row, dict) or set(row) != {f.name for f in fields(cls)}:
+            raise ValueError("the epoch sums have other entries than this version writes")
+        for key, value in row.items():
+            kinds = int | float if key in ("loss", "seconds") else int
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+                raise ValueError(f"the epoch sums hold {key} = {value!r}")
+        return cls(**row)
+
+    def record(
+        self, epoch: int, test_loss: float, test_accuracy: float, loss_scale: float | None, lr: float
+    ) -> EpochRecord:
+        """Close the epoch; means are nan when no sample had a finite loss."""
+        return EpochRecord(
+            epoch=epoch,
+            train_loss=self.loss / self.counted if self.counted else math.nan,
+            train_accuracy=self.correct / self.counted if self.counted else math.nan,
+            test_loss=test_loss,
+            test_accuracy=test_accuracy,
+            seconds=self.seconds,
+            images_per_second=self.images / self.seconds if self.seconds > 0 else 0.0,
+            skipped=self.skipped,
+            nonfinite=self.nonfinite,
+            loss_scale=loss_scale,
+            lr=lr,
+        )
+
+
+@dataclass
+class History:
+    """The epochs of a run, and what stays the same over them (`run`: model, data, precision, seed ...)."""
+
+    run: dict[str, Any] = field(default_factory=dict)
+    epochs: list[EpochRecord] = field(default_factory=list)
+    images: int = 0
+    peak_memory_bytes: int = 0
+
+    def summary(self) -> dict[str, Any]:
+        """One entry of `runs` in `summary.json`, with the run's description and every epoch.
+
+        Accuracies are the last epoch's, train_seconds the sum over epochs without evaluation.
+        """
+        last = self.epochs[-1].to_json() if self.epochs else {}
+        seconds = sum(record.seconds for record in self.epochs)
+        return {
+            **self.run,
+            "test_accuracy": last.get("test_accuracy"),
+            "train_accuracy": last.get("train_accuracy"),
+            "test_loss": last.get("test_loss"),
+            "train_loss": last.get("train_loss"),
+            "train_seconds": seconds,
+            "images_per_second": self.images / seconds if seconds > 0 else 0.0,
+            "peak_memory_bytes": self.peak_memory_bytes,
+            "nonfinite_steps": sum(record.nonfinite for record in self.epochs),
+            "skipped_steps": sum(record.skipped for record in self.epochs),
+            "epochs": len(self.epochs),
+            "history": [record.to_json() for record in self.epochs],
+        }

@@ -1,0 +1,303 @@
+"""The epoch loop behind `Trainer.fit`: data order, bookkeeping, checkpoints, resuming, signals."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import warnings
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import backend as backends
+from .._version import __version__
+from ..errors import CheckpointError
+from . import checkpoint, metrics
+from .batches import Resident, check_dataset, data_order
+from .checkpoint import Checkpoint, RunState
+from .files import SaveError, write_atomically
+from .history import EpochSums, History, json_number
+from .interrupt import Interrupted, InterruptGuard
+from .progress import Reporter, reporter
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from .trainer import Trainer
+
+SUMMARY_NAME = "summary.json"
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True)
+class Options:
+    """The checked arguments of `Trainer.fit`."""
+
+    epochs: int
+    batch_size: int
+    out: str | os.PathLike[str] | None
+    resume: bool
+    progress: bool | Reporter | None
+    checkpoint_every: int | None
+    log_every: int
+    tensorboard: bool
+
+
+def fit(trainer: Trainer, dataset: Dataset, options: Options) -> History:
+    """See `Trainer.fit`."""
+    check_dataset(trainer.model, dataset)
+    out = None if options.out is None else Path(options.out)
+    if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
+        raise ValueError("out: None given; resume, checkpoint_every and tensorboard need a directory")
+    if options.resume:
+        state = _resumed(trainer, dataset, options, Checkpoint.load(_existing(out)))
+    else:
+        if out is not None:
+            _prepare(out)
+        trainer.reset_counters()
+        state = RunState(
+            _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
+        )
+    state.history.run = _describe(trainer, dataset, options)
+    return _Run(trainer, dataset, options, out, state).go()
+
+
+class _Run:
+    """One call of `fit`."""
+
+    def __init__(
+        self, trainer: Trainer, dataset: Dataset, options: Options, out: Path | None, state: RunState
+    ) -> None:
+        dtype, device = trainer.precision.storage, trainer.device
+        self.trainer, self.options, self.out, self.state = trainer, options, out, state
+        self.train = Resident.of(dataset, "train", dtype, device)
+        self.test = Resident.of(dataset, "test", dtype, device)
+        self.steps_per_epoch = -(-len(self.train) // options.batch_size)
+        self.reporter = reporter(options.progress)
+        self.guard = InterruptGuard(enabled=out is not None)
+        self.metrics: metrics.MetricsWriter | None = None
+
+    def go(self) -> History:
+        """Train what is left of the run."""
+        trainer, options, history = self.trainer, self.options, self.state.history
+        total = max(options.epochs * self.steps_per_epoch, 1)
+        trainer.set_total_steps(total)
+        with ExitStack() as stack:
+            stack.enter_context(self.guard)
+            if self.out is not None:
+                position = (trainer.step_count, self.state.epoch) if options.resume else None
+                if not options.resume:
+                    self.save()
+                self.metrics = stack.enter_context(
+                    metrics.MetricsWriter(self.out, position, options.tensorboard)
+                )
+            self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
+            stack.callback(self.reporter.end)
+            while self.state.epoch < options.epochs:
+                self.epoch()
+            for note in account(trainer):
+                self.reporter.note(note)
+        history.images = len(self.train) * len(history.epochs)
+        if self.out is not None:
+            write_atomically(
+                self.out / SUMMARY_NAME,
+                json.dumps(history.summary(), indent=1, allow_nan=False).encode() + b"\n",
+            )
+        return history
+
+    def epoch(self) -> None:
+        """Train the rest of one epoch, evaluate, record, save."""
+        trainer, state, history = self.trainer, self.state, self.state.history
+        order = data_order(trainer.seed, state.epoch, len(self.train))
+        backends.get(trainer.device).reset_peak()
+        while state.step < self.steps_per_epoch:
+            self.step(order)
+        peak = int(backends.get(trainer.device).memory()["peak"])
+        history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
+        lr = trainer.optimizer.lr
+        accuracy, loss = trainer.score(
+            self.test, max(EVALUATION_BATCH, self.options.batch_size), self.stop_if_asked
+        )
+        scale = None if trainer.scaler is None else trainer.scaler.scale
+        record = state.sums.record(state.epoch + 1, loss, accuracy, scale, lr)
+        history.epochs.append(record)
+        state.epoch, state.step, state.sums = state.epoch + 1, 0, EpochSums()
+        self.reporter.epoch(record)
+        if self.metrics is not None:
+            self.metrics.write({"kind": "epoch", "step": trainer.step_count, **record.to_json()})
+            self.save()
+        if state.epoch < self.options.epochs:
+            self.stop_if_asked()
+
+    def step(self, order: np.ndarray) -> None:
+        """One step, its sums, and whatever is due after it."""
+        trainer, state, sums = self.trainer, self.state, self.state.sums
+        size = self.options.batch_size
+        start = time.perf_counter()
+        images, labels = self.train.batch(order[state.step * size : (state.step + 1) * size])
+        skipped, nonfinite = trainer.skipped_steps, trainer.nonfinite_steps
+        result, correct = trainer.train_batch(images, labels)
+        sums.seconds += time.perf_counter() - start
+        sums.images += len(labels)
+        sums.skipped += trainer.skipped_steps - skipped
+        sums.nonfinite += trainer.nonfinite_steps - nonfinite
+        if np.isfinite(result.loss):
+            sums.loss += result.loss * len(labels)
+            sums.correct += correct
+            sums.counted += len(labels)
+        state.step += 1
+        self.reporter.step(state.epoch + 1, trainer.step_count, result.loss, sums.images / sums.seconds)
+        if self.metrics is not None and trainer.step_count % self.options.log_every == 0:
+            self.metrics.write(
+                {
+                    "kind": "step",
+                    "step": trainer.step_count,
+                    "epoch": state.epoch + 1,
+                    "loss": json_number(result.loss),
+                    "applied": result.applied,
+                    "reason": result.reason,
+                    "lr": trainer.optimizer.lr,
+                    "loss_scale": None if trainer.scaler is None else trainer.scaler.scale,
+                }
+            )
+        every = self.options.checkpoint_every
+        if every is not None and trainer.step_count % every == 0:
+            self.save()
+        self.stop_if_asked()
+
+    def save(self) -> None:
+        """A checkpoint of this moment; the metrics it counts reach the disk first."""
+        if self.out is not None:
+            if self.metrics is not None:
+                self.metrics.sync()
+            checkpoint.save(self.out, self.trainer, self.state)
+
+    def stop_if_asked(self) -> None:
+        """After a signal: save and raise Interrupted."""
+        if self.guard.requested is None:
+            return
+        self.save()
+        step = self.trainer.step_count
+        raise Interrupted(
+            f"stopped by {self.guard.requested} after step {step}; everything is saved in {self.out}, "
+            "go on with --resume (in Python: resume=True)",
+            self.guard.requested,
+            step,
+        )
+
+    def title(self) -> str:
+        """One line on what is trained."""
+        run = self.state.history.run
+        resumed = f", resumed after step {self.trainer.step_count}" if self.options.resume else ""
+        return (
+            f"{run['model']} ({run['parameters']:,} parameters) on {run['data']}, "
+            f"{run['precision']} on {run['device']}, "
+            f"{len(self.train):,} images in batches of {self.options.batch_size}{resumed}"
+        )
+
+
+def account(trainer: Trainer) -> list[str]:
+    """One line each about skipped and non-finite steps; empty when every step was applied."""
+    notes = []
+    skips = None if trainer.scaler is None else trainer.scaler.summary()
+    if skips:
+        notes.append(skips)
+    if trainer.nonfinite_steps:
+        notes.append(
+            f"{trainer.nonfinite_steps} of {trainer.step_count} steps were not applied: "
+            "their loss or gradient was not finite"
+        )
+    return notes
+
+
+def _existing(out: Path | None) -> Path:
+    assert out is not None
+    if not (out / checkpoint.FILE_NAME).exists():
+        raise CheckpointError(
+            f"resume: there is nothing to resume in {out} ({checkpoint.FILE_NAME} is missing)"
+        )
+    return out
+
+
+def _prepare(out: Path) -> None:
+    """Make the directory; ValueError when it holds a run already, so nothing is ever overwritten."""
+    for name in (checkpoint.FILE_NAME, metrics.FILE_NAME, SUMMARY_NAME):
+        if (out / name).exists():
+            raise ValueError(
+                f"out: {out} holds a run already ({name}); go on with it by --resume "
+                "(in Python: resume=True), or name another directory"
+            )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out: {out} is a file or lies in one, a directory is wanted") from None
+    except OSError as error:
+        raise SaveError.of(out, error) from error
+
+
+def _resumed(trainer: Trainer, dataset: Dataset, options: Options, saved: Checkpoint) -> RunState:
+    """Restore the trainer; CheckpointError naming what differs between the saved run and this one."""
+    saved.check(trainer)
+    ours = checkpoint.plain(_run_settings(dataset, options, fingerprint=True))
+    theirs = saved.body["run"]
+    later = {"data_sha256": None, "epochs": None}
+    saved.refuse(checkpoint.first_difference({**theirs, **later}, {**ours, **later}))
+    if theirs.get("data_sha256") != ours["data_sha256"]:
+        saved.refuse(f"data: the images or labels of {dataset.name!r} are not the ones it was trained on")
+    if trainer.settings["schedule"] != "constant" and theirs.get("epochs") != ours["epochs"]:
+        saved.refuse(
+            f"epochs: the {trainer.settings['schedule']} schedule was laid out for {theirs.get('epochs')}, "
+            f"this run has {options.epochs}"
+        )
+    step = saved.body["step"]
+    if saved.epoch + (step > 0) > options.epochs:
+        saved.refuse(f"epochs: it is in epoch {saved.epoch + (step > 0)}, this run has {options.epochs}")
+    per_epoch = -(-len(dataset.train) // options.batch_size)
+    if not 0 <= step <= per_epoch or saved.step != saved.epoch * per_epoch + step:
+        raise CheckpointError(f"{saved.path} is damaged: its position and its step count do not agree")
+    if saved.body["device"].partition(":")[0] != trainer.device.partition(":")[0]:
+        warnings.warn(
+            f"this run was started on {saved.body['device']!r}: on {trainer.device!r} its bits will differ",
+            stacklevel=4,
+        )
+    state = saved.restore(trainer)
+    state.settings = ours
+    return state
+
+
+def _run_settings(dataset: Dataset, options: Options, fingerprint: bool) -> dict[str, Any]:
+    return {
+        "epochs": options.epochs,
+        "batch_size": options.batch_size,
+        "data": {"name": dataset.name, "train": len(dataset.train), "test": len(dataset.test)},
+        "data_sha256": _fingerprint(dataset) if fingerprint else None,
+    }
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    digest = hashlib.sha256()
+    for split in (dataset.train, dataset.test):
+        for array in (split.images, split.labels):
+            digest.update(f"{array.shape} {array.dtype}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _describe(trainer: Trainer, dataset: Dataset, options: Options) -> dict[str, Any]:
+    model = checkpoint.describe_model(trainer.model)
+    return {
+        "version": __version__,
+        "device": trainer.device,
+        "model": (model["config"] or {}).get("name", model["class"]),
+        "data": dataset.name,
+        "parameters": model["parameters"],
+        "precision": trainer.precision.name,
+        "precision_choices": trainer.precision.describe(),
+        "batch_size": options.batch_size,
+        "seed": trainer.seed,
+        **trainer.settings,
+    }

@@ -1,0 +1,88 @@
+"""metrics.jsonl: one JSON row per epoch and every few steps; TensorBoard beside it on request."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .files import SaveError, write_atomically
+
+FILE_NAME = "metrics.jsonl"
+
+
+def _kept(line: bytes, step: int, epochs: int) -> bool:
+    """Whether a row lies before a checkpoint taken after `step` steps and `epochs` finished epochs."""
+    try:
+        row = json.loads(line)
+        return bool(row["epoch"] <= epochs if row["kind"] == "epoch" else row["step"] <= step)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return False
+
+
+class MetricsWriter:
+    """Appends rows to DIR/metrics.jsonl and, with `tensorboard`, scalars to DIR/tensorboard.
+
+    With `resume_at=(step, epochs)` the file is first cut to the rows that lie before that checkpoint (a row
+    that a kill left half-written goes too); without it the file starts empty. Raises SaveError when the disk
+    refuses and ImportError, saying what to install, when TensorBoard is asked for and tensorboardX is
+    missing.
+    """
+
+    def __init__(
+        self, directory: Path, resume_at: tuple[int, int] | None = None, tensorboard: bool = False
+    ) -> None:
+        self._path = directory / FILE_NAME
+        self._board: Any = None
+        if tensorboard:
+            self._board = _summary_writer(directory / "tensorboard", resume_at)
+        kept = b""
+        if resume_at is not None and self._path.exists():
+            lines = self._path.read_bytes().splitlines(keepends=True)
+            kept = b"".join(line for line in lines if line.endswith(b"\n") and _kept(line, *resume_at))
+        write_atomically(self._path, kept)
+        self._file = self._path.open("ab")
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Append one row: "kind" ("step" or "epoch"), "epoch", "step" and JSON values."""
+        try:
+            self._file.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise SaveError.of(self._path, error) from error
+        if self._board is not None:
+            for key, value in row.items():
+                if key not in ("kind", "step", "epoch") and isinstance(value, int | float):
+                    self._board.add_scalar(f"{row['kind']}/{key}", value, row["step"])
+
+    def sync(self) -> None:
+        """Bring every row to the disk; called before a checkpoint that counts them."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise SaveError.of(self._path, error) from error
+        if self._board is not None:
+            self._board.flush()
+
+    def __enter__(self) -> MetricsWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def _summary_writer(directory: Path, resume_at: tuple[int, int] | None) -> Any:
+    try:
+        board = importlib.import_module("tensorboardX")
+    except ImportError as error:
+        raise ImportError(
+            "tensorboard: the package tensorboardX is missing; pip install 'fp16engine[tensorboard]'"
+        ) from error
+    return board.SummaryWriter(str(directory), purge_step=resume_at[0] + 1 if resume_at else None)

@@ -1,0 +1,213 @@
+"""What a person sees while a run trains, on standard error: a bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+from .history import EpochRecord
+
+PLAIN_INTERVAL_SECONDS = 30.0
+
+
+class Reporter(Protocol):
+    """What `Trainer.fit` tells about a run; pass an object of your own as `progress` to show it elsewhere."""
+
+    def begin(self, title: str, epochs: int, total_steps: int, done_steps: int) -> None:
+        """The run starts, or resumes after `done_steps`."""
+
+    def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
+        """Step `step` of the run is done."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch is trained and evaluated."""
+
+    def note(self, text: str) -> None:
+        """One line worth reading: skipped steps, a stop."""
+
+    def end(self) -> None:
+        """The run is over, in whatever way."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people write them: "8 s", "2 min 05 s", "3 h 07 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def epoch_line(record: EpochRecord, epochs: int) -> str:
+    """One epoch in one line."""
+    line = (
+        f"epoch {record.epoch}/{epochs}  loss {record.train_loss:.4f}  "
+        f"train {100 * record.train_accuracy:.1f} %  "
+        f"test {100 * record.test_accuracy:.1f} %  {record.images_per_second:,.0f} img/s"
+    )
+    if record.skipped:
+        line += f"  {record.skipped} skipped"
+    if record.nonfinite:
+        line += f"  {record.nonfinite} not finite"
+    return line
+
+
+class _Clock:
+    """Estimates the time left from the wall time of this process's own steps, evaluation included."""
+
+    def __init__(self, total_steps: int, done_steps: int) -> None:
+        self._start = time.perf_counter()
+        self._total, self._first = total_steps, done_steps
+
+    def left(self, step: int) -> str:
+        """Time left after `step` steps, or "?" before the first."""
+        if step <= self._first:
+            return "?"
+        each = (time.perf_counter() - self._start) / (step - self._first)
+        return duration(each * (self._total - step))
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin(self, title: str, epochs: int, total_steps: int, done_steps: int) -> None:
+        """See Reporter."""
+
+    def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
+        """See Reporter."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """See Reporter."""
+
+    def note(self, text: str) -> None:
+        """See Reporter."""
+
+    def end(self) -> None:
+        """See Reporter."""
+
+
+class PlainLines:
+    """A line per epoch, and one every half minute within a long epoch; no control characters."""
+
+    def __init__(self, stream: TextIO | None = None, interval: float = PLAIN_INTERVAL_SECONDS) -> None:
+        self._stream = stream
+        self._interval = interval
+        self._epochs = self._steps = self._step = 0
+        self._clock = _Clock(0, 0)
+        self._last = 0.0
+
+    def begin(self, title: str, epochs: int, total_steps: int, done_steps: int) -> None:
+        """See Reporter."""
+        self._epochs, self._steps, self._step = epochs, total_steps, done_steps
+        self._clock = _Clock(total_steps, done_steps)
+        self._last = time.perf_counter()
+        self._print(title)
+
+    def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
+        """See Reporter."""
+        self._step = step
+        if time.perf_counter() - self._last >= self._interval:
+            self._print(
+                f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
+                f"{images_per_second:,.0f} img/s  {self._clock.left(step)} left"
+            )
+
+    def epoch(self, record: EpochRecord) -> None:
+        """See Reporter."""
+        left = f"  {self._clock.left(self._step)} left" if record.epoch < self._epochs else ""
+        self._print(epoch_line(record, self._epochs) + left)
+
+    def note(self, text: str) -> None:
+        """See Reporter."""
+        self._print(text)
+
+    def end(self) -> None:
+        """See Reporter."""
+
+    def _print(self, text: str) -> None:
+        # looked up late, so that a redirected sys.stderr is honoured
+        print(text, file=self._stream or sys.stderr, flush=True)
+        self._last = time.perf_counter()
+
+
+class Bar:
+    """A rich progress bar: steps, loss, rate, time left; finished epochs scroll above it."""
+
+    def __init__(self, console: Any = None) -> None:
+        from rich.console import Console
+
+        self._console = console or Console(stderr=True)
+        self._bar: Any = None
+        self._task: Any = None
+        self._epochs = 0
+        self._clock = _Clock(0, 0)
+
+    def begin(self, title: str, epochs: int, total_steps: int, done_steps: int) -> None:
+        """See Reporter."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self._epochs = epochs
+        self._clock = _Clock(total_steps, done_steps)
+        self._console.print(title, highlight=False, markup=False)
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}  {task.fields[rate]} img/s  {task.fields[left]} left"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task(
+            "train",
+            total=total_steps,
+            completed=done_steps,
+            epoch=1,
+            epochs=epochs,
+            loss="…",
+            rate="…",
+            left="?",
+        )
+        self._bar.start()
+
+    def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
+        """See Reporter."""
+        self._bar.update(
+            self._task,
+            completed=step,
+            epoch=epoch,
+            loss=f"{loss:.4f}",
+            rate=f"{images_per_second:,.0f}",
+            left=self._clock.left(step),
+        )
+
+    def epoch(self, record: EpochRecord) -> None:
+        """See Reporter."""
+        self.note(epoch_line(record, self._epochs))
+
+    def note(self, text: str) -> None:
+        """See Reporter."""
+        self._console.print(text, highlight=False, markup=False)
+
+    def end(self) -> None:
+        """See Reporter."""
+        if self._bar is not None:
+            self._bar.stop()
+
+
+def reporter(progress: bool | Reporter | None) -> Reporter:
+    """None or True: a bar where standard error is a terminal and rich is installed, plain lines otherwise.
+
+    False: nothing. Anything else is used as the reporter itself.
+    """
+    if progress is False:
+        return Silent()
+    if progress is None or progress is True:
+        if sys.stderr.isatty():
+            try:
+                return Bar()
+            except ImportError:
+                return PlainLines()
+        return PlainLines()
+    return progress

@@ -1,0 +1,147 @@
+"""Dynamic loss scaling: powers of two only, with a floor, a cap and an account of every skipped step.
+
+The scale is the seed of the backward pass (`loss.backward(grad=scale)`), so it acts before the division by
+the batch size inside the fused cross-entropy gradient (Micikevicius et al., arXiv 1710.03740). The optimizer
+undoes it in its FP32 register through `grad_scale = 1 / scale`; no unscaled FP16 gradient is ever stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from fp16engine.precision import LossScale
+
+Number = int | float
+
+
+def largest_power_of_two(dtype: str) -> float:
+    """The largest finite power of two of a floating dtype: 32768 for "float16"."""
+    _, exponent = math.frexp(float(np.finfo(dtype).max))
+    return math.ldexp(1.0, exponent - 1)
+
+
+class LossScaler:
+    """Chooses the loss scale of the next step from whether the gradients of the last one were finite.
+
+    policy: `precision.LossScale`, whose factors are powers of two. dtype: the dtype of the loss, in which the
+    scale enters the backward pass. 65536 is infinite in binary16, so the cap is at most 2**15 for "float16".
+    patience: overflows in a row at the floor before `diagnosis` speaks. Nothing is rounded: scale and 1/scale
+    are powers of two. Raises ValueError for a floor above that cap.
+    """
+
+    def __init__(self, policy: LossScale, dtype: str = "float16", patience: int = 20) -> None:
+        self.growth, self.backoff, self.floor = policy.growth, policy.backoff, policy.floor
+        self.cap = min(policy.cap, largest_power_of_two(dtype))
+        if self.floor > self.cap:
+            raise ValueError(
+                f"floor: {policy.floor:g} given, at most {self.cap:g} is wanted ({dtype} gradients)"
+            )
+        if patience < 1:
+            raise ValueError(f"patience: {patience} given, at least 1 step is wanted")
+        self.dynamic = policy.dynamic
+        self.interval = policy.interval
+        self.patience = patience
+        self.scale = min(policy.initial, self.cap)
+        self.applied = 0
+        self.skipped = 0
+        self.search_skips = 0
+        self._clean_steps = 0
+        self._stuck_steps = 0
+
+    @property
+    def searching(self) -> bool:
+        """True until the first applied step: overflows before it only find the start scale."""
+        return self.applied == 0
+
+    @property
+    def at_floor(self) -> bool:
+        """True where the scale cannot fall further."""
+        return not self.dynamic or self.scale <= self.floor
+
+    def update(self, finite: bool) -> None:
+        """Account for one step: `finite` says whether every gradient was finite, that is, applied."""
+        if finite:
+            self.applied += 1
+            self._stuck_steps = 0
+            self._clean_steps += 1
+            if self.dynamic and self._clean_steps >= self.interval:
+                self.scale = min(self.scale * self.growth, self.cap)
+                self._clean_steps = 0
+            return
+        self.skipped += 1
+        self.search_skips += self.searching
+        self._clean_steps = 0
+        if self.at_floor:
+            self._stuck_steps += 1
+        else:
+            self.scale = max(self.scale * self.backoff, self.floor)
+
+    @property
+    def diagnosis(self) -> str | None:
+        """A sentence once `patience` steps in a row overflowed at the lowest scale, else None."""
+        if self._stuck_steps < self.patience:
+            return None
+        where = f"its floor {self.floor:g}" if self.dynamic else f"the fixed value {self.scale:g}"
+        when = "no step was ever applied" if self.searching else f"after {self.applied} applied steps"
+        return (
+            f"the loss scale is at {where} and {self._stuck_steps} steps in a row still overflowed ({when}): "
+            "the gradients leave binary16; lower the learning rate, normalise the input or use fp32"
+        )
+
+    def summary(self) -> str | None:
+        """One line on the skipped steps of the run, None when there were none."""
+        if not self.skipped:
+            return None
+        total = self.applied + self.skipped
+        later = self.skipped - self.search_skips
+        expected = 2 + self.applied // self.interval
+        if self.searching:
+            verdict = "no step was applied"
+        else:
+            verdict = (
+                "normal"
+                if later <= 2 * expected
+                else "more than loss scaling explains; try a lower learning rate"
+            )
+        found = f", {self.search_skips} of them while the start scale was found" if self.search_skips else ""
+        return f"loss scale {self.scale:g}: {self.skipped} of {total} steps skipped{found} ({verdict})"
+
+    def state_dict(self) -> dict[str, Number]:
+        """The scale and the counts, as JSON numbers."""
+        return {
+            "scale": self.scale,
+            "applied": self.applied,
+            "skipped": self.skipped,
+            "search_skips": self.search_skips,
+            "clean_steps": self._clean_steps,
+            "stuck_steps": self._stuck_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; ValueError for a missing or unknown entry or a wrong value."""
+        counts = ("applied", "skipped", "search_skips", "clean_steps", "stuck_steps")
+        if set(state) != {"scale", *counts}:
+            raise ValueError(
+                f"scaler state: entries {sorted(state)} given, {sorted(('scale', *counts))} are wanted"
+            )
+        for key in counts:
+            if not isinstance(state[key], int) or isinstance(state[key], bool) or state[key] < 0:
+                raise ValueError(f"scaler state: {key} = {state[key]!r} given, a count is wanted")
+        if not isinstance(state["scale"], int | float) or isinstance(state["scale"], bool):
+            raise ValueError(f"scaler state: scale = {state['scale']!r} given, a number is wanted")
+        scale = float(state["scale"])
+        if not self.floor <= scale <= self.cap or math.frexp(scale)[0] != 0.5:
+            raise ValueError(
+                f"scaler state: scale = {scale:g}, a power of two in [{self.floor:g}, {self.cap:g}] is wanted"
+            )
+        self.scale = scale
+        self.applied, self.skipped, self.search_skips = (
+            state["applied"],
+            state["skipped"],
+            state["search_skips"],
+        )
+        self._clean_steps, self._stuck_steps = state["clean_steps"], state["stuck_steps"]

@@ -1,0 +1,472 @@
+"""Checkpoints: exact bits, and one clear sentence for everything that is not one of ours."""
+
+import errno
+import json
+import os
+import pickle
+import re
+
+import numpy as np
+import pytest
+import tiny_run
+from safetensors.numpy import load_file
+from safetensors.numpy import save as serialise
+
+import fp16engine as fe
+from fp16engine import nn
+from fp16engine.train import checkpoint
+from fp16engine.train.files import SaveError
+from fp16engine.train.history import EpochSums, History
+
+
+def state():
+    return checkpoint.RunState({"batch_size": 16}, 0, 0, EpochSums(), History())
+
+
+def stepped(precision="fp16", **options):
+    trainer = tiny_run.trainer(precision, **options)
+    data = tiny_run.data()
+    trainer.step(data.normalised("train", "float32")[:16], data.train.labels[:16])
+    return trainer
+
+
+@pytest.fixture
+def saved(tmp_path):
+    trainer = stepped()
+    checkpoint.save(tmp_path, trainer, state())
+    return tmp_path
+
+
+def tensor_file(directory):
+    return next(directory.glob("checkpoint-*.safetensors"))
+
+
+def rewrite(directory, change):
+    """Apply `change` to the body of checkpoint.json and sign it again."""
+    path = directory / "checkpoint.json"
+    body = json.loads(path.read_text())["checkpoint"]
+    change(body)
+    path.write_text(json.dumps({"sha256": checkpoint._digest(body), "checkpoint": body}))
+
+
+def replace_tensors(directory, tensors):
+    """Put other tensors under the checkpoint's name, with the right checksum."""
+    import hashlib
+
+    content = tensors if isinstance(tensors, bytes) else serialise(tensors)
+    tensor_file(directory).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    rewrite(directory, lambda body: body["tensors"].update(sha256=digest))
+
+
+def bits(trainer):
+    state = {**trainer.model.state_dict(), **trainer.optimizer.state_dict()}
+    return {key: (np.asarray(v).dtype, np.asarray(v).tobytes()) for key, v in state.items()}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "fp16-strict", "mp"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop"])
+def test_restores_every_bit(tmp_path, precision, optimizer):
+    trainer = stepped(precision, optimizer=optimizer, lr=0.01)
+    weight = trainer.model[4].weight.data
+    weight.view(np.uint16 if weight.dtype == np.float16 else np.uint32)[0, :6] = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]  # subnormals
+    trainer.model[4].bias.data[0] = -0.0
+    checkpoint.save(tmp_path, trainer, state())
+    other = tiny_run.trainer(precision, optimizer=optimizer, lr=0.01)
+    assert bits(other) != bits(trainer)
+    fe.Checkpoint.load(tmp_path).restore(other)
+    assert bits(other) == bits(trainer)
+    assert other.state_dict() == trainer.state_dict()
+
+
+def test_restored_arrays_are_writable_and_not_shared(saved):
+    loaded = fe.Checkpoint.load(saved)
+    first, second = tiny_run.trainer(), tiny_run.trainer()
+    loaded.restore(first)
+    before = bits(first)
+    loaded.restore(second)
+    data = tiny_run.data()
+    second.step(data.normalised("train", "float32"), data.train.labels)
+    assert bits(first) == before
+
+
+def test_holds_the_policy_in_words_and_the_audit(tmp_path):
+    trainer = stepped("mp")
+    trainer.audit = {"float32_tensors": 3, "rows": [["conv2d_forward", "float16"]]}
+    checkpoint.save(tmp_path, trainer, state())
+    loaded = fe.Checkpoint.load(tmp_path / "checkpoint.json")
+    assert loaded.precision == fe.Precision.get("mp")
+    assert loaded.body["precision_choices"] == fe.Precision.get("mp").describe()
+    other = tiny_run.trainer("mp")
+    loaded.restore(other)
+    assert other.audit == trainer.audit
+    assert loaded.settings["optimizer"] == "sgd" and loaded.settings["batch_size"] == 16
+
+
+def test_builds_named_models_and_gives_the_same_predictions(tmp_path):
+    data = tiny_run.data()
+    model = fe.models.create("dnn", num_classes=3, image_size=(4, 4), channels=1, seed=5)
+    trainer = fe.Trainer(model, "fp16", device=tiny_run.DEVICE)
+    trainer.step(data.normalised("train", "float32")[:8], data.train.labels[:8])
+    checkpoint.save(tmp_path, trainer, state())
+    loaded = fe.Checkpoint.load(tmp_path)
+    again = fe.Trainer(loaded.create_model(tiny_run.DEVICE), loaded.precision, device=tiny_run.DEVICE)
+    x = data.normalised("test", "float32")
+    assert np.array_equal(again.predict(x), trainer.predict(x))
+    assert again.evaluate(data) == trainer.evaluate(data)
+
+
+def test_models_built_by_hand_are_loaded_into_one_built_again(saved):
+    loaded = fe.Checkpoint.load(saved)
+    with pytest.raises(fe.CheckpointError, match=r"built by hand.*load_model"):
+        loaded.create_model(tiny_run.DEVICE)
+    model = tiny_run.model()
+    loaded.load_model(model, tiny_run.DEVICE)
+    assert {str(array.dtype) for array in model.state_dict().values()} == {"float16"}
+    assert np.array_equal(model.state_dict()["0.weight"], loaded.tensors["model.0.weight"])
+
+
+def test_replaces_the_one_before_and_what_a_kill_left(saved):
+    first = tensor_file(saved).name
+    (saved / f"{first}.tmp").write_bytes(b"half")
+    (saved / "checkpoint.json.tmp").write_bytes(b"half")
+    trainer = stepped()
+    data = tiny_run.data()
+    trainer.step(data.normalised("train", "float32")[:16], data.train.labels[:16])
+    checkpoint.save(saved, trainer, state())
+    names = sorted(path.name for path in saved.iterdir())
+    assert len(names) == 2 and first not in names and names[1] == "checkpoint.json"
+    assert fe.Checkpoint.load(saved).step == 2
+
+
+# Damage
+
+
+def refused(directory, words):
+    with pytest.raises(fe.CheckpointError, match=words) as caught:
+        fe.Checkpoint.load(directory)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_checkpoint_at_all(tmp_path):
+    refused(tmp_path, "holds no checkpoint")
+    refused(tmp_path / "missing", "holds no checkpoint")
+    (tmp_path / "file").write_text("x")
+    refused(tmp_path / "file", "holds no checkpoint")
+    (tmp_path / "checkpoint.json").mkdir()
+    refused(tmp_path, "cannot be read")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])
+def test_truncated_tensors(saved, keep):
+    path = tensor_file(saved)
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(saved, "damaged: its SHA-256")
+
+
+def test_every_flipped_byte_is_noticed(saved):
+    rng = np.random.default_rng(0)
+    for path in (tensor_file(saved), saved / "checkpoint.json"):
+        content = path.read_bytes()
+        for position in rng.choice(len(content), 60, replace=False):
+            flipped = bytearray(content)
+            flipped[position] ^= 1 << int(rng.integers(8))
+            path.write_bytes(flipped)
+            try:
+                body = fe.Checkpoint.load(saved).body
+            except fe.CheckpointError:
+                continue
+            path.write_bytes(content)  # only white space between JSON values may change unnoticed
+            assert body == fe.Checkpoint.load(saved).body
+        path.write_bytes(content)
+
+
+def test_missing_tensor_file(saved):
+    tensor_file(saved).unlink()
+    refused(saved, r"\.safetensors is missing, and checkpoint.json beside it needs it")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"12",
+        b'"text"',
+        b"\xff\xfe\x00",
+        b"[" * 100_000,
+        b'{"sha256": 1}',
+        b'{"sha256": 1, "checkpoint": 2}',
+        b'{"sha256": "0", "checkpoint": {"format": 1}}',
+        pickle.dumps({"sha256": "0"}),
+    ],
+)
+def test_json_garbage(saved, content):
+    (saved / "checkpoint.json").write_bytes(content)
+    refused(saved, "is damaged")
+
+
+def put(section, key, value):
+    def change(body):
+        (body[section] if section else body)[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("", "format", 99), "has format 99; version .* reads format 1 only"),
+        (put("", "trainer", []), "its entry 'trainer' is missing or of the wrong kind"),
+        (lambda body: body.pop("sums"), "its entry 'sums'"),
+        (put("tensors", "file", "../../etc/passwd"), "is no name of a tensor file"),
+        (put("tensors", "file", "/etc/passwd"), "is no name of a tensor file"),
+        (put("tensors", "file", f"../checkpoint-1-{'0' * 12}.safetensors"), "is no name of a tensor file"),
+        (put("tensors", "file", 3), "is no name of a tensor file"),
+        (put("precision", "storage", "float8"), "storage: 'float8'"),
+        (put("precision", "extra", 1), "is damaged"),
+        (put("precision", "loss_scale", 3), "is damaged"),
+        (put("model", "config", [1]), "arguments are no table"),
+        (lambda body: body["model"].pop("class"), "the model is not described"),
+        (put("trainer", "step_count", -1), "step_count = -1"),
+    ],
+)
+def test_signed_nonsense_is_refused_on_loading(saved, change, words):
+    rewrite(saved, change)
+    refused(saved, words)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put("trainer", "applied_steps", "many"),
+        put("trainer", "random", {"seed": "x"}),
+        put("trainer", "random", None),
+        put("trainer", "scaler", {"scale": 1}),
+        lambda body: body["trainer"].pop("bad_streak"),
+        put("optimizer", "lr", "fast"),
+        lambda body: body["optimizer"].pop("step"),
+        put("optimizer", "surprise", 1),
+        put("sums", "loss", "much"),
+        put("sums", "surprise", 1),
+        put("", "history", [1]),
+        put("", "history", [{}]),
+        put("", "epoch", 7),
+        put("", "step", -1),
+        put("", "peak_memory_bytes", -1),
+    ],
+)
+def test_signed_nonsense_is_refused_on_restoring_and_changes_nothing(saved, change):
+    rewrite(saved, change)
+    trainer = tiny_run.trainer()
+    before, counters = bits(trainer), trainer.state_dict()
+    with pytest.raises(fe.CheckpointError, match="does not fit this trainer"):
+        fe.Checkpoint.load(saved).restore(trainer)
+    assert bits(trainer) == before and trainer.state_dict() == counters
+
+
+def header(**entries):
+    content = json.dumps(entries).encode()
+    return len(content).to_bytes(8, "little") + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"short",
+        b"\xff" * 8,
+        (2**60).to_bytes(8, "little") + b"{}",
+        header(a={"dtype": "F16", "shape": [4], "data_offsets": [0, 8]}),
+        header(a={"dtype": "F16", "shape": [2**40, 2**40], "data_offsets": [0, 8]}) + b"\0" * 8,
+        header(a={"dtype": "F16", "shape": [4], "data_offsets": [0, 80]}) + b"\0" * 8,
+        header(a={"dtype": "XX", "shape": [4], "data_offsets": [0, 8]}) + b"\0" * 8,
+        header(a={"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}) + b"\0" * 8,
+        header(a=[1, 2]),
+        pickle.dumps({"a": 1}),
+    ],
+)
+def test_hostile_tensor_files(saved, content):
+    replace_tensors(saved, content)
+    refused(saved, "no valid safetensors file")
+
+
+def altered(saved, change):
+    tensors = load_file(tensor_file(saved))
+    change(tensors)
+    replace_tensors(saved, tensors)
+    return fe.Checkpoint.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            lambda t: t.update({"model.4.bias": t["model.4.bias"].astype(np.float32)}),
+            "'4.bias' is float32, float16 is",
+        ),
+        (
+            lambda t: t.update({"model.4.bias": t["model.4.bias"][:2]}),
+            r"'4.bias' has shape \(2,\) there and \(3,\) here",
+        ),
+        (lambda t: t.pop("model.1.running_var"), "'1.running_var' has shape None there"),
+        (lambda t: t.update({"model.9.weight": t["model.4.bias"]}), "'9.weight' has shape"),
+        (lambda t: t.pop("optimizer.momentum.0"), "'momentum.0' is missing"),
+        (
+            lambda t: t.update({"optimizer.momentum.0": t["optimizer.momentum.0"].astype(np.float32)}),
+            "'momentum.0' is float32, float16 is wanted",
+        ),
+        (lambda t: t.update({"optimizer.momentum.0": t["model.4.bias"]}), "'momentum.0' has shape"),
+    ],
+)
+def test_other_tensors_are_named_and_change_nothing(saved, change, words):
+    loaded = altered(saved, change)
+    trainer = tiny_run.trainer()
+    before = bits(trainer)
+    with pytest.raises(fe.CheckpointError, match=words):
+        loaded.restore(trainer)
+    assert bits(trainer) == before
+
+
+def test_another_model_is_refused(saved, tmp_path):
+    loaded = fe.Checkpoint.load(saved)
+    wide = fe.Trainer(tiny_run.model(width=5), device=tiny_run.DEVICE, lr=0.05, seed=3)
+    with pytest.raises(fe.CheckpointError, match=r"belongs to another model: '0\.bias' has shape"):
+        loaded.restore(wide)
+    with pytest.raises(fe.CheckpointError, match="belongs to another model"):
+        loaded.load_model(nn.Sequential(nn.Flatten(), nn.Linear(16, 3)), tiny_run.DEVICE)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (
+            {"name": "alexnet", "image_size": 32},
+            "model.name: the checkpoint has 'dnn', this run has 'alexnet'",
+        ),
+        ({"num_classes": 4}, "model.num_classes: the checkpoint has 3, this run has 4"),
+        ({"image_size": 5}, "model.image_size"),
+    ],
+)
+def test_named_models_are_compared_by_name(tmp_path, change, words):
+    config = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1, "seed": 0}
+    trainer = fe.Trainer(fe.models.create(**config), device=tiny_run.DEVICE)
+    checkpoint.save(tmp_path, trainer, state())
+    other = fe.models.create(**{**config, **change})
+    with pytest.raises(fe.CheckpointError, match=re.escape(words)):
+        fe.Checkpoint.load(tmp_path).load_model(other, tiny_run.DEVICE)
+
+
+def test_another_precision_is_refused(saved):
+    with pytest.raises(fe.CheckpointError, match="precision: the checkpoint has 'fp16', this run has 'fp32'"):
+        fe.Checkpoint.load(saved).restore(tiny_run.trainer("fp32"))
+
+
+# A disk that refuses
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def failing(real, fail_at, number):
+    calls = iter(range(1, 1 << 30))
+
+    def call(*arguments, **options):
+        if next(calls) >= fail_at:
+            raise OSError(number, os.strerror(number))
+        return real(*arguments, **options)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("name", "fail_at"), [("fsync", n) for n in (1, 3)] + [("replace", n) for n in (1, 2)]
+)
+def test_a_full_disk_leaves_the_previous_checkpoint(saved, monkeypatch, name, fail_at):
+    before = contents(saved)
+    monkeypatch.setattr(os, name, failing(getattr(os, name), fail_at, errno.ENOSPC))
+    trainer = stepped()
+    data = tiny_run.data()
+    trainer.step(data.normalised("train", "float32")[:16], data.train.labels[:16])
+    with pytest.raises(
+        SaveError, match="No space left on device; what was saved there before is kept"
+    ) as caught:
+        checkpoint.save(saved, trainer, state())
+    assert caught.value.errno == errno.ENOSPC and isinstance(caught.value, OSError)
+    after = contents(saved)
+    assert before.items() <= after.items()
+    assert not any(name.endswith(".tmp") for name in after)
+    monkeypatch.undo()
+    assert fe.Checkpoint.load(saved).step == 1
+
+
+class FullFile:
+    """A file of which only the first bytes fit on the disk."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.file.close()
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, content):
+        self.file.write(content[: self.room])
+        if len(content) > self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path, monkeypatch):
+    from pathlib import Path
+
+    real, room = Path.open, {"left": None}
+
+    def opened(self, mode="r", *arguments, **options):
+        file = real(self, mode, *arguments, **options)
+        return FullFile(file, 100) if "w" in mode and room["left"] == 0 else file
+
+    class FillsAtStepSix:
+        def step(self, epoch, step, loss, images_per_second):
+            if step == 6:
+                room["left"] = 0
+
+        def begin(self, *arguments):
+            pass
+
+        epoch = note = begin
+
+        def end(self):
+            pass
+
+    monkeypatch.setattr(Path, "open", opened)
+    trainer = tiny_run.trainer()
+    with pytest.raises(SaveError, match="No space left on device"):
+        trainer.fit(tiny_run.data(), 3, 16, tmp_path, progress=FillsAtStepSix())
+    room["left"] = None
+    assert not list(tmp_path.glob("*.tmp"))
+    assert fe.Checkpoint.load(tmp_path).step == 4
+    history = tiny_run.trainer().fit(tiny_run.data(), 3, 16, tmp_path, resume=True, progress=False)
+    assert len(history.epochs) == 3
+
+
+def test_a_directory_that_cannot_be_written_ends_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "fsync", failing(os.fsync, 1, errno.EROFS))
+    trainer = tiny_run.trainer()
+    with pytest.raises(SaveError, match="Read-only file system"):
+        trainer.fit(tiny_run.data(), 1, 16, tmp_path / "out", progress=False)
+    assert trainer.step_count == 0

@@ -6,19 +6,22 @@ namespace fp16engine::cpu {
 
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator) {
     const int64_t M = a.dim(-2), K = a.dim(-1), N = b.dim(-1);
-    expect(a.ndim >= 2 && b.ndim == a.ndim && b.dim(-2) == K, "b: " + b.describe() + " given, does not match a " + a.describe());
+    expect(a.ndim >= 2 && b.ndim == a.ndim && b.dim(-2) == K,
+           "b: " + b.describe() + " given, does not match a " + a.describe());
     expect_dtype("b", b, a.dtype);
     expect_dtype("c", c, a.dtype);
     if (c.size() == 0) return;
     const int64_t batch = c.size() / (M * N);
-    expect(a.size() == batch * M * K && b.size() == batch * K * N, "c: " + c.describe() + " given, does not match a and b");
+    expect(a.size() == batch * M * K && b.size() == batch * K * N,
+           "c: " + c.describe() + " given, does not match a and b");
     const float factor = static_cast<float>(scale);
     with_storage("a", a.dtype, [&](auto type) {
         using T = decltype(type);
         constexpr int64_t kTile = 64;
         const int64_t rows = (M + kTile - 1) / kTile, columns = (N + kTile - 1) / kTile;
         parallel_for(batch * rows * columns, [&](int64_t task, int) {
-            const int64_t item = task / (rows * columns), m0 = task / columns % rows * kTile, n0 = task % columns * kTile;
+            const int64_t item = task / (rows * columns), m0 = task / columns % rows * kTile,
+                          n0 = task % columns * kTile;
             const auto pack_a = [&](int64_t i0, int64_t m, int64_t k0, int64_t k, float* tile) {
                 for (int64_t i = 0; i < m; i++) to_floats(a.as<T>() + (item * M + i0 + i) * K + k0, tile + i * k, k);
                 return TileStrides{k, 1};
@@ -35,7 +38,8 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
                     from_floats(tile + i * ld, c.as<T>() + (item * M + i0 + i) * N + j0, n);
                 }
             };
-            product_tile(m0, std::min(kTile, M - m0), n0, std::min(kTile, N - n0), K, half_accumulator, pack_a, pack_b, store);
+            product_tile(m0, std::min(kTile, M - m0), n0, std::min(kTile, N - n0), K, half_accumulator, pack_a, pack_b,
+                         store);
         });
     });
 }

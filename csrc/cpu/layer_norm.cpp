@@ -1,4 +1,5 @@
-// Layer normalisation over the last axis: mean and variance by two passes over a row, rounded to the statistics' dtype before use.
+// Layer normalisation over the last axis: mean and variance by two passes over a row, rounded to the statistics' dtype
+// before use.
 #include <cmath>
 #include <vector>
 
@@ -22,13 +23,15 @@ std::vector<float> floats(const ArrayView& v) {
 float rounded(float value, DType dtype) { return dtype == DType::float16 ? to_float(to_half(value)) : value; }
 
 void store_floats(const std::vector<float>& values, const ArrayView& v) {
-    with_storage("statistics", v.dtype, [&](auto type) { from_floats(values.data(), v.as<decltype(type)>(), v.size()); });
+    with_storage("statistics", v.dtype,
+                 [&](auto type) { from_floats(values.data(), v.as<decltype(type)>(), v.size()); });
 }
 
 // dbeta and dgamma as sums over the rows, slice by slice, merged in the order of the slices.
 template <class T>
-void parameter_gradients(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean, const std::vector<float>& inv_std,
-                         bool half_accumulator, std::vector<float>& dbeta, std::vector<float>& dgamma) {
+void parameter_gradients(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean,
+                         const std::vector<float>& inv_std, bool half_accumulator, std::vector<float>& dbeta,
+                         std::vector<float>& dgamma) {
     const int64_t slice = half_accumulator ? kStrictBlock : std::max<int64_t>(32, 16384 / std::max<int64_t>(r.K, 1));
     const int64_t slices = (r.count + slice - 1) / slice;
     const Scratch scratch(2 * slices * r.K);
@@ -36,8 +39,9 @@ void parameter_gradients(const T* x, const T* dy, const Rows& r, const std::vect
     float* const slopes = shifts + slices * r.K;
     parallel_for(slices, [&](int64_t i, int) {
         const int64_t first = i * slice;
-        kernels().rows(T{}).layer_norm_column_sums(x + first * r.K, dy + first * r.K, std::min(slice, r.count - first), r.K, &mean[first],
-                                                   &inv_std[first], half_accumulator, shifts + i * r.K, slopes + i * r.K);
+        kernels().rows(T{}).layer_norm_column_sums(x + first * r.K, dy + first * r.K, std::min(slice, r.count - first),
+                                                   r.K, &mean[first], &inv_std[first], half_accumulator,
+                                                   shifts + i * r.K, slopes + i * r.K);
     });
     if (!half_accumulator) {
         for (int64_t i = 0; i < slices; i++) {
@@ -58,11 +62,12 @@ void parameter_gradients(const T* x, const T* dy, const Rows& r, const std::vect
 
 }  // namespace
 
-void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y, const ArrayView& mean,
-                        const ArrayView& inv_std, double eps, bool half_accumulator) {
+void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double eps, bool half_accumulator) {
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &beta}) expect_shape("gamma, beta", *v, {r.K});
-    for (const ArrayView* v : {&mean, &inv_std}) expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
+    for (const ArrayView* v : {&mean, &inv_std})
+        expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
     const std::vector<float> g = floats(gamma), b = floats(beta);
     std::vector<float> means(r.count), deviations(r.count);
     with_storage("x", x.dtype, [&](auto type) {
@@ -90,11 +95,13 @@ void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
     store_floats(deviations, inv_std);
 }
 
-void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& mean, const ArrayView& inv_std, const ArrayView& dy,
-                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, bool half_accumulator) {
+void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& mean, const ArrayView& inv_std,
+                         const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta,
+                         bool half_accumulator) {
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &dgamma, &dbeta}) expect_shape("gamma", *v, {r.K});
-    for (const ArrayView* v : {&mean, &inv_std}) expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
+    for (const ArrayView* v : {&mean, &inv_std})
+        expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
     const std::vector<float> g = floats(gamma), m = floats(mean), s = floats(inv_std);
     std::vector<float> shift(r.K), slope(r.K);
     with_storage("x", x.dtype, [&](auto type) {
@@ -106,16 +113,16 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
             float offsets[kGroup], slopes[kGroup];
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
-                loops.layer_norm_terms(x.as<T>() + row, dy.as<T>() + row, r.K, m[first + i], s[first + i], g.data(), scaled + i * r.K,
-                                       weighted + i * r.K);
+                loops.layer_norm_terms(x.as<T>() + row, dy.as<T>() + row, r.K, m[first + i], s[first + i], g.data(),
+                                       scaled + i * r.K, weighted + i * r.K);
             }
             sum_terms(scaled, count, r.K, half_accumulator, false, offsets);
             sum_terms(weighted, count, r.K, half_accumulator, false, slopes);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
                 const float terms = static_cast<float>(r.K);
-                loops.layer_norm_gradient_row(x.as<T>() + row, scaled + i * r.K, r.K, m[first + i], s[first + i], offsets[i] / terms,
-                                              slopes[i] / terms, dx.as<T>() + row);
+                loops.layer_norm_gradient_row(x.as<T>() + row, scaled + i * r.K, r.K, m[first + i], s[first + i],
+                                              offsets[i] / terms, slopes[i] / terms, dx.as<T>() + row);
             }
         });
     });

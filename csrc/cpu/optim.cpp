@@ -1,4 +1,5 @@
-// Optimizer steps over all tensors at once: one parallel region over slices of their concatenation, each weight touched once.
+// Optimizer steps over all tensors at once: one parallel region over slices of their concatenation, each weight touched
+// once.
 #include <atomic>
 #include <cmath>
 #include <type_traits>
@@ -33,7 +34,9 @@ struct Update {
 
     DType weight_type(size_t i) const { return masters.empty() ? params[i].dtype : DType::float32; }
 
-    GradientScale gradient(size_t i) const { return {static_cast<float>(grad_scale), static_cast<float>(decays[i]), decays[i] != 0.0}; }
+    GradientScale gradient(size_t i) const {
+        return {static_cast<float>(grad_scale), static_cast<float>(decays[i]), decays[i] != 0.0};
+    }
 
     // One view of W per tensor, or none at all.
     void expect_state(const char* argument, const std::vector<ArrayView>& state, bool optional) const {
@@ -78,7 +81,8 @@ private:
     }
 
     void expect_size(const char* argument, const ArrayView& view, size_t i) const {
-        expect(view.size() == params[i].size(), std::string(argument) + ": " + view.describe() + " given for a parameter " + params[i].describe());
+        expect(view.size() == params[i].size(),
+               std::string(argument) + ": " + view.describe() + " given for a parameter " + params[i].describe());
     }
 };
 
@@ -90,22 +94,24 @@ W* slice(const std::vector<ArrayView>& state, size_t i, int64_t first) {
 
 }  // namespace
 
-void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& momenta,
-         const std::vector<ArrayView>& masters, double lr, double momentum, bool nesterov, const std::vector<double>& weight_decay,
-         double grad_scale) {
+void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads,
+         const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double momentum,
+         bool nesterov, const std::vector<double>& weight_decay, double grad_scale) {
     const Update update{params, grads, masters, weight_decay, grad_scale};
     update.expect_consistent();
     update.expect_state("momenta", momenta, true);
     const SgdStep s{static_cast<float>(lr), static_cast<float>(momentum), nesterov};
-    update.run([&](const auto& kernel, auto* param, const auto* grad, auto* weight, int64_t first, int64_t count, size_t i) {
-        using W = std::remove_pointer_t<decltype(weight)>;
-        kernel.sgd(param, grad, weight, slice<W>(momenta, i, first), count, update.gradient(i), s);
-    });
+    update.run(
+        [&](const auto& kernel, auto* param, const auto* grad, auto* weight, int64_t first, int64_t count, size_t i) {
+            using W = std::remove_pointer_t<decltype(weight)>;
+            kernel.sgd(param, grad, weight, slice<W>(momenta, i, first), count, update.gradient(i), s);
+        });
 }
 
 void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& m,
-          const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2, double eps_float16,
-          double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled, double grad_scale) {
+          const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2,
+          double eps_float16, double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled,
+          double grad_scale) {
     const std::vector<double> none(params.size());
     const Update update{params, grads, masters, decoupled ? none : weight_decay, grad_scale};
     update.expect_consistent();
@@ -119,7 +125,8 @@ void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& gr
     common.rest2 = static_cast<float>(1.0 - beta2);
     common.correction1 = static_cast<float>(1.0 - std::pow(beta1, static_cast<double>(step)));
     common.correction2 = static_cast<float>(1.0 - std::pow(beta2, static_cast<double>(step)));
-    update.run([&](const auto& kernel, auto* param, const auto* grad, auto* weight, int64_t first, int64_t count, size_t i) {
+    update.run([&](const auto& kernel, auto* param, const auto* grad, auto* weight, int64_t first, int64_t count,
+                   size_t i) {
         using W = std::remove_pointer_t<decltype(weight)>;
         AdamStep s = common;
         s.eps = static_cast<float>(sizeof(W) == 2 ? eps_float16 : eps_float32);
@@ -130,18 +137,22 @@ void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& gr
 }
 
 void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& v,
-             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha, double eps_float16,
-             double eps_float32, double momentum, const std::vector<double>& weight_decay, double grad_scale) {
+             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha,
+             double eps_float16, double eps_float32, double momentum, const std::vector<double>& weight_decay,
+             double grad_scale) {
     const Update update{params, grads, masters, weight_decay, grad_scale};
     update.expect_consistent();
     update.expect_state("v", v, false);
     update.expect_state("momenta", momenta, true);
-    update.run([&](const auto& kernel, auto* param, const auto* grad, auto* weight, int64_t first, int64_t count, size_t i) {
-        using W = std::remove_pointer_t<decltype(weight)>;
-        const RmspropStep s{static_cast<float>(lr), static_cast<float>(alpha), static_cast<float>(1.0 - alpha),
-                            static_cast<float>(sizeof(W) == 2 ? eps_float16 : eps_float32), static_cast<float>(momentum)};
-        kernel.rmsprop(param, grad, weight, slice<W>(v, i, first), slice<W>(momenta, i, first), count, update.gradient(i), s);
-    });
+    update.run(
+        [&](const auto& kernel, auto* param, const auto* grad, auto* weight, int64_t first, int64_t count, size_t i) {
+            using W = std::remove_pointer_t<decltype(weight)>;
+            const RmspropStep s{static_cast<float>(lr), static_cast<float>(alpha), static_cast<float>(1.0 - alpha),
+                                static_cast<float>(sizeof(W) == 2 ? eps_float16 : eps_float32),
+                                static_cast<float>(momentum)};
+            kernel.rmsprop(param, grad, weight, slice<W>(v, i, first), slice<W>(momenta, i, first), count,
+                           update.gradient(i), s);
+        });
 }
 
 bool all_finite(const std::vector<ArrayView>& arrays) {
@@ -150,7 +161,8 @@ bool all_finite(const std::vector<ArrayView>& arrays) {
         if (!finite.load(std::memory_order_relaxed)) return;
         with_storage("arrays", arrays[i].dtype, [&](auto type) {
             using T = decltype(type);
-            if (!kernels().sparse(T{}).all_finite(arrays[i].as<T>() + first, count)) finite.store(false, std::memory_order_relaxed);
+            if (!kernels().sparse(T{}).all_finite(arrays[i].as<T>() + first, count))
+                finite.store(false, std::memory_order_relaxed);
         });
     });
     return finite.load();

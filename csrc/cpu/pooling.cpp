@@ -5,8 +5,8 @@
 namespace fp16engine::cpu {
 namespace {
 
-PoolShape pool_shape(const ArrayView& image, const ArrayView& windows, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
-                     const Pads& pads) {
+PoolShape pool_shape(const ArrayView& image, const ArrayView& windows, int64_t kh, int64_t kw, int64_t stride_h,
+                     int64_t stride_w, const Pads& pads) {
     expect(image.ndim == 4, "x: " + image.describe() + " given, shape (N, H, W, C) wanted");
     expect(pads.size() == 4, "pads: " + std::to_string(pads.size()) + " given, 4 wanted");
     expect(kh > 0 && kw > 0 && stride_h > 0 && stride_w > 0, "size, stride: numbers > 0 are wanted");
@@ -30,8 +30,8 @@ void for_image_rows(int64_t images, int64_t rows, int64_t row_size, Body body) {
 
 }  // namespace
 
-void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw, int64_t stride_h,
-                      int64_t stride_w, const Pads& pads) {
+void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw,
+                      int64_t stride_h, int64_t stride_w, const Pads& pads) {
     const PoolShape s = pool_shape(x, y, kh, kw, stride_h, stride_w, pads);
     expect_dtype("y", y, x.dtype);
     expect_dtype("index", index, DType::uint8);
@@ -40,13 +40,14 @@ void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& i
         using T = decltype(type);
         for_image_rows(x.shape[0], s.OH, s.OW * s.C * kh * kw, [&](int64_t n, int64_t oh) {
             const int64_t at = (n * s.OH + oh) * s.OW * s.C;
-            kernels().pool(T{}).max_row(x.as<T>() + n * s.H * s.W * s.C, s, oh, y.as<T>() + at, index.as<uint8_t>() + at);
+            kernels().pool(T{}).max_row(x.as<T>() + n * s.H * s.W * s.C, s, oh, y.as<T>() + at,
+                                        index.as<uint8_t>() + at);
         });
     });
 }
 
-void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,
-                       int64_t stride_w, const Pads& pads, bool half_accumulator) {
+void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw,
+                       int64_t stride_h, int64_t stride_w, const Pads& pads, bool half_accumulator) {
     const PoolShape s = pool_shape(dx, dy, kh, kw, stride_h, stride_w, pads);
     expect_dtype("dx", dx, dy.dtype);
     expect_dtype("index", index, DType::uint8);
@@ -55,26 +56,27 @@ void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayV
         using T = decltype(type);
         const int64_t windows = s.OH * s.OW * s.C;
         for_image_rows(dx.shape[0], s.H, s.W * s.C, [&](int64_t n, int64_t ih) {
-            kernels().pool(T{}).max_gradient_row(index.as<uint8_t>() + n * windows, dy.as<T>() + n * windows, s, ih, half_accumulator,
-                                                 dx.as<T>() + (n * s.H + ih) * s.W * s.C);
+            kernels().pool(T{}).max_gradient_row(index.as<uint8_t>() + n * windows, dy.as<T>() + n * windows, s, ih,
+                                                 half_accumulator, dx.as<T>() + (n * s.H + ih) * s.W * s.C);
         });
     });
 }
 
-void avg_pool_forward(const ArrayView& x, const ArrayView& y, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                      bool half_accumulator) {
+void avg_pool_forward(const ArrayView& x, const ArrayView& y, int64_t kh, int64_t kw, int64_t stride_h,
+                      int64_t stride_w, const Pads& pads, bool half_accumulator) {
     const PoolShape s = pool_shape(x, y, kh, kw, stride_h, stride_w, pads);
     expect_dtype("y", y, x.dtype);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         for_image_rows(x.shape[0], s.OH, s.OW * s.C * kh * kw, [&](int64_t n, int64_t oh) {
-            kernels().pool(T{}).avg_row(x.as<T>() + n * s.H * s.W * s.C, s, oh, half_accumulator, y.as<T>() + (n * s.OH + oh) * s.OW * s.C);
+            kernels().pool(T{}).avg_row(x.as<T>() + n * s.H * s.W * s.C, s, oh, half_accumulator,
+                                        y.as<T>() + (n * s.OH + oh) * s.OW * s.C);
         });
     });
 }
 
-void avg_pool_backward(const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
-                       const Pads& pads, bool half_accumulator) {
+void avg_pool_backward(const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,
+                       int64_t stride_w, const Pads& pads, bool half_accumulator) {
     const PoolShape s = pool_shape(dx, dy, kh, kw, stride_h, stride_w, pads);
     expect_dtype("dx", dx, dy.dtype);
     with_storage("dy", dy.dtype, [&](auto type) {

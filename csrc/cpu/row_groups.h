@@ -13,7 +13,8 @@ void for_row_groups(int64_t rows, int64_t K, bool half_accumulator, int buffers,
     const int64_t slice = round_up(std::max<int64_t>(1, 16384 / std::max<int64_t>(K, 1)), kGroup);
     parallel_slices(rows, slice, [&](int64_t begin, int64_t end) {
         const Scratch scratch(buffers * group * K);
-        for (int64_t first = begin; first < end; first += group) body(first, std::min(group, end - first), scratch.get());
+        for (int64_t first = begin; first < end; first += group)
+            body(first, std::min(group, end - first), scratch.get());
     });
 }
 
@@ -26,7 +27,8 @@ inline void sum_terms(const float* terms, int64_t count, int64_t K, bool half_ac
 }
 
 // means[i] = mean of row i of terms (count, K); binary16 terms are added times `scale`, a power of two.
-inline void average_terms(const float* terms, int64_t count, int64_t K, bool half_accumulator, float scale, float* means) {
+inline void average_terms(const float* terms, int64_t count, int64_t K, bool half_accumulator, float scale,
+                          float* means) {
     if (half_accumulator)
         kernels().strict_row_sums(terms, count, K, false, true, scale, means);
     else

@@ -1,5 +1,5 @@
-// Softmax, its logarithm and the cross-entropy loss along the last axis. Exponentials and sums stay in float registers or in
-// one row's buffer; each output is rounded once.
+// Softmax, its logarithm and the cross-entropy loss along the last axis. Exponentials and sums stay in float registers
+// or in one row's buffer; each output is rounded once.
 #include <vector>
 
 #include "cpu/ops.h"
@@ -15,7 +15,8 @@ struct Rows {
 
 void expect_like(const char* argument, const ArrayView& view, const ArrayView& like) {
     expect_dtype(argument, view, like.dtype);
-    expect(view.size() == like.size(), std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
+    expect(view.size() == like.size(),
+           std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
 }
 
 // max and sum of exp(x - max) of `count` rows; the exponentials stay in terms.
@@ -55,7 +56,8 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool h
                 std::fill(terms + i * r.K + keys, terms + (i + 1) * r.K, 0.0f);  // exp(-inf)
             }
             sum_terms(terms, count, r.K, half_accumulator, false, sums);
-            for (int64_t i = 0; i < count; i++) loops.softmax_row(terms + i * r.K, r.K, sums[i], y.as<T>() + (first + i) * r.K);
+            for (int64_t i = 0; i < count; i++)
+                loops.softmax_row(terms + i * r.K, r.K, sums[i], y.as<T>() + (first + i) * r.K);
         });
     });
 }
@@ -109,13 +111,15 @@ void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayVi
             sum_terms(terms, count, r.K, half_accumulator, false, sums);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
-                kernels().rows(T{}).log_softmax_gradient_row(y.as<T>() + row, dy.as<T>() + row, r.K, sums[i], dx.as<T>() + row);
+                kernels().rows(T{}).log_softmax_gradient_row(y.as<T>() + row, dy.as<T>() + row, r.K, sums[i],
+                                                             dx.as<T>() + row);
             }
         });
     });
 }
 
-void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, bool half_accumulator) {
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+                           bool half_accumulator) {
     const Rows r(logits);
     expect_labels(labels, r);
     expect_dtype("loss", loss, logits.dtype);
@@ -137,8 +141,8 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
     });
 }
 
-void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy, const ArrayView& dlogits,
-                            bool half_accumulator) {
+void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
+                            const ArrayView& dlogits, bool half_accumulator) {
     const Rows r(logits);
     expect_labels(labels, r);
     expect_dtype("dy", dy, logits.dtype);
@@ -151,7 +155,8 @@ void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, co
             float max[kGroup], sums[kGroup];
             exponentials(logits.as<T>() + first * r.K, count, r.K, half_accumulator, terms, max, sums);
             for (int64_t i = 0; i < count; i++)
-                kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], labels.as<int64_t>()[first + i], scale,
+                kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i],
+                                                               labels.as<int64_t>()[first + i], scale,
                                                                dlogits.as<T>() + (first + i) * r.K);
         });
     });

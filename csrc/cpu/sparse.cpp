@@ -14,7 +14,8 @@ void expect_ids(const ArrayView& ids, int64_t rows) {
     expect_dtype("ids", ids, DType::int64);
     const int64_t* const id = ids.as<int64_t>();
     for (int64_t i = 0; i < ids.size(); i++)
-        expect(id[i] >= 0 && id[i] < rows, "ids: " + std::to_string(id[i]) + " given, a row in [0, " + std::to_string(rows) + ") wanted");
+        expect(id[i] >= 0 && id[i] < rows,
+               "ids: " + std::to_string(id[i]) + " given, a row in [0, " + std::to_string(rows) + ") wanted");
 }
 
 }  // namespace
@@ -23,11 +24,14 @@ void take_rows(const ArrayView& table, const ArrayView& ids, const ArrayView& y)
     const int64_t rows = table.shape[0], bytes = rows ? table.size() / rows * item_size(table.dtype) : 0;
     expect_ids(ids, rows);
     expect_dtype("y", y, table.dtype);
-    expect(y.size() * item_size(y.dtype) == ids.size() * bytes, "y: " + y.describe() + " given, one row of table per id wanted");
-    parallel_slices(ids.size(), std::max<int64_t>(1, 65536 / std::max<int64_t>(1, bytes)), [&](int64_t begin, int64_t end) {
-        for (int64_t i = begin; i < end; i++)
-            std::memcpy(y.as<char>() + i * bytes, table.as<char>() + ids.as<int64_t>()[i] * bytes, static_cast<size_t>(bytes));
-    });
+    expect(y.size() * item_size(y.dtype) == ids.size() * bytes,
+           "y: " + y.describe() + " given, one row of table per id wanted");
+    parallel_slices(ids.size(), std::max<int64_t>(1, 65536 / std::max<int64_t>(1, bytes)),
+                    [&](int64_t begin, int64_t end) {
+                        for (int64_t i = begin; i < end; i++)
+                            std::memcpy(y.as<char>() + i * bytes, table.as<char>() + ids.as<int64_t>()[i] * bytes,
+                                        static_cast<size_t>(bytes));
+                    });
 }
 
 void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dtable, bool half_accumulator) {
@@ -51,8 +55,8 @@ void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dt
         using T = decltype(type);
         parallel_slices(used, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, K)), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++)
-                kernels().sparse(T{}).sum_of_rows(dy.as<T>(), K, &order[starts[i]], starts[i + 1] - starts[i], half_accumulator,
-                                                  dtable.as<T>() + sorted[starts[i]].first * K);
+                kernels().sparse(T{}).sum_of_rows(dy.as<T>(), K, &order[starts[i]], starts[i + 1] - starts[i],
+                                                  half_accumulator, dtable.as<T>() + sorted[starts[i]].first * K);
         });
     });
 }
@@ -70,8 +74,8 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         parallel_slices(x.size(), 1 << 14, [&](int64_t begin, int64_t end) {
-            kernels().sparse(T{}).dropout(x.as<T>() + begin, end - begin, offset + static_cast<uint64_t>(begin) / 4, seed,
-                                          static_cast<uint32_t>(threshold), scale, y.as<T>() + begin);
+            kernels().sparse(T{}).dropout(x.as<T>() + begin, end - begin, offset + static_cast<uint64_t>(begin) / 4,
+                                          seed, static_cast<uint32_t>(threshold), scale, y.as<T>() + begin);
         });
     });
 }

@@ -1,5 +1,6 @@
-// The documented order of a binary16 sum, one sum per lane: blocks of 32 terms added one after the other, block sums merged by
-// a binary counter, optionally halved at every merge (see cpu/strict_sum.h). With kHalf every partial sum is rounded to binary16; without, the same order stays in float32.
+// The documented order of a binary16 sum, one sum per lane: blocks of 32 terms added one after the other, block sums
+// merged by a binary counter, optionally halved at every merge (see cpu/strict_sum.h). With kHalf every partial sum is
+// rounded to binary16; without, the same order stays in float32.
 #pragma once
 #include "cpu/simd/vector.h"
 

@@ -1,6 +1,6 @@
-// Optimizer steps on a slice of one tensor: gradient, weight and state are read once, weight and state rounded once at the store.
-// T stores parameter and gradient, W the weight that is updated and its state: T itself, or the float of a master.
-// No fused multiply-add and no reordering: the bits are those of the written order.
+// Optimizer steps on a slice of one tensor: gradient, weight and state are read once, weight and state rounded once at
+// the store. T stores parameter and gradient, W the weight that is updated and its state: T itself, or the float of a
+// master. No fused multiply-add and no reordering: the bits are those of the written order.
 #pragma once
 #include "cpu/simd/columns.h"
 #include "cpu/simd/kernels.h"
@@ -11,7 +11,8 @@ namespace {
 
 // update(i, w, g, lanes) returns the new weight. `weight` is `param` where there is no master.
 template <class T, class W, class Update>
-FP16_INLINE void update_slice(T* param, const T* grad, W* weight, int64_t n, const cpu::GradientScale& gradient, Update update) {
+FP16_INLINE void update_slice(T* param, const T* grad, W* weight, int64_t n, const cpu::GradientScale& gradient,
+                              Update update) {
     const bool has_master = static_cast<const void*>(weight) != static_cast<const void*>(param);
     for_column_blocks(n, [&](int64_t i, auto lanes) {
         const f32x16 w = lanes.get(weight + i);
@@ -24,7 +25,8 @@ FP16_INLINE void update_slice(T* param, const T* grad, W* weight, int64_t n, con
 }
 
 template <class T, class W>
-void sgd(T* param, const T* grad, W* weight, W* momentum, int64_t n, const cpu::GradientScale& gradient, const cpu::SgdStep& s) {
+void sgd(T* param, const T* grad, W* weight, W* momentum, int64_t n, const cpu::GradientScale& gradient,
+         const cpu::SgdStep& s) {
     update_slice(param, grad, weight, n, gradient, [&](int64_t i, f32x16 w, f32x16 g, auto lanes) {
         f32x16 step = g;
         if (momentum) {
@@ -37,7 +39,8 @@ void sgd(T* param, const T* grad, W* weight, W* momentum, int64_t n, const cpu::
 }
 
 template <class T, class W>
-void adam(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const cpu::GradientScale& gradient, const cpu::AdamStep& s) {
+void adam(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const cpu::GradientScale& gradient,
+          const cpu::AdamStep& s) {
     update_slice(param, grad, weight, n, gradient, [&](int64_t i, f32x16 w, f32x16 g, auto lanes) {
         const f32x16 first = s.beta1 * lanes.get(m + i) + s.rest1 * g;
         const f32x16 second = round_to<W>(s.beta2 * lanes.get(v + i) + s.rest2 * (g * g));
@@ -51,7 +54,8 @@ void adam(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const cpu::
 }
 
 template <class T, class W>
-void rmsprop(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n, const cpu::GradientScale& gradient, const cpu::RmspropStep& s) {
+void rmsprop(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n, const cpu::GradientScale& gradient,
+             const cpu::RmspropStep& s) {
     update_slice(param, grad, weight, n, gradient, [&](int64_t i, f32x16 w, f32x16 g, auto lanes) {
         const f32x16 second = round_to<W>(s.alpha * lanes.get(v + i) + s.rest * (g * g));
         lanes.put(v + i, second);

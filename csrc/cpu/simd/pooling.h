@@ -54,7 +54,8 @@ FP16_INLINE i32x16 if_equal(f32x16 a, f32x16 b, i32x16 x, i32x16 y) {
     return bit_cast<i32x16>(if_equal(a, b, bit_cast<f32x16>(x), bit_cast<f32x16>(y)));
 }
 
-// v where a == b, else +0. In integer arithmetic, which needs no comparison of sixteen lanes: x | -x has the top bit unless x is 0.
+// v where a == b, else +0. In integer arithmetic, which needs no comparison of sixteen lanes: x | -x has the top bit
+// unless x is 0.
 FP16_INLINE f32x16 where_equal(i32x16 a, i32x16 b, f32x16 v) {
     const u32x16 distance = bit_cast<u32x16>(a ^ b);
     const u32x16 mask = ((distance | -distance) >> 31) - 1u;
@@ -71,7 +72,8 @@ void max_pool_row(const T* image, const cpu::PoolShape& s, int64_t oh, T* y, uin
             i32x16 place = splat_int(-1);
             bool first = true;
             for (int64_t r = rows.first; r < rows.last; r++) {
-                const T* const line = image + ((oh * s.stride_h - s.top + r) * s.W + ow * s.stride_w - s.left) * s.C + c;
+                const T* const line =
+                    image + ((oh * s.stride_h - s.top + r) * s.W + ow * s.stride_w - s.left) * s.C + c;
                 for (int64_t k = columns.first; k < columns.last; k++) {
                     const f32x16 value = lanes.get(line + k * s.C);
                     const i32x16 here = splat_int(static_cast<int32_t>(r * s.kw + k));
@@ -108,14 +110,16 @@ FP16_INLINE void gather_windows(const cpu::PoolShape& s, int64_t ih, bool half_a
 }
 
 template <class T>
-void max_pool_gradient_row(const uint8_t* index, const T* dy, const cpu::PoolShape& s, int64_t ih, bool half_accumulator, T* dx) {
+void max_pool_gradient_row(const uint8_t* index, const T* dy, const cpu::PoolShape& s, int64_t ih,
+                           bool half_accumulator, T* dx) {
     gather_windows(s, ih, half_accumulator, dx, [&](int64_t, int64_t, int64_t at, int64_t place, auto lanes) {
         return where_equal(get_place(lanes, index + at), splat_int(static_cast<int32_t>(place)), lanes.get(dy + at));
     });
 }
 
 FP16_INLINE float pixels_inside(const cpu::PoolShape& s, int64_t oh, int64_t ow) {
-    const Span rows = taps_inside(oh, s.stride_h, s.top, s.kh, s.H), columns = taps_inside(ow, s.stride_w, s.left, s.kw, s.W);
+    const Span rows = taps_inside(oh, s.stride_h, s.top, s.kh, s.H),
+               columns = taps_inside(ow, s.stride_w, s.left, s.kw, s.W);
     return static_cast<float>((rows.last - rows.first) * (columns.last - columns.first));
 }
 
@@ -129,7 +133,8 @@ FP16_INLINE void avg_pool_row_ordered(const T* image, const cpu::PoolShape& s, i
         for_column_blocks(s.C, [&](int64_t c, auto lanes) {
             BlockedSum<kHalf> sum;
             for (int64_t r = 0; r < s.kh; r++) {
-                const T* const line = image + ((oh * s.stride_h - s.top + r) * s.W + ow * s.stride_w - s.left) * s.C + c;
+                const T* const line =
+                    image + ((oh * s.stride_h - s.top + r) * s.W + ow * s.stride_w - s.left) * s.C + c;
                 for (int64_t k = 0; k < s.kw; k++) {
                     const bool inside = r >= rows.first && r < rows.last && k >= columns.first && k < columns.last;
                     sum.add(inside ? lanes.get(line + k * s.C) : f32x16{});

@@ -1,4 +1,5 @@
-// Loops along one row (the last axis): sums, softmax and layer normalisation. Terms of a sum are first written to a float buffer.
+// Loops along one row (the last axis): sums, softmax and layer normalisation. Terms of a sum are first written to a
+// float buffer.
 #pragma once
 #include "cpu/simd/blocked_sum.h"
 #include "cpu/simd/columns.h"
@@ -18,8 +19,10 @@ void row_sums(const float* terms, int64_t rows, int64_t K, float* sums) {
     }
 }
 
-// The binary16 sums of at most sixteen rows, one row per lane; `products`: terms are exact products of two stored values.
-void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale, float* sums) {
+// The binary16 sums of at most sixteen rows, one row per lane; `products`: terms are exact products of two stored
+// values.
+void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale,
+                     float* sums) {
     BlockedSum<true> sum(halved);
     float column[kLanes] = {};
     for (int64_t k = 0; k < K; k++) {
@@ -68,7 +71,8 @@ void softmax_row(const float* terms, int64_t K, float sum, T* y) {
 // dx = y * (dy - sum)
 template <class T>
 void softmax_gradient_row(const T* y, const T* dy, int64_t K, float sum, T* dx) {
-    for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(y + k) * (lanes.get(dy + k) - sum)); });
+    for_column_blocks(K,
+                      [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(y + k) * (lanes.get(dy + k) - sum)); });
 }
 
 // y = (x - max) - log_sum
@@ -80,7 +84,8 @@ void log_softmax_row(const T* x, int64_t K, float max, float log_sum, T* y) {
 // dx = dy - exp(y) * sum
 template <class T>
 void log_softmax_gradient_row(const T* y, const T* dy, int64_t K, float sum, T* dx) {
-    for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(dy + k) - vexp(lanes.get(y + k)) * sum); });
+    for_column_blocks(
+        K, [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(dy + k) - vexp(lanes.get(y + k)) * sum); });
 }
 
 // dx = (terms / sum - onehot) * scale
@@ -115,7 +120,8 @@ void layer_norm_row(const T* x, int64_t K, float mean, float inv_std, const floa
 
 // scaled = dy * gamma, weighted = scaled * xhat
 template <class T>
-void layer_norm_terms(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma, float* scaled, float* weighted) {
+void layer_norm_terms(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma, float* scaled,
+                      float* weighted) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         const f32x16 g = lanes.get(dy + k) * lanes.get(gamma + k);
         lanes.put(scaled + k, g);
@@ -125,17 +131,19 @@ void layer_norm_terms(const T* x, const T* dy, int64_t K, float mean, float inv_
 
 // dx = inv_std * ((scaled - offset) - xhat * slope)
 template <class T>
-void layer_norm_gradient_row(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset, float slope, T* dx) {
+void layer_norm_gradient_row(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset,
+                             float slope, T* dx) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         const f32x16 xhat = (lanes.get(x + k) - mean) * inv_std;
         lanes.put(dx + k, inv_std * ((lanes.get(scaled + k) - offset) - xhat * slope));
     });
 }
 
-// Column sums over `rows` rows of dy and of dy * xhat, both overwritten. kHalf: one block of at most 32 rows, binary16 partial sums.
+// Column sums over `rows` rows of dy and of dy * xhat, both overwritten. kHalf: one block of at most 32 rows, binary16
+// partial sums.
 template <class T, bool kHalf>
-FP16_INLINE void layer_norm_columns(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std, float* dbeta,
-                                    float* dgamma) {
+FP16_INLINE void layer_norm_columns(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean,
+                                    const float* inv_std, float* dbeta, float* dgamma) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         f32x16 sum = {}, weighted = {};
         for (int64_t r = 0; r < rows; r++) {
@@ -150,8 +158,8 @@ FP16_INLINE void layer_norm_columns(const T* x, const T* dy, int64_t rows, int64
 }
 
 template <class T>
-void layer_norm_column_sums(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std, bool half_accumulator,
-                            float* dbeta, float* dgamma) {
+void layer_norm_column_sums(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std,
+                            bool half_accumulator, float* dbeta, float* dgamma) {
     if (half_accumulator)
         layer_norm_columns<T, true>(x, dy, rows, K, mean, inv_std, dbeta, dgamma);
     else

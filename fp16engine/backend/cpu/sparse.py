@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -22,14 +23,14 @@ class Sparse(Attention):
         return dtable
 
     def index_add(
-        self, shape: tuple[int, ...], dtype: str, index: object, dy: np.ndarray, acc: str
+        self, shape: tuple[int, ...], dtype: str, index: Any, dy: np.ndarray, acc: str
     ) -> np.ndarray:
         half = half_accumulator(acc, dy)
         if _is_basic(index):
             out = self.zeros(shape, dtype)  # type: ignore[attr-defined]
-            out[index] = self.binary("add", dy, 0.0)  # type: ignore[attr-defined,index]  # 0 + -0 is +0
+            out[index] = self.binary("add", dy, 0.0)  # type: ignore[attr-defined]  # 0 + -0 is +0
             return out
-        places = np.ascontiguousarray(np.arange(math.prod(shape)).reshape(shape)[index])  # type: ignore[index]
+        places = np.ascontiguousarray(np.arange(math.prod(shape)).reshape(shape)[index])
         out = empty(shape, dtype)
         native.scatter_rows(places, dy, out.reshape(-1), half)
         return out

@@ -40,9 +40,7 @@ def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype) -> np.ndarray:
     return out.reshape(*batch, rows, columns)
 
 
-def total(
-    terms: np.ndarray, axes: Sequence[int], partial: np.dtype, halved: bool = False
-) -> np.ndarray:
+def total(terms: np.ndarray, axes: Sequence[int], partial: np.dtype, halved: bool = False) -> np.ndarray:
     """Return the unrounded sums of register values over `axes`, in their C order, without the reduced
     axes."""
     if partial == np.float64:

@@ -1,0 +1,103 @@
+"""The command `fp16engine`: one file per subcommand, exit status 0 done, 1 the run failed, 2 wrong input."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from ..errors import BackendUnavailable, NonFiniteError
+
+DONE, FAILED, WRONG = 0, 1, 2
+DEBUG = "FP16ENGINE_DEBUG"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (default: the process's own arguments) and return its exit status.
+
+    Wrong options and inputs end in one sentence on standard error and status 2, with nothing overwritten;
+    a run that fails or is interrupted in status 1. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
+    """
+    from .parser import build
+
+    try:
+        arguments = build().parse_args(argv)
+    except SystemExit as exit:  # argparse leaves this way, after --help too
+        return int(exit.code or 0)
+    with _warnings_in_words():
+        try:
+            status: int = arguments.run(arguments)
+            sys.stdout.flush()
+            return status
+        except BrokenPipeError:
+            # the reader of our output is gone; keep the interpreter from complaining about it at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAILED
+        except KeyboardInterrupt:
+            return _say("stopped", FAILED)
+        except Exception as error:
+            return _explain(error)
+
+
+def run() -> int:
+    """Run the process's command line: the console script `fp16engine`."""
+    return main()
+
+
+def _explain(error: Exception) -> int:
+    from ..train import Interrupted, SaveError
+
+    wrong_input = (
+        ValueError,
+        TypeError,
+        BackendUnavailable,
+        ImportError,
+        FileNotFoundError,
+        FileExistsError,
+        NotADirectoryError,
+        IsADirectoryError,
+        PermissionError,
+    )
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
+    if isinstance(error, Interrupted | NonFiniteError | SaveError):
+        return _say(str(error), FAILED)
+    if isinstance(error, wrong_input):
+        return _say(_sentence(error), WRONG)
+    if isinstance(error, MemoryError):
+        return _say("not enough memory; a smaller --batch-size or --limit needs less", FAILED)
+    if isinstance(error, OSError):
+        return _say(_sentence(error), FAILED)
+    traceback.print_exception(error)  # not a case anyone foresaw: the traceback belongs into the bug report
+    return FAILED
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+def _say(text: str, status: int) -> int:
+    print(f"fp16engine: {text}", file=sys.stderr)
+    return status
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Show warnings as sentences, without file names and source lines."""
+
+    def show(
+        message: Warning | str, category: type[Warning], filename: str, lineno: int,
+        file: TextIO | None = None, line: str | None = None,
+    ) -> None:  # fmt: skip
+        print(f"fp16engine: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        warnings.simplefilter("once", UserWarning)
+        yield

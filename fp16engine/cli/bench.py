@@ -1,0 +1,154 @@
+"""`fp16engine bench`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..experiments.names import NOTHING
+from . import options
+from .output import megabytes, plain, print_json, print_table
+from .parser import add_command
+
+_PEERS = ("torch",)
+
+
+def add(commands: Any) -> None:
+    """Add the command and its subcommand."""
+    parser = add_command(
+        commands,
+        "bench",
+        "measure a training step",
+        "Measurements of the engine on this machine.",
+        "  fp16engine bench step --peer torch",
+    )
+    kinds = parser.add_subparsers(title="measurements", metavar="WHAT", required=True)
+    step = add_command(
+        kinds,
+        "step",
+        "a training step, beside PyTorch where it is installed",
+        "Measure a training step (forward, backward, SGD with momentum) under each precision, turn by\n"
+        "turn in one process: images per second, peak memory, and where the time goes, operation by\n"
+        "operation and layer by layer. Images are synthetic.",
+        "  fp16engine bench step\n"
+        "  fp16engine bench step --model resnet20 --batch-size 128 --peer torch --out result.json",
+    )
+    step.add_argument("--model", default="resnet20", metavar="NAME", help="default: resnet20")
+    step.add_argument("--batch-size", type=options.whole(1), default=128, metavar="N", help="default: 128")
+    step.add_argument(
+        "--image-size", type=options.whole(1), default=32, metavar="N", help="pixels (default: 32)"
+    )
+    step.add_argument(
+        "--precision",
+        type=options.precisions,
+        default=["fp16", "fp32", "mp"],
+        metavar="LIST",
+        help="comma-separated (default: fp16,fp32,mp)",
+    )
+    step.add_argument(
+        "--peer", type=options.one_of(_PEERS), metavar="NAME", help="torch: measure PyTorch's step too"
+    )
+    step.add_argument(
+        "--rounds", type=options.whole(1), default=7, metavar="N", help="turns of each contender (default: 7)"
+    )
+    step.add_argument(
+        "--seconds", type=options.number(True), default=1.0, metavar="X", help="length of a turn (default: 1)"
+    )
+    options.add_device(step)
+    step.add_argument("--out", metavar="FILE", help="write the result as JSON to this new file")
+    step.add_argument(
+        "--json", action="store_true", help="print one JSON document on standard output, nothing else"
+    )
+    step.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry `bench step` out."""
+    from .. import models
+
+    if arguments.model not in models.names():
+        raise ValueError(f"--model: {arguments.model!r} given, one of {', '.join(models.names())} is wanted")
+    out = Path(arguments.out) if arguments.out else None
+    if out is not None and out.exists():
+        raise ValueError(f"--out: {out} exists already; choose another file")
+    options.use_threads(arguments)
+    from ..experiments import bench_step
+
+    result = bench_step.run(
+        arguments.model,
+        arguments.batch_size,
+        arguments.precision,
+        image_size=arguments.image_size,
+        device=arguments.device,
+        threads=arguments.threads,
+        peer=arguments.peer,
+        rounds=arguments.rounds,
+        seconds=arguments.seconds,
+        note=lambda text: print(text, file=sys.stderr, flush=True),
+    )
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(json.dumps(result, indent=1) + "\n")
+    if arguments.json:
+        print_json(result)
+    else:
+        _print(result)
+    return 0
+
+
+def _print(result: dict[str, Any]) -> None:
+    rates = {row["name"]: row["images_per_second"] for row in result["contenders"]}
+    fp16 = rates.get("fp16")
+    rows = [
+        (
+            row["name"],
+            row["batch_size"],
+            _rate(row["images_per_second"]),
+            f"{_rate(row['lowest'])} to {_rate(row['highest'])}",
+            f"{row['step_ms']:.1f}",
+            f"{fp16 / row['images_per_second']:.2f}x" if fp16 else NOTHING,
+            megabytes(row["peak_memory_bytes"]),
+            megabytes(row["scratch_bytes"]),
+        )
+        for row in result["contenders"]
+    ]
+    head = ("", "batch", "images/s", "range", "ms/step", "fp16 is", "peak memory", "of it scratch")
+    print_table(f"Training step of {result['model']}, medians of {result['rounds']} rounds", head, rows)
+    if result["memory_ratio_fp16_fp32"]:
+        print(f"\nPeak memory of fp16 over fp32: {result['memory_ratio_fp16_fp32']:.2f}")
+    peer = result["peer"]
+    if peer and not peer["available"]:
+        print(f"\nNo peer: {peer['reason']}")
+    elif peer:
+        print(f"\nPeer: {peer['name']} {peer['version']}; its pure FP16 ran on a batch of 4, for a few steps")
+    names = list(result["time"])
+    _print_times(result, names, "operations", "op", lambda row: row["ms"], "Time by operation (ms per step)")
+    _print_times(
+        result, names, "layers", "layer", lambda row: row["forward_ms"] + row["backward_ms"],
+        "Time by layer, forward and backward (ms per step)",
+    )  # fmt: skip
+    outside = ", ".join(f"{name} {result['time'][name]['python_ms']:.1f} ms" for name in names)
+    print(f"\nOutside the backend (Python, and the timer itself): {outside}")
+    if result["implementations"]:
+        print("\nConvolution implementations chosen:")
+        for line in result["implementations"]:
+            print(f"  {line}")
+
+
+def _rate(value: float) -> str:
+    return plain(value, 1 if value < 100 else 0)
+
+
+def _print_times(
+    result: dict[str, Any], names: list[str], part: str, key: str, value: Any, title: str
+) -> None:
+    table: dict[str, dict[str, float]] = {}
+    for name in names:
+        for row in result["time"][name][part]:
+            table.setdefault(row[key], {})[name] = value(row)
+    rows = [(label, *(f"{times.get(name, 0):.2f}" for name in names)) for label, times in table.items()]
+    print()
+    print_table(title, ("", *names), rows)

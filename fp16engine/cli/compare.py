@@ -1,0 +1,100 @@
+"""`fp16engine compare`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import options
+from .output import megabytes, plain, print_json, print_table, share
+from .parser import add_command
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "compare",
+        "the same training under several precisions, and a report",
+        "Train the same network, from the same weights, on the same batches, once per precision; then\n"
+        "compare accuracy, speed, memory and predictions. Writes summary.json, plots and report.html to\n"
+        "--out.",
+        "  fp16engine compare\n"
+        "  fp16engine compare --precision fp16,fp16-strict,fp32 --epochs 5\n"
+        "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n\n"
+        + options.defaults_text(),
+    )
+    options.add_data(parser, "digits")
+    parser.add_argument(
+        "--precision",
+        type=options.precisions,
+        default=["fp16", "fp32", "mp"],
+        metavar="LIST",
+        help="comma-separated: fp32, fp16, fp16-strict, mp (default: fp16,fp32,mp)",
+    )
+    options.add_training(parser)
+    options.add_device(parser)
+    options.add_output(parser, folder=True)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    options.fill(arguments)
+    dataset = options.load_data(arguments)
+    out = options.results_folder(arguments, f"compare-{arguments.data}-{arguments.model}")
+    options.use_threads(arguments)
+    from ..experiments import compare
+
+    summary = compare.run(
+        arguments.model,
+        dataset,
+        arguments.precision,
+        arguments.epochs,
+        arguments.batch_size,
+        out=out,
+        resume=arguments.resume,
+        checkpoint_every=arguments.checkpoint_every,
+        **options.training_settings(arguments),
+    )
+    if arguments.json:
+        print_json(summary)
+    else:
+        _print(summary, out)
+    return 1 if any(run["status"] == "failed" for run in summary["runs"]) else 0
+
+
+def _print(summary: dict[str, Any], out: Path) -> None:
+    settings = summary["settings"]
+    rows = [
+        (
+            run["precision"],
+            share(run["test_accuracy"]),
+            share(run["train_accuracy"]),
+            f"{plain(run['train_seconds'], 1)} s",
+            plain(run["images_per_second"]),
+            megabytes(run["peak_memory_bytes"]),
+            run["nonfinite_steps"],
+            run["skipped_steps"],
+        )
+        for run in summary["runs"]
+    ]
+    title = f"{summary['model']} on {summary['data']}, {settings['epochs']} epochs, seed {settings['seed']}"
+    head = ("precision", "test", "training", "time", "images/s", "peak memory", "not finite", "skipped")
+    print_table(title, head, rows)
+    for verdict in summary["verdict"]:
+        print()
+        print(verdict["headline"])
+        for sentence in verdict["sentences"]:
+            print(f"  {sentence}")
+    tolerance = summary["tolerance"]
+    if tolerance:
+        print(
+            f"\nδ {tolerance['delta_mean'] or 0:.2g} mean, {tolerance['delta_max'] or 0:.2g} largest; "
+            f"Γ {tolerance['gamma_mean'] or 0:.2g} mean. {share(tolerance['guaranteed_share'])} of the "
+            f"predictions must agree, {share(tolerance['agreement'])} do "
+            f"({tolerance['other']} and {tolerance['reference']})."
+        )
+    print(f"\nResults: {out}")
+    print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])

@@ -1,0 +1,94 @@
+"""`fp16engine evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .output import print_json, print_table, share
+from .parser import add_command
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..train import Checkpoint
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "evaluate",
+        "a checkpoint on a test set",
+        "Measure accuracy and loss of a checkpoint on the test images of a data set, in the precision it\n"
+        "was trained in. Pixels are normalised as in training: with the mean and std of the data set's\n"
+        "training images, of those the run used if it was trained on the same data.",
+        "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
+        "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
+    )
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, or its checkpoint.json")
+    options.add_data(parser, None)
+    parser.add_argument(
+        "--batch-size",
+        type=options.whole(1),
+        default=256,
+        metavar="N",
+        help="images at a time (default: 256)",
+    )
+    options.add_device(parser)
+    options.add_output(parser, folder=False)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    from ..train import Checkpoint, Trainer
+
+    checkpoint = Checkpoint.load(arguments.checkpoint)
+    dataset = _dataset(arguments, checkpoint)
+    options.use_threads(arguments)
+    trainer = Trainer(
+        checkpoint.create_model(arguments.device), precision=checkpoint.precision, device=arguments.device
+    )
+    accuracy, loss = trainer.evaluate(dataset, arguments.batch_size)
+    result = {
+        "model": (checkpoint.model_config or {}).get("name"),
+        "precision": checkpoint.precision.name,
+        "data": dataset.name,
+        "device": arguments.device,
+        "epoch": checkpoint.epoch,
+        "step": checkpoint.step,
+        "test_images": len(dataset.test),
+        "test_accuracy": accuracy,
+        "test_loss": loss,
+    }
+    if arguments.json:
+        print_json(result)
+    else:
+        rows = [
+            ("test accuracy", share(accuracy)),
+            ("test loss", f"{loss:.4f}"),
+            ("test images", f"{len(dataset.test):,}"),
+            ("trained for", f"{checkpoint.epoch} epochs, {checkpoint.step:,} steps"),
+        ]
+        print_table(f"{result['model']} on {dataset.name}, {result['precision']}", ("", ""), rows)
+    return 0
+
+
+def _dataset(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Dataset:
+    """Load the test set, with the training images whose mean and std normalised the run's."""
+    from ..data import Dataset, Split
+
+    trained_on = checkpoint.settings["data"]
+    limit, arguments.limit = arguments.limit, None
+    if arguments.data is None:
+        if trained_on["name"] not in options.DATA:
+            raise ValueError(
+                f"--data: none given, and the checkpoint's {trained_on['name']!r} has no such name; name it"
+            )
+        arguments.data = trained_on["name"]
+    whole = options.load_data(arguments)
+    used = trained_on["train"] if whole.name == trained_on["name"] else len(whole.train)
+    train = Split(whole.train.images[:used], whole.train.labels[:used])
+    test = Split(whole.test.images[:limit], whole.test.labels[:limit])
+    return Dataset(whole.name, train, test, whole.classes)

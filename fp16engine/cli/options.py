@@ -1,0 +1,275 @@
+"""The options that commands share: their checks, their defaults, and what they turn into."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UnsupportedPrecision
+from ..precision import Precision
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+
+DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "cosine")
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a data set is trained with when the command line does not say."""
+
+    model: str
+    epochs: int
+    batch_size: int
+    lr: float
+
+
+DEFAULTS = {
+    "digits": Defaults("resnet20", 20, 64, 0.05),
+    "mnist": Defaults("dnn", 10, 128, 0.05),
+    "fashion_mnist": Defaults("dnn", 10, 128, 0.05),
+    "cifar10": Defaults("resnet20", 30, 128, 0.1),
+    "cifar100": Defaults("resnet20", 30, 128, 0.1),
+    "image_folder": Defaults("resnet20", 20, 64, 0.05),
+}
+_SGD_MOMENTUM = 0.9
+_ADAPTIVE_LR = 1e-3  # for adam, adamw and rmsprop, whose steps do not scale with the gradient
+
+
+def whole(least: int) -> Callable[[str], int]:
+    """Return a parser of whole numbers of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} given, a whole number of at least {least} is wanted")
+        return value
+
+    return parse
+
+
+def number(positive: bool) -> Callable[[str], float]:
+    """Return a parser of finite numbers, > 0 or >= 0."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < 0 or (positive and value == 0):
+            raise argparse.ArgumentTypeError(
+                f"{text} given, a finite number {'>' if positive else '>='} 0 is wanted"
+            )
+        return value
+
+    return parse
+
+
+def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
+    """Return a parser of one of these names."""
+
+    def parse(text: str) -> str:
+        if text not in names:
+            raise argparse.ArgumentTypeError(f"{text!r} given, one of {', '.join(names)} is wanted")
+        return text
+
+    return parse
+
+
+def precision(text: str) -> str:
+    """Parse the name of a precision."""
+    try:
+        return Precision.get(text).name
+    except (ValueError, UnsupportedPrecision) as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("precision: ")) from None
+
+
+def precisions(text: str) -> list[str]:
+    """Parse a comma-separated list of precisions, each named once."""
+    names = [precision(part.strip()) for part in text.split(",")]
+    if len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text} given, each precision once is wanted")
+    return names
+
+
+def add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
+    """Add the options that name the data."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        type=one_of(DATA),
+        default=default,
+        metavar="NAME",
+        help=f"{', '.join(DATA)} (default: {default or 'that of the checkpoint'})",
+    )
+    group.add_argument(
+        "--data-dir", metavar="DIR", help="where the data set's files are (not needed for digits)"
+    )
+    group.add_argument(
+        "--download", action="store_true", help="fetch missing files into --data-dir (checksummed)"
+    )
+    group.add_argument(
+        "--limit", type=whole(1), metavar="N", help="use the first N training and N test images only"
+    )
+
+
+def add_training(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the network and its training, shared by train and compare."""
+    group = parser.add_argument_group("network and training (defaults depend on the data, see below)")
+    group.add_argument(
+        "--model", metavar="NAME", help="dnn, alexnet, resnet20, … (an unknown name lists all)"
+    )
+    group.add_argument("--epochs", type=whole(1), metavar="N", help="passes over the training images")
+    group.add_argument("--batch-size", type=whole(1), metavar="N", help="images per step")
+    group.add_argument("--lr", type=number(True), metavar="X", help="learning rate")
+    group.add_argument(
+        "--optimizer",
+        type=one_of(OPTIMIZERS),
+        default="sgd",
+        metavar="NAME",
+        help=f"{', '.join(OPTIMIZERS)} (default: sgd)",
+    )
+    group.add_argument("--momentum", type=number(False), metavar="X", help="of sgd (default: 0.9)")
+    group.add_argument("--nesterov", action="store_true", help="Nesterov's momentum (sgd)")
+    group.add_argument(
+        "--eps",
+        type=number(True),
+        metavar="X",
+        help="of adam, adamw, rmsprop (default: 1e-8 for FP32 state, 1e-3 for FP16)",
+    )
+    group.add_argument(
+        "--weight-decay",
+        type=number(False),
+        default=0.0,
+        metavar="X",
+        help="default: 0 (ResNets have their own on convolutions)",
+    )
+    group.add_argument(
+        "--schedule",
+        type=one_of(SCHEDULES),
+        default="cosine",
+        metavar="NAME",
+        help="learning rate over the run: cosine or constant (default: cosine)",
+    )
+    group.add_argument(
+        "--seed",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="of initial weights, data order and dropout (default: 0)",
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the machine."""
+    group = parser.add_argument_group("machine")
+    group.add_argument(
+        "--device", default="cpu", metavar="NAME", help="cpu, or reference (NumPy, very slow) (default: cpu)"
+    )
+    group.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (default: all cores)")
+
+
+def add_output(parser: argparse.ArgumentParser, folder: bool) -> None:
+    """Add the options of where results go."""
+    group = parser.add_argument_group("results")
+    if folder:
+        group.add_argument("--out", metavar="DIR", help="results folder (default: a new one under runs/)")
+        group.add_argument("--resume", action="store_true", help="go on with what is in --out, bit for bit")
+        group.add_argument(
+            "--checkpoint-every",
+            type=whole(1),
+            metavar="N",
+            help="save every N steps too, not only after epochs",
+        )
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON document on standard output, nothing else"
+    )
+
+
+def defaults_text() -> str:
+    """Return the table of defaults for a help text."""
+    rows = [
+        f"  {name:<14}{d.model:<10}{d.epochs:>6}{d.batch_size:>7}  {d.lr:<6g}" for name, d in DEFAULTS.items()
+    ]
+    head = (
+        f"  {'data':<14}{'model':<10}{'epochs':>6}{'batch':>7}  lr (adam, adamw, rmsprop: {_ADAPTIVE_LR:g})"
+    )
+    return "\n".join(["defaults:", head, *rows])
+
+
+def fill(arguments: argparse.Namespace) -> None:
+    """Put the data set's defaults where the command line said nothing, and check the model's name."""
+    from .. import models
+
+    given = DEFAULTS[arguments.data]
+    for name in ("model", "epochs", "batch_size", "lr"):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, getattr(given, name))
+            if name == "lr" and arguments.optimizer != "sgd":
+                arguments.lr = _ADAPTIVE_LR
+    if arguments.model not in models.names():
+        raise ValueError(f"--model: {arguments.model!r} given, one of {', '.join(models.names())} is wanted")
+
+
+def load_data(arguments: argparse.Namespace) -> Dataset:
+    """Load the data set that the options name."""
+    from .. import data
+
+    if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
+        raise FileNotFoundError(f"--data-dir: {arguments.data_dir} does not exist")
+    root = None if arguments.data == "digits" else arguments.data_dir
+    dataset = data.load(arguments.data, root, download=arguments.download)
+    return dataset.limit(arguments.limit) if arguments.limit else dataset
+
+
+def use_threads(arguments: argparse.Namespace) -> None:
+    """Tell the backend how many threads to use, before it starts any."""
+    from .. import backend as backends
+
+    if arguments.threads is not None:
+        os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    backend: Any = backends.get(arguments.device)
+    if arguments.threads is not None and hasattr(backend, "set_num_threads"):
+        backend.set_num_threads(arguments.threads)
+
+
+def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments that `Trainer` and `compare.run` share."""
+    names = ("optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule")
+    settings = {name: getattr(arguments, name) for name in names}
+    if arguments.optimizer == "sgd":
+        settings["momentum"] = _SGD_MOMENTUM if arguments.momentum is None else arguments.momentum
+    elif arguments.momentum is not None:
+        raise ValueError(
+            f"--momentum: {arguments.momentum:g} given, but {arguments.optimizer} has none, only sgd has"
+        )
+    return settings
+
+
+def results_folder(arguments: argparse.Namespace, stem: str) -> Path:
+    """Return --out, or by default runs/STEM: the first free number of it, with --resume the last used one."""
+    if arguments.out is not None:
+        return Path(arguments.out)
+    runs = Path("runs")
+    pattern = re.compile(re.escape(stem) + r"(?:-(\d+))?")
+    found = [pattern.fullmatch(path.name) for path in runs.glob("*")]
+    used = sorted(int(match[1] or 1) for match in found if match)
+    if arguments.resume:
+        if not used:
+            raise FileNotFoundError(
+                f"--resume: there is no {runs / stem} to go on with; name the folder with --out"
+            )
+        last = used[-1]
+        return runs / (stem if last == 1 else f"{stem}-{last}")
+    return runs / (f"{stem}-{used[-1] + 1}" if used else stem)

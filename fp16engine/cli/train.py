@@ -1,0 +1,111 @@
+"""`fp16engine train`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import options
+from .output import megabytes, plain, print_json, print_table, share
+from .parser import add_command
+
+AUDIT_BATCH = 4
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "train",
+        "one training run",
+        "Train a network under one precision. Writes metrics.jsonl, summary.json and a checkpoint to --out;\n"
+        "Ctrl-C saves and stops, --resume goes on as if nothing had happened.",
+        "  fp16engine train\n"
+        "  fp16engine train --data mnist --data-dir ~/mnist --precision fp16 --epochs 10 --out runs/mnist\n"
+        "  fp16engine train --data image_folder --data-dir ~/photos --model resnet20\n\n"
+        + options.defaults_text(),
+    )
+    options.add_data(parser, "digits")
+    parser.add_argument(
+        "--precision",
+        type=options.precision,
+        default="fp16",
+        metavar="NAME",
+        help="fp32, fp16, fp16-strict or mp (default: fp16)",
+    )
+    options.add_training(parser)
+    options.add_device(parser)
+    options.add_output(parser, folder=True)
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs to --out too")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    from .. import models
+    from ..doctor import machine
+    from ..experiments.folder import SUMMARY, refuse_results, write_json
+    from ..numerics.audit import audit_step
+    from ..train import Checkpoint, Trainer
+
+    options.fill(arguments)
+    dataset = options.load_data(arguments)
+    out = options.results_folder(arguments, f"train-{arguments.data}-{arguments.model}-{arguments.precision}")
+    options.use_threads(arguments)
+
+    def trainer() -> Trainer:
+        model = models.create(
+            arguments.model,
+            num_classes=len(dataset.classes),
+            image_size=dataset.image_size,
+            channels=dataset.channels,
+            seed=arguments.seed,
+        )
+        return Trainer(model, precision=arguments.precision, **options.training_settings(arguments))
+
+    runner = trainer()
+    if arguments.resume:
+        Checkpoint.load(out)  # says what is wrong with it before anything else is done
+    else:
+        refuse_results(out)
+    # a twin is audited, so that the run itself is exactly what Trainer.fit gives
+    images = dataset.normalised("train", runner.precision.storage)[:AUDIT_BATCH]
+    audit = audit_step(trainer(), images, dataset.train.labels[:AUDIT_BATCH]).to_dict(runner.precision)
+    runner.audit = audit
+    history = runner.fit(
+        dataset,
+        arguments.epochs,
+        arguments.batch_size,
+        out=out,
+        resume=arguments.resume,
+        checkpoint_every=arguments.checkpoint_every,
+        tensorboard=arguments.tensorboard,
+    )
+    summary = {**history.summary(), "audit": audit, "machine": machine(arguments.device)}
+    write_json(out / SUMMARY, summary)
+    if arguments.json:
+        print_json(summary)
+    else:
+        _print(summary, out)
+    return 0
+
+
+def _print(summary: dict[str, Any], out: Path) -> None:
+    audit = summary["audit"]
+    rows = [
+        ("test accuracy", share(summary["test_accuracy"])),
+        ("training accuracy", share(summary["train_accuracy"])),
+        ("training time", f"{plain(summary['train_seconds'], 1)} s"),
+        ("images per second", plain(summary["images_per_second"])),
+        ("peak memory", megabytes(summary["peak_memory_bytes"])),
+        ("steps not finite / skipped", f"{summary['nonfinite_steps']} / {summary['skipped_steps']}"),
+        (
+            "kinds of 32-bit tensors (audit)",
+            f"{audit['float32_tensors']}, {audit['not_allowed']} not allowed",
+        ),
+        ("32-bit accumulators (audit)", f"{audit['float32_accumulators']} operations"),
+    ]
+    title = f"{summary['model']} on {summary['data']}, {summary['precision']}, {summary['epochs']} epochs"
+    print_table(title, ("", ""), rows)
+    print(f"\nResults: {out}")

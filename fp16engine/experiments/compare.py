@@ -1,0 +1,396 @@
+"""The study's experiment: one network, the same initial weights and batch order, several precisions.
+
+Writes `summary.json`, a folder per precision (metrics, checkpoint, probabilities per epoch), plots and
+`report.html`. The protocol and the theory are those of arXiv 2305.10947.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import backend as backends
+from .. import models
+from .._version import __version__
+from ..doctor import machine
+from ..errors import NonFiniteError
+from ..numerics.audit import audit_step
+from ..numerics.tolerance import analyse, delta, gamma_sound
+from ..precision import Precision
+from ..train import Trainer
+from ..train.metrics import FILE_NAME as METRICS
+from ..train.progress import Reporter, reporter
+from . import report as reports
+from . import verdict
+from .folder import SUMMARY, claim, read_json, write_json
+from .predictions import PredictingReporter, Predictions
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+
+DEFAULT_PRECISIONS = ("fp16", "fp32", "mp")
+REFERENCE = "fp32"
+AUDIT_BATCH = 4
+_RUN = "run.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of a comparison share."""
+
+    model: str
+    data: str
+    precisions: tuple[str, ...]
+    epochs: int
+    batch_size: int
+    lr: float
+    momentum: float | None
+    optimizer: str
+    eps: float | None
+    weight_decay: float
+    nesterov: bool
+    schedule: str
+    seed: int
+    device: str
+    train_images: int
+    test_images: int
+
+
+def run(
+    model_name: str,
+    dataset: Dataset,
+    precisions: Sequence[str] = DEFAULT_PRECISIONS,
+    epochs: int = 20,
+    batch_size: int = 64,
+    lr: float = 0.05,
+    *,
+    out: str | Path,
+    momentum: float | None = None,
+    optimizer: str = "sgd",
+    eps: float | None = None,
+    weight_decay: float = 0.0,
+    nesterov: bool = False,
+    schedule: str = "constant",
+    seed: int = 0,
+    device: str | None = None,
+    resume: bool = False,
+    progress: bool | Reporter | None = None,
+    checkpoint_every: int | None = None,
+) -> dict[str, Any]:
+    """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
+
+    `momentum` None is 0.9 for sgd; the other optimizers have none.
+    Each run is `Trainer.fit` with the same seed, so initial weights and batch order are the same; the runs
+    follow one another. A run that ends with `NonFiniteError` is recorded as failed and the others go on. With
+    `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit for bit.
+
+    Returns the contents of `summary.json`: device, model, data, `runs` (an entry per precision), `tolerance`
+    (delta, Gamma and shares of the fp32 reference against fp16, or against the first other precision; None
+    with `tolerance_reason` without fp32), `tolerances` (all of them, with a row per epoch), `verdict`,
+    `machine`.
+
+    Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
+    `BackendUnavailable`, and what `Trainer.fit` raises.
+    """
+    policies = _policies(precisions)
+    if momentum is None and optimizer == "sgd":
+        momentum = 0.9
+    settings = Settings(
+        model=model_name,
+        data=dataset.name,
+        precisions=tuple(policy.name for policy in policies),
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        momentum=momentum,
+        optimizer=optimizer,
+        eps=eps,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        schedule=schedule,
+        seed=seed,
+        device=device or "cpu",
+        train_images=len(dataset.train),
+        test_images=len(dataset.test),
+    )
+    backends.get(settings.device)
+    for policy in policies:  # wrong settings show here, before a folder is made
+        _trainer(settings, policy, dataset)
+    out = Path(out)
+    stored = {**asdict(settings), "precisions": list(settings.precisions)}
+    may_change = {"precisions"} | ({"epochs"} if schedule == "constant" else set())
+    claim(out, stored, resume, frozenset(may_change))
+
+    shown = reporter(progress)
+    started = _now()
+    runs = [
+        _run(settings, policy, dataset, out / policy.name, shown, checkpoint_every) for policy in policies
+    ]
+    tolerances, points = _tolerances(runs, settings, out)
+    summary: dict[str, Any] = {
+        "version": __version__,
+        "device": settings.device,
+        "model": model_name,
+        "data": dataset.name,
+        "parameters": runs[0]["parameters"],
+        "classes": len(dataset.classes),
+        "settings": stored,
+        "started": started,
+        "finished": _now(),
+        "runs": runs,
+        **_first(tolerances, runs),
+        "tolerances": tolerances,
+        "verdict": _verdicts(runs, points, dataset.test.labels, len(dataset.classes)),
+        "machine": machine(settings.device),
+        "report": None,
+        "report_missing": reports.missing(),
+    }
+    if summary["report_missing"] is None:
+        summary["report"] = reports.REPORT
+    write_json(out / SUMMARY, summary)
+    if summary["report"]:
+        reports.write(summary, _scatters(points), out)
+    else:
+        shown.note(summary["report_missing"])
+    return summary
+
+
+def _policies(precisions: Sequence[str]) -> list[Precision]:
+    policies = [Precision.get(name) for name in precisions]
+    names = [policy.name for policy in policies]
+    if not names:
+        raise ValueError("precision: none given, at least one is wanted")
+    if len(set(names)) < len(names):
+        raise ValueError(f"precision: {','.join(names)} given, each precision once is wanted")
+    return policies
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer:
+    model = models.create(
+        settings.model,
+        num_classes=len(dataset.classes),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        seed=settings.seed,
+    )
+    return Trainer(
+        model,
+        precision=policy.name,
+        optimizer=settings.optimizer,
+        lr=settings.lr,
+        momentum=settings.momentum or 0.0,
+        device=settings.device,
+        seed=settings.seed,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.nesterov,
+        schedule=settings.schedule,
+    )
+
+
+def _run(
+    settings: Settings,
+    policy: Precision,
+    dataset: Dataset,
+    folder: Path,
+    shown: Reporter,
+    checkpoint_every: int | None,
+) -> dict[str, Any]:
+    record = folder / _RUN
+    if record.exists():
+        done = read_json(record)
+        if done["status"] == "failed" or done["epochs"] >= settings.epochs:
+            shown.note(f"{policy.name}: already done, taken from {record}")
+            return done
+    audit = _audit(settings, policy, dataset)
+    result = {
+        "precision": policy.name,
+        "seed": settings.seed,
+        "precision_choices": policy.describe(),
+        **_train(settings, policy, dataset, folder, shown, checkpoint_every, audit),
+        "audit": audit,
+    }
+    write_json(record, result)
+    gc.collect()  # the tape's cycles hold arrays, which would count as memory of the next run
+    return result
+
+
+def _train(
+    settings: Settings,
+    policy: Precision,
+    dataset: Dataset,
+    folder: Path,
+    shown: Reporter,
+    checkpoint_every: int | None,
+    audit: dict[str, Any],
+) -> dict[str, Any]:
+    trainer = _trainer(settings, policy, dataset)
+    trainer.audit = audit
+    watching = PredictingReporter(
+        shown,
+        lambda: _probabilities(trainer, dataset, settings.batch_size),
+        Predictions(folder / "probabilities"),
+    )
+    parameters = trainer.model.num_parameters()
+    try:
+        history = trainer.fit(
+            dataset,
+            settings.epochs,
+            settings.batch_size,
+            out=folder,
+            resume=(folder / "checkpoint.json").exists(),
+            progress=watching,
+            checkpoint_every=checkpoint_every,
+        )
+    except NonFiniteError as error:
+        shown.note(f"{policy.name}: {error}")
+        return {"parameters": parameters, **_failed(trainer, str(error), folder)}
+    return {"parameters": parameters, **history.summary(), "status": "finished", "error": None}
+
+
+def _probabilities(trainer: Trainer, dataset: Dataset, batch_size: int) -> NDArray[np.float32]:
+    """Predict the test set batch by batch, so that the run's peak memory stays that of training."""
+    images = dataset.normalised("test", trainer.precision.storage)
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([trainer.predict(images[i : i + batch_size], batch_size) for i in starts])
+
+
+def _failed(trainer: Trainer, error: str, folder: Path) -> dict[str, Any]:
+    """Return what is known of a run that broke off: its finished epochs are in metrics.jsonl."""
+    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+    history = [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "epoch"]
+    names = (
+        "test_accuracy",
+        "train_accuracy",
+        "test_loss",
+        "train_loss",
+        "train_seconds",
+        "images_per_second",
+    )
+    return {
+        **dict.fromkeys(names),
+        "peak_memory_bytes": None,
+        "nonfinite_steps": trainer.nonfinite_steps,
+        "skipped_steps": trainer.skipped_steps,
+        "epochs": len(history),
+        "history": history,
+        "status": "failed",
+        "error": error,
+    }
+
+
+def _audit(settings: Settings, policy: Precision, dataset: Dataset) -> dict[str, Any]:
+    """Audit a step of a twin of the run, so that the run itself is exactly what `Trainer.fit` gives."""
+    x = dataset.normalised("train", policy.storage)[:AUDIT_BATCH]
+    audit = audit_step(_trainer(settings, policy, dataset), x, dataset.train.labels[:AUDIT_BATCH])
+    gc.collect()
+    return audit.to_dict(policy)
+
+
+Points = dict[str, NDArray[np.float32]]
+
+
+def _tolerances(
+    runs: list[dict[str, Any]], settings: Settings, out: Path
+) -> tuple[list[dict[str, Any]], Points]:
+    """Compare each finished run with the reference, after every epoch; also return the last probabilities."""
+    stores = {
+        run["precision"]: Predictions(out / run["precision"] / "probabilities")
+        for run in runs
+        if run["status"] == "finished"
+    }
+    last = {name: stores[name].load(settings.epochs) for name in stores}
+    points = {name: p for name, p in last.items() if p is not None}
+    result = []
+    for other in points:
+        if other == REFERENCE or REFERENCE not in points:
+            continue
+        rows = []
+        for epoch in range(1, settings.epochs + 1):
+            p, q = (stores[name].load(epoch) for name in (REFERENCE, other))
+            if p is not None and q is not None and p.shape == q.shape:
+                rows.append({"epoch": epoch, **analyse(p, q, REFERENCE, other).to_dict()})
+        final = analyse(points[REFERENCE], points[other], REFERENCE, other).to_dict()
+        result.append({**final, "epochs": rows})
+    return result, points
+
+
+def _first(tolerances: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return `tolerance`: fp16 against fp32 if both are there, else the first pair, else None."""
+    if tolerances:
+        first = next((t for t in tolerances if t["other"] == "fp16"), tolerances[0])
+        return {"tolerance": {k: v for k, v in first.items() if k != "epochs"}, "tolerance_reason": None}
+    reference = next((run for run in runs if run["precision"] == REFERENCE), None)
+    if reference is None:
+        reason = f"{REFERENCE} is not among the precisions, so there is no reference to compare with"
+    elif reference["status"] == "failed":
+        reason = f"the {REFERENCE} run failed, so there is no reference to compare with"
+    else:
+        reason = f"no other run than {REFERENCE} finished"
+    return {"tolerance": None, "tolerance_reason": reason}
+
+
+def _right(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.isfinite(p).all(axis=1) & (p.argmax(axis=1) == labels)
+
+
+def _verdicts(
+    runs: list[dict[str, Any]], points: Points, labels: NDArray[np.int64], classes: int
+) -> list[dict[str, Any]]:
+    """Return one verdict per run beside the reference (or beside the first run, without fp32)."""
+    finished = [run for run in runs if run["precision"] in points]
+    reference = next(
+        (run for run in finished if run["precision"] == REFERENCE), finished[0] if finished else None
+    )
+    result = []
+    for run in runs:
+        name = run["precision"]
+        if run["status"] == "failed":
+            text = f"{verdict.label(name)} failed: {run['error']}"
+            result.append(
+                {"precision": name, "reference": None, "outcome": "failed", "headline": text, "sentences": []}
+            )
+        elif reference is not None and name in points and run is not reference:
+            base = reference["precision"]
+            accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
+            outcome, headline, sentences = verdict.sentences(reference, run, accuracy, classes)
+            rates = verdict.speed(*([e["images_per_second"] for e in r["history"]] for r in (reference, run)))
+            result.append(
+                {
+                    "precision": name,
+                    "reference": base,
+                    "outcome": outcome,
+                    "headline": headline,
+                    "sentences": sentences,
+                    "points": 100 * (run["test_accuracy"] - reference["test_accuracy"]),
+                    "accuracy": accuracy.to_dict(),
+                    "speed_ratio": rates.ratio if rates else None,
+                    "speed_spread": rates.spread if rates else None,
+                    "speed_judged": bool(rates and rates.judged),
+                    "memory_ratio": verdict.memory_ratio(reference, run),
+                }
+            )
+    return result
+
+
+def _scatters(points: Points) -> list[reports.Scatter]:
+    if REFERENCE not in points:
+        return []
+    p = points[REFERENCE]
+    return [
+        reports.Scatter(name, delta(p, q), gamma_sound(p), p.argmax(axis=1) == q.argmax(axis=1))
+        for name, q in points.items()
+        if name != REFERENCE
+    ]

@@ -1,0 +1,39 @@
+"""How precisions are called and drawn in tables, plots and reports."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NOTHING = "\N{EN DASH}"  # in place of a figure that does not exist
+
+
+class Style(NamedTuple):
+    """A display name with a colour of the Okabe-Ito palette, a dash pattern and a marker that differ too."""
+
+    label: str
+    colour: str
+    dashes: tuple[float, ...]
+    marker: str
+
+
+_STYLES = {
+    "fp16": Style("FP16", "#0072B2", (), "o"),
+    "fp32": Style("FP32", "#D55E00", (5, 1.5), "s"),
+    "mp": Style("mixed precision", "#009E73", (1.5, 1.5), "^"),
+    "fp16-strict": Style("FP16 strict", "#CC79A7", (5, 1.5, 1.5, 1.5), "D"),
+    "tf32": Style("TF32", "#E69F00", (3, 1), "v"),
+}
+
+
+# What a page calls the colours that it draws lighter on a dark ground.
+PAGE_COLOURS = {"#0072B2": "var(--blue)", "#D55E00": "var(--red)", "#009E73": "var(--green)"}
+
+
+def style(precision: str) -> Style:
+    """Return how a precision is drawn; one without an own style gets its name and a neutral colour."""
+    return _STYLES.get(precision, Style(precision, "#8A8A8A", (4, 1, 1, 1), "x"))
+
+
+def label(precision: str) -> str:
+    """Return the display name of a precision, e.g. "FP16" for "fp16"."""
+    return style(precision).label

@@ -1,0 +1,197 @@
+"""The plots of a comparison: accuracy and loss per epoch, delta against Gamma, both over the epochs.
+
+Needs matplotlib (extra `report`). Every function returns a `Figure`; `save` writes it as PNG and SVG.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .names import PAGE_COLOURS, label, style
+from .verdict import capital
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Ink and grid are replaced by the page's own colours where a plot is put into a report.
+_INK, _GRID = "#20242c", "#d5d8dd"
+_AGREE, _DISAGREE, _SAFE = "#0072B2", "#D55E00", "#009E73"
+_RC: dict[Any, Any] = {
+    "font.size": 9.5,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "axes.titlesize": 10.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.7,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "fp16engine",
+}
+_SIZE = (5.0, 3.6)
+_FLOOR = 2.0**-24  # smallest positive binary16: where differences of exactly zero are drawn on a log axis
+
+
+def _style() -> AbstractContextManager[None]:
+    import matplotlib
+
+    return matplotlib.rc_context(_RC)
+
+
+def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=_SIZE, layout="constrained")
+    axes = figure.add_subplot()
+    axes.set(title=title, xlabel=x, ylabel=y)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure, axes
+
+
+def _legend(figure: Figure, columns: int) -> None:
+    """Put the legend under the axes, where it hides no point."""
+    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=2.6)
+
+
+def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
+    """Draw `quantity` ("accuracy" or "loss") per epoch and precision: test solid, training thin."""
+    scale = 100 if quantity == "accuracy" else 1
+    with _style():
+        title = {"accuracy": "Accuracy per epoch", "loss": "Loss per epoch"}[quantity]
+        figure, axes = _figure(title, "epoch", "accuracy (%)" if scale == 100 else "cross-entropy")
+        if quantity == "loss":
+            axes.set_yscale("log")
+        for run in runs:
+            look = style(run["precision"])
+            rows = run.get("history", [])
+            epochs = [row["epoch"] for row in rows]
+            for part, width, alpha in (("test", 1.8, 1.0), ("train", 1.0, 0.55)):
+                values = [_number(row[f"{part}_{quantity}"]) * scale for row in rows]
+                axes.plot(
+                    epochs,
+                    values,
+                    color=look.colour,
+                    dashes=look.dashes or (None, None),
+                    marker=look.marker if part == "test" and len(epochs) < 40 else None,
+                    linewidth=width,
+                    alpha=alpha,
+                    label=capital(look.label) if part == "test" else None,
+                )
+        _legend(figure, len(runs))
+        return figure
+
+
+def delta_gamma(
+    delta: NDArray[np.float64],
+    gamma: NDArray[np.float64],
+    agree: NDArray[np.bool_],
+    other: str,
+    reference: str,
+) -> Figure:
+    """Draw one point per test sample: delta of the pair across, the reference's Gamma (sound form) up."""
+    with _style():
+        figure, axes = _figure(
+            capital(f"{label(other)} against {label(reference)}, per test image"),
+            "δ: largest difference of a probability",
+            f"Γ: margin of {label(reference)}",
+        )
+        ok = np.isfinite(delta) & np.isfinite(gamma)
+        x, y = np.maximum(delta, _FLOOR), np.maximum(gamma, _FLOOR)
+        low_x, low_y = (10 ** np.floor(np.log10(v[ok].min())) if ok.any() else 1e-4 for v in (x, y))
+        axes.set(xscale="log", yscale="log", xlim=(low_x, 1.6), ylim=(max(low_y, 1e-4) / 1.3, 1.6))
+        edge = np.geomspace(low_x, 1.6, 200)
+        axes.fill_between(edge, 2 * edge, 1.6, where=2 * edge <= 1.6, color=_SAFE, alpha=0.13, linewidth=0)
+        axes.plot(edge, 2 * edge, color=_SAFE, linewidth=1.2)
+        many = np.count_nonzero(ok) > 1500
+        for mask, colour, marker, text in (
+            (agree & ok, _AGREE, "o", "same class"),
+            (~agree & ok, _DISAGREE, "x", "another class"),
+        ):
+            axes.scatter(
+                x[mask],
+                np.maximum(y[mask], axes.get_ylim()[0]),
+                s=11 if marker == "o" else 26,
+                c=colour,
+                marker=marker,
+                alpha=0.4 if many else 0.75,
+                linewidths=0 if marker == "o" else 1.3,
+                label=f"{text} ({np.count_nonzero(mask)})",
+                rasterized=many,
+            )
+        axes.text(
+            0.04, 0.5, "Γ > 2δ:\nsame class\nguaranteed", color=_SAFE, transform=axes.transAxes, fontsize=9
+        )
+        _legend(figure, 2)
+        return figure
+
+
+def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str) -> Figure:
+    """Draw mean and standard deviation of delta and Gamma per epoch, as Figure 2 of the study."""
+    with _style():
+        figure, axes = _figure(f"δ and Γ over training, {label(other)}", "epoch", "mean ± standard deviation")
+        epochs = np.array([row["epoch"] for row in rows])
+        for name, colour, marker, text in (
+            ("gamma", "#009E73", "^", f"Γ of {label(reference)}"),
+            ("delta", "#0072B2", "o", "δ of the pair"),
+        ):
+            mean, std = (
+                np.array([_number(row[f"{name}_{part}"]) for row in rows]) for part in ("mean", "std")
+            )
+            axes.plot(epochs, mean, color=colour, marker=marker if len(epochs) < 40 else None, label=text)
+            axes.fill_between(
+                epochs, np.maximum(mean - std, 1e-4), mean + std, color=colour, alpha=0.16, linewidth=0
+            )
+        axes.set_yscale("log")
+        _legend(figure, 2)
+        return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> str:
+    """Write folder/name.png and folder/name.svg; return the SVG made to be put into a page."""
+    with _style():
+        figure.savefig(folder / f"{name}.png", dpi=180, facecolor="white")
+        figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
+        figure.patch.set_alpha(0)
+        for axes in figure.axes:
+            axes.patch.set_alpha(0)
+        from io import StringIO
+
+        page = StringIO()
+        figure.savefig(page, format="svg", metadata={"Date": None})
+    return inline(page.getvalue(), name)
+
+
+def inline(svg: str, name: str) -> str:
+    """Make an SVG part of a page: no metadata, ids that begin with `name`, colours from the page."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    for colour, name_in_page in {_INK: "currentColor", _GRID: "var(--grid)", **PAGE_COLOURS}.items():
+        svg = svg.replace(colour.lower(), name_in_page)
+    return svg
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else value

@@ -1,0 +1,161 @@
+"""report.html: a comparison as a page that needs nothing but itself. Needs the extra `report`."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..train.files import write_atomically
+from . import verdict
+from .names import NOTHING, PAGE_COLOURS, label, style
+
+REPORT = "report.html"
+PLOTS = "plots"
+_CHOICES = {
+    "storage": "Tensors are stored in",
+    "operand": "Dot-product operands",
+    "accumulate": "Sums accumulate in",
+    "statistics": "Norm statistics",
+    "update": "Weight update",
+    "loss_scale": "Loss scale",
+}
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """One point per test sample of a pair of models, after the last epoch: arrays (N,)."""
+
+    other: str
+    delta: NDArray[np.float64]
+    gamma: NDArray[np.float64]
+    agree: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A plot in the page: the SVG itself, a caption, and what it shows for those who cannot see it."""
+
+    name: str
+    svg: str
+    caption: str
+    alt: str
+
+
+def missing() -> str | None:
+    """Return a sentence that says how to get plots and report, or None if they can be made."""
+    lacking = [name for name in ("matplotlib", "jinja2") if importlib.util.find_spec(name) is None]
+    if not lacking:
+        return None
+    verb = "is" if len(lacking) == 1 else "are"
+    return (
+        f"No plots and no report.html, because {' and '.join(lacking)} {verb} not installed. To get them:"
+        " pip install 'fp16engine[report]', then the same command with --resume."
+    )
+
+
+def write(summary: dict[str, Any], scatters: list[Scatter], out: Path) -> Path:
+    """Draw the plots into out/plots (PNG and SVG) and write out/report.html; return its path.
+
+    summary: the contents of `summary.json`; scatters: the last epoch's samples, one entry per pair.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fp16engine.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "label": label,
+        "colour": lambda name: PAGE_COLOURS.get(style(name).colour, style(name).colour),
+        "percent": lambda value: NOTHING if value is None else verdict.percent(value),
+        "megabytes": lambda value: NOTHING if value is None else f"{value / 1e6:,.1f} MB",
+        "seconds": lambda value: NOTHING if value is None else f"{value:,.1f} s",
+        "rate": lambda value: NOTHING if value is None else f"{value:,.0f}",
+        "scientific": _scientific,
+        "signed": verdict.signed,
+        "capital": verdict.capital,
+    }
+    page = environment.get_template("report.html.j2").render(
+        s=summary,
+        main=_main_verdict(summary),
+        plots=_plots(summary, scatters, out / PLOTS),
+        choices=_CHOICES,
+        date=summary["finished"][:10],
+    )
+    path = out / REPORT
+    write_atomically(path, page.encode())
+    return path
+
+
+def _scientific(value: float | None) -> str:
+    if value is None:
+        return NOTHING
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    digits = str(int(exponent)).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{mantissa}·10{digits}"
+
+
+def _main_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
+    """Return what the page says first: FP16's verdict if there is one, else the first."""
+    verdicts = summary["verdict"]
+    return next((v for v in verdicts if v["precision"] == "fp16"), verdicts[0] if verdicts else None)
+
+
+def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> list[Plot]:
+    from . import plots
+
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = [run for run in summary["runs"] if run["history"]]
+    result = []
+    if runs:
+        for quantity, unit in (("accuracy", verdict.percent), ("loss", "{:.3g}".format)):
+            ends = "; ".join(
+                f"{label(r['precision'])} ends at {unit(r[f'test_{quantity}'])} on the test set"
+                for r in runs
+                if r[f"test_{quantity}"] is not None
+            )
+            figure = plots.per_epoch(runs, quantity)
+            caption = "Bold lines: test set; thin lines: training set."
+            result.append(
+                _plot(figure, folder, quantity, caption, f"Test and training {quantity} per epoch: {ends}.")
+            )
+    for scatter in scatters:
+        name, figure = (
+            label(scatter.other),
+            plots.delta_gamma(scatter.delta, scatter.gamma, scatter.agree, scatter.other, "fp32"),
+        )
+        alt = (
+            f"Scatter of delta against Gamma for {len(scatter.agree)} test images: {name} and FP32 choose "
+            f"the same class for {np.count_nonzero(scatter.agree)} of them."
+        )
+        caption = f"In the shaded region {name} cannot choose another class than FP32."
+        result.append(_plot(figure, folder, f"delta-gamma-{scatter.other}", caption, alt))
+    for tolerance in summary["tolerances"]:
+        if len(tolerance["epochs"]) > 1:
+            other = tolerance["other"]
+            figure = plots.over_epochs(tolerance["epochs"], other, "fp32")
+            alt = (
+                f"Mean of delta and Gamma per epoch for {label(other)} against FP32; at the end delta is "
+                f"{_scientific(tolerance['delta_mean'])} and Gamma {_scientific(tolerance['gamma_mean'])}."
+            )
+            caption = "The further Γ lies above δ, the safer the predictions."
+            result.append(_plot(figure, folder, f"delta-gamma-epochs-{other}", caption, alt))
+    return result
+
+
+def _plot(figure: Any, folder: Path, name: str, caption: str, alt: str) -> Plot:
+    from markupsafe import Markup
+
+    from . import plots
+
+    return Plot(name, Markup(plots.save(figure, folder, name)), caption, alt)

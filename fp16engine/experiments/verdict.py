@@ -1,0 +1,235 @@
+"""What a comparison of two runs says, with the uncertainty that belongs to it, in plain words.
+
+Both networks classify the same test images, so their accuracies are compared pair by pair: only images
+that exactly one of the two gets right tell them apart (McNemar 1947). The interval is Agresti and Min's
+(2005, half a count added to each cell), which stays honest for small and for perfect results.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from statistics import median, quantiles
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .names import label
+
+_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+WIDE_POINTS = 2.0  # an interval that reaches further than this from its middle decides nothing
+WOBBLES = 2.0  # a difference below this many epoch-to-epoch moves of the accuracy decides nothing either
+SPEED_FLOOR = 0.03  # runs on a shared machine differ by this much anyway
+BUSY = 0.25  # epochs of one run that differ by more than this say nothing about speed
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Paired comparison of two classifiers on the same N images; points are percentage points."""
+
+    test_images: int
+    only_reference_right: int
+    only_other_right: int
+    points: float  # accuracy of the other minus the reference's
+    low_points: float  # 95 % interval
+    high_points: float
+    p_value: float  # exact McNemar test, two-sided
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def paired(reference_right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -> Paired:
+    """Compare which images two models get right; both arrays are (N,) booleans, N >= 1.
+
+    >>> result = paired(np.array([True, True, False]), np.array([True, False, False]))
+    >>> result.only_reference_right, result.only_other_right
+    (1, 0)
+    """
+    if reference_right.shape != other_right.shape or reference_right.ndim != 1 or len(other_right) == 0:
+        raise ValueError(
+            f"other_right: shape {other_right.shape} given, (N,) of the reference's N >= 1 is wanted"
+        )
+    n = len(reference_right)
+    lost = int(np.count_nonzero(reference_right & ~other_right))
+    won = int(np.count_nonzero(other_right & ~reference_right))
+    centre = (won - lost) / (n + 2)
+    spread = (won + lost + 1 - (won - lost) ** 2 / (n + 2)) ** 0.5 / (n + 2)
+    return Paired(
+        test_images=n,
+        only_reference_right=lost,
+        only_other_right=won,
+        points=100 * (won - lost) / n,
+        low_points=100 * (centre - _Z95 * spread),
+        high_points=100 * (centre + _Z95 * spread),
+        p_value=_sign_test(lost, won),
+    )
+
+
+def _sign_test(lost: int, won: int) -> float:
+    total, fewer = lost + won, min(lost, won)
+    tail = sum(math.comb(total, k) for k in range(fewer + 1))
+    return min(1.0, 2 * tail / 2**total)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Ratio of two training speeds: medians over epochs, and the spread between the epochs of a run."""
+
+    ratio: float
+    spread: float  # half the interquartile range over the median, the larger of the two runs'
+    told_apart: bool  # the ratio is further from 1 than the spread
+
+    @property
+    def judged(self) -> bool:
+        """Tell whether the epochs of each run are alike enough to say anything about speed."""
+        return self.spread <= BUSY
+
+
+def speed(reference: Sequence[float], other: Sequence[float]) -> Speed | None:
+    """Compare images per second, epoch by epoch; the first epoch of three or more is warm-up and left out.
+
+    Returns None where a run has no finished epoch.
+    """
+    rates = [list(run[1:] if len(run) > 2 else run) for run in (reference, other)]
+    if not all(rates) or not all(rate > 0 for run in rates for rate in run):
+        return None
+    ratio = median(rates[1]) / median(rates[0])
+    spread = max(_spread(run) for run in rates)
+    return Speed(ratio, spread, abs(ratio - 1) > max(SPEED_FLOOR, spread))
+
+
+def _spread(values: list[float]) -> float:
+    if len(values) < 2:
+        return 0.0
+    low, _, high = quantiles(values, n=4, method="inclusive")
+    return (high - low) / 2 / median(values)
+
+
+def wobble(accuracies: Sequence[float | None]) -> float | None:
+    """Return how many points an accuracy moves from epoch to epoch: the mean over the later half of a run.
+
+    None with fewer than three epochs in that half.
+    """
+    late = [a for a in accuracies[len(accuracies) // 2 :] if a is not None]
+    if len(late) < 3:
+        return None
+    return 100 * sum(abs(b - a) for a, b in pairwise(late)) / (len(late) - 1)
+
+
+def sentences(
+    reference: dict[str, Any], other: dict[str, Any], accuracy: Paired, classes: int
+) -> tuple[str, str, list[str]]:
+    """Put one comparison into words.
+
+    reference, other: two entries of `runs` that finished; classes: how many, for the level of chance. Returns
+    (outcome, headline, further sentences); outcome is "as_good", "better", "worse", "unsettled" (the
+    accuracies still move too much), "undecided" (too few test images) or "not_learned".
+    """
+    names = label(other["precision"]), label(reference["precision"])
+    points = 100 * (other["test_accuracy"] - reference["test_accuracy"])
+    moves = [wobble([row["test_accuracy"] for row in run["history"]]) for run in (reference, other)]
+    move = max((m for m in moves if m is not None), default=None)
+    outcome, headline = _headline(*names, reference, other, accuracy, classes, move)
+    text = (
+        f"{names[0]} classifies {percent(other['test_accuracy'])} of the {accuracy.test_images:,} test "
+        f"images correctly, {names[1]} {percent(reference['test_accuracy'])}: {signed(points)} points. "
+        f"Judged image by image, the difference lies between {signed(accuracy.low_points)} and "
+        f"{signed(accuracy.high_points)} points (95 % interval for a test set of this size)."
+    )
+    if outcome == "unsettled":
+        cure = "More epochs" if other.get("schedule") == "cosine" else "More epochs or --schedule cosine"
+        text += f" {cure} would settle it."
+    return outcome, capital(headline), [capital(line) for line in [text, *_costs(*names, reference, other)]]
+
+
+def _headline(
+    other_name: str,
+    reference_name: str,
+    reference: dict[str, Any],
+    other: dict[str, Any],
+    accuracy: Paired,
+    classes: int,
+    move: float | None,
+) -> tuple[str, str]:
+    best = max(reference["test_accuracy"], other["test_accuracy"])
+    n = f"{accuracy.test_images:,}"
+    told_apart = accuracy.low_points > 0 or accuracy.high_points < 0
+    if best < min(2 / classes, (1 + 1 / classes) / 2):
+        return (
+            "not_learned",
+            f"No verdict: neither run learned (chance is {percent(1 / classes)}); train longer.",
+        )
+    if move is not None and (abs(accuracy.points) <= WOBBLES * move if told_apart else move > WIDE_POINTS):
+        return "unsettled", f"No verdict yet: accuracy still moves by {move:.1f} points from epoch to epoch."
+    if told_apart:
+        outcome = "better" if accuracy.low_points > 0 else "worse"
+        return (
+            outcome,
+            f"{other_name} was {outcome} than {reference_name}, by {abs(accuracy.points):.1f} points.",
+        )
+    if (accuracy.high_points - accuracy.low_points) / 2 > WIDE_POINTS:
+        return (
+            "undecided",
+            f"No verdict: {n} test images are too few to tell {other_name} from {reference_name}.",
+        )
+    return "as_good", f"{other_name} was as good as {reference_name}, as far as {n} test images can tell."
+
+
+def capital(text: str) -> str:
+    """Start a sentence: "mixed precision" -> "Mixed precision"."""
+    return text[:1].upper() + text[1:]
+
+
+def _costs(
+    other_name: str, reference_name: str, reference: dict[str, Any], other: dict[str, Any]
+) -> list[str]:
+    result = []
+    rates = speed(*([row["images_per_second"] for row in run["history"]] for run in (reference, other)))
+    if rates is not None:
+        about = f"{rates.ratio:.2f} times the images per second"
+        spread = f"epochs of one run differ by ±{100 * rates.spread:.0f} %"
+        if not rates.judged:
+            result.append(
+                f"Speed is not judged: epochs of one run differ by ±{100 * rates.spread:.0f} %, "
+                "so the machine was busy with other work."
+            )
+        elif not rates.told_apart:
+            result.append(f"{other_name} trained about as fast ({about}; {spread}).")
+        else:
+            word = "faster" if rates.ratio > 1 else "slower"
+            result.append(f"{other_name} trained {word}: {about} of {reference_name} ({spread}).")
+    ratio = memory_ratio(reference, other)
+    if ratio is not None:
+        result.append(f"At its peak it held {ratio:.2f} times the memory of {reference_name}.")
+    bad = other.get("nonfinite_steps") or 0
+    if bad:
+        what = (
+            "step met a non-finite loss or gradient and was"
+            if bad == 1
+            else "steps met non-finite losses or gradients and were"
+        )
+        result.append(f"{bad} {what} not applied.")
+    return result
+
+
+def memory_ratio(reference: dict[str, Any], other: dict[str, Any]) -> float | None:
+    """Return the other run's peak memory over the reference's, None where one is not known."""
+    if not (reference.get("peak_memory_bytes") and other.get("peak_memory_bytes")):
+        return None
+    return float(other["peak_memory_bytes"] / reference["peak_memory_bytes"])
+
+
+def percent(share: float) -> str:
+    """0.9722 -> "97.2 %"."""
+    return f"{100 * share:.1f} %"
+
+
+def signed(points: float) -> str:
+    """1.23 -> "+1.2", 0.0 -> "0.0"; negative numbers get a minus sign, not a hyphen."""
+    text = f"{abs(points):.1f}"
+    return text if text == "0.0" else ("+" if points > 0 else "\N{MINUS SIGN}") + text

@@ -1,0 +1,144 @@
+"""How far apart two models' predictions are, and for how many samples that proves the same class.
+
+The definitions are those of the standalone FP16 study (arXiv 2305.10947, section 3), in two forms where
+the printed one is not safe: see `gamma_paper` and `gamma_sound`. Everything is computed in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Result of `analyse`: one comparison of a model with its reference over N samples.
+
+    Means and the maximum are over the samples whose probabilities are finite in both models (None if
+    there is none); the shares are over all N samples, and a sample with a NaN or an infinity counts
+    as neither guaranteed nor agreeing. `guaranteed_share <= agreement` always holds.
+    """
+
+    reference: str
+    other: str
+    samples: int
+    nonfinite_samples: int
+    delta_mean: float | None
+    delta_std: float | None
+    delta_max: float | None
+    gamma_mean: float | None  # the paper's Gamma of the reference
+    gamma_std: float | None
+    gamma_sound_mean: float | None
+    guaranteed_share: float  # sound form: gamma_sound > 2 delta
+    paper_share: float  # as printed: gamma_paper >= 2 delta; no bound, shown for comparison
+    agreement: float
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the fields as a dict of JSON values (the `tolerance` entry of summary.json)."""
+        return asdict(self)
+
+
+def _probabilities(p: ArrayLike, name: str) -> NDArray[np.float64]:
+    array = np.asarray(p)
+    if array.ndim != 2 or array.shape[1] < 2:
+        raise ValueError(f"{name}: shape {array.shape} given, (N, classes) with at least 2 classes is wanted")
+    if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
+        raise TypeError(f"{name}: dtype {array.dtype} given, a floating-point array is wanted")
+    return array.astype(np.float64)
+
+
+def _pair(p: ArrayLike, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    first, second = _probabilities(p, "p"), _probabilities(q, "q")
+    if first.shape != second.shape:
+        raise ValueError(f"q: shape {second.shape} given, the shape of p {first.shape} is wanted")
+    return first, second
+
+
+def delta(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
+    """Largest absolute difference of two probability vectors, per sample.
+
+    delta(x) = max_c |p_c(x) - q_c(x)|.
+
+    p, q: (N, classes), any float dtype, converted to float64 exactly. Returns (N,) float64; NaN where a
+    sample has a NaN. Raises ValueError/TypeError for other shapes or dtypes.
+
+    >>> delta([[0.75, 0.25]], [[0.5, 0.5]])
+    array([0.25])
+    """
+    first, second = _pair(p, q)
+    with np.errstate(invalid="ignore"):
+        return np.abs(first - second).max(axis=1)
+
+
+def gamma_paper(p: ArrayLike) -> NDArray[np.float64]:
+    """Largest probability minus the largest *different* probability, per sample (as the study prints it).
+
+    A tie of the largest values is skipped over, so this Gamma is no basis for a guarantee: for
+    (0.5, 0.5, 0) it is 0.5, although the smallest disturbance can flip the class.
+
+    p: (N, classes). Returns (N,) float64; 0 where all probabilities are equal, NaN where one is NaN.
+
+    >>> gamma_paper([[0.5, 0.5, 0.0]])
+    array([0.5])
+    """
+    array = _probabilities(p, "p")
+    top = array.max(axis=1)
+    below = np.where(array < top[:, None], array, -np.inf).max(axis=1)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isnan(top), np.nan, np.where(np.isneginf(below), 0.0, top - below))
+
+
+def gamma_sound(p: ArrayLike) -> NDArray[np.float64]:
+    """Largest probability minus the second largest in sorted order, per sample; 0 for a tie.
+
+    With this Gamma, gamma > 2 delta (strictly) proves that both models choose the same class.
+
+    p: (N, classes). Returns (N,) float64; NaN where a sample has a NaN.
+
+    >>> gamma_sound([[0.5, 0.5, 0.0]])
+    array([0.])
+    """
+    array = _probabilities(p, "p")
+    two = np.partition(array, -2, axis=1)[:, -2:]
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isnan(array).any(axis=1), np.nan, two[:, 1] - two[:, 0])
+
+
+def analyse(p_ref: ArrayLike, p_other: ArrayLike, reference: str = "fp32", other: str = "fp16") -> Tolerance:
+    """Compare a model's probabilities with its reference's: delta, Gamma, guaranteed share, agreement.
+
+    p_ref, p_other: (N, classes), any float dtype; N >= 1. The predicted class is `np.argmax` (the first
+    of equal values). Raises ValueError/TypeError for other shapes or dtypes.
+    """
+    # If the classes differ, some j has q_j >= q_i at i = argmax p, hence p_i - p_j <= 2 delta. Rounding is
+    # monotone and doubling exact, so the strict test on float64 values is as safe as on exact ones.
+    p, q = _pair(p_ref, p_other)
+    if len(p) == 0:
+        raise ValueError("p_ref: 0 samples given, at least 1 is wanted")
+    finite = np.isfinite(p).all(axis=1) & np.isfinite(q).all(axis=1)
+    p_ok, q_ok = p[finite], q[finite]
+    d, paper, sound = delta(p_ok, q_ok), gamma_paper(p_ok), gamma_sound(p_ok)
+
+    def share(mask: NDArray[np.bool_]) -> float:
+        return float(np.count_nonzero(mask)) / len(p)
+
+    def statistic(values: NDArray[np.float64], name: str) -> float | None:
+        return float(getattr(values, name)()) if len(values) else None
+
+    return Tolerance(
+        reference=reference,
+        other=other,
+        samples=len(p),
+        nonfinite_samples=int(len(p) - np.count_nonzero(finite)),
+        delta_mean=statistic(d, "mean"),
+        delta_std=statistic(d, "std"),
+        delta_max=statistic(d, "max"),
+        gamma_mean=statistic(paper, "mean"),
+        gamma_std=statistic(paper, "std"),
+        gamma_sound_mean=statistic(sound, "mean"),
+        guaranteed_share=share(sound > 2 * d),
+        paper_share=share(paper >= 2 * d),
+        agreement=share(p_ok.argmax(axis=1) == q_ok.argmax(axis=1)),
+    )

@@ -1,0 +1,354 @@
+"""Tests of the command line: status, one-sentence errors, JSON, what is written where."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import fp16engine as fe
+from fp16engine.cli import main
+from fp16engine.cli.options import DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.train import schedule, trainer
+
+TINY = ["--device", "reference", "--limit", "16", "--model", "dnn", "--epochs", "1", "--batch-size", "8"]
+
+
+@pytest.fixture(autouse=True)
+def in_tmp(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def fails(capsys, *argv):
+    """Run a command line that is wrong and return its sentence; nothing else may be printed or written."""
+    before = sorted(os.listdir())
+    status = main([str(part) for part in argv])
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.out == ""
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert sorted(os.listdir()) == before
+    return lines[0]
+
+
+def document(capsys):
+    """Return the JSON document on standard output: the whole of it."""
+    return json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["train", "--lr", "nan"], "--lr: nan given, a finite number > 0 is wanted"),
+        (["train", "--lr", "0"], "--lr: 0 given"),
+        (["train", "--lr", "fast"], "--lr: fast given"),
+        (["train", "--batch-size", "0"], "--batch-size: 0 given, a whole number of at least 1 is wanted"),
+        (["train", "--epochs", "-1"], "--epochs: -1 given"),
+        (["train", "--limit", "0"], "--limit: 0 given"),
+        (["train", "--momentum", "inf"], "--momentum: inf given"),
+        (["train", "--momentum", "0.5", "--optimizer", "adam"], "--momentum: 0.5 given, but adam has none"),
+        (["train", "--precision", "fp17"], "--precision: 'fp17' given, one of fp32, fp16, fp16-strict, mp"),
+        (
+            ["train", "--precision", "hbfp8"],
+            "--precision: 'hbfp8' arrives with the block floating point backend",
+        ),
+        (["train", "--precision", "tf32"], "--precision: 'tf32' needs the tensor cores"),
+        (["compare", "--precision", "fp16,fp16"], "--precision: fp16,fp16 given, each precision once"),
+        (["compare", "--precision", "fp16,"], "--precision: '' given"),
+        (["train", "--data", "imagenet"], "--data: 'imagenet' given, one of digits, mnist"),
+        (["train", "--model", "resnet21"], "--model: 'resnet21' given, one of dnn"),
+        (["train", "--optimizer", "lion"], "--optimizer: 'lion' given"),
+        (["train", "--data", "mnist"], "--data-dir"),
+        (["train", "--data", "mnist", "--data-dir", "nowhere"], "--data-dir: nowhere does not exist"),
+        (["train", "--eps", "1e-9", "--optimizer", "adam", "--limit", "8", "--device", "reference"], "eps"),
+        (["train", "--device", "tpu"], "device: 'tpu' given"),
+        (["train", "--device", "cuda"], "CUDA"),
+        (["train", "--resume"], "--resume: there is no"),
+        (["train", "--resume", "--out", "nowhere"], "nowhere"),
+        (["evaluate", "nowhere"], "nowhere"),
+        (["bench", "step", "--model", "lenet"], "--model: 'lenet' given"),
+        (["bench", "step", "--peer", "jax"], "--peer: 'jax' given"),
+        (["fly"], "invalid choice: 'fly'"),
+        (["train", "--colour"], "unrecognized arguments: --colour"),
+        ([], "COMMAND"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_status_2(capsys, argv, words):
+    assert words in fails(capsys, *argv)
+
+
+def test_help_names_every_command_and_option(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(command in text for command in ("doctor", "train", "compare", "evaluate", "bench"))
+    assert main(["compare", "--help"]) == 0
+    text = capsys.readouterr().out
+    shared = (
+        "model data data-dir precision epochs batch-size lr momentum optimizer eps seed device limit out json"
+    )
+    assert all(f"--{name} " in text or f"--{name}\n" in text for name in shared.split())
+    assert "examples:" in text and "defaults:" in text
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert fe.__version__ in capsys.readouterr().out
+
+
+def test_names_on_the_command_line_are_those_of_the_engine():
+    assert tuple(fe.data.names()) == DATA == tuple(DEFAULTS)
+    assert trainer.OPTIMIZERS == OPTIMIZERS
+    assert schedule.NAMES == SCHEDULES
+    assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
+
+
+def test_train_writes_summary_and_prints_one_document(capsys):
+    assert main(["train", *TINY, "--out", "run", "--json"]) == 0
+    summary = document(capsys)
+    with open("run/summary.json") as file:
+        assert json.load(file) == summary
+    keys = "precision test_accuracy train_accuracy train_seconds images_per_second peak_memory_bytes seed"
+    assert all(summary[key] is not None for key in [*keys.split(), "nonfinite_steps"])
+    assert summary["audit"]["float32_tensors"] == 0
+    assert {"checkpoint.json", "metrics.jsonl", "summary.json"} <= set(os.listdir("run"))
+
+
+def test_train_refuses_a_folder_with_results_and_resumes_it(capsys):
+    assert main(["train", *TINY, "--out", "run"]) == 0
+    capsys.readouterr()
+    assert "already holds results" in fails(capsys, "train", *TINY, "--out", "run")
+    same = ["--schedule", "constant", "--out", "run2"]
+    assert main(["train", *TINY, *same]) == 0
+    assert main(["train", *TINY, *same, "--resume", "--epochs", "2"]) == 0
+    with open("run2/summary.json") as file:
+        assert json.load(file)["epochs"] == 2
+    capsys.readouterr()
+    other = fails(capsys, "train", *TINY, *same, "--resume", "--precision", "fp32")
+    assert "another run" in other and "fp32" in other
+
+
+def test_train_without_out_takes_the_next_free_folder(capsys):
+    for _ in range(2):
+        assert main(["train", *TINY]) == 0
+    assert sorted(os.listdir("runs")) == ["train-digits-dnn-fp16", "train-digits-dnn-fp16-2"]
+
+
+def test_default_folder_with_resume_is_the_last_one():
+    arguments = type("Arguments", (), {"out": None, "resume": True})
+    for name in ("x", "x-2", "x-10", "x-y"):
+        os.makedirs(f"runs/{name}")
+    assert str(results_folder(arguments, "x")) == os.path.join("runs", "x-10")
+    arguments.resume = False
+    assert str(results_folder(arguments, "x")) == os.path.join("runs", "x-11")
+
+
+def test_evaluate_gives_the_accuracy_of_the_run(capsys):
+    assert main(["train", *TINY, "--out", "run", "--json"]) == 0
+    summary = document(capsys)
+    assert main(["evaluate", "run", "--device", "reference", "--limit", "16", "--json"]) == 0
+    result = document(capsys)
+    assert result["test_accuracy"] == summary["test_accuracy"]
+    assert (result["precision"], result["data"], result["test_images"], result["epoch"]) == (
+        "fp16",
+        "digits",
+        16,
+        1,
+    )
+    assert main(["evaluate", "run", "--device", "reference"]) == 0
+    assert "test accuracy" in capsys.readouterr().out
+
+
+def folder_of_images(root, mode):
+    image = pytest.importorskip("PIL.Image")
+    shape = (8, 8) if mode == "L" else (8, 8, 3)
+    generator = np.random.Generator(np.random.Philox(1))
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = root / part / name
+            folder.mkdir(parents=True)
+            for i in range(2):
+                image.fromarray(generator.integers(0, 256, shape, np.uint8)).save(folder / f"{i}.png")
+    return root
+
+
+def test_evaluate_on_data_of_another_shape(capsys, tmp_path):
+    assert main(["train", *TINY, "--out", "run"]) == 0
+    folder = folder_of_images(tmp_path / "colour", "RGB")
+    capsys.readouterr()
+    argv = ["evaluate", "run", "--device", "reference", "--data", "image_folder", "--data-dir", str(folder)]
+    assert main(argv) == 2
+    assert "3-channel images, the model takes 1-channel" in capsys.readouterr().err
+
+
+def test_train_on_a_folder_of_images(capsys, tmp_path):
+    folder = folder_of_images(tmp_path / "own", "L")
+    own = ["--device", "reference", "--model", "dnn", "--epochs", "1"]
+    assert (
+        main(["train", "--data", "image_folder", "--data-dir", str(folder), *own, "--out", "run", "--json"])
+        == 0
+    )
+    assert document(capsys)["data"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_damaged_checkpoint(capsys, tmp_path, damage):
+    assert main(["train", *TINY, "--out", "run"]) == 0
+    capsys.readouterr()
+    path = next((tmp_path / "run").glob("*.safetensors"))
+    path.write_bytes(path.read_bytes()[:-5]) if damage == "truncated" else path.unlink()
+    assert path.name in fails(capsys, "evaluate", "run", "--device", "reference")
+    assert path.name in fails(capsys, "train", *TINY, "--out", "run", "--resume")
+
+
+def test_compare_prints_one_document_and_status_0(capsys):
+    assert main(["compare", *TINY, "--precision", "fp16,fp32", "--out", "both", "--json"]) == 0
+    summary = document(capsys)
+    assert [run["precision"] for run in summary["runs"]] == ["fp16", "fp32"]
+    assert summary["tolerance"]["guaranteed_share"] <= summary["tolerance"]["agreement"]
+    assert summary["settings"]["schedule"] == "cosine"
+    assert "already holds results" in fails(capsys, "compare", *TINY, "--out", "both")
+
+
+def test_compare_for_people(capsys):
+    assert main(["compare", *TINY, "--precision", "fp16,fp32", "--out", "both"]) == 0
+    text = capsys.readouterr().out
+    for words in ("precision", "fp16", "images/s", "must agree", os.path.join("both", "report.html")):
+        assert words in text
+
+
+def test_compare_with_a_failed_run_is_status_1(capsys, monkeypatch):
+    step = fe.Trainer.train_batch
+
+    def failing(self, *args):
+        if self.precision.name == "fp16" and self.step_count == 1:
+            raise fe.NonFiniteError("the gradient is not finite")
+        return step(self, *args)
+
+    monkeypatch.setattr(fe.Trainer, "train_batch", failing)
+    assert main(["compare", *TINY, "--precision", "fp16,fp32", "--out", "both", "--json"]) == 1
+    assert [run["status"] for run in document(capsys)["runs"]] == ["failed", "finished"]
+
+
+def test_a_failing_run_is_one_sentence_and_status_1(capsys, monkeypatch):
+    def failing(self, *args, **options):
+        raise fe.NonFiniteError("50 steps in a row were not applied")
+
+    monkeypatch.setattr(fe.Trainer, "fit", failing)
+    assert main(["train", *TINY, "--out", "run"]) == 1
+    assert capsys.readouterr().err == "fp16engine: 50 steps in a row were not applied\n"
+
+
+def test_debug_adds_the_traceback(capsys, monkeypatch):
+    monkeypatch.setenv("FP16ENGINE_DEBUG", "1")
+    assert main(["evaluate", "nowhere"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_warnings_are_sentences(capsys):
+    argv = ["train", *TINY, "--optimizer", "adam", "--eps", "1e-7", "--out", "run"]
+    assert main(argv) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("fp16engine: warning: eps: 1e-07")
+
+
+def test_doctor(capsys):
+    status = main(["doctor", "--json"])
+    found = document(capsys)
+    assert status == (0 if found["ok"] else 1)
+    assert found["version"] == fe.__version__
+    assert found["packages"]["numpy"] == np.__version__
+    if "cpu" in fe.devices():
+        assert found["self_test"]["passed"]
+        assert found["machine"]["isa"]
+    assert main(["doctor"]) == status
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("processor", "CPU backend", "cuBLAS", "cuDNN", "Ready to train on"))
+
+
+def test_doctor_without_the_compiled_module(capsys, monkeypatch):
+    from fp16engine import backend, doctor
+
+    def missing(device):
+        raise fe.BackendUnavailable("the compiled module is missing, build it with `pip install .`")
+
+    monkeypatch.setattr(backend, "get", missing)
+    found = doctor.report()
+    assert not found["ok"] and not found["cpu_backend"]["available"]
+    assert any("pip install ." in line for line in found["advice"])
+    assert main(["doctor"]) == 1
+    assert "not available" in capsys.readouterr().out
+
+
+def test_bench_step(capsys):
+    argv = [
+        "bench",
+        "step",
+        "--model",
+        "dnn",
+        "--batch-size",
+        "4",
+        "--image-size",
+        "8",
+        "--device",
+        "reference",
+    ]
+    argv += ["--rounds", "1", "--seconds", "0.001", "--precision", "fp16,fp32"]
+    assert main([*argv, "--json", "--out", "result.json"]) == 0
+    result = document(capsys)
+    with open("result.json") as file:
+        assert json.load(file) == result
+    assert "--out: result.json exists already" in fails(capsys, *argv, "--out", "result.json")
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert all(
+        words in text for words in ("images/s", "Time by operation", "Time by layer", "Peak memory of fp16")
+    )
+
+
+def command(*argv, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "fp16engine", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        **options,
+    )
+
+
+def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_result(tmp_path):
+    long = ["--device", "reference", "--limit", "64", "--model", "dnn", "--epochs", "6", "--batch-size", "4"]
+    with command("train", *long, "--out", "cut", "--checkpoint-every", "1") as process:
+        metrics = tmp_path / "cut" / "metrics.jsonl"
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "--resume" in err and "Traceback" not in err
+    assert main(["train", *long, "--out", "cut", "--checkpoint-every", "1", "--resume"]) == 0
+    assert main(["train", *long, "--out", "whole"]) == 0
+    one, other = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("cut", "whole"))
+    assert one["test_loss"] == other["test_loss"]
+
+
+def test_progress_in_a_pipe_is_plain_and_goes_to_standard_error():
+    with command("train", *TINY, "--out", "run", "--json") as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert json.loads(out)["epochs"] == 1
+    assert "epoch 1/1" in err and "\x1b" not in err
+
+
+def test_a_closed_pipe_is_no_traceback():
+    with command("train", "--help") as process:
+        process.stdout.close()
+        err = process.stderr.read()
+    assert "Traceback" not in err

@@ -1,0 +1,85 @@
+"""Tests of the step benchmark and of the peer network."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+
+import fp16engine as fe
+from fp16engine.experiments import bench_step
+
+SMALL = {"image_size": 8, "channels": 1, "device": "reference", "rounds": 2, "seconds": 0.001}
+needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+
+
+@pytest.fixture(scope="module")
+def result():
+    return bench_step.run("resnet20", 2, ("fp16", "fp32"), **SMALL)
+
+
+def test_result_is_json_with_rates_ratios_and_memory(result):
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+    fp16, fp32 = result["contenders"]
+    assert (fp16["name"], fp32["name"]) == ("fp16", "fp32")
+    assert fp16["lowest"] <= fp16["images_per_second"] <= fp16["highest"]
+    assert result["ratios"]["fp16/fp32"] == fp16["images_per_second"] / fp32["images_per_second"]
+    assert 0.4 < result["memory_ratio_fp16_fp32"] < 0.6
+    assert result["peer"] is None
+
+
+def test_time_is_attributed_to_layers_and_operations(result):
+    times = result["time"]["fp16"]
+    layers = {row["layer"]: row for row in times["layers"]}
+    assert {"stem", "units.0.conv1", "units.8.norm2", "classifier"} <= set(layers)
+    assert all(layers[name]["backward_ms"] > 0 for name in ("stem", "units.0.conv1", "classifier"))
+    calls = {row["op"]: row["calls"] for row in times["operations"]}
+    assert calls["conv2d_forward"] == calls["batch_norm_forward"] == 19
+    parts = sum(row["ms"] for row in times["operations"])
+    assert parts == pytest.approx(times["backend_ms"])
+    assert parts == pytest.approx(sum(row["forward_ms"] + row["backward_ms"] for row in times["layers"]))
+    assert times["backend_ms"] + times["python_ms"] == pytest.approx(times["step_ms"])
+
+
+def test_a_missing_peer_is_reported_not_raised(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a)
+    )
+    found = bench_step.run("dnn", 2, ("fp32",), peer="torch", **SMALL)["peer"]
+    assert not found["available"]
+    assert "pip install torch" in found["reason"]
+
+
+@pytest.mark.parametrize(
+    ("option", "words"), [({"rounds": 0}, "rounds: 0 given"), ({"peer": "jax"}, "peer: 'jax' given")]
+)
+def test_wrong_arguments(option, words):
+    with pytest.raises(ValueError, match=words):
+        bench_step.run("dnn", 2, ("fp32",), **{**SMALL, **option})
+
+
+@needs_torch
+@pytest.mark.parametrize(("model", "size"), [("resnet20", 8), ("resnet20", 9), ("dnn", 8)])
+def test_peer_is_the_same_network_with_the_same_update(model, size):
+    from fp16engine.experiments import torch_peer
+
+    generator = np.random.Generator(np.random.Philox(3))
+    x = generator.standard_normal((6, size, size, 1), np.float32)
+    y = generator.integers(0, 10, 6)
+    ours = fe.models.create(model, image_size=size, channels=1)
+    net = torch_peer.create(model, 10, size, 1)
+    torch_peer.load(net, ours.state_dict())
+    assert sum(p.numel() for p in net.parameters()) == ours.num_parameters()
+    trainer = fe.Trainer(ours, precision="fp32", lr=0.05, momentum=0.9, device="reference")
+    step = torch_peer.Step(net, "fp32", x, y, lr=0.05, momentum=0.9)
+    for _ in range(3):  # the third loss depends on the second update, momentum and weight decay included
+        assert trainer.step(x, y).loss == pytest.approx(step(), rel=100 * float(np.finfo(np.float32).eps))
+
+
+@needs_torch
+def test_peer_runs_beside_ours_in_every_precision():
+    result = bench_step.run("resnet20", 2, ("fp16",), peer="torch", threads=1, **SMALL)
+    assert [row["name"] for row in result["contenders"]] == ["fp16", "torch-fp32", "torch-bf16", "torch-fp16"]
+    assert result["peer"]["version"]
+    assert set(result["ratios"]) == {"fp16/torch-fp32", "fp16/torch-bf16", "fp16/torch-fp16"}

@@ -57,7 +57,9 @@ dnnl::stream& stream() {
     return current;
 }
 
-// Primitives keep the number of threads they were created for: ours run inside a task.
+// Primitives keep the number of threads they were created for. Ours run inside a task of our own pool, so oneDNN's
+// OpenMP must start none, neither where a primitive is made nor where it runs; the setting is one of the calling
+// thread.
 class OneThread {
 public:
 #if defined(_OPENMP)
@@ -184,6 +186,7 @@ int64_t images_per_task(const ConvShape& s, int64_t bytes) {
 }
 
 void reorder(const memory::desc& from, float* source, const memory::desc& to, float* target) {
+    const OneThread scope;
     memory a(from, engine(), source), b(to, engine(), target);
     dnnl::reorder(a, b).execute(stream(), a, b);
     stream().wait();
@@ -242,6 +245,7 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y, co
     const memory bias_memory(memory::desc({s.K}, memory::data_type::f32, memory::format_tag::a), engine(),
                              bias_floats.get());
     parallel_for(split.tasks, [&](int64_t task, int) {
+        const OneThread scope;
         const int64_t n = split.count(task), first = task * split.images;
         const bool last = task + 1 == split.tasks;
         const Plan& plan = *plans[last];
@@ -291,6 +295,7 @@ public:
         const Scratch sums(lanes * (width_ + s_.K));
         std::fill(sums.get(), sums.get() + lanes * (width_ + s_.K), 0.0f);
         parallel_for(lanes, [&](int64_t lane, int) {
+            const OneThread scope;
             const Scratch partial(width_);
             for (int64_t task = lane; task < split_.tasks; task += lanes)
                 run_task(task, weights, sums.get() + lane * (width_ + s_.K), partial.get());

@@ -1,22 +1,169 @@
+// A pool of our own instead of OpenMP's: the caller takes tasks itself and waits only for tasks that were begun, so a
+// worker that the system has put aside (a busy laptop, a shared server) delays nobody. OpenMP's regions wait for every
+// thread to arrive.
 #include "cpu/parallel.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdlib>
 #include <exception>
+#include <memory>
 #include <mutex>
+#include <thread>
+#include <vector>
 
-#if defined(_OPENMP)
-#include <omp.h>
+#if defined(__linux__)
+#include <pthread.h>
+#include <sched.h>
 #endif
 
 namespace fp16engine::cpu {
 namespace {
 
-int& thread_count() {
-#if defined(_OPENMP)
-    static int count = omp_get_max_threads();
-#else
-    static int count = 1;
+using Body = std::function<void(int64_t, int)>;
+
+// How long a thread looks for a change before it sleeps: a training step has hundreds of regions a few microseconds
+// apart.
+constexpr auto kPatience = std::chrono::microseconds(50);
+
+template <class Predicate>
+bool waited_briefly(const Predicate& holds) {
+    const auto until = std::chrono::steady_clock::now() + kPatience;
+    do {
+        for (int i = 0; i < 64; i++) {
+            if (holds()) return true;
+#if defined(__x86_64__)
+            __builtin_ia32_pause();
 #endif
+        }
+    } while (std::chrono::steady_clock::now() < until);
+    return false;
+}
+
+struct Job {
+    const Body* body;
+    int64_t tasks;
+    std::atomic<int64_t> next{0};
+    std::exception_ptr error;
+    std::mutex guard;
+
+    // Takes tasks until there are none left.
+    void work(int thread) {
+        for (int64_t task; (task = next.fetch_add(1, std::memory_order_relaxed)) < tasks;) {
+            try {
+                (*body)(task, thread);
+            } catch (...) {
+                const std::lock_guard<std::mutex> lock(guard);
+                if (!error) error = std::current_exception();
+            }
+        }
+    }
+};
+
+thread_local bool inside_task = false;
+
+class Pool {
+public:
+    void run(Job& job, int threads) {
+        const std::lock_guard<std::mutex> one_job(callers_);
+        grow(threads - 1);
+        {
+            const std::lock_guard<std::mutex> lock(guard_);
+            job_ = &job;
+            places_ = threads - 1;
+            published_.fetch_add(1, std::memory_order_release);
+        }
+        if (sleeping_.load() > 0) wake_.notify_all();
+        inside_task = true;
+        job.work(0);
+        inside_task = false;
+        {
+            const std::lock_guard<std::mutex> lock(guard_);
+            job_ = nullptr;  // nobody joins any more
+        }
+        if (waited_briefly([&] { return active_.load(std::memory_order_acquire) == 0; })) return;
+        std::unique_lock<std::mutex> lock(guard_);
+        done_.wait(lock, [&] { return active_.load() == 0; });
+    }
+
+private:
+    void grow(int workers) {
+        for (int i = static_cast<int>(workers_.size()); i < workers; i++) {
+            workers_.emplace_back([this, i] { serve(i + 1); });
+            workers_.back().detach();  // they wait for work until the process ends
+        }
+    }
+
+    void serve(int number) {
+        inside_task = true;
+        for (uint64_t seen = 0;;) {
+            seen = wait_for_job(seen);
+            Job* job = nullptr;
+            {
+                const std::lock_guard<std::mutex> lock(guard_);
+                if (job_ && number <= places_) {
+                    job = job_;
+                    active_++;
+                }
+            }
+            if (!job) continue;
+            job->work(number);
+            const std::lock_guard<std::mutex> lock(guard_);
+            if (--active_ == 0) done_.notify_one();
+        }
+    }
+
+    // Returns the number of the newest job once it is another than `seen`.
+    uint64_t wait_for_job(uint64_t seen) {
+        if (waited_briefly([&] { return published_.load(std::memory_order_acquire) != seen; }))
+            return published_.load();
+        std::unique_lock<std::mutex> lock(guard_);
+        sleeping_++;
+        wake_.wait(lock, [&] { return published_.load() != seen; });
+        sleeping_--;
+        return published_.load();
+    }
+
+    std::mutex callers_;  // one job at a time
+    std::mutex guard_;
+    std::condition_variable wake_, done_;
+    std::vector<std::thread> workers_;
+    std::atomic<uint64_t> published_{0};
+    std::atomic<int> sleeping_{0};
+    Job* job_ = nullptr;
+    int places_ = 0;
+    std::atomic<int> active_{0};
+};
+
+std::unique_ptr<Pool>& pool() {
+    static auto* instance = new std::unique_ptr<Pool>;  // never destroyed: workers may still wait at exit
+    if (!*instance) {
+        instance->reset(new Pool);
+#if defined(__linux__)
+        // A forked child has none of the parent's threads: it starts a pool of its own.
+        static const int registered = pthread_atfork(nullptr, nullptr, [] { (void)pool().release(); });
+        (void)registered;
+#endif
+    }
+    return *instance;
+}
+
+int processors() {
+    if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
+        const int count = std::atoi(wanted);
+        if (count > 0) return count;
+    }
+#if defined(__linux__)
+    cpu_set_t allowed;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
+#endif
+    return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
+}
+
+int& thread_count() {
+    static int count = processors();
     return count;
 }
 
@@ -26,26 +173,17 @@ int num_threads() { return thread_count(); }
 
 void set_num_threads(int count) { thread_count() = std::max(1, count); }
 
-void parallel_for(int64_t tasks, const std::function<void(int64_t, int)>& body) {
+void parallel_for(int64_t tasks, const Body& body) {
     const int threads = static_cast<int>(std::min<int64_t>(tasks, num_threads()));
-    if (threads <= 1) {
+    if (threads <= 1 || inside_task) {
         for (int64_t task = 0; task < tasks; task++) body(task, 0);
         return;
     }
-#if defined(_OPENMP)
-    std::exception_ptr first;
-    std::mutex guard;
-#pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
-    for (int64_t task = 0; task < tasks; task++) {
-        try {
-            body(task, omp_get_thread_num());
-        } catch (...) {
-            const std::lock_guard<std::mutex> lock(guard);
-            if (!first) first = std::current_exception();
-        }
-    }
-    if (first) std::rethrow_exception(first);
-#endif
+    Job job;
+    job.body = &body;
+    job.tasks = tasks;
+    pool()->run(job, threads);
+    if (job.error) std::rethrow_exception(job.error);
 }
 
 void parallel_slices(int64_t n, int64_t grain, const std::function<void(int64_t, int64_t)>& body) {

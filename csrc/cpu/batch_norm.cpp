@@ -57,7 +57,8 @@ void moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<fl
     }
 }
 
-// Sums over all rows with binary16 accumulators: blocks of 32 rows, then StrictSum. The first two quantities are averages.
+// Sums over all rows with binary16 accumulators: blocks of 32 rows, then StrictSum. The first two quantities are
+// averages.
 template <class T>
 std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean,
                                const std::vector<float>& inv_std, const std::vector<float>& gamma,

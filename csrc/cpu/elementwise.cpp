@@ -1,5 +1,5 @@
-// Elementwise functions: broadcasting is reduced to rows over which each operand either runs along or stands still, and the rows
-// are spread over the threads.
+// Elementwise functions: broadcasting is reduced to rows over which each operand either runs along or stands still, and
+// the rows are spread over the threads.
 #include <algorithm>
 #include <limits>
 #include <string>
@@ -27,22 +27,26 @@ Unary unary_named(const std::string& op) {
 }
 
 void expect_alike(const char* argument, const ArrayView& view, const ArrayView& like) {
-    const bool same = view.dtype == like.dtype && view.ndim == like.ndim && std::equal(view.shape, view.shape + view.ndim, like.shape);
+    const bool same = view.dtype == like.dtype && view.ndim == like.ndim &&
+                      std::equal(view.shape, view.shape + view.ndim, like.shape);
     if (!same) fail(std::string(argument) + ": " + view.describe() + " given, " + like.describe() + " wanted");
 }
 
 // The axes of the result of a broadcast, those that both operands walk alike merged into one, innermost first.
 struct Walk {
     int ndim = 0;
-    int64_t extent[kMaxDims + 1], a[kMaxDims + 1], b[kMaxDims + 1];  // strides in elements, 0 where an operand is repeated
+    int64_t extent[kMaxDims + 1], a[kMaxDims + 1],
+        b[kMaxDims + 1];  // strides in elements, 0 where an operand is repeated
 
     Walk(const ArrayView& left, const ArrayView& right, const ArrayView& y) {
         int64_t a_step = 1, b_step = 1;
         for (int back = 1; back <= y.ndim; back++) {
             const int64_t n = y.dim(-back);
-            const int64_t a_extent = back <= left.ndim ? left.dim(-back) : 1, b_extent = back <= right.ndim ? right.dim(-back) : 1;
+            const int64_t a_extent = back <= left.ndim ? left.dim(-back) : 1,
+                          b_extent = back <= right.ndim ? right.dim(-back) : 1;
             if ((a_extent != n && a_extent != 1) || (b_extent != n && b_extent != 1))
-                fail("a, b: " + left.describe() + " and " + right.describe() + " given, shapes that broadcast to " + y.describe() + " wanted");
+                fail("a, b: " + left.describe() + " and " + right.describe() + " given, shapes that broadcast to " +
+                     y.describe() + " wanted");
             if (n != 1) push(n, a_extent == 1 ? 0 : a_step, b_extent == 1 ? 0 : b_step);
             a_step *= a_extent;
             b_step *= b_extent;
@@ -73,7 +77,8 @@ void run(Binary op, const Walk& walk, Operand<T> a, Operand<T> b, T* y) {
     for (int d = 1; d < walk.ndim; d++) rows *= walk.extent[d];
     if (!rows || !columns) return;
     const int64_t chunk = std::min(columns, kGrain), chunks = (columns + chunk - 1) / chunk;
-    const int64_t rows_per_task = std::max<int64_t>(1, kGrain / chunk), row_tasks = (rows + rows_per_task - 1) / rows_per_task;
+    const int64_t rows_per_task = std::max<int64_t>(1, kGrain / chunk),
+                  row_tasks = (rows + rows_per_task - 1) / rows_per_task;
     a.row = a.data ? walk.a[1] : 0;
     b.row = b.data ? walk.b[1] : 0;
     a.varies = a.data && walk.a[0];
@@ -84,7 +89,8 @@ void run(Binary op, const Walk& walk, Operand<T> a, Operand<T> b, T* y) {
         // The rows of one task are contiguous in y: either chunks is 1, or there is one row.
         for (int64_t r = first; r < last;) {
             const int64_t count = std::min(last - r, inner - r % inner);
-            int64_t a_offset = column * walk.a[0] + r % inner * walk.a[1], b_offset = column * walk.b[0] + r % inner * walk.b[1];
+            int64_t a_offset = column * walk.a[0] + r % inner * walk.a[1],
+                    b_offset = column * walk.b[0] + r % inner * walk.b[1];
             for (int64_t outer = r / inner, d = 2; d < walk.ndim; outer /= walk.extent[d], d++) {
                 a_offset += outer % walk.extent[d] * walk.a[d];
                 b_offset += outer % walk.extent[d] * walk.b[d];
@@ -140,7 +146,8 @@ void unary_backward(const std::string& op, const ArrayView& saved, const ArrayVi
     with_storage("dy", dy.dtype, [&](auto type) {
         using T = decltype(type);
         parallel_slices(dy.size(), kGrain, [&](int64_t begin, int64_t end) {
-            kernels().elementwise(T{}).unary_backward(code, saved.as<T>() + begin, dy.as<T>() + begin, dx.as<T>() + begin, end - begin);
+            kernels().elementwise(T{}).unary_backward(code, saved.as<T>() + begin, dy.as<T>() + begin,
+                                                      dx.as<T>() + begin, end - begin);
         });
     });
 }
@@ -150,7 +157,8 @@ void power(const ArrayView& x, double exponent, const ArrayView& y) {
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         parallel_slices(x.size(), kGrain, [&](int64_t begin, int64_t end) {
-            kernels().elementwise(T{}).powers(x.as<T>() + begin, static_cast<float>(exponent), y.as<T>() + begin, end - begin);
+            kernels().elementwise(T{}).powers(x.as<T>() + begin, static_cast<float>(exponent), y.as<T>() + begin,
+                                              end - begin);
         });
     });
 }
@@ -184,11 +192,16 @@ void cast_from(const ArrayView& x, const ArrayView& y) {
 void cast(const ArrayView& x, const ArrayView& y) {
     expect(x.size() == y.size(), "y: " + y.describe() + " given, the shape of x " + x.describe() + " wanted");
     switch (x.dtype) {
-        case DType::float16: return cast_from<half>(x, y);
-        case DType::float32: return cast_from<float>(x, y);
-        case DType::uint8: return cast_from<uint8_t>(x, y);
-        case DType::int32: return cast_from<int32_t>(x, y);
-        case DType::int64: return cast_from<int64_t>(x, y);
+        case DType::float16:
+            return cast_from<half>(x, y);
+        case DType::float32:
+            return cast_from<float>(x, y);
+        case DType::uint8:
+            return cast_from<uint8_t>(x, y);
+        case DType::int32:
+            return cast_from<int32_t>(x, y);
+        case DType::int64:
+            return cast_from<int64_t>(x, y);
     }
 }
 

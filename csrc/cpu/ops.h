@@ -1,5 +1,6 @@
-// Every operation of the CPU backend. Outputs are given by the caller and overwritten; arguments: inputs, outputs, sizes, policy.
-// `half_accumulator`: true when the policy accumulates in binary16 (fp16-strict), false for float32 accumulators.
+// Every operation of the CPU backend. Outputs are given by the caller and overwritten; arguments: inputs, outputs,
+// sizes, policy. `half_accumulator`: true when the policy accumulates in binary16 (fp16-strict), false for float32
+// accumulators.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -11,7 +12,8 @@ namespace fp16engine::cpu {
 
 using Pads = std::vector<int64_t>;  // top, bottom, left, right
 
-// c = op(a) op(b) [+ bias along the last axis]; a (..., M, K) or (..., K, M) if transposed, b (..., K, N) or (..., N, K).
+// c = op(a) op(b) [+ bias along the last axis]; a (..., M, K) or (..., K, M) if transposed, b (..., K, N) or (..., N,
+// K).
 void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
             bool transpose_b, bool half_accumulator);
 
@@ -19,18 +21,20 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator);
 // Absent dx, dw or db are not computed.
-void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx, const ArrayView& dw,
-                     const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups,
-                     bool half_accumulator);
+void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
+                     const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
+                     int64_t groups, bool half_accumulator);
 // One line per distinct convolution run so far: shape, direction, implementation chosen.
 std::vector<std::string> conv2d_implementations();
 
 // x y dx dy (..., C); the per-channel vectors (C,) are all of one dtype, the statistics' one.
-void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& running_mean,
-                        const ArrayView& running_var, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
-                        double momentum, double eps, bool relu, bool half_accumulator);
-void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& running_mean,
-                          const ArrayView& running_var, const ArrayView& y, double eps, bool relu);
+void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator);
+void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y, double eps,
+                          bool relu);
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
                          const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
                          const ArrayView& dbeta, bool relu, bool half_accumulator);
@@ -48,14 +52,15 @@ void cast(const ArrayView& x, const ArrayView& y);
 // y (outer, 1, inner) of x (outer, terms, inner); op: sum, mean, max
 void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner,
             bool half_accumulator);
-void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer, int64_t terms,
-                  int64_t inner);
+void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer,
+                  int64_t terms, int64_t inner);
 
 // x (..., K), gamma and beta (K,), mean and inv_std one value per row; the last five in the statistics' dtype.
-void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y, const ArrayView& mean,
-                        const ArrayView& inv_std, double eps, bool half_accumulator);
-void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& mean, const ArrayView& inv_std, const ArrayView& dy,
-                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, bool half_accumulator);
+void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double eps, bool half_accumulator);
+void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& mean, const ArrayView& inv_std,
+                         const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta,
+                         bool half_accumulator);
 
 // Along the last axis. causal_rows > 0: row r reads its first r % causal_rows + 1 values only, the others give 0.
 void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator);
@@ -63,19 +68,20 @@ void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& 
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
 // logits (N, K), labels int64 (N,), loss and dy ()
-void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, bool half_accumulator);
-void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy, const ArrayView& dlogits,
-                            bool half_accumulator);
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+                           bool half_accumulator);
+void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
+                            const ArrayView& dlogits, bool half_accumulator);
 
 // x dx (N, H, W, C), y dy index (N, OH, OW, C); index uint8, 255 for a window without a pixel
-void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw, int64_t stride_h,
-                      int64_t stride_w, const Pads& pads);
-void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,
+void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw,
+                      int64_t stride_h, int64_t stride_w, const Pads& pads);
+void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw,
+                       int64_t stride_h, int64_t stride_w, const Pads& pads, bool half_accumulator);
+void avg_pool_forward(const ArrayView& x, const ArrayView& y, int64_t kh, int64_t kw, int64_t stride_h,
+                      int64_t stride_w, const Pads& pads, bool half_accumulator);
+void avg_pool_backward(const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,
                        int64_t stride_w, const Pads& pads, bool half_accumulator);
-void avg_pool_forward(const ArrayView& x, const ArrayView& y, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
-                      const Pads& pads, bool half_accumulator);
-void avg_pool_backward(const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
-                       const Pads& pads, bool half_accumulator);
 
 // y (n, ...) = the rows ids (n,) of table (R, ...)
 void take_rows(const ArrayView& table, const ArrayView& ids, const ArrayView& y);
@@ -86,17 +92,19 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
 // c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator);
 
-// Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of a state.
-void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& momenta,
-         const std::vector<ArrayView>& masters, double lr, double momentum, bool nesterov, const std::vector<double>& weight_decay,
-         double grad_scale);
+// Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of
+// a state.
+void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads,
+         const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double momentum,
+         bool nesterov, const std::vector<double>& weight_decay, double grad_scale);
 void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& m,
           const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2,
           double eps_float16, double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled,
           double grad_scale);
 void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& v,
-             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha, double eps_float16,
-             double eps_float32, double momentum, const std::vector<double>& weight_decay, double grad_scale);
+             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha,
+             double eps_float16, double eps_float32, double momentum, const std::vector<double>& weight_decay,
+             double grad_scale);
 bool all_finite(const std::vector<ArrayView>& arrays);
 
 }  // namespace fp16engine::cpu

@@ -1,5 +1,6 @@
-// Reductions of x (outer, terms, inner) over `terms`. What is summed by one task is fixed by the shape; its total goes straight to the
-// store, or, when one output is shared by several tasks, to a buffer of partial totals that are combined in their order.
+// Reductions of x (outer, terms, inner) over `terms`. What is summed by one task is fixed by the shape; its total goes
+// straight to the store, or, when one output is shared by several tasks, to a buffer of partial totals that are
+// combined in their order.
 #include <algorithm>
 #include <limits>
 
@@ -17,9 +18,9 @@ int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 // Tasks of one reduction: groups of whole outer rows or columns tiles by slices of terms.
 struct Plan {
     int64_t outer, terms, inner;
-    int64_t group = 1;           // outer indices per task
-    int64_t tile, tiles;         // inner indices per task
-    int64_t slice, slices;       // terms per task
+    int64_t group = 1;      // outer indices per task
+    int64_t tile, tiles;    // inner indices per task
+    int64_t slice, slices;  // terms per task
 
     Plan(int64_t outer, int64_t terms, int64_t inner, int64_t step = 1) : outer(outer), terms(terms), inner(inner) {
         tile = std::max<int64_t>(1, std::min(inner, kTile));
@@ -27,11 +28,12 @@ struct Plan {
         slice = inner == 1 ? 2 * kGrain : round_up(std::max<int64_t>(64, kGrain / tile), step);
         slices = std::max<int64_t>(1, pieces(terms, slice));
         if (slices == 1) slice = terms;
-        if (slices == 1 && tiles == 1) group = std::min(std::max<int64_t>(1, kGrain / std::max<int64_t>(1, terms * inner)), kTile / tile);
+        if (slices == 1 && tiles == 1)
+            group = std::min(std::max<int64_t>(1, kGrain / std::max<int64_t>(1, terms * inner)), kTile / tile);
     }
 
     struct Part {
-        int64_t o, s, c;                // first outer index, slice, first column
+        int64_t o, s, c;               // first outer index, slice, first column
         int64_t outers, count, width;  // how many outer indices, terms, columns
     };
 
@@ -40,7 +42,8 @@ struct Plan {
         parallel_for(pieces(outer, group) * slices * tiles, [&](int64_t task, int) {
             const int64_t tile_index = task % tiles, s = task / tiles % slices, o = task / tiles / slices * group;
             const int64_t c = tile_index * tile;
-            body(Part{o, s, c, std::min(group, outer - o), std::min(slice, terms - s * slice), std::min(tile, inner - c)});
+            body(Part{o, s, c, std::min(group, outer - o), std::min(slice, terms - s * slice),
+                      std::min(tile, inner - c)});
         });
     }
 
@@ -72,7 +75,8 @@ void totals_of(Reduction op, const Plan& plan, const Plan::Part& p, const T* x, 
     if (plan.inner == 1) return reduce.row_totals(op, first, p.outers, p.count, totals);
     std::fill(totals, totals + p.outers * p.width, identity(op));
     for (int64_t i = 0; i < p.outers; i++)
-        reduce.column_totals(op, first + i * plan.terms * plan.inner, p.count, plan.inner, p.width, totals + i * p.width);
+        reduce.column_totals(op, first + i * plan.terms * plan.inner, p.count, plan.inner, p.width,
+                             totals + i * p.width);
 }
 
 template <class T>
@@ -87,12 +91,15 @@ void reduce_float(Reduction op, const Plan& plan, const T* x, const Result<T>& r
     }
     const Scratch scratch(plan.outer * plan.slices * plan.inner);
     float* const partial = scratch.get();
-    plan.for_parts([&](const Plan::Part& p) { totals_of(op, plan, p, x, partial + (p.o * plan.slices + p.s) * plan.inner + p.c); });
+    plan.for_parts([&](const Plan::Part& p) {
+        totals_of(op, plan, p, x, partial + (p.o * plan.slices + p.s) * plan.inner + p.c);
+    });
     parallel_for(plan.outer * plan.tiles, [&](int64_t task, int) {
         const int64_t o = task / plan.tiles, c = task % plan.tiles * plan.tile, n = std::min(plan.tile, plan.inner - c);
         float totals[kTile];
         std::fill(totals, totals + n, identity(op));
-        kernels().reduce(float{}).column_totals(op, partial + o * plan.slices * plan.inner + c, plan.slices, plan.inner, n, totals);
+        kernels().reduce(float{}).column_totals(op, partial + o * plan.slices * plan.inner + c, plan.slices, plan.inner,
+                                                n, totals);
         result.store(totals, n, o * plan.inner + c);
     });
 }
@@ -110,8 +117,9 @@ void reduce_strict(int64_t outer, int64_t terms, int64_t inner, const half* x, c
     } else {
         plan.for_parts([&](const Plan::Part& p) {
             for (int64_t o = p.o; o < p.o + p.outers; o++)
-                kernels().strict.column_blocks(x + (o * terms + p.s * plan.slice) * inner + p.c, p.count, inner, p.width,
-                                               sums + (o * blocks + p.s * plan.slice / kStrictBlock) * inner + p.c, inner);
+                kernels().strict.column_blocks(
+                    x + (o * terms + p.s * plan.slice) * inner + p.c, p.count, inner, p.width,
+                    sums + (o * blocks + p.s * plan.slice / kStrictBlock) * inner + p.c, inner);
         });
     }
     parallel_slices(outer * plan.tiles, std::max<int64_t>(1, kTile / (blocks + 1)), [&](int64_t begin, int64_t end) {
@@ -134,7 +142,8 @@ Reduction reduction_named(const std::string& op) {
 }
 
 void expect_extents(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner) {
-    expect(x.size() == outer * terms * inner, "x: " + x.describe() + " given, as many elements as the extents say wanted");
+    expect(x.size() == outer * terms * inner,
+           "x: " + x.describe() + " given, as many elements as the extents say wanted");
     expect(y.size() == outer * inner, "y: " + y.describe() + " given, as many elements as the extents say wanted");
     expect_dtype("y", y, x.dtype);
 }
@@ -145,21 +154,23 @@ void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64
             bool half_accumulator) {
     const Reduction code = reduction_named(op);
     expect_extents(x, y, outer, terms, inner);
-    expect(code != Reduction::max || terms > 0 || y.size() == 0, "x: " + x.describe() + " given, at least one element to take the maximum of wanted");
+    expect(code != Reduction::max || terms > 0 || y.size() == 0,
+           "x: " + x.describe() + " given, at least one element to take the maximum of wanted");
     if (y.size() == 0) return;
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         const Result<T> result = {code, static_cast<float>(terms), y.as<T>()};
         if constexpr (sizeof(T) == sizeof(half)) {
-            if (half_accumulator && code != Reduction::max) return reduce_strict(outer, terms, inner, x.as<T>(), result);
+            if (half_accumulator && code != Reduction::max)
+                return reduce_strict(outer, terms, inner, x.as<T>(), result);
         }
         reduce_float(code, Plan(outer, terms, inner), x.as<T>(), result);
     });
 }
 
 // Counts the places of each maximum, then gives each its share of dy.
-void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer, int64_t terms,
-                  int64_t inner) {
+void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer,
+                  int64_t terms, int64_t inner) {
     expect_extents(x, y, outer, terms, inner);
     expect_extents(x, dy, outer, terms, inner);
     expect_extents(dx, y, outer, terms, inner);
@@ -188,7 +199,8 @@ void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, c
             }
         });
         for (int64_t o = 0; o < outer; o++) {
-            for (int64_t s = 1; s < plan.slices; s++) kernels().accumulate(counts + (o * plan.slices + s) * inner, counts + o * plan.slices * inner, inner);
+            for (int64_t s = 1; s < plan.slices; s++)
+                kernels().accumulate(counts + (o * plan.slices + s) * inner, counts + o * plan.slices * inner, inner);
             to_floats(dy.as<T>() + o * inner, share + o * inner, inner);
             for (int64_t c = 0; c < inner; c++) share[o * inner + c] /= counts[o * plan.slices * inner + c];
         }
@@ -196,7 +208,8 @@ void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, c
             if (inner == 1)
                 reduce.share_row_maxima(xs + at, p.count, ys[o], share[o], dx.as<T>() + at);
             else
-                reduce.share_maxima(xs + at, p.count, inner, p.width, ys + o * inner + p.c, share + o * inner + p.c, dx.as<T>() + at);
+                reduce.share_maxima(xs + at, p.count, inner, p.width, ys + o * inner + p.c, share + o * inner + p.c,
+                                    dx.as<T>() + at);
         });
     });
 }

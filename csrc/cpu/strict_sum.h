@@ -1,7 +1,8 @@
 // Combines the block sums of a binary16 reduction: a binary counter of partial sums, so error grows with log(n), not n.
 // Equal levels merge as fl16(older + newer); at the end the leftovers are folded from the newest to the oldest.
-// A sum that is only wanted divided by the number of its terms is kept halved at every merge, fl16((older + newer) / 2): the
-// same rounding, but it cannot overflow where the mean does not (131 072 squares of about 1 are more than 65 504).
+// A sum that is only wanted divided by the number of its terms is kept halved at every merge, fl16((older + newer) /
+// 2): the same rounding, but it cannot overflow where the mean does not (131 072 squares of about 1 are more than 65
+// 504).
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -27,7 +28,8 @@ public:
     // Takes the next block sum; `block` is clobbered.
     void add(float* block) {
         int level = 0;
-        for (; count_ >> level & 1; level++) kernels().gemm.add_half(levels_ + level * width_, block, block, width_, 1.0f, halved_ ? 0.5f : 1.0f);
+        for (; count_ >> level & 1; level++)
+            kernels().gemm.add_half(levels_ + level * width_, block, block, width_, 1.0f, halved_ ? 0.5f : 1.0f);
         std::memcpy(levels_ + level * width_, block, static_cast<size_t>(width_) * sizeof(float));
         count_++;
     }

@@ -2,7 +2,7 @@
 // merged by a binary counter, optionally halved at every merge (see cpu/strict_sum.h). With kHalf every partial sum is
 // rounded to binary16; without, the same order stays in float32.
 #pragma once
-#include "cpu/simd/vector.h"
+#include "cpu/simd/arithmetic.h"
 
 namespace fp16engine {
 namespace {
@@ -19,7 +19,7 @@ public:
 
     // The product of two binary16 values joins the sum with one rounding; `product` is exact.
     FP16_INLINE void add_product(f32x16 product) {
-        block_ = kHalf ? half_fma(product, splat(1.0f), block_) : block_ + product;
+        block_ = kHalf ? half_fma(product, 1.0f, block_) : block_ + product;
         count();
     }
 

@@ -1,17 +1,17 @@
 // Walks a (rows, C) slice in column blocks of sixteen lanes, the last one partial.
 #pragma once
-#include "cpu/simd/vector.h"
+#include "cpu/simd/arithmetic.h"
 
 namespace fp16engine {
 namespace {
 
 struct FullLanes {
     template <class T>
-    FP16_INLINE f32x16 get(const T* p) const {
+    FP16_INLINE auto get(const T* p) const {
         return load(p);
     }
-    template <class T>
-    FP16_INLINE void put(T* p, f32x16 v) const {
+    template <class T, class V>
+    FP16_INLINE void put(T* p, V v) const {
         store(p, v);
     }
 };
@@ -19,11 +19,11 @@ struct FullLanes {
 struct FirstLanes {
     int count;
     template <class T>
-    FP16_INLINE f32x16 get(const T* p) const {
+    FP16_INLINE auto get(const T* p) const {
         return load(p, count);
     }
-    template <class T>
-    FP16_INLINE void put(T* p, f32x16 v) const {
+    template <class T, class V>
+    FP16_INLINE void put(T* p, V v) const {
         store(p, v, count);
     }
 };
@@ -48,7 +48,7 @@ FP16_INLINE f32x16 sum_rows(int64_t rows, Term term) {
     return (acc[0] + acc[1]) + (acc[2] + acc[3]);
 }
 
-void column_sums(const float* x, int64_t rows, int64_t C, float* sums) {
+FP16_KERNEL void column_sums(const float* x, int64_t rows, int64_t C, float* sums) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const f32x16 total = sum_rows(rows, [&](int64_t r) { return lanes.get(x + r * C + c); });
         lanes.put(sums + c, lanes.get(sums + c) + total);

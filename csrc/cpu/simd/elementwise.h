@@ -24,7 +24,7 @@ struct Div {
 // One register per row: an operand that does not vary along the columns.
 template <class T>
 FP16_INLINE f32x16 row_value(const cpu::Operand<T>& operand, int64_t r) {
-    return splat(operand.data ? to_float(operand.data[r * operand.row]) : operand.constant);
+    return operand.data ? to_float(operand.data[r * operand.row]) : operand.constant;
 }
 
 template <class Op, class T>
@@ -33,7 +33,8 @@ void binary_of(const cpu::Operand<T>& a, const cpu::Operand<T>& b, int64_t rows,
         const T* const left = a.data + r * a.row;
         const T* const right = b.data + r * b.row;
         if (a.varies && b.varies) {
-            for_column_blocks(n, [&](int64_t i, auto lanes) { lanes.put(y + i, Op::of(lanes.get(left + i), lanes.get(right + i))); });
+            for_column_blocks(
+                n, [&](int64_t i, auto lanes) { lanes.put(y + i, Op::of(lanes.get(left + i), lanes.get(right + i))); });
         } else if (a.varies) {
             const f32x16 value = row_value(b, r);
             for_column_blocks(n, [&](int64_t i, auto lanes) { lanes.put(y + i, Op::of(lanes.get(left + i), value)); });
@@ -45,12 +46,17 @@ void binary_of(const cpu::Operand<T>& a, const cpu::Operand<T>& b, int64_t rows,
 }
 
 template <class T>
-void binary(cpu::Binary op, const cpu::Operand<T>& a, const cpu::Operand<T>& b, int64_t rows, int64_t n, T* y) {
+FP16_KERNEL void binary(cpu::Binary op, const cpu::Operand<T>& a, const cpu::Operand<T>& b, int64_t rows, int64_t n,
+                        T* y) {
     switch (op) {
-        case cpu::Binary::add: return binary_of<Add>(a, b, rows, n, y);
-        case cpu::Binary::sub: return binary_of<Sub>(a, b, rows, n, y);
-        case cpu::Binary::mul: return binary_of<Mul>(a, b, rows, n, y);
-        case cpu::Binary::div: return binary_of<Div>(a, b, rows, n, y);
+        case cpu::Binary::add:
+            return binary_of<Add>(a, b, rows, n, y);
+        case cpu::Binary::sub:
+            return binary_of<Sub>(a, b, rows, n, y);
+        case cpu::Binary::mul:
+            return binary_of<Mul>(a, b, rows, n, y);
+        case cpu::Binary::div:
+            return binary_of<Div>(a, b, rows, n, y);
     }
 }
 
@@ -60,49 +66,64 @@ FP16_INLINE void map(const T* x, T* y, int64_t n, Function function) {
 }
 
 // NaN passes; -0 becomes +0.
-FP16_INLINE f32x16 relu(f32x16 v) { return if_less_equal(v, f32x16{}, f32x16{}, v); }
+FP16_INLINE f32x16 relu(f32x16 v) { return select(v <= 0.0f, f32x16{}, v); }
 
 template <class T>
-void unary(cpu::Unary op, const T* x, T* y, int64_t n) {
+FP16_KERNEL void unary(cpu::Unary op, const T* x, T* y, int64_t n) {
     switch (op) {
-        case cpu::Unary::relu: return map(x, y, n, [](f32x16 v) { return relu(v); });
-        case cpu::Unary::relu6: return map(x, y, n, [](f32x16 v) { return if_less_equal(splat(6.0f), v, splat(6.0f), relu(v)); });
-        case cpu::Unary::gelu: return map(x, y, n, [](f32x16 v) { return gelu(v); });
-        case cpu::Unary::tanh: return map(x, y, n, [](f32x16 v) { return vtanh(v); });
-        case cpu::Unary::exp: return map(x, y, n, [](f32x16 v) { return vexp(v); });
-        case cpu::Unary::log: return map(x, y, n, [](f32x16 v) { return vlog(v); });
-        case cpu::Unary::sqrt: return map(x, y, n, [](f32x16 v) { return vsqrt(v); });
-        case cpu::Unary::neg: return map(x, y, n, [](f32x16 v) { return -v; });
+        case cpu::Unary::relu:
+            return map(x, y, n, [](f32x16 v) { return relu(v); });
+        case cpu::Unary::relu6:
+            return map(x, y, n, [](f32x16 v) { return select(v >= 6.0f, 6.0f, relu(v)); });
+        case cpu::Unary::gelu:
+            return map(x, y, n, [](f32x16 v) { return gelu(v); });
+        case cpu::Unary::tanh:
+            return map(x, y, n, [](f32x16 v) { return vtanh(v); });
+        case cpu::Unary::exp:
+            return map(x, y, n, [](f32x16 v) { return vexp(v); });
+        case cpu::Unary::log:
+            return map(x, y, n, [](f32x16 v) { return vlog(v); });
+        case cpu::Unary::sqrt:
+            return map(x, y, n, [](f32x16 v) { return vsqrt(v); });
+        case cpu::Unary::neg:
+            return map(x, y, n, [](f32x16 v) { return -v; });
     }
 }
 
 // saved: x or y of the forward pass, whichever the derivative is written in
 template <class T, class Function>
 FP16_INLINE void map_gradient(const T* saved, const T* dy, T* dx, int64_t n, Function function) {
-    for_column_blocks(n, [&](int64_t i, auto lanes) { lanes.put(dx + i, function(lanes.get(saved + i), lanes.get(dy + i))); });
+    for_column_blocks(
+        n, [&](int64_t i, auto lanes) { lanes.put(dx + i, function(lanes.get(saved + i), lanes.get(dy + i))); });
 }
 
-FP16_INLINE f32x16 where_positive(f32x16 y, f32x16 dy) { return if_less(f32x16{}, y, dy, f32x16{}); }
+FP16_INLINE f32x16 where_positive(f32x16 y, f32x16 dy) { return select(y > 0.0f, dy, f32x16{}); }
 
 template <class T>
-void unary_backward(cpu::Unary op, const T* saved, const T* dy, T* dx, int64_t n) {
+FP16_KERNEL void unary_backward(cpu::Unary op, const T* saved, const T* dy, T* dx, int64_t n) {
     switch (op) {
-        case cpu::Unary::relu: return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return where_positive(y, g); });
+        case cpu::Unary::relu:
+            return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return where_positive(y, g); });
         case cpu::Unary::relu6:
-            return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) {
-                return if_less(y, splat(6.0f), where_positive(y, g), f32x16{});
-            });
-        case cpu::Unary::gelu: return map_gradient(saved, dy, dx, n, [](f32x16 x, f32x16 g) { return g * gelu_slope(x); });
-        case cpu::Unary::tanh: return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return g * (1.0f - y * y); });
-        case cpu::Unary::exp: return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return g * y; });
-        case cpu::Unary::log: return map_gradient(saved, dy, dx, n, [](f32x16 x, f32x16 g) { return g / x; });
-        case cpu::Unary::sqrt: return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return (g * 0.5f) / y; });
-        case cpu::Unary::neg: return map(dy, dx, n, [](f32x16 g) { return -g; });
+            return map_gradient(saved, dy, dx, n,
+                                [](f32x16 y, f32x16 g) { return select(y < 6.0f, where_positive(y, g), f32x16{}); });
+        case cpu::Unary::gelu:
+            return map_gradient(saved, dy, dx, n, [](f32x16 x, f32x16 g) { return g * gelu_slope(x); });
+        case cpu::Unary::tanh:
+            return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return g * (1.0f - y * y); });
+        case cpu::Unary::exp:
+            return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return g * y; });
+        case cpu::Unary::log:
+            return map_gradient(saved, dy, dx, n, [](f32x16 x, f32x16 g) { return g / x; });
+        case cpu::Unary::sqrt:
+            return map_gradient(saved, dy, dx, n, [](f32x16 y, f32x16 g) { return (g * 0.5f) / y; });
+        case cpu::Unary::neg:
+            return map(dy, dx, n, [](f32x16 g) { return -g; });
     }
 }
 
 template <class T>
-void powers(const T* x, float exponent, T* y, int64_t n) {
+FP16_KERNEL void powers(const T* x, float exponent, T* y, int64_t n) {
     map(x, y, n, [&](f32x16 v) { return vpow(v, exponent); });
 }
 

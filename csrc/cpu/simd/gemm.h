@@ -3,7 +3,7 @@
 // Accumulator: float32 (free order along k within a tile: ascending), or binary16 (ascending, fused, one rounding a
 // step).
 #pragma once
-#include "cpu/simd/vector.h"
+#include "cpu/simd/arithmetic.h"
 
 namespace fp16engine {
 namespace {
@@ -11,7 +11,7 @@ namespace {
 #if defined(__AVX512F__)
 constexpr int kTileRows = 4, kTileVectors = 4;
 #else
-constexpr int kTileRows = 3, kTileVectors = 2;  // sixteen vector registers
+constexpr int kTileRows = 3, kTileVectors = 4 / kParts;  // twelve of sixteen registers hold sums
 #endif
 
 struct FloatStep {
@@ -34,7 +34,7 @@ FP16_INLINE void multiply_block(const float* a, int64_t row, int64_t step, const
         f32x16 line[V];
         for (int v = 0; v < V; v++) line[v] = load(b + p * n + v * kLanes);
         for (int r = 0; r < R; r++) {
-            const f32x16 scalar = splat(a[r * row + p * step]);
+            const f32x16 scalar = a[r * row + p * step];
             for (int v = 0; v < V; v++) acc[r][v] = Step::step(scalar, line[v], acc[r][v]);
         }
     }
@@ -52,14 +52,15 @@ FP16_INLINE void multiply_columns(const float* a, int64_t row, int64_t step, con
 }
 
 template <class Step>
-void multiply(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n, int64_t k) {
+FP16_KERNEL void multiply(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n,
+                          int64_t k) {
     int64_t j = 0;
     for (; j + kTileVectors * kLanes <= n; j += kTileVectors * kLanes)
         multiply_columns<Step, kTileVectors>(a, row, step, b + j, c + j, m, n, k);
     for (; j < n; j += kLanes) multiply_columns<Step, 1>(a, row, step, b + j, c + j, m, n, k);
 }
 
-void add_half(const float* a, const float* b, float* c, int64_t n, float weight, float scale) {
+FP16_KERNEL void add_half(const float* a, const float* b, float* c, int64_t n, float weight, float scale) {
     int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) store(c + i, round_half((load(a + i) + load(b + i) * weight) * scale));
     if (i < n) {

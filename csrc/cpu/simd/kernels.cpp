@@ -64,7 +64,8 @@ constexpr ElementwiseKernels<T> elementwise_kernels() {
 
 template <class T>
 constexpr ReduceKernels<T> reduce_kernels() {
-    return {row_totals<T>, column_totals<T>, count_maxima<T>, share_maxima<T>, count_row_maxima<T>, share_row_maxima<T>};
+    return {row_totals<T>,   column_totals<T>,    count_maxima<T>,
+            share_maxima<T>, count_row_maxima<T>, share_row_maxima<T>};
 }
 
 }  // namespace

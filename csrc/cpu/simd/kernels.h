@@ -1,6 +1,6 @@
-// The table of inner loops, one per instruction set. kernels.cpp is compiled once for each; dispatch.cpp picks one at run time.
-// Loops work on one thread's slice: they never allocate, never start threads and use no standard library templates,
-// whose merged copies could carry an instruction this machine lacks.
+// The table of inner loops, one per instruction set. kernels.cpp is compiled once for each; dispatch.cpp picks one at
+// run time. Loops work on one thread's slice: they never allocate, never start threads and use no standard library
+// templates, whose merged copies could carry an instruction this machine lacks.
 #pragma once
 #include <cstdint>
 
@@ -16,7 +16,8 @@ struct NormKernels {
     // y = ((x - mean) * inv_std) * gamma + beta, then max(y, 0) if relu.
     void (*normalize)(const T* x, int64_t rows, int64_t C, const float* mean, const float* inv_std, const float* gamma,
                       const float* beta, bool relu, T* y);
-    // Column sums of dy and of dy * xhat, both overwritten; dy is masked where the recomputed y is not positive if relu.
+    // Column sums of dy and of dy * xhat, both overwritten; dy is masked where the recomputed y is not positive if
+    // relu.
     void (*backward_sums)(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
                           const float* gamma, const float* beta, bool relu, float* dbeta, float* dgamma);
     // dx = scale * (dy - dbeta_mean - xhat * dgamma_mean), scale = gamma * inv_std.
@@ -58,7 +59,8 @@ struct ReduceKernels {
     void (*row_totals)(Reduction op, const T* x, int64_t rows, int64_t n, float* totals);
     // totals (n,) takes in the columns of x (rows, n), whose rows lie `stride` apart.
     void (*column_totals)(Reduction op, const T* x, int64_t rows, int64_t stride, int64_t n, float* totals);
-    // counts (n,) += the number of places in each column that hold its maximum y; then dx = share at those places, else 0.
+    // counts (n,) += the number of places in each column that hold its maximum y; then dx = share at those places, else
+    // 0.
     void (*count_maxima)(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, float* counts);
     void (*share_maxima)(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, const float* share, T* dx);
     // The same along one row.
@@ -75,10 +77,11 @@ struct StrictKernels {
 
 struct GemmKernels {
     // c (m, n) += a (m, k) * b (k, n), float accumulators; n a multiple of 16; a[i * row + p * step] is element (i, p).
-    void (*multiply)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n, int64_t k);
+    void (*multiply)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n,
+                     int64_t k);
     // c = the block sum of k <= 32 products, each step fl16(acc + a * b).
-    void (*multiply_half_block)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n,
-                                int64_t k);
+    void (*multiply_half_block)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m,
+                                int64_t n, int64_t k);
     // c = fl16((a + b * weight) * scale), elementwise; both factors are powers of two.
     void (*add_half)(const float* a, const float* b, float* c, int64_t n, float weight, float scale);
 };
@@ -95,14 +98,15 @@ struct RowKernels {
     void (*log_softmax_gradient_row)(const T* y, const T* dy, int64_t K, float sum, T* dx);
     void (*cross_entropy_gradient_row)(const float* terms, int64_t K, float sum, int64_t label, float scale, T* dx);
     void (*squared_distances)(const T* x, int64_t K, float mean, float* terms);
-    void (*layer_norm_row)(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta, T* y);
-    void (*layer_norm_terms)(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma, float* scaled,
-                             float* weighted);
-    void (*layer_norm_gradient_row)(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset, float slope,
-                                    T* dx);
+    void (*layer_norm_row)(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta,
+                           T* y);
+    void (*layer_norm_terms)(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma,
+                             float* scaled, float* weighted);
+    void (*layer_norm_gradient_row)(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset,
+                                    float slope, T* dx);
     // Column sums of dy and dy * xhat over the rows, overwritten; half_accumulator: one block of at most 32 rows.
-    void (*layer_norm_column_sums)(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std,
-                                   bool half_accumulator, float* dbeta, float* dgamma);
+    void (*layer_norm_column_sums)(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean,
+                                   const float* inv_std, bool half_accumulator, float* dbeta, float* dgamma);
 };
 
 // Windows of (kh, kw) taps over an image (H, W, C), giving (OH, OW, C).
@@ -114,7 +118,8 @@ struct PoolShape {
 template <class T>
 struct PoolKernels {
     void (*max_row)(const T* image, const PoolShape& s, int64_t oh, T* y, uint8_t* index);
-    void (*max_gradient_row)(const uint8_t* index, const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
+    void (*max_gradient_row)(const uint8_t* index, const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator,
+                             T* dx);
     void (*avg_row)(const T* image, const PoolShape& s, int64_t oh, bool half_accumulator, T* y);
     void (*avg_gradient_row)(const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
 };
@@ -145,11 +150,14 @@ struct RmspropStep {
     float lr, alpha, rest, eps, momentum;
 };
 
-// T stores parameter and gradient, W the weight (a master, or the parameter itself) and its state; `momentum` may be nullptr.
+// T stores parameter and gradient, W the weight (a master, or the parameter itself) and its state; `momentum` may be
+// nullptr.
 template <class T, class W>
 struct UpdateKernels {
-    void (*sgd)(T* param, const T* grad, W* weight, W* momentum, int64_t n, const GradientScale& gradient, const SgdStep& s);
-    void (*adam)(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const GradientScale& gradient, const AdamStep& s);
+    void (*sgd)(T* param, const T* grad, W* weight, W* momentum, int64_t n, const GradientScale& gradient,
+                const SgdStep& s);
+    void (*adam)(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const GradientScale& gradient,
+                 const AdamStep& s);
     void (*rmsprop)(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n, const GradientScale& gradient,
                     const RmspropStep& s);
 };
@@ -158,8 +166,8 @@ struct Kernels {
     const char* isa;
     void (*half_to_float)(const half* x, float* y, int64_t n);
     void (*float_to_half)(const float* x, half* y, int64_t n);
-    void (*accumulate)(const float* x, float* y, int64_t n);                        // y += x
-    void (*column_sums)(const float* x, int64_t rows, int64_t C, float* sums);      // sums += column sums
+    void (*accumulate)(const float* x, float* y, int64_t n);                    // y += x
+    void (*column_sums)(const float* x, int64_t rows, int64_t C, float* sums);  // sums += column sums
     GemmKernels gemm;
     NormKernels<half> norm_half;
     NormKernels<float> norm_float;
@@ -171,7 +179,8 @@ struct Kernels {
 
     void (*row_sums)(const float* terms, int64_t rows, int64_t K, float* sums);
     // rows <= 16; terms are added times `scale` (a power of two) and, if halved, as StrictSum does for averages
-    void (*strict_row_sums)(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale, float* sums);
+    void (*strict_row_sums)(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale,
+                            float* sums);
     void (*log_floats)(const float* x, float* y, int64_t n);
     RowKernels<half> rows_half;
     RowKernels<float> rows_float;
@@ -200,7 +209,7 @@ struct Kernels {
     const ReduceKernels<float>& reduce(float) const { return reduce_float; }
 };
 
-const Kernels& kernels();                   // the table in use
-const char* select_isa(const char* isa);    // "auto", "avx512", "avx2" or "portable"; returns the one in use or nullptr
+const Kernels& kernels();                 // the table in use
+const char* select_isa(const char* isa);  // "auto", "avx512", "avx2" or "portable"; returns the one in use or nullptr
 
 }  // namespace fp16engine::cpu

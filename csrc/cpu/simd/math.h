@@ -1,8 +1,9 @@
-// Elementary functions on sixteen float lanes, from + - * / and bit patterns alone: the same bits on every instruction set.
-// Infinities, NaN, subnormals and signed zeros as in IEEE 754 and C. Largest errors measured, in units of the last float place:
-// exp 1, log 0.8, tanh 1.3; gelu 0.5 and its slope 4 (where it crosses zero), for they are evaluated in binary64.
+// Elementary functions on sixteen float lanes, from + - * / and bit patterns alone: the same bits on every instruction
+// set. Infinities, NaN, subnormals and signed zeros as in IEEE 754 and C. Largest errors measured, in units of the last
+// float place: exp 1, log 0.8, tanh 1.3; gelu 0.5 and its slope 4 (where it crosses zero), for they are evaluated in
+// binary64.
 #pragma once
-#include "cpu/simd/choose.h"
+#include "cpu/simd/arithmetic.h"
 
 namespace fp16engine {
 namespace {
@@ -17,21 +18,8 @@ FP16_INLINE f32x16 with_sign_of(f32x16 magnitude, f32x16 sign) {
 }
 // NaN stays NaN.
 FP16_INLINE f32x16 clamp(f32x16 v, float low, float high) {
-    v = if_less(v, splat(low), splat(low), v);
-    return if_less(splat(high), v, splat(high), v);
-}
-
-FP16_INLINE f32x16 vsqrt(f32x16 v) {
-#if defined(__AVX512F__)
-    return bit_cast<f32x16>(_mm512_sqrt_ps(bit_cast<__m512>(v)));
-#else
-    f32part parts[64 / kPartBytes];
-    std::memcpy(parts, &v, sizeof v);
-    for (f32part& part : parts)
-        for (int i = 0; i < kPartBytes / 4; i++) part[i] = __builtin_sqrtf(part[i]);
-    std::memcpy(&v, parts, sizeof v);
-    return v;
-#endif
+    v = select(v < low, low, v);
+    return select(v > high, high, v);
 }
 
 // e^x = 2^n e^r, r = x - n ln 2 in two parts. 2^n is applied in two steps, so subnormal results are rounded once.
@@ -57,13 +45,13 @@ FP16_INLINE f32x16 vexp(f32x16 x) {
 
 // x = 2^e (1 + z) with 1 + z in [sqrt 1/2, sqrt 2); log x = z - z^2/2 + z^3 P(z) + e ln 2. Polynomial: Cephes (logf).
 FP16_INLINE f32x16 vlog(f32x16 x) {
-    const f32x16 smallest_normal = splat(0x1p-126f);
-    const f32x16 scaled = if_less(x, smallest_normal, x * 0x1p23f, x);  // subnormals become normal
-    const f32x16 offset = if_less(x, smallest_normal, splat(-23.0f), f32x16{});
+    const i32x16 tiny = x < 0x1p-126f;
+    const f32x16 scaled = select(tiny, x * 0x1p23f, x);  // subnormals become normal
+    const f32x16 offset = select(tiny, -23.0f, f32x16{});
     constexpr uint32_t kRootHalf = 0x3f3504f3u;
     const u32x16 distance = bits_of(scaled) - kRootHalf;
     const i32x16 exponent = bit_cast<i32x16>(distance) >> 23;
-    const f32x16 e = __builtin_convertvector(exponent, f32x16) + offset;
+    const f32x16 e = to_floats(exponent) + offset;
     const f32x16 z = bit_cast<f32x16>((distance & 0x007fffffu) + kRootHalf) - 1.0f;
     f32x16 p = z * 7.0376836292e-2f + -1.1514610310e-1f;
     p = p * z + 1.1676998740e-1f;
@@ -78,10 +66,10 @@ FP16_INLINE f32x16 vlog(f32x16 x) {
     y = y + e * -2.12194440e-4f;
     y = y - 0.5f * square;
     y = (z + y) + e * 0.693359375f;
-    y = if_equal(x, splat(kInfinity), x, y);
-    y = if_less(x, f32x16{}, splat(kNotANumber), y);
-    y = if_equal(x, f32x16{}, splat(-kInfinity), y);
-    return if_equal(x, x, y, x);
+    y = select(x == kInfinity, x, y);
+    y = select(x < 0.0f, kNotANumber, y);
+    y = select(x == 0.0f, -kInfinity, y);
+    return select(x == x, y, x);
 }
 
 // Polynomial below 0.625 (Cephes, tanhf), 1 - 2 / (e^2|x| + 1) above.
@@ -93,21 +81,28 @@ FP16_INLINE f32x16 vtanh(f32x16 x) {
     p = p * square + -3.33332819422e-1f;
     const f32x16 small = (p * square) * x + x;
     const f32x16 large = with_sign_of(1.0f - 2.0f / (vexp(magnitude + magnitude) + 1.0f), x);
-    return if_less(magnitude, splat(0.625f), small, large);
+    return select(magnitude < 0.625f, small, large);
 }
 
 // --- in binary64: functions whose float evaluation would cancel -----------------------------------------------------
 
-typedef float f32x8 __attribute__((vector_size(32)));
-typedef double f64x8 __attribute__((vector_size(64)));
-typedef uint64_t u64x8 __attribute__((vector_size(64)));
+typedef Vector<double> f64x8;
 
 // Applies `function` to the two halves of the lanes in binary64; the results are rounded to float.
 template <class Function>
 FP16_INLINE f32x16 in_double(f32x16 v, Function function) {
-    f32x8 halves[2];
+    typedef float Floats __attribute__((vector_size(kPartBytes / 2)));  // as many lanes as a part of doubles has
+    Floats halves[2][kParts];
     std::memcpy(halves, &v, sizeof v);
-    for (f32x8& part : halves) part = __builtin_convertvector(function(__builtin_convertvector(part, f64x8)), f32x8);
+    FP16_UNROLL
+    for (auto& parts : halves) {
+        f64x8 wide;
+        FP16_UNROLL
+        for (int i = 0; i < kParts; i++) wide.part[i] = __builtin_convertvector(parts[i], f64x8::Part);
+        wide = function(wide);
+        FP16_UNROLL
+        for (int i = 0; i < kParts; i++) parts[i] = __builtin_convertvector(wide.part[i], Floats);
+    }
     std::memcpy(&v, halves, sizeof v);
     return v;
 }
@@ -169,7 +164,7 @@ FP16_INLINE f32x16 gelu(f32x16 x) {
         const Normal n = normal(v);
         return n.x * n.cdf;
     });
-    return if_less(splat(16.0f), x, x, y);
+    return select(x > 16.0f, x, y);
 }
 
 FP16_INLINE f32x16 gelu_slope(f32x16 x) {
@@ -181,14 +176,16 @@ FP16_INLINE f32x16 gelu_slope(f32x16 x) {
 
 // x^exponent. The common exponents by one or two roundings, the others by the C library, which is exact to an ulp.
 FP16_INLINE f32x16 vpow(f32x16 x, float exponent) {
-    if (exponent == 0.0f) return splat(1.0f);
+    if (exponent == 0.0f) return 1.0f;
     if (exponent == 1.0f) return x;
     if (exponent == 2.0f) return x * x;
     if (exponent == 3.0f) return (x * x) * x;
     if (exponent == -1.0f) return 1.0f / x;
     if (exponent == 0.5f) return vsqrt(x);  // NaN at -inf, as in NumPy
-    for (int i = 0; i < kLanes; i++) x[i] = __builtin_powf(x[i], exponent);
-    return x;
+    float lanes[kLanes];
+    store(lanes, x);
+    for (float& lane : lanes) lane = __builtin_powf(lane, exponent);
+    return load(lanes);
 }
 
 }  // namespace

@@ -8,7 +8,7 @@ namespace fp16engine {
 namespace {
 
 template <class T>
-void slice_moments(const T* x, int64_t rows, int64_t C, float* sum, float* squares) {
+FP16_KERNEL void slice_moments(const T* x, int64_t rows, int64_t C, float* sum, float* squares) {
     const float count = static_cast<float>(rows);
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const f32x16 total = sum_rows(rows, [&](int64_t r) { return lanes.get(x + r * C + c); });
@@ -32,11 +32,11 @@ FP16_INLINE f32x16 affine(f32x16 x, f32x16 mean, f32x16 inv_std, f32x16 gamma, f
 }
 
 // NaN passes through, as in every ReLU here.
-FP16_INLINE f32x16 rectify(f32x16 v) { return v <= 0.0f ? f32x16{} : v; }
+FP16_INLINE f32x16 rectify(f32x16 v) { return select(v <= 0.0f, f32x16{}, v); }
 
 template <class T>
-void normalize(const T* x, int64_t rows, int64_t C, const float* mean, const float* inv_std, const float* gamma,
-               const float* beta, bool relu, T* y) {
+FP16_KERNEL void normalize(const T* x, int64_t rows, int64_t C, const float* mean, const float* inv_std,
+                           const float* gamma, const float* beta, bool relu, T* y) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const f32x16 m = lanes.get(mean + c), s = lanes.get(inv_std + c), g = lanes.get(gamma + c),
                      b = lanes.get(beta + c);
@@ -59,7 +59,7 @@ struct MaskedGradient {
     FP16_INLINE f32x16 operator()(int64_t i, f32x16 value) const {
         const f32x16 gradient = lanes.get(dy + i);
         if (!relu) return gradient;
-        return affine<T>(value, mean, inv_std, gamma, beta) > 0.0f ? gradient : f32x16{};
+        return select(affine<T>(value, mean, inv_std, gamma, beta) > 0.0f, gradient, f32x16{});
     }
 };
 
@@ -71,8 +71,9 @@ FP16_INLINE MaskedGradient<T, Lanes> masked_gradient(const T* x, const T* dy, in
 }
 
 template <class T>
-void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                   const float* gamma, const float* beta, bool relu, float* dbeta, float* dgamma) {
+FP16_KERNEL void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean,
+                               const float* inv_std, const float* gamma, const float* beta, bool relu, float* dbeta,
+                               float* dgamma) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
         f32x16 sum[2] = {}, weighted[2] = {};
@@ -94,9 +95,9 @@ void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float
 }
 
 template <class T>
-void backward_input(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                    const float* gamma, const float* beta, bool relu, const float* dbeta_mean, const float* dgamma_mean,
-                    T* dx) {
+FP16_KERNEL void backward_input(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean,
+                                const float* inv_std, const float* gamma, const float* beta, bool relu,
+                                const float* dbeta_mean, const float* dgamma_mean, T* dx) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
         const f32x16 scale = gradient.gamma * gradient.inv_std;
@@ -113,8 +114,9 @@ void backward_input(const T* x, const T* dy, int64_t rows, int64_t C, const floa
 enum StrictQuantity { kSumX, kSumSquaredDistance, kSumGradient, kSumGradientXhat };
 
 template <class T>
-void strict_block_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                       const float* gamma, const float* beta, int quantity, bool relu, float* sums) {
+FP16_KERNEL void strict_block_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean,
+                                   const float* inv_std, const float* gamma, const float* beta, int quantity, bool relu,
+                                   float* sums) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
         for (int64_t first = 0; first < rows; first += 32) {

@@ -25,8 +25,8 @@ FP16_INLINE void update_slice(T* param, const T* grad, W* weight, int64_t n, con
 }
 
 template <class T, class W>
-void sgd(T* param, const T* grad, W* weight, W* momentum, int64_t n, const cpu::GradientScale& gradient,
-         const cpu::SgdStep& s) {
+FP16_KERNEL void sgd(T* param, const T* grad, W* weight, W* momentum, int64_t n, const cpu::GradientScale& gradient,
+                     const cpu::SgdStep& s) {
     update_slice(param, grad, weight, n, gradient, [&](int64_t i, f32x16 w, f32x16 g, auto lanes) {
         f32x16 step = g;
         if (momentum) {
@@ -39,8 +39,8 @@ void sgd(T* param, const T* grad, W* weight, W* momentum, int64_t n, const cpu::
 }
 
 template <class T, class W>
-void adam(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const cpu::GradientScale& gradient,
-          const cpu::AdamStep& s) {
+FP16_KERNEL void adam(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const cpu::GradientScale& gradient,
+                      const cpu::AdamStep& s) {
     update_slice(param, grad, weight, n, gradient, [&](int64_t i, f32x16 w, f32x16 g, auto lanes) {
         const f32x16 first = s.beta1 * lanes.get(m + i) + s.rest1 * g;
         const f32x16 second = round_to<W>(s.beta2 * lanes.get(v + i) + s.rest2 * (g * g));
@@ -54,8 +54,8 @@ void adam(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const cpu::
 }
 
 template <class T, class W>
-void rmsprop(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n, const cpu::GradientScale& gradient,
-             const cpu::RmspropStep& s) {
+FP16_KERNEL void rmsprop(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n,
+                         const cpu::GradientScale& gradient, const cpu::RmspropStep& s) {
     update_slice(param, grad, weight, n, gradient, [&](int64_t i, f32x16 w, f32x16 g, auto lanes) {
         const f32x16 second = round_to<W>(s.alpha * lanes.get(v + i) + s.rest * (g * g));
         lanes.put(v + i, second);

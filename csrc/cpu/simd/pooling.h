@@ -2,14 +2,11 @@
 // Backward gathers: a pixel sums its windows in the order (oh, ow), so no two threads write the same place.
 #pragma once
 #include "cpu/simd/blocked_sum.h"
-#include "cpu/simd/choose.h"
 #include "cpu/simd/columns.h"
 #include "cpu/simd/kernels.h"
 
 namespace fp16engine {
 namespace {
-
-typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
 struct Span {
     int64_t first, last;  // [first, last)
@@ -29,62 +26,30 @@ FP16_INLINE Span windows_over(int64_t in, int64_t stride, int64_t pad, int64_t s
     return {first, last > windows ? windows : last};
 }
 
-FP16_INLINE int lane_count(FullLanes) { return kLanes; }
-FP16_INLINE int lane_count(FirstLanes lanes) { return lanes.count; }
-
-template <class Lanes>
-FP16_INLINE i32x16 get_place(Lanes lanes, const uint8_t* p) {
-    u8x16 v = {};
-    std::memcpy(&v, p, lane_count(lanes));
-    return __builtin_convertvector(v, i32x16);
-}
-
-template <class Lanes>
-FP16_INLINE void put_place(Lanes lanes, uint8_t* p, i32x16 v) {
-    const u8x16 places = __builtin_convertvector(v, u8x16);
-    std::memcpy(p, &places, lane_count(lanes));
-}
-
-// Bits are picked, not numbers: places pass through as the float that has their bits.
-FP16_INLINE i32x16 if_less_equal(f32x16 a, f32x16 b, i32x16 x, i32x16 y) {
-    return bit_cast<i32x16>(if_less_equal(a, b, bit_cast<f32x16>(x), bit_cast<f32x16>(y)));
-}
-
-FP16_INLINE i32x16 if_equal(f32x16 a, f32x16 b, i32x16 x, i32x16 y) {
-    return bit_cast<i32x16>(if_equal(a, b, bit_cast<f32x16>(x), bit_cast<f32x16>(y)));
-}
-
-// v where a == b, else +0. In integer arithmetic, which needs no comparison of sixteen lanes: x | -x has the top bit
-// unless x is 0.
-FP16_INLINE f32x16 where_equal(i32x16 a, i32x16 b, f32x16 v) {
-    const u32x16 distance = bit_cast<u32x16>(a ^ b);
-    const u32x16 mask = ((distance | -distance) >> 31) - 1u;
-    return bit_cast<f32x16>(bit_cast<u32x16>(v) & mask);
-}
-
 template <class T>
-void max_pool_row(const T* image, const cpu::PoolShape& s, int64_t oh, T* y, uint8_t* index) {
+FP16_KERNEL void max_pool_row(const T* image, const cpu::PoolShape& s, int64_t oh, T* y, uint8_t* index) {
     const Span rows = taps_inside(oh, s.stride_h, s.top, s.kh, s.H);
     for (int64_t ow = 0; ow < s.OW; ow++) {
         const Span columns = taps_inside(ow, s.stride_w, s.left, s.kw, s.W);
         for_column_blocks(s.C, [&](int64_t c, auto lanes) {
             f32x16 best = {};
-            i32x16 place = splat_int(-1);
+            i32x16 place = i32x16(-1);
             bool first = true;
             for (int64_t r = rows.first; r < rows.last; r++) {
                 const T* const line =
                     image + ((oh * s.stride_h - s.top + r) * s.W + ow * s.stride_w - s.left) * s.C + c;
                 for (int64_t k = columns.first; k < columns.last; k++) {
                     const f32x16 value = lanes.get(line + k * s.C);
-                    const i32x16 here = splat_int(static_cast<int32_t>(r * s.kw + k));
+                    const i32x16 here = i32x16(static_cast<int32_t>(r * s.kw + k));
                     // NaN fails every comparison, so a new one wins and an old one stays.
-                    place = first ? here : if_equal(best, best, if_less_equal(value, best, place, here), place);
-                    best = first ? value : if_equal(best, best, if_less_equal(value, best, best, value), best);
+                    const i32x16 keeps = (value <= best) | (best != best);
+                    place = first ? here : select(keeps, place, here);
+                    best = first ? value : select(keeps, best, value);
                     first = false;
                 }
             }
             lanes.put(y + ow * s.C + c, best);
-            put_place(lanes, index + ow * s.C + c, place);
+            lanes.put(index + ow * s.C + c, place);
         });
     }
 }
@@ -110,10 +75,10 @@ FP16_INLINE void gather_windows(const cpu::PoolShape& s, int64_t ih, bool half_a
 }
 
 template <class T>
-void max_pool_gradient_row(const uint8_t* index, const T* dy, const cpu::PoolShape& s, int64_t ih,
-                           bool half_accumulator, T* dx) {
+FP16_KERNEL void max_pool_gradient_row(const uint8_t* index, const T* dy, const cpu::PoolShape& s, int64_t ih,
+                                       bool half_accumulator, T* dx) {
     gather_windows(s, ih, half_accumulator, dx, [&](int64_t, int64_t, int64_t at, int64_t place, auto lanes) {
-        return where_equal(get_place(lanes, index + at), splat_int(static_cast<int32_t>(place)), lanes.get(dy + at));
+        return select(lanes.get(index + at) == static_cast<int32_t>(place), lanes.get(dy + at), f32x16{});
     });
 }
 
@@ -146,7 +111,7 @@ FP16_INLINE void avg_pool_row_ordered(const T* image, const cpu::PoolShape& s, i
 }
 
 template <class T>
-void avg_pool_row(const T* image, const cpu::PoolShape& s, int64_t oh, bool half_accumulator, T* y) {
+FP16_KERNEL void avg_pool_row(const T* image, const cpu::PoolShape& s, int64_t oh, bool half_accumulator, T* y) {
     if (half_accumulator)
         avg_pool_row_ordered<T, true>(image, s, oh, y);
     else
@@ -154,7 +119,7 @@ void avg_pool_row(const T* image, const cpu::PoolShape& s, int64_t oh, bool half
 }
 
 template <class T>
-void avg_pool_gradient_row(const T* dy, const cpu::PoolShape& s, int64_t ih, bool half_accumulator, T* dx) {
+FP16_KERNEL void avg_pool_gradient_row(const T* dy, const cpu::PoolShape& s, int64_t ih, bool half_accumulator, T* dx) {
     gather_windows(s, ih, half_accumulator, dx, [&](int64_t oh, int64_t ow, int64_t at, int64_t, auto lanes) {
         return lanes.get(dy + at) / pixels_inside(s, oh, ow);
     });

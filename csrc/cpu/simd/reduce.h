@@ -1,5 +1,6 @@
-// Sums and maxima of a slice, along its rows or down its columns, and the gradient of the maximum. Every element is read once.
-// Columns are walked row by row, four rows at a time, so that memory is read as it lies; the totals stay in the first-level cache.
+// Sums and maxima of a slice, along its rows or down its columns, and the gradient of the maximum. Every element is
+// read once. Columns are walked row by row, four rows at a time, so that memory is read as it lies; the totals stay in
+// the first-level cache.
 #pragma once
 #include "cpu/simd/columns.h"
 #include "cpu/simd/kernels.h"
@@ -19,32 +20,16 @@ struct Plus {
 // NaN wins; of two equal values, the older.
 struct Larger {
     static constexpr float kIdentity = -kInfinity;
-    static FP16_INLINE f32x16 of(f32x16 a, f32x16 b) { return if_equal(a, a, if_less_equal(b, a, a, b), a); }
+    static FP16_INLINE f32x16 of(f32x16 a, f32x16 b) { return select((b <= a) | (a != a), a, b); }
     template <class V>
     static FP16_INLINE V of(V a, V b) {
         return a == a ? (b <= a ? a : b) : a;
     }
 };
 
-// Combines the upper half of the lanes with the lower, until one is left.
-template <class Op, class Half, class V>
-FP16_INLINE Half halved(V v) {
-    Half parts[2];
-    std::memcpy(parts, &v, sizeof v);
-    return Op::of(parts[0], parts[1]);
-}
-
-typedef float f32x4 __attribute__((vector_size(16)));
-
-template <class Op>
-FP16_INLINE float across(f32x16 v) {
-    const f32x4 four = halved<Op, f32x4>(halved<Op, f32x8>(v));
-    return Op::of(Op::of(four[0], four[2]), Op::of(four[1], four[3]));
-}
-
 template <class Op, class T>
 FP16_INLINE float row_total(const T* x, int64_t n) {
-    const f32x16 identity = splat(Op::kIdentity);
+    const f32x16 identity = Op::kIdentity;
     f32x16 acc[4] = {identity, identity, identity, identity};
     int64_t i = 0;
     for (; i + 4 * kLanes <= n; i += 4 * kLanes)
@@ -56,12 +41,13 @@ FP16_INLINE float row_total(const T* x, int64_t n) {
         for (int k = 0; i + k < n; k++) tail[k] = to_float(x[i + k]);
         acc[1] = Op::of(acc[1], load(tail));
     }
-    return across<Op>(Op::of(Op::of(acc[0], acc[1]), Op::of(acc[2], acc[3])));
+    return across(Op::of(Op::of(acc[0], acc[1]), Op::of(acc[2], acc[3])), [](auto a, auto b) { return Op::of(a, b); });
 }
 
 template <class T>
-void row_totals(cpu::Reduction op, const T* x, int64_t rows, int64_t n, float* totals) {
-    for (int64_t r = 0; r < rows; r++) totals[r] = op == cpu::Reduction::max ? row_total<Larger>(x + r * n, n) : row_total<Plus>(x + r * n, n);
+FP16_KERNEL void row_totals(cpu::Reduction op, const T* x, int64_t rows, int64_t n, float* totals) {
+    for (int64_t r = 0; r < rows; r++)
+        totals[r] = op == cpu::Reduction::max ? row_total<Larger>(x + r * n, n) : row_total<Plus>(x + r * n, n);
 }
 
 template <class Op, class T>
@@ -77,7 +63,9 @@ void wide_columns(const T* x, int64_t rows, int64_t stride, int64_t n, float* to
     }
     for (; r < rows; r++) {
         const T* const row = x + r * stride;
-        for_column_blocks(n, [&](int64_t c, auto lanes) { lanes.put(totals + c, Op::of(lanes.get(totals + c), lanes.get(row + c))); });
+        for_column_blocks(n, [&](int64_t c, auto lanes) {
+            lanes.put(totals + c, Op::of(lanes.get(totals + c), lanes.get(row + c)));
+        });
     }
 }
 
@@ -96,52 +84,51 @@ void columns_of(const T* x, int64_t rows, int64_t stride, int64_t n, float* tota
 }
 
 template <class T>
-void column_totals(cpu::Reduction op, const T* x, int64_t rows, int64_t stride, int64_t n, float* totals) {
+FP16_KERNEL void column_totals(cpu::Reduction op, const T* x, int64_t rows, int64_t stride, int64_t n, float* totals) {
     if (op == cpu::Reduction::max)
         columns_of<Larger>(x, rows, stride, n, totals);
     else
         columns_of<Plus>(x, rows, stride, n, totals);
 }
 
-// 1 where x holds the maximum y; NaN holds NaN.
-FP16_INLINE f32x16 holds(f32x16 x, f32x16 y) {
-    const f32x16 one = splat(1.0f), zero = {};
-    return if_equal(x, y, one, if_equal(x, x, zero, if_equal(y, y, zero, one)));
-}
+// Where x holds the maximum y; NaN holds NaN.
+FP16_INLINE i32x16 holds(f32x16 x, f32x16 y) { return (x == y) | ((x != x) & (y != y)); }
+FP16_INLINE f32x16 ones(i32x16 mask) { return select(mask, 1.0f, f32x16{}); }
 
 template <class T>
-void count_maxima(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, float* counts) {
+FP16_KERNEL void count_maxima(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, float* counts) {
     for (int64_t r = 0; r < rows; r++)
         for_column_blocks(n, [&](int64_t c, auto lanes) {
-            lanes.put(counts + c, lanes.get(counts + c) + holds(lanes.get(x + r * stride + c), lanes.get(y + c)));
+            lanes.put(counts + c, lanes.get(counts + c) + ones(holds(lanes.get(x + r * stride + c), lanes.get(y + c))));
         });
 }
 
 template <class T>
-void share_maxima(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, const float* share, T* dx) {
+FP16_KERNEL void share_maxima(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, const float* share,
+                              T* dx) {
     for (int64_t r = 0; r < rows; r++)
         for_column_blocks(n, [&](int64_t c, auto lanes) {
-            const f32x16 here = holds(lanes.get(x + r * stride + c), lanes.get(y + c));
-            lanes.put(dx + r * stride + c, if_equal(here, f32x16{}, f32x16{}, lanes.get(share + c)));
+            const i32x16 here = holds(lanes.get(x + r * stride + c), lanes.get(y + c));
+            lanes.put(dx + r * stride + c, select(here, lanes.get(share + c), f32x16{}));
         });
 }
 
 template <class T>
-float count_row_maxima(const T* x, int64_t n, T y) {
-    const f32x16 maximum = splat(to_float(y));
+FP16_KERNEL float count_row_maxima(const T* x, int64_t n, T y) {
+    const f32x16 maximum = to_float(y);
     f32x16 count = {};
     int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes) count += holds(load(x + i), maximum);
+    for (; i + kLanes <= n; i += kLanes) count += ones(holds(load(x + i), maximum));
     float total = lane_sum(count);
-    for (; i < n; i++) total += holds(splat(to_float(x[i])), maximum)[0];
+    for (; i < n; i++) total += ones(holds(to_float(x[i]), maximum))[0];
     return total;
 }
 
 template <class T>
-void share_row_maxima(const T* x, int64_t n, T y, float share, T* dx) {
-    const f32x16 maximum = splat(to_float(y)), value = splat(share);
+FP16_KERNEL void share_row_maxima(const T* x, int64_t n, T y, float share, T* dx) {
+    const f32x16 maximum = to_float(y), value = share;
     for_column_blocks(n, [&](int64_t i, auto lanes) {
-        lanes.put(dx + i, if_equal(holds(lanes.get(x + i), maximum), f32x16{}, f32x16{}, value));
+        lanes.put(dx + i, select(holds(lanes.get(x + i), maximum), value, f32x16{}));
     });
 }
 
@@ -151,7 +138,7 @@ constexpr int64_t kBlockTerms = 32;
 
 // Blocks [first, last) of rows of n terms, counted through all rows; sixteen blocks at a time, one per lane.
 // A missing term counts as 0: it changes no sum, for a sum that starts from +0 is never -0.
-void strict_row_blocks(const half* x, int64_t n, int64_t first, int64_t last, float* sums) {
+FP16_KERNEL void strict_row_blocks(const half* x, int64_t n, int64_t first, int64_t last, float* sums) {
     const int64_t per_row = (n + kBlockTerms - 1) / kBlockTerms;
     for (int64_t b = first; b < last; b += kLanes) {
         half terms[kBlockTerms][kLanes] = {};
@@ -169,7 +156,8 @@ void strict_row_blocks(const half* x, int64_t n, int64_t first, int64_t last, fl
 }
 
 template <int kChains, class Lanes>
-FP16_INLINE void column_blocks(const half* x, int64_t terms, int64_t stride, Lanes lanes, float* sums, int64_t sums_stride) {
+FP16_INLINE void column_blocks(const half* x, int64_t terms, int64_t stride, Lanes lanes, float* sums,
+                               int64_t sums_stride) {
     f32x16 sum[kChains] = {};
     for (int64_t t = 0; t < terms; t++)
         for (int k = 0; k < kChains; k++) sum[k] = round_half(sum[k] + lanes.get(x + (k * kBlockTerms + t) * stride));
@@ -177,11 +165,13 @@ FP16_INLINE void column_blocks(const half* x, int64_t terms, int64_t stride, Lan
 }
 
 // Blocks down the columns; four blocks at a time hide the latency of the rounding.
-void strict_column_blocks(const half* x, int64_t rows, int64_t stride, int64_t n, float* sums, int64_t sums_stride) {
+FP16_KERNEL void strict_column_blocks(const half* x, int64_t rows, int64_t stride, int64_t n, float* sums,
+                                      int64_t sums_stride) {
     for_column_blocks(n, [&](int64_t c, auto lanes) {
         int64_t r = 0;
         for (; r + 4 * kBlockTerms <= rows; r += 4 * kBlockTerms)
-            column_blocks<4>(x + r * stride + c, kBlockTerms, stride, lanes, sums + r / kBlockTerms * sums_stride + c, sums_stride);
+            column_blocks<4>(x + r * stride + c, kBlockTerms, stride, lanes, sums + r / kBlockTerms * sums_stride + c,
+                             sums_stride);
         for (; r < rows; r += kBlockTerms)
             column_blocks<1>(x + r * stride + c, rows - r < kBlockTerms ? rows - r : kBlockTerms, stride, lanes,
                              sums + r / kBlockTerms * sums_stride + c, sums_stride);

@@ -9,7 +9,7 @@ namespace fp16engine {
 namespace {
 
 // sums[i] = sum of row i of terms (rows, K); sixteen partial sums per row, then a fixed tree.
-void row_sums(const float* terms, int64_t rows, int64_t K, float* sums) {
+FP16_KERNEL void row_sums(const float* terms, int64_t rows, int64_t K, float* sums) {
     for (int64_t i = 0; i < rows; i++) {
         const float* const row = terms + i * K;
         const int64_t full = K / kLanes;
@@ -21,8 +21,8 @@ void row_sums(const float* terms, int64_t rows, int64_t K, float* sums) {
 
 // The binary16 sums of at most sixteen rows, one row per lane; `products`: terms are exact products of two stored
 // values.
-void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale,
-                     float* sums) {
+FP16_KERNEL void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale,
+                                 float* sums) {
     BlockedSum<true> sum(halved);
     float column[kLanes] = {};
     for (int64_t k = 0; k < K; k++) {
@@ -37,10 +37,13 @@ void strict_row_sums(const float* terms, int64_t rows, int64_t K, bool products,
 
 // NaN may be passed over: it meets the result again in x - max.
 template <class T>
-float row_max(const T* x, int64_t K) {
-    f32x16 best = splat(-__builtin_inff());
+FP16_KERNEL float row_max(const T* x, int64_t K) {
+    f32x16 best = -kInfinity;
     int64_t k = 0;
-    for (; k + kLanes <= K; k += kLanes) best = if_less(best, load(x + k), load(x + k), best);
+    for (; k + kLanes <= K; k += kLanes) {
+        const f32x16 value = load(x + k);
+        best = select(value > best, value, best);
+    }
     float lanes[2 * kLanes];
     store(lanes, best);
     const int tail = static_cast<int>(K - k);
@@ -52,56 +55,57 @@ float row_max(const T* x, int64_t K) {
 
 // terms = exp(x - max)
 template <class T>
-void exp_terms(const T* x, int64_t K, float max, float* terms) {
+FP16_KERNEL void exp_terms(const T* x, int64_t K, float max, float* terms) {
     for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(terms + k, vexp(lanes.get(x + k) - max)); });
 }
 
 // terms = a * b
 template <class T>
-void product_terms(const T* a, const T* b, int64_t K, float* terms) {
+FP16_KERNEL void product_terms(const T* a, const T* b, int64_t K, float* terms) {
     for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(terms + k, lanes.get(a + k) * lanes.get(b + k)); });
 }
 
 // y = terms / sum
 template <class T>
-void softmax_row(const float* terms, int64_t K, float sum, T* y) {
+FP16_KERNEL void softmax_row(const float* terms, int64_t K, float sum, T* y) {
     for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(y + k, lanes.get(terms + k) / sum); });
 }
 
 // dx = y * (dy - sum)
 template <class T>
-void softmax_gradient_row(const T* y, const T* dy, int64_t K, float sum, T* dx) {
+FP16_KERNEL void softmax_gradient_row(const T* y, const T* dy, int64_t K, float sum, T* dx) {
     for_column_blocks(K,
                       [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(y + k) * (lanes.get(dy + k) - sum)); });
 }
 
 // y = (x - max) - log_sum
 template <class T>
-void log_softmax_row(const T* x, int64_t K, float max, float log_sum, T* y) {
+FP16_KERNEL void log_softmax_row(const T* x, int64_t K, float max, float log_sum, T* y) {
     for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(y + k, (lanes.get(x + k) - max) - log_sum); });
 }
 
 // dx = dy - exp(y) * sum
 template <class T>
-void log_softmax_gradient_row(const T* y, const T* dy, int64_t K, float sum, T* dx) {
+FP16_KERNEL void log_softmax_gradient_row(const T* y, const T* dy, int64_t K, float sum, T* dx) {
     for_column_blocks(
         K, [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(dy + k) - vexp(lanes.get(y + k)) * sum); });
 }
 
 // dx = (terms / sum - onehot) * scale
 template <class T>
-void cross_entropy_gradient_row(const float* terms, int64_t K, float sum, int64_t label, float scale, T* dx) {
+FP16_KERNEL void cross_entropy_gradient_row(const float* terms, int64_t K, float sum, int64_t label, float scale,
+                                            T* dx) {
     for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(dx + k, (lanes.get(terms + k) / sum) * scale); });
-    store(dx + label, splat((terms[label] / sum - 1.0f) * scale), 1);
+    store(dx + label, f32x16((terms[label] / sum - 1.0f) * scale), 1);
 }
 
-void log_floats(const float* x, float* y, int64_t n) {
+FP16_KERNEL void log_floats(const float* x, float* y, int64_t n) {
     for_column_blocks(n, [&](int64_t i, auto lanes) { lanes.put(y + i, vlog(lanes.get(x + i))); });
 }
 
 // terms = (x - mean)^2
 template <class T>
-void squared_distances(const T* x, int64_t K, float mean, float* terms) {
+FP16_KERNEL void squared_distances(const T* x, int64_t K, float mean, float* terms) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         const f32x16 distance = lanes.get(x + k) - mean;
         lanes.put(terms + k, distance * distance);
@@ -109,7 +113,8 @@ void squared_distances(const T* x, int64_t K, float mean, float* terms) {
 }
 
 template <class T>
-void layer_norm_row(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta, T* y) {
+FP16_KERNEL void layer_norm_row(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta,
+                                T* y) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         f32x16 t = lanes.get(x + k) - mean;
         t = t * inv_std;
@@ -120,8 +125,8 @@ void layer_norm_row(const T* x, int64_t K, float mean, float inv_std, const floa
 
 // scaled = dy * gamma, weighted = scaled * xhat
 template <class T>
-void layer_norm_terms(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma, float* scaled,
-                      float* weighted) {
+FP16_KERNEL void layer_norm_terms(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma,
+                                  float* scaled, float* weighted) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         const f32x16 g = lanes.get(dy + k) * lanes.get(gamma + k);
         lanes.put(scaled + k, g);
@@ -131,8 +136,8 @@ void layer_norm_terms(const T* x, const T* dy, int64_t K, float mean, float inv_
 
 // dx = inv_std * ((scaled - offset) - xhat * slope)
 template <class T>
-void layer_norm_gradient_row(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset,
-                             float slope, T* dx) {
+FP16_KERNEL void layer_norm_gradient_row(const T* x, const float* scaled, int64_t K, float mean, float inv_std,
+                                         float offset, float slope, T* dx) {
     for_column_blocks(K, [&](int64_t k, auto lanes) {
         const f32x16 xhat = (lanes.get(x + k) - mean) * inv_std;
         lanes.put(dx + k, inv_std * ((lanes.get(scaled + k) - offset) - xhat * slope));
@@ -158,8 +163,8 @@ FP16_INLINE void layer_norm_columns(const T* x, const T* dy, int64_t rows, int64
 }
 
 template <class T>
-void layer_norm_column_sums(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std,
-                            bool half_accumulator, float* dbeta, float* dgamma) {
+FP16_KERNEL void layer_norm_column_sums(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean,
+                                        const float* inv_std, bool half_accumulator, float* dbeta, float* dgamma) {
     if (half_accumulator)
         layer_norm_columns<T, true>(x, dy, rows, K, mean, inv_std, dbeta, dgamma);
     else

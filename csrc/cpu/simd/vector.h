@@ -1,25 +1,101 @@
-// Sixteen float lanes on every instruction set: one zmm, two ymm, four xmm, or plain code.
+// Sixteen float lanes on every instruction set, held in parts as wide as its registers: one zmm, two ymm, or four
+// 16-byte ones. (GCC keeps a vector that is wider than a register in memory.)
 // The logical width never changes, so partial sums, and with them the bits of every kernel here, are the same on all of
 // them. Included only by translation units compiled for one instruction set; nothing here may have external linkage.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#if defined(__F16C__) || defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
-#include "common/half.h"
 
 namespace fp16engine {
 namespace {
 
-constexpr int kLanes = 16;
-typedef float f32x16 __attribute__((vector_size(64)));
-typedef int32_t i32x16 __attribute__((vector_size(64)));
-typedef uint32_t u32x16 __attribute__((vector_size(64)));
-
 #define FP16_INLINE inline __attribute__((always_inline))
+// An entry of the table of loops. Whatever it calls is inlined: lanes handed to a function would go through memory.
+#define FP16_KERNEL __attribute__((flatten))
+
+#if defined(__AVX512F__)
+constexpr int kPartBytes = 64;
+#elif defined(__AVX2__)
+constexpr int kPartBytes = 32;
+#else
+constexpr int kPartBytes = 16;
+#endif
+constexpr int kLanes = 16, kParts = 64 / kPartBytes, kPartLanes = kLanes / kParts;
+
+// Before a loop over parts: they stay in registers only if no loop is left.
+#if defined(__clang__)
+#define FP16_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define FP16_UNROLL _Pragma("GCC unroll 4")
+#endif
+
+// --- the type: 64 bytes of lanes ------------------------------------------------------------------------------------
+
+template <class T>
+struct Vector;
+
+// result.part = function(parts of the operands)
+template <class T, class Function, class... Operand>
+FP16_INLINE Vector<T> each_part(Function function, const Operand&... operand) {
+    Vector<T> result;
+    FP16_UNROLL
+    for (int i = 0; i < kParts; i++) result.part[i] = function(operand.part[i]...);
+    return result;
+}
+
+// A plain number stands for a vector full of it. Comparisons, of 32-bit lanes only, give lanes of -1 (true) and 0.
+template <class T>
+struct Vector {
+    typedef T Part __attribute__((vector_size(kPartBytes)));
+    Part part[kParts];
+
+    Vector() = default;
+    FP16_INLINE Vector(T value) {
+        FP16_UNROLL
+        for (int i = 0; i < kParts; i++) part[i] = value - Part{};
+    }
+
+    FP16_INLINE T operator[](int lane) const { return part[lane / kPartLanes][lane % kPartLanes]; }
+
+#define FP16_OPERATOR(Result, op)                                              \
+    friend FP16_INLINE Vector<Result> operator op(Vector a, Vector b) {        \
+        return each_part<Result>([](Part x, Part y) { return x op y; }, a, b); \
+    }
+    FP16_OPERATOR(T, +)
+    FP16_OPERATOR(T, -)
+    FP16_OPERATOR(T, *)
+    FP16_OPERATOR(T, /)
+    FP16_OPERATOR(T, &)
+    FP16_OPERATOR(T, |)
+    FP16_OPERATOR(T, ^)
+    FP16_OPERATOR(int32_t, ==)
+    FP16_OPERATOR(int32_t, !=)
+    FP16_OPERATOR(int32_t, <)
+    FP16_OPERATOR(int32_t, <=)
+    FP16_OPERATOR(int32_t, >)
+    FP16_OPERATOR(int32_t, >=)
+#undef FP16_OPERATOR
+
+    friend FP16_INLINE Vector& operator+=(Vector& a, Vector b) { return a = a + b; }
+    friend FP16_INLINE Vector operator-(Vector v) {
+        return each_part<T>([](Part x) { return -x; }, v);
+    }
+    friend FP16_INLINE Vector operator~(Vector v) {
+        return each_part<T>([](Part x) { return ~x; }, v);
+    }
+    friend FP16_INLINE Vector operator<<(Vector v, int bits) {
+        return each_part<T>([=](Part x) { return x << bits; }, v);
+    }
+    friend FP16_INLINE Vector operator>>(Vector v, int bits) {  // arithmetic where T is signed
+        return each_part<T>([=](Part x) { return x >> bits; }, v);
+    }
+};
+
+typedef Vector<float> f32x16;
+typedef Vector<int32_t> i32x16;
+typedef Vector<uint32_t> u32x16;
+typedef Vector<uint64_t> u64x8;
 
 template <class To, class From>
 FP16_INLINE To bit_cast(From from) {
@@ -29,123 +105,24 @@ FP16_INLINE To bit_cast(From from) {
     return to;
 }
 
-FP16_INLINE f32x16 splat(float value) { return value - f32x16{}; }
-FP16_INLINE i32x16 splat_int(int32_t value) { return value - i32x16{}; }
-
-FP16_INLINE f32x16 load(const float* p) {
-    f32x16 v;
-    std::memcpy(&v, p, sizeof v);
-    return v;
+template <class To, class From>
+FP16_INLINE To bit_cast(Vector<From> from) {
+    To to;
+    FP16_UNROLL
+    for (int i = 0; i < kParts; i++) to.part[i] = (typename To::Part)from.part[i];
+    return to;
 }
 
-FP16_INLINE void store(float* p, f32x16 v) { std::memcpy(p, &v, sizeof v); }
-
-FP16_INLINE f32x16 load(const half* p) {
-#if defined(__AVX512F__)
-    return bit_cast<f32x16>(_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))));
-#elif defined(__F16C__)
-    f32x16 v;
-    const __m256 low = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
-    const __m256 high = _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 8)));
-    std::memcpy(&v, &low, sizeof low);
-    std::memcpy(reinterpret_cast<char*>(&v) + sizeof low, &high, sizeof high);
-    return v;
-#else
-    f32x16 v;
-    for (int i = 0; i < kLanes; i++) v[i] = to_float(p[i]);
-    return v;
-#endif
+FP16_INLINE f32x16 to_floats(i32x16 v) {
+    return each_part<float>([](i32x16::Part x) { return __builtin_convertvector(x, f32x16::Part); }, v);
 }
 
-FP16_INLINE void store(half* p, f32x16 v) {
-#if defined(__AVX512F__)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p),
-                        _mm512_cvtps_ph(bit_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#elif defined(__F16C__)
-    __m256 low, high;
-    std::memcpy(&low, &v, sizeof low);
-    std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p),
-                     _mm256_cvtps_ph(low, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p + 8),
-                     _mm256_cvtps_ph(high, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-#else
-    for (int i = 0; i < kLanes; i++) p[i] = to_half(v[i]);
-#endif
+// a where the mask is true, b elsewhere
+FP16_INLINE f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
+    return each_part<float>([](auto m, auto x, auto y) { return m ? x : y; }, mask, a, b);
 }
-
-// The first n < 16 lanes; the others read as zero and are not written.
-template <class T>
-FP16_INLINE f32x16 load(const T* p, int n) {
-    T tile[kLanes] = {};
-    std::memcpy(tile, p, n * sizeof(T));
-    return load(tile);
-}
-
-template <class T>
-FP16_INLINE void store(T* p, f32x16 v, int n) {
-    T tile[kLanes];
-    store(tile, v);
-    std::memcpy(p, tile, n * sizeof(T));
-}
-
-// One rounding to the storage type, kept in float registers.
-FP16_INLINE f32x16 round_half(f32x16 v) {
-    half tile[kLanes];
-#if defined(__AVX512F__)
-    (void)tile;
-    return bit_cast<f32x16>(
-        _mm512_cvtph_ps(_mm512_cvtps_ph(bit_cast<__m512>(v), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)));
-#else
-    store(tile, v);
-    return load(tile);
-#endif
-}
-
-template <class T>
-FP16_INLINE f32x16 round_to(f32x16 v);
-template <>
-FP16_INLINE f32x16 round_to<float>(f32x16 v) {
-    return v;
-}
-template <>
-FP16_INLINE f32x16 round_to<half>(f32x16 v) {
-    return round_half(v);
-}
-
-// a * b + c, fused where the hardware fuses. Only where an order or rounding is not documented (FP32 dot products).
-FP16_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) {
-#if defined(__AVX512F__)
-    return bit_cast<f32x16>(_mm512_fmadd_ps(bit_cast<__m512>(a), bit_cast<__m512>(b), bit_cast<__m512>(c)));
-#else
-    return a * b + c;
-#endif
-}
-
-// fl16(acc + a * b) with one rounding, as a half-precision FMA instruction does. a, b, acc hold binary16 values.
-// The product is exact in float32. The sum is rounded to odd in float32 first (24 >= 11 + 2 bits), so the
-// second rounding, to binary16, is the only one that counts.
-FP16_INLINE f32x16 half_fma(f32x16 a, f32x16 b, f32x16 acc) {
-    const f32x16 product = a * b;
-    const f32x16 sum = acc + product;
-    const f32x16 part = sum - acc;
-    const f32x16 error = (acc - (sum - part)) + (product - part);
-    const i32x16 bits = bit_cast<i32x16>(sum);
-    const i32x16 inexact_even = ((error > 0.0f) | (error < 0.0f)) & ((bits & 1) == 0);  // lanes of 0 or -1
-    const i32x16 away = ((error > 0.0f) == (sum > 0.0f));  // true value lies farther from zero
-    const i32x16 toward_odd = away ? splat_int(1) : splat_int(-1);
-    return round_half(bit_cast<f32x16>(bits + (inexact_even & toward_odd)));
-}
-
-FP16_INLINE f32x16 vmax(f32x16 a, f32x16 b) { return a > b ? a : b; }
-
-// Lanes are added in a fixed tree: 8 apart, 4, 2, 1.
-FP16_INLINE float lane_sum(f32x16 v) {
-    float lanes[kLanes];
-    store(lanes, v);
-    for (int step = kLanes / 2; step; step /= 2)
-        for (int i = 0; i < step; i++) lanes[i] += lanes[i + step];
-    return lanes[0];
+FP16_INLINE i32x16 select(i32x16 mask, i32x16 a, i32x16 b) {
+    return each_part<int32_t>([](auto m, auto x, auto y) { return m ? x : y; }, mask, a, b);
 }
 
 }  // namespace

@@ -13,8 +13,14 @@ from typing import Any
 from .. import random
 from ..nn import Module
 from .alexnet import alexnet, alexnet_4096
+from .densenet import densenet121, densenet169
 from .dnn import dnn
-from .resnet import resnet20, resnet32, resnet44, resnet56, resnet110
+from .mobilenet import mobilenetv2
+from .resnet import resnet20, resnet32, resnet44, resnet56, resnet110, resnet156
+from .resnet_basic import resnet18, resnet34
+from .vgg import vgg16, vgg19
+from .vit import vit8, vit12
+from .xception import xception
 
 __all__ = ["create", "names"]
 
@@ -27,6 +33,17 @@ _BUILDERS: dict[str, Callable[[int, tuple[int, int], int], Module]] = {
     "resnet44": resnet44,
     "resnet56": resnet56,
     "resnet110": resnet110,
+    "resnet156": resnet156,
+    "resnet18": resnet18,
+    "resnet34": resnet34,
+    "vgg16": vgg16,
+    "vgg19": vgg19,
+    "densenet121": densenet121,
+    "densenet169": densenet169,
+    "xception": xception,
+    "mobilenetv2": mobilenetv2,
+    "vit8": vit8,
+    "vit12": vit12,
 }
 
 

@@ -92,3 +92,8 @@ def resnet56(num_classes: int, image_size: tuple[int, int], channels: int) -> Re
 def resnet110(num_classes: int, image_size: tuple[int, int], channels: int) -> ResNet:
     """Return the network with 18 units per stage."""
     return ResNet(110, num_classes, channels)
+
+
+def resnet156(num_classes: int, image_size: tuple[int, int], channels: int) -> ResNet:
+    """Return the network with 25 units per stage: 152 layers, since 156 is no 6n + 2."""
+    return ResNet(152, num_classes, channels)

@@ -9,6 +9,8 @@ from .conv import AvgPool2d, Conv2d, GlobalAvgPool2d, MaxPool2d
 from .linear import Embedding, Linear
 from .module import Module, Parameter, Sequential
 from .norm import BatchNorm2d, LayerNorm
+from .patches import PatchEmbedding
+from .separable import SeparableConv2d
 
 __all__ = [
     "GELU",
@@ -25,8 +27,10 @@ __all__ = [
     "Module",
     "MultiHeadAttention",
     "Parameter",
+    "PatchEmbedding",
     "ReLU",
     "ReLU6",
+    "SeparableConv2d",
     "Sequential",
     "Tanh",
 ]

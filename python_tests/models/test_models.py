@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from model_checks import overfit
 
 import fp16engine as fe
 from fp16engine import functional as F
@@ -18,11 +22,45 @@ PARAMETERS = {
     "resnet44": (660_170, None),
     "resnet56": (855_050, 0.86),
     "resnet110": (1_732_010, 1.78),
+    "resnet156": (2_414_090, None),
 }
+OTHER_FILES = """
+    resnet18 resnet34 vgg16 vgg19 densenet121 densenet169 xception mobilenetv2 vit8 vit12
+"""
+DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 
 
 def test_names() -> None:
-    assert fe.models.names() == list(PARAMETERS)
+    assert fe.models.names() == [*PARAMETERS, *OTHER_FILES.split()]
+
+
+def test_the_table_in_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names, trained values, running statistics, the difference to the paper and the smallest image."""
+
+    class Zeros:
+        def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> np.ndarray:
+            return np.broadcast_to(0.0, shape)
+
+    monkeypatch.setattr(fe.random, "generator", Zeros)
+    text = DOCUMENT.read_text(encoding="utf-8").partition("## What")[0]
+    rows = [re.split(r" *\| *", row)[1:-1] for row in re.findall(r"^\| `.*$", text, re.MULTILINE)]
+    assert [row[0].strip("`") for row in rows] == fe.models.names()
+    for (shown, trained, statistics, paper, difference, smallest), name in zip(
+        rows, fe.models.names(), strict=True
+    ):
+        model = fe.models.create(shown.strip("`"))
+        count = model.num_parameters()
+        assert count == int(trained.replace(" ", "")), name
+        assert sum(b.size for _, b in model.named_buffers()) == int(statistics.replace(" ", "")), name
+        if paper:
+            percent = 100 * (count / 1e6 / float(paper) - 1)
+            assert difference.split(" (")[0] == f"{percent:+.1f} %".replace("-", "\N{MINUS SIGN}"), name
+            assert (" (" in difference) == (abs(percent) > 3), name
+        least = int(smallest.partition("x")[0])
+        fe.models.create(name, image_size=least)
+        if least > 1:
+            with pytest.raises(ValueError, match="image_size: "):
+                fe.models.create(name, image_size=least - 1)
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
@@ -155,24 +193,7 @@ def test_wrong_arguments(options: dict, message: str) -> None:
         fe.models.create(**options)
 
 
-def overfit(name: str, precision: str, device: str, steps: int, lr: float) -> float:
-    """Train on one batch of eight random images and return its accuracy at the end."""
-    policy = fe.Precision.get(precision)
-    model = fe.models.create(name, image_size=8, channels=1).to(device, policy)
-    optimizer = fe.optim.SGD(model.parameters(), lr, momentum=0.9, update=policy.update)
-    x = fe.tensor(np.random.default_rng(0).normal(size=(8, 8, 8, 1)), policy.storage, device)
-    labels = fe.tensor(np.arange(8), device=device)
-    scale = 1024.0 if policy.loss_scale else 1.0
-    with policy.use():
-        for _ in range(steps):
-            logits = model(x)
-            F.cross_entropy(logits, labels).backward(fe.tensor(scale, policy.storage, device))
-            optimizer.step(grad_scale=1 / scale)
-            optimizer.zero_grad()
-    return float(np.mean(logits.numpy().argmax(1) == np.arange(8)))
-
-
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
 @pytest.mark.parametrize(("name", "lr"), [("dnn", 0.02), ("resnet20", 0.05)])
 def test_one_batch_is_learnt(backend_name: str, name: str, lr: float, precision: str) -> None:
-    assert overfit(name, precision, backend_name, steps=15, lr=lr) == 1.0
+    assert overfit(name, precision, backend_name, steps=15, lr=lr, image_size=8, channels=1) == 1.0

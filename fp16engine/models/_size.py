@@ -1,0 +1,16 @@
+"""The smallest images a network takes."""
+
+from __future__ import annotations
+
+
+def at_least(name: str, image_size: tuple[int, int], smallest: int) -> None:
+    """Require `smallest` pixels in height and width.
+
+    Raises:
+        ValueError: the images are smaller; the message names a network that takes them.
+    """
+    if min(image_size) < smallest:
+        raise ValueError(
+            f"image_size: {image_size[0]}x{image_size[1]} given, {name} wants at least {smallest}x{smallest}"
+            "; use 'dnn' or 'resnet20' for small images"
+        )

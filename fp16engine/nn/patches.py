@@ -1,0 +1,57 @@
+"""Images as sequences of patches."""
+
+from __future__ import annotations
+
+from .. import functional as F
+from ..tensor import Tensor
+from . import init
+from .linear import Linear
+from .module import Module
+
+
+class PatchEmbedding(Module):
+    """Square patches side by side, each mapped to `dim` values plus its learned position.
+
+    x: (N, H, W, C) -> (N, S, dim), S = (H // patch) * (W // patch), row by row; pixels at the bottom and
+        right that fill no patch are left out. The positions, (S, dim), are uniform in [-0.05, 0.05] as in
+        Keras; map and sum are each rounded once.
+
+    Raises:
+        ValueError: a size is no integer >= 1, the image holds no patch, or x is no such image.
+
+    >>> import fp16engine as fe
+    >>> layer = fe.nn.PatchEmbedding((32, 32), 3, 6, 64).to("reference")
+    >>> layer(fe.tensor([[[[0.0] * 3] * 32] * 32], device="reference")).shape
+    (1, 25, 64)
+    """
+
+    def __init__(self, image_size: tuple[int, int], channels: int, patch: int, dim: int) -> None:
+        super().__init__()
+        height, width = image_size
+        init.positive("PatchEmbedding", height=height, width=width, channels=channels, patch=patch, dim=dim)
+        if min(height, width) < patch:
+            raise ValueError(
+                f"PatchEmbedding: image_size is {height}x{width}, a patch of {patch}x{patch} is wanted"
+            )
+        self.image = (height, width, channels)
+        self.patch = patch
+        self.rows, self.columns = height // patch, width // patch
+        self.projection = Linear(patch * patch * channels, dim)
+        self.positions = init.uniform((self.rows * self.columns, dim), 0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.ndim != 4 or x.shape[1:] != self.image:
+            height, width, channels = self.image
+            raise ValueError(
+                f"PatchEmbedding: x has shape {x.shape}, (N, {height}, {width}, {channels}) is wanted"
+            )
+        n, size, channels = x.shape[0], self.patch, self.image[2]
+        used = (self.rows * size, self.columns * size)
+        if used != self.image[:2]:
+            x = x[:, : used[0], : used[1]]
+        x = F.reshape(x, (n, self.rows, size, self.columns, size, channels))
+        x = F.transpose(x, (0, 1, 3, 2, 4, 5))
+        return self.projection(F.reshape(x, (n, self.rows * self.columns, -1))) + self.positions
+
+    def extra_repr(self) -> str:
+        return f"{self.image}, patch={self.patch}, dim={self.positions.shape[1]}"

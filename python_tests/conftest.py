@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,21 +16,58 @@ from fp16engine import backend as backends
 # With --import-mode=importlib nothing puts this folder, where bounds.py and op_cases.py lie, on the path.
 sys.path.insert(0, str(Path(__file__).parent))
 
-_MISSING = {"cpu": "the compiled module fp16engine._cpu is not built"}
+_MISSING = {
+    "cpu": "the compiled module fp16engine._cpu is not built",
+    "simt": "the simulator fp16engine._simt is not built, cmake -DFP16ENGINE_SIMT=ON does",
+}
+SCHEDULES = 5
 
 
-def _backends() -> list[Any]:
-    names = ["reference"]
-    built = importlib.util.find_spec("fp16engine._cpu") is not None
-    skip = pytest.mark.skip(reason=_MISSING["cpu"])
-    return [*names, pytest.param("cpu", marks=() if built else skip)]
+def _built(name: str) -> bool:
+    return importlib.util.find_spec(f"fp16engine._{name}") is not None
 
 
-@pytest.fixture(params=_backends())
+def _parameter(name: str) -> Any:
+    return pytest.param(name, marks=() if _built(name) else pytest.mark.skip(reason=_MISSING[name]))
+
+
+COMPILED = [_parameter(name) for name in _MISSING]
+
+
+@pytest.fixture(autouse=True)
+def _own_schedule(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test of the simulator has an order of threads of its own, and half of them unaligned arrays."""
+    parameters = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
+    if not _built("simt") or "simt" not in [p for p in parameters if isinstance(p, str)]:
+        yield
+        return
+    simt: Any = backends.get("simt")
+    draw = zlib.crc32(request.node.name.encode())
+    simt.set_schedule(draw % SCHEDULES)
+    simt.offset = draw // SCHEDULES % 2
+    yield
+    simt.set_schedule(0)
+    simt.offset = 0
+
+
+@pytest.fixture(params=["reference", *COMPILED])
 def backend_name(request: pytest.FixtureRequest) -> str:
     """The device name of each backend in turn; one that is not built skips with the reason."""
     name: str = request.param
     return name
+
+
+@pytest.fixture(params=COMPILED)
+def compiled_name(request: pytest.FixtureRequest) -> str:
+    """The device name of each backend whose kernels are held to the reference's bits."""
+    name: str = request.param
+    return name
+
+
+@pytest.fixture
+def compiled(compiled_name: str) -> Any:
+    """The backend called `compiled_name`."""
+    return backends.get(compiled_name)
 
 
 @pytest.fixture
@@ -47,9 +85,22 @@ def reference() -> Any:
 @pytest.fixture
 def cpu() -> Any:
     """The compiled CPU backend; skips where it is not built."""
-    if importlib.util.find_spec("fp16engine._cpu") is None:
+    if not _built("cpu"):
         pytest.skip(_MISSING["cpu"])
     return backends.get("cpu")
+
+
+@pytest.fixture
+def simt() -> Iterator[Any]:
+    """The simulated GPU; skips where it is not built. What a test sets on it is put back."""
+    if not _built("simt"):
+        pytest.skip(_MISSING["simt"])
+    backend: Any = backends.get("simt")
+    before = backend.native.num_threads()
+    yield backend
+    backend.native.set_num_threads(before)
+    backend.set_schedule(0)
+    backend.offset = 0
 
 
 @pytest.fixture

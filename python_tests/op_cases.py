@@ -520,7 +520,12 @@ _EMBEDDING = [
         )
     ),
 ]
-_ATTENTION_SIZES = {"ragged": (2, 3, 17, 17, 5), "one": (1, 1, 1, 1, 1), "head": (1, 2, 33, 33, 64)}
+_ATTENTION_SIZES = {
+    "ragged": (2, 3, 17, 17, 5),
+    "one": (1, 1, 1, 1, 1),
+    "head": (1, 2, 33, 33, 64),
+    "long": (1, 1, 130, 130, 8),  # more than one kernel of the GPU holds
+}
 
 
 def _probabilities(reference: Any, a: Arrays) -> np.ndarray:

@@ -9,7 +9,8 @@ import pytest
 
 import fp16engine as fe
 
-HEAVY = ("matplotlib", "rich", "safetensors", "PIL", "scipy", "jinja2", "torch", "fp16engine._cpu")
+HEAVY = ("matplotlib", "rich", "safetensors", "PIL", "scipy", "jinja2", "torch")
+COMPILED = ("fp16engine._cpu", "fp16engine._cuda", "fp16engine._simt")
 
 CHILD = """
 import sys, time
@@ -30,7 +31,7 @@ def test_import_is_light(record_property: object) -> None:
     seconds, modules = run.stdout.strip().splitlines()
     record_property("import_seconds_without_numpy", float(seconds))
     loaded = set(modules.split(","))
-    assert not loaded.intersection(HEAVY)
+    assert not loaded.intersection(HEAVY + COMPILED)
     assert not {name for name in loaded if name.startswith("fp16engine.train")}
 
 

@@ -12,7 +12,11 @@ from .base import Array, Backend
 __all__ = ["Array", "Backend", "devices", "get"]
 
 # Each module offers load() -> Backend; nothing is imported before its device is asked for.
-_MODULES = {"cpu": "fp16engine.backend.cpu", "reference": "fp16engine.backend.reference"}
+_MODULES = {
+    "cpu": "fp16engine.backend.cpu",
+    "reference": "fp16engine.backend.reference",
+    "simt": "fp16engine.backend.simt",
+}
 _CUDA = re.compile(r"cuda(:\d+)?")
 
 _loaded: dict[str, Backend] = {}
@@ -25,7 +29,8 @@ def get(device: str) -> Backend:
     """Return the backend that computes on `device`, loading it at the first call.
 
     Args:
-        device: "cpu", "reference" (slow NumPy, defines the semantics), or "cuda", "cuda:1".
+        device: "cpu", "reference" (slow NumPy, defines the semantics), "simt" (the GPU's kernels simulated,
+            for tests), or "cuda", "cuda:1".
 
     Raises:
         BackendUnavailable: the backend, or a module it needs, is not part of this build.
@@ -40,7 +45,7 @@ def get(device: str) -> Backend:
 def devices() -> list[str]:
     """Return the devices this machine can compute on: `["cpu"]`, or none if its module is missing.
 
-    The NumPy backend "reference" exists everywhere and is not listed.
+    "reference" and "simt", which are for checks, are not listed.
     """
     try:
         get("cpu")

@@ -130,7 +130,7 @@ def fetch(name: str, folder: Path, skip: Collection[str] = ()) -> None:
     if not missing:
         return
     try:
-        import pooch  # type: ignore[import-untyped]
+        import pooch
     except ImportError as error:
         raise DataError(
             "download: pooch is not installed, pip install 'fp16engine[data]' is wanted"

@@ -13,9 +13,9 @@ FINITE = np.sort(np.unique(HALVES[np.isfinite(HALVES)].astype(np.float32)))
 
 
 @pytest.mark.parametrize("op", ["relu", "relu6", "neg", "sqrt"])
-def test_exact_functions(cpu: Any, reference: Any, op: str) -> None:
+def test_exact_functions(compiled: Any, reference: Any, op: str) -> None:
     wanted = reference.unary(op, HALVES)
-    bounds.same_bits(np.array(cpu.to_numpy(cpu.unary(op, cpu.from_numpy(HALVES)))), wanted)
+    bounds.same_bits(np.array(compiled.to_numpy(compiled.unary(op, compiled.from_numpy(HALVES)))), wanted)
 
 
 @pytest.mark.parametrize("op", ["gelu", "tanh", "exp", "log"])

@@ -32,7 +32,7 @@ def test_cuda_is_not_in_this_build(device: str) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "CPU"])
 def test_unknown_device(device: str) -> None:
-    with pytest.raises(ValueError, match=r"^device: .* given, one of 'cpu', 'reference' is wanted$"):
+    with pytest.raises(ValueError, match=r"^device: .* given, one of 'cpu', 'reference', 'simt' is wanted$"):
         backends.get(device)
 
 

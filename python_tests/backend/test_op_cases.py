@@ -54,10 +54,12 @@ def test_exact(backend: Any, reference: Any, case: Case, values: str, dtype: str
     ("case", "values", "dtype", "acc"),
     _parameters(_tier("bits")) + [p for p in _parameters(_tier("sums", "norm")) if p.values[3] == "float16"],
 )
-def test_bit_equal(cpu: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+def test_bit_equal(compiled: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     """Our own kernels replay the documented order: equality with the reference, on every value there is."""
     inputs = arrays(case, values, dtype)
-    for got, wanted in zip(call(cpu, case, inputs, acc), call(reference, case, inputs, acc), strict=True):
+    for got, wanted in zip(
+        call(compiled, case, inputs, acc), call(reference, case, inputs, acc), strict=True
+    ):
         assert (got is None) == (wanted is None)
         if got is not None and wanted is not None:
             bounds.same_bits(got, wanted)
@@ -113,13 +115,13 @@ def test_rounded(backend: Any, reference: Any, case: Case, values: str, dtype: s
 
 
 @pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(_tier("relative")))
-def test_relative(cpu: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+def test_relative(compiled: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     """Composites: an error against float64 of at most twice the reference's with the same policy, plus 2
     ulp."""
     inputs = arrays(case, values, dtype)
     naive = call(reference, case, inputs, acc)
     exact = _exactly(reference, case, inputs)
-    for got, version, wanted in zip(call(cpu, case, inputs, acc), naive, exact, strict=True):
+    for got, version, wanted in zip(call(compiled, case, inputs, acc), naive, exact, strict=True):
         assert got is not None and version is not None and wanted is not None
         bounds.relative(got, version, wanted, dtype)
 
@@ -135,6 +137,31 @@ def test_deterministic(threads: Any, case: Case, values: str, dtype: str, acc: s
         for got, wanted in zip(call(threads, case, inputs, acc), first, strict=True):
             if got is not None and wanted is not None:
                 bounds.same_bits(got, wanted)
+
+
+# The simulator has no kernel for these: NumPy moves the data, and the products are the CPU backend's.
+_NO_KERNEL = {"transpose", "broadcast_to", "cat", "pad2d", "crop2d", "copy", "getitem", "matmul"}
+_NO_KERNEL |= {"linear_forward", "conv2d_forward", "conv2d_backward"}
+
+
+@pytest.mark.parametrize(
+    ("case", "values", "dtype", "acc"),
+    _parameters((c for c in CASES if c.method not in _NO_KERNEL), ("normal",)),
+)
+def test_every_schedule(simt: Any, case: Case, values: str, dtype: str, acc: str) -> None:
+    """The same bits in whatever order threads and blocks of a GPU run, on arrays that are aligned or not."""
+    inputs = arrays(case, values, dtype)
+    for offset, schedules in ((0, (0, 1, 2)), (1, (3, 4))):
+        simt.offset = offset
+        first = None
+        for schedule in schedules:
+            simt.set_schedule(schedule)
+            simt.native.set_num_threads(1 + schedule % 3)
+            outputs = call(simt, case, inputs, acc)
+            first = outputs if first is None else first
+            for got, wanted in zip(outputs, first, strict=True):
+                if got is not None and wanted is not None:
+                    bounds.same_bits(got, wanted)
 
 
 @pytest.mark.parametrize(

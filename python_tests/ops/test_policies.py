@@ -55,9 +55,10 @@ _TRANSCENDENTAL = (
 
 
 @pytest.mark.parametrize("case", [p for p in CASES if not p.values[0].name.startswith(_TRANSCENDENTAL)])
-def test_strict_bits_are_the_same_everywhere(case: FunctionCase, cpu: Any) -> None:
-    """Under fp16-strict the order of every sum is part of the policy: cpu and reference agree bit for bit."""
-    (y, gradients), (wanted, wanted_gradients) = (_run(case, d, "fp16-strict") for d in ("cpu", "reference"))
+def test_strict_bits_are_the_same_everywhere(case: FunctionCase, compiled_name: str) -> None:
+    """Under fp16-strict the order of every sum is part of the policy: all backends agree bit for bit."""
+    devices = (compiled_name, "reference")
+    (y, gradients), (wanted, wanted_gradients) = (_run(case, d, "fp16-strict") for d in devices)
     for got, reference in zip((y, *gradients), (wanted, *wanted_gradients), strict=True):
         bounds.same_bits(got.numpy(), reference.numpy())
 

@@ -4,13 +4,13 @@ it."""
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from ..base import Backend
+from ..counter import CountedArrays
 from . import (
     arrays,
     attention,
@@ -50,14 +50,10 @@ def _method(function: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-class Reference:
+class Reference(CountedArrays):
     """NumPy arrays, FP32 registers, one rounding at the store; float64 arrays stay float64 throughout."""
 
     name = "reference"
-
-    def __init__(self) -> None:
-        self._alive: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}
-        self._current = self._peak = 0
 
     empty = _method(arrays.empty)
     zeros = _method(arrays.zeros)
@@ -123,25 +119,7 @@ class Reference:
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return x
 
-    def memory(self) -> dict[str, int]:
-        return {"current": self._current, "peak": self._peak, "scratch": 0}
-
-    def reset_peak(self) -> None:
-        self._peak = self._current
-
     def _count(self, result: Any) -> None:
         for y in result if isinstance(result, tuple) else (result,):
             if isinstance(y, np.ndarray):
                 self._count_array(y)
-
-    def _count_array(self, y: np.ndarray) -> None:
-        while isinstance(y.base, np.ndarray):  # the owner of the memory outlives every view of it
-            y = y.base
-        key = id(y)
-        if key not in self._alive:
-            self._alive[key] = weakref.ref(y, lambda _: self._forget(key)), y.nbytes
-            self._current += y.nbytes
-            self._peak = max(self._peak, self._current)
-
-    def _forget(self, key: int) -> None:
-        self._current -= self._alive.pop(key)[1]

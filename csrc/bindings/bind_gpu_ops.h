@@ -1,0 +1,17 @@
+// Binds what the GPU has besides bind_ops.h, on the GPU and in the simulator.
+#pragma once
+#include <pybind11/pybind11.h>
+
+#include "cuda/ops.h"
+
+namespace fp16engine {
+
+static void bind_gpu_ops(pybind11::module_& m) {
+    using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
+
+    m.def("attention_forward", &gpu::attention_forward, Release());
+    m.def("attention_backward", &gpu::attention_backward, Release());
+    m.def("nonfinite", &gpu::nonfinite, Release());
+}
+
+}  // namespace fp16engine

@@ -1,0 +1,59 @@
+// Module fp16engine._cuda: our kernels, cuBLASLt's products and cuDNN's convolutions on device arrays. It imports
+// without a GPU and without NVIDIA's libraries; those are opened at first use.
+#include "bindings/bind_gpu_ops.h"
+#include "bindings/cuda_array_caster.h"
+#include "cuda/library.h"
+#include "cuda/ops.h"
+#include "cuda/products.h"
+#include "cuda/runtime.h"
+
+namespace ops = fp16engine::gpu;
+#include "bindings/bind_ops.h"
+
+namespace py = pybind11;
+using namespace py::literals;
+
+namespace {
+
+using Release = py::call_guard<py::gil_scoped_release>;
+
+void bind_products(py::module_& m) {
+    m.def("matmul", &ops::matmul, "a"_a, "b"_a, "bias"_a, "c"_a, "transpose_a"_a, "transpose_b"_a, "half_accumulator"_a,
+          "tf32"_a = false, Release());
+    m.def("scaled_product", &ops::scaled_product, "a"_a, "b"_a, "c"_a, "scale"_a, "half_accumulator"_a,
+          "tf32"_a = false, Release());
+    m.def("linear_weight_gradient", &ops::linear_weight_gradient, "x"_a, "dy"_a, "dw"_a, "db"_a, "half_accumulator"_a,
+          "tf32"_a = false, Release());
+    m.def("conv2d_forward", &ops::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a, "stride_h"_a, "stride_w"_a, "pads"_a,
+          "groups"_a, "half_accumulator"_a, "tf32"_a = false, Release());
+    m.def("conv2d_backward", &ops::conv2d_backward, "x"_a, "w"_a, "dy"_a, "dx"_a, "dw"_a, "db"_a, "stride_h"_a,
+          "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a, "tf32"_a = false, Release());
+    m.def("matmul_implementations", &ops::matmul_implementations);
+    m.def("conv2d_implementations", &ops::conv2d_implementations);
+    m.def("autotune", &ops::autotune);
+    m.def("set_autotune", &ops::set_autotune, "enabled"_a);
+}
+
+void bind_machine(py::module_& m) {
+    m.def("set_stream", &ops::set_stream, "stream"_a);
+    m.def("set_library_path", &ops::set_library_path, "name"_a, "path"_a);
+    m.def("cublaslt_version", &ops::cublaslt_version, Release());
+    m.def("cudnn_version", &ops::cudnn_version, Release());
+    m.def("cudnn_device_properties", &ops::cudnn_device_properties, Release());
+    m.def("compute_capability", &ops::compute_capability);
+#if defined(FP16ENGINE_CUDA_ARCHS)
+    m.attr("architectures") = FP16ENGINE_CUDA_ARCHS;
+#endif
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+    m.doc() = "CUDA kernels of fp16engine; use fp16engine.backend.get('cuda').";
+    py::register_exception<ops::LibraryMissing>(m, "LibraryMissing",
+                                                py::module_::import("fp16engine.errors").attr("BackendUnavailable"));
+    bind_machine(m);
+    bind_products(m);
+    fp16engine::bind_ops(m);
+    fp16engine::bind_gpu_ops(m);
+}

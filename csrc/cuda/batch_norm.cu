@@ -1,0 +1,211 @@
+#include "kernels/batch_norm.cuh"
+
+#include <algorithm>
+#include <limits>
+
+#include "cuda/launch.h"
+#include "cuda/ops.h"
+#include "cuda/wide.h"
+
+namespace fp16engine::gpu {
+namespace {
+
+constexpr int64_t kSumBlocks = 256;   // blocks that sum, over all tiles of columns
+constexpr int64_t kMostSlices = 128;  // partial sums of a column, which every later block reads again
+
+struct Rows {
+    int64_t rows, C;
+    explicit Rows(const ArrayView& x) : rows(x.dim(-1) ? x.size() / x.dim(-1) : 0), C(x.dim(-1)) {}
+};
+
+void expect_vectors(const ArrayView& gamma, const Rows& r, std::initializer_list<const ArrayView*> vectors) {
+    for (const ArrayView* v : vectors) {
+        expect_shape("statistics", *v, {r.C});
+        expect_dtype("statistics", *v, gamma.dtype);
+    }
+}
+
+struct Tiling {
+    ColumnTiles tiles;
+    int64_t columns, slices;  // the grid
+    Dim3 grid() const { return Dim3(static_cast<unsigned>(columns), static_cast<unsigned>(slices)); }
+};
+
+// Tiles of columns of even size, and about `blocks` blocks in all; a thread of a slice gets `least` rows.
+Tiling tiling(const Rows& r, int width, int64_t blocks, int64_t most_slices, int64_t least) {
+    const int64_t groups = ceil_divide(r.C, width), columns = ceil_divide(groups, kTileColumns / width),
+                  lanes = ceil_divide(groups, columns);
+    const int64_t wanted = std::min(most_slices, std::max<int64_t>(1, blocks / columns));
+    const int64_t slice = std::max(ceil_divide(r.rows, wanted), least * (kColumnBlock / lanes));
+    return {{r.rows, r.C, slice, static_cast<int>(lanes)}, columns, ceil_divide(r.rows, slice)};
+}
+
+Tiling sum_tiling(const Rows& r, int width) { return tiling(r, width, kSumBlocks, kMostSlices, kMomentRows); }
+
+Tiling map_tiling(const Rows& r, int width) {
+    constexpr int64_t kMostBlocks = 65535;  // of a grid's y
+    Tiling t = tiling(r, width, 2 * multiprocessors(), kMostBlocks, kBatch);
+    t.slices = std::max<int64_t>(t.slices, 1);  // one block writes the statistics even if there are no rows
+    return t;
+}
+
+float relu_floor(bool relu) { return relu ? 0.0f : -std::numeric_limits<float>::infinity(); }
+
+Dim3 strict_grid(const Rows& r) {
+    return Dim3(static_cast<unsigned>(ceil_divide(r.C, kStrictColumns)),
+                static_cast<unsigned>(ceil_divide(r.rows, kStrictRows)));
+}
+
+int64_t strict_floats(const Rows& r) { return ceil_divide(r.rows, kStrictRows) * r.C; }
+
+// mean and variance (C,) with binary16 accumulators; `groups` has strict_floats.
+void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<float> mean, Ptr<float> variance) {
+    const auto xs = pointer<const __half>(x);
+    const int64_t rows = r.rows, C = r.C;
+    const auto terms = static_cast<float>(rows);
+    const Ptr<const float> no_mean{}, known_mean = mean, sums = groups;
+    const unsigned blocks = grid_for(C * kWarpSize);
+    FP16_LAUNCH((batch_norm_strict_moments_kernel<__half>), strict_grid(r), kBlock, xs, no_mean, groups, rows, C);
+    FP16_LAUNCH((strict_columns_kernel<true>), blocks, kBlock, sums, mean, int64_t{1}, rows, C, terms, true, 1.0f);
+    FP16_LAUNCH((batch_norm_strict_moments_kernel<__half>), strict_grid(r), kBlock, xs, known_mean, groups, rows, C);
+    FP16_LAUNCH((strict_columns_kernel<true>), blocks, kBlock, sums, variance, int64_t{1}, rows, C, terms, false,
+                1.0f * kStrictBlock);
+}
+
+}  // namespace
+
+void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator) {
+    const Rows r(x);
+    expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std});
+    expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
+    expect_like("y", y, x);
+    expect_half_terms("x", x, half_accumulator);
+    const auto kept = static_cast<float>(momentum), taken = static_cast<float>(1.0 - momentum);
+    const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
+    with_storage("x", x.dtype, [&](auto type) {
+        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
+            with_width<decltype(type)>(by_vectors(r.C, {&x, &y, &gamma, &beta}), [&](auto width) {
+                using T = decltype(type);
+                using S = decltype(statistics_type);
+                constexpr int kWidth = decltype(width)::value;
+                const auto xs = pointer<const T>(x);
+                const auto ys = pointer<T>(y);
+                const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
+                const auto rms = pointer<S>(running_mean), rvs = pointer<S>(running_var), ms = pointer<S>(mean),
+                           ds = pointer<S>(inv_std);
+                const Tiling sums = sum_tiling(r, kWidth), map = map_tiling(r, kWidth);
+                const Workspace workspace(half_accumulator ? 2 * r.C + strict_floats(r) : 2 * sums.slices * r.C);
+                const Ptr<float> first = workspace.get();
+                BatchMoments moments{first, first + r.C, 1, 1, 1};  // one slice of weight one: they are what they are
+                if (half_accumulator) {
+                    strict_moments(x, r, first + 2 * r.C, first, first + r.C);
+                } else {
+                    const Ptr<float> second = first + sums.slices * r.C;
+                    const ColumnTiles tiles = sums.tiles;
+                    moments = {first, second, sums.slices, tiles.slice, r.rows};
+                    FP16_LAUNCH((batch_norm_moments_kernel<T, kWidth>), sums.grid(), kColumnBlock, xs, first, second,
+                                tiles);
+                }
+                const ColumnTiles tiles = map.tiles;
+                FP16_LAUNCH((batch_norm_forward_kernel<T, S, kWidth>), map.grid(), kColumnBlock, xs, gs, bs, rms, rvs,
+                            ys, ms, ds, moments, tiles, kept, taken, epsilon, floor);
+            });
+        });
+    });
+}
+
+void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y, double eps,
+                          bool relu) {
+    const Rows r(x);
+    expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var});
+    expect_like("y", y, x);
+    if (x.size() == 0) return;
+    const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
+    with_storage("x", x.dtype, [&](auto type) {
+        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
+            with_width<decltype(type)>(
+                by_vectors(r.C, {&x, &y, &gamma, &beta, &running_mean, &running_var}), [&](auto width) {
+                    using T = decltype(type);
+                    using S = decltype(statistics_type);
+                    constexpr int kWidth = decltype(width)::value;
+                    const auto xs = pointer<const T>(x);
+                    const auto ys = pointer<T>(y);
+                    const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
+                    const auto ms = pointer<const S>(running_mean), vs = pointer<const S>(running_var);
+                    const Tiling map = map_tiling(r, kWidth);
+                    const ColumnTiles tiles = map.tiles;
+                    FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth>), map.grid(), kColumnBlock, xs, gs, bs, ms,
+                                vs, ys, tiles, epsilon, floor);
+                });
+        });
+    });
+}
+
+namespace {
+
+template <class T, class S, int kWidth, bool kRelu>
+void backward(const Rows& r, const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
+              const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
+              const ArrayView& dbeta, bool half_accumulator) {
+    const auto xs = pointer<const T>(x), dys = pointer<const T>(dy);
+    const auto dxs = pointer<T>(dx);
+    const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta), ms = pointer<const S>(mean),
+               ds = pointer<const S>(inv_std);
+    const auto dgs = pointer<S>(dgamma), dbs = pointer<S>(dbeta);
+    const Tiling sums = sum_tiling(r, kWidth), map = map_tiling(r, kWidth);
+    const Workspace workspace(half_accumulator ? 2 * r.C + 2 * strict_floats(r) : 2 * sums.slices * r.C);
+    const Ptr<float> first = workspace.get();
+    int64_t count = sums.slices;
+    if (half_accumulator) {
+        const int64_t rows = r.rows, C = r.C;
+        const Ptr<float> groups = first + 2 * C;
+        const Ptr<const float> group_sums = groups;
+        const auto halves = pointer<const __half>(x), gradients = pointer<const __half>(dy);
+        if (rows > 0)
+            FP16_LAUNCH((batch_norm_strict_gradients_kernel<S, kRelu>), strict_grid(r), kBlock, halves, gs, bs, ms, ds,
+                        gradients, groups, rows, C);
+        FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * C * kWarpSize), kBlock, group_sums, first, int64_t{2},
+                    rows, C, 1.0f, false, 1.0f);
+        count = 1;
+    } else if (count > 0) {
+        const Ptr<float> second = first + count * r.C;
+        const ColumnTiles tiles = sums.tiles;
+        FP16_LAUNCH((batch_norm_gradient_sums_kernel<T, S, kWidth, kRelu>), sums.grid(), kColumnBlock, xs, gs, bs, ms,
+                    ds, dys, first, second, tiles);
+    }
+    const Ptr<const float> shifts = first, slopes = first + count * r.C;
+    const ColumnTiles tiles = map.tiles;
+    FP16_LAUNCH((batch_norm_backward_kernel<T, S, kWidth, kRelu>), map.grid(), kColumnBlock, xs, gs, bs, ms, ds, dys,
+                dxs, dgs, dbs, shifts, slopes, count, tiles);
+}
+
+}  // namespace
+
+void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
+                         const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
+                         const ArrayView& dbeta, bool relu, bool half_accumulator) {
+    const Rows r(x);
+    expect_vectors(gamma, r, {&gamma, &beta, &mean, &inv_std, &dgamma, &dbeta});
+    expect_like("dy", dy, x);
+    if (dx) expect_like("dx", dx, x);
+    expect_half_terms("x", x, half_accumulator);
+    if (r.C == 0) return;
+    with_storage("x", x.dtype, [&](auto type) {
+        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
+            with_flag(relu, [&](auto relu_flag) {
+                with_width<decltype(type)>(
+                    by_vectors(r.C, {&x, &dy, &dx, &gamma, &beta, &mean, &inv_std}), [&](auto width) {
+                        backward<decltype(type), decltype(statistics_type), decltype(width)::value,
+                                 decltype(relu_flag)::value>(r, x, gamma, beta, mean, inv_std, dy, dx, dgamma, dbeta,
+                                                             half_accumulator);
+                    });
+            });
+        });
+    });
+}
+
+}  // namespace fp16engine::gpu

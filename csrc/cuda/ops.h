@@ -1,0 +1,116 @@
+// Every hand-written operation of the GPU backend, on the GPU and in the simulator; the same functions as cpu/ops.h,
+// which says what they mean. Matrix products and convolutions are the libraries'. Outputs are given by the caller and
+// overwritten. `half_accumulator`: true when the policy accumulates in binary16 (fp16-strict), false for float32
+// accumulators.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "common/array_view.h"
+
+namespace fp16engine::gpu {
+
+using Pads = std::vector<int64_t>;  // top, bottom, left, right
+
+// x y dx dy (..., C); the per-channel vectors (C,) are all of one dtype, the statistics' one.
+void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator);
+void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
+                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y, double eps,
+                          bool relu);
+void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
+                         const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
+                         const ArrayView& dbeta, bool relu, bool half_accumulator);
+
+// y = a op b with broadcasting; op: add, sub, mul, div. With a number, it is a float32 register.
+void binary(const std::string& op, const ArrayView& a, const ArrayView& b, const ArrayView& y);
+void binary_number(const std::string& op, const ArrayView& x, double number, bool number_first, const ArrayView& y);
+// op: relu, relu6, gelu, tanh, exp, log, sqrt, neg; saved: x of gelu and log, y of the others, anything of neg
+void unary(const std::string& op, const ArrayView& x, const ArrayView& y);
+void unary_backward(const std::string& op, const ArrayView& saved, const ArrayView& dy, const ArrayView& dx);
+void power(const ArrayView& x, double exponent, const ArrayView& y);
+// float16 and float32 to each other, integers to both
+void cast(const ArrayView& x, const ArrayView& y);
+
+// y (outer, 1, inner) of x (outer, terms, inner); op: sum, mean, max
+void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner,
+            bool half_accumulator);
+void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer,
+                  int64_t terms, int64_t inner);
+
+// x (..., K), gamma and beta (K,), mean and inv_std one value per row; the last five in the statistics' dtype.
+void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double eps, bool half_accumulator);
+void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& mean, const ArrayView& inv_std,
+                         const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta,
+                         bool half_accumulator);
+
+// Along the last axis. causal_rows > 0: row r reads its first r % causal_rows + 1 values only, the others give 0.
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator);
+void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
+void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
+void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
+// logits (N, K), labels int64 (N,), loss and dy ()
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+                           bool half_accumulator);
+void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
+                            const ArrayView& dlogits, bool half_accumulator);
+
+// x dx (N, H, W, C), y dy index (N, OH, OW, C); index uint8, 255 for a window without a pixel
+void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw,
+                      int64_t stride_h, int64_t stride_w, const Pads& pads);
+void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw,
+                       int64_t stride_h, int64_t stride_w, const Pads& pads, bool half_accumulator);
+void avg_pool_forward(const ArrayView& x, const ArrayView& y, int64_t kh, int64_t kw, int64_t stride_h,
+                      int64_t stride_w, const Pads& pads, bool half_accumulator);
+void avg_pool_backward(const ArrayView& dy, const ArrayView& dx, int64_t kh, int64_t kw, int64_t stride_h,
+                       int64_t stride_w, const Pads& pads, bool half_accumulator);
+
+// y (n, ...) = the rows ids (n,) of table (R, ...)
+void take_rows(const ArrayView& table, const ArrayView& ids, const ArrayView& y);
+// dtable (R, ...) = 0, then dtable[ids[i]] += dy[i] for i = 0, 1, ...; partial sums in the accumulator's type
+void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dtable, bool half_accumulator);
+// Philox4x32-10: key = seed, element i takes word i % 4 of counter offset + i / 4.
+void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset);
+// q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
+// probs rounded as stored; causal: query i sees the keys j <= i. Sq, Sk and D are at most 128.
+void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
+                       const ArrayView& probs, bool causal, bool half_accumulator);
+void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
+                        const ArrayView& dy, const ArrayView& dq, const ArrayView& dk, const ArrayView& dv,
+                        bool half_accumulator);
+// Convolutions with one input channel per group: groups == C, w (K, R, S, 1), K a multiple of C; the rest as conv2d of
+// cpu/ops.h.
+void depthwise_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
+                       int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator);
+void depthwise_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
+                        const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
+                        int64_t groups, bool half_accumulator);
+// Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of
+// a state.
+void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads,
+         const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double momentum,
+         bool nesterov, const std::vector<double>& weight_decay, double grad_scale);
+void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& m,
+          const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2,
+          double eps_float16, double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled,
+          double grad_scale);
+void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& v,
+             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha,
+             double eps_float16, double eps_float32, double momentum, const std::vector<double>& weight_decay,
+             double grad_scale);
+// flag int32 (): 1 if an array holds an infinity or a NaN, else 0; all_finite is the same, read back to the host.
+void nonfinite(const std::vector<ArrayView>& arrays, const ArrayView& flag);
+bool all_finite(const std::vector<ArrayView>& arrays);
+
+// norm float32 (2,): scale and root, whose product is the norm of all arrays together; their squares cannot overflow.
+void global_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm);
+// In place: every array times most / norm where the norm, as global_norm left it, is larger than `most`.
+void clip_to_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm, double most);
+// counts int64 (arrays, 5): zeros, subnormals (0 < |x| < 2^-14), near the maximum (32752 <= |x| < inf), infinities, NaN
+void range_counters(const std::vector<ArrayView>& arrays, const ArrayView& counts);
+
+}  // namespace fp16engine::gpu

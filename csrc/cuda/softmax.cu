@@ -1,0 +1,107 @@
+#include "kernels/softmax.cuh"
+
+#include "cuda/launch.h"
+#include "cuda/ops.h"
+#include "cuda/row_plans.h"
+
+namespace fp16engine::gpu {
+namespace {
+
+void expect_labels(const ArrayView& labels, const Rows& r) {
+    expect_dtype("labels", labels, DType::int64);
+    expect_shape("labels", labels, {r.count});
+}
+
+// y, labels, losses and dy: those that kOutput wants
+template <ExpOutput kOutput>
+void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& labels, const ArrayView& dy,
+                  Ptr<float> losses, int64_t causal_rows, bool half_accumulator) {
+    const Rows r(x);
+    expect_half_terms("x", x, half_accumulator);
+    if (x.size() == 0) return;
+    with_storage("x", x.dtype, [&](auto type) {
+        using T = decltype(type);
+        const bool wide = by_vectors(r.K, {&x, &y});
+        with_plan<T>(r.K, wide, half_accumulator, [&](auto plan, auto half) {
+            using Plan = decltype(plan);
+            constexpr bool kHalf = decltype(half)::value;
+            const auto xs = pointer<const T>(x);
+            const ExpArguments<T> arguments{
+                pointer<T>(y), pointer<const int64_t>(labels), losses, pointer<const T>(dy), r.count, r.K, causal_rows};
+            FP16_LAUNCH((softmax_kernel<T, Plan, kHalf, kOutput>), row_grid<Plan>(r.count), kBlock, xs, arguments);
+        });
+    });
+}
+
+template <bool kLog>
+void backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
+    const Rows r(y);
+    expect_like("dy", dy, y);
+    expect_like("dx", dx, y);
+    expect_half_terms("y", y, half_accumulator);
+    if (y.size() == 0) return;
+    with_storage("y", y.dtype, [&](auto type) {
+        using T = decltype(type);
+        with_plan<T>(r.K, by_vectors(r.K, {&y, &dy, &dx}), half_accumulator, [&](auto plan, auto half) {
+            using Plan = decltype(plan);
+            constexpr bool kHalf = decltype(half)::value;
+            const auto ys = pointer<const T>(y), dys = pointer<const T>(dy);
+            const auto dxs = pointer<T>(dx);
+            const int64_t rows = r.count, K = r.K;
+            FP16_LAUNCH((softmax_backward_kernel<T, Plan, kHalf, kLog>), row_grid<Plan>(rows), kBlock, ys, dys, dxs,
+                        rows, K);
+        });
+    });
+}
+
+}  // namespace
+
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator) {
+    expect_like("y", y, x);
+    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, causal_rows, half_accumulator);
+}
+
+void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
+    backward<false>(y, dy, dx, half_accumulator);
+}
+
+void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator) {
+    expect_like("y", y, x);
+    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, 0, half_accumulator);
+}
+
+void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
+    backward<true>(y, dy, dx, half_accumulator);
+}
+
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+                           bool half_accumulator) {
+    const Rows r(logits);
+    expect_labels(labels, r);
+    expect_dtype("loss", loss, logits.dtype);
+    expect_shape("loss", loss, {});
+    expect_half_terms("logits", logits, half_accumulator);
+    const Workspace workspace(r.count);
+    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), 0, half_accumulator);
+    with_storage("logits", logits.dtype, [&](auto type) {
+        using T = decltype(type);
+        with_accumulator<T>(half_accumulator, [&](auto half) {
+            constexpr bool kHalf = decltype(half)::value;
+            const Ptr<const float> losses = workspace.get();
+            const auto to = pointer<T>(loss);
+            const int64_t rows = r.count;
+            FP16_LAUNCH((cross_entropy_mean_kernel<T, kHalf>), 1, kBlock, losses, to, rows);
+        });
+    });
+}
+
+void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
+                            const ArrayView& dlogits, bool half_accumulator) {
+    expect_labels(labels, Rows(logits));
+    expect_dtype("dy", dy, logits.dtype);
+    expect_shape("dy", dy, {});
+    expect_like("dlogits", dlogits, logits);
+    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, 0, half_accumulator);
+}
+
+}  // namespace fp16engine::gpu

@@ -1,0 +1,39 @@
+// Cuts a list of tensors into tables of bounded size: as few launches as a kernel's argument space allows.
+#pragma once
+#include <climits>
+#include <initializer_list>
+#include <vector>
+
+#include "cuda/launch.h"
+#include "kernels/tensor_table.cuh"
+
+namespace fp16engine::gpu {
+
+// A float dtype is wanted of every array.
+inline void expect_floats(const char* argument, const std::vector<ArrayView>& arrays) {
+    for (const ArrayView& view : arrays) with_storage(argument, view.dtype, [](auto) {});
+}
+
+// For every table over the tensors of type T: launch(table, slices), each slice of at most `slice` elements;
+// entry(i) is the table's line for tensors[i]. Tensors without elements are left out.
+template <class T, class Entry, class MakeEntry, class Launch>
+void for_tables(const std::vector<ArrayView>& tensors, int64_t slice, MakeEntry entry, Launch launch) {
+    constexpr DType wanted = sizeof(T) == 2 ? DType::float16 : DType::float32;
+    TensorTable<Entry> table{};
+    const auto flush = [&] {
+        if (table.count > 0) launch(table, static_cast<unsigned>(table.first_slice[table.count]));
+        table.count = 0;
+    };
+    for (size_t i = 0; i < tensors.size(); i++) {
+        const int64_t slices = ceil_divide(tensors[i].size(), slice);
+        if (tensors[i].dtype != wanted || slices == 0) continue;
+        expect(slices <= INT_MAX, "tensors: " + tensors[i].describe() + " given, which is too large");
+        if (table.count == kTableTensors || table.first_slice[table.count] + slices > INT_MAX) flush();
+        table.entries[table.count] = entry(i);
+        table.first_slice[table.count + 1] = table.first_slice[table.count] + static_cast<int>(slices);
+        table.count++;
+    }
+    flush();
+}
+
+}  // namespace fp16engine::gpu

@@ -1,0 +1,373 @@
+// Batch normalisation over the rows of x (rows, C), with ReLU if asked; S is the dtype of the statistics, T that of x,
+// y, dy and dx.
+//
+//   y = fl(((x - mean) * inv_std) * gamma + beta), inv_std = 1 / sqrt(var + eps); both are rounded to S before use
+//
+//   g = dy where y > 0, or dy; xhat = (x - mean) * inv_std; dbeta = sum g; dgamma = sum g * xhat
+//
+//   dx = fl((gamma * inv_std) * ((g - dbeta / rows) - xhat * (dgamma / rows))), with the unrounded sums
+//
+// Accumulators: float32, where a thread joins eight rows at a time (their sum, and their squares about their own mean;
+// Chan et al. 1979), threads of a block join in the order of their rows, slices in theirs, squares each time moved to
+// the mean of the whole, never E[x^2] - E[x]^2; or binary16 in the order of strict_sum.cuh, variance terms times 2^-5.
+//
+// Deterministic: slices depend on the shape alone and every block that joins them does it in the same order. Arrays
+// that vectors cannot move (wide.cuh) have another order than those they can.
+//
+// Bytes per element of T: forward 2 reads + 1 write, inference 1 + 1, backward 4 + 1; with binary16 accumulators
+// forward 3 + 1.
+#pragma once
+#include "kernels/columns.cuh"
+#include "kernels/strict_columns.cuh"
+
+namespace fp16engine::gpu {
+
+constexpr int kMomentRows = 8;  // rows that a thread joins at once
+
+// ---- device helpers -----------------------------------------------------------------------------------------------
+
+// Moments of slices of the rows, sums and squares (count, C): each of terms_each rows but the last, `terms` in all.
+struct BatchMoments {
+    Ptr<const float> sums, squares;
+    int64_t count, terms_each, terms;
+};
+
+__device__ __forceinline__ float inverse_std(float variance, float eps) {
+    return __fdiv_rn(1.0f, __fsqrt_rn(__fadd_rn(variance, eps)));
+}
+
+// The documented order; no FMA.
+__device__ __forceinline__ float normalised(float x, float mean, float inv_std, float gamma, float beta) {
+    const float xhat = __fmul_rn(__fsub_rn(x, mean), inv_std);
+    return __fadd_rn(__fmul_rn(xhat, gamma), beta);
+}
+
+// Whether v is above 0 once it is stored: a half from 2^-25 (excluded, a tie) up.
+template <class T>
+__device__ __forceinline__ bool stays_positive(float v) {
+    return v > (sizeof(T) == 2 ? 0x1p-25f : 0.0f);
+}
+
+// y of one group; values at most `floor` become it (0 for ReLU, -inf for none), NaN passes.
+template <int kWidth>
+struct Normalise {
+    float mean[kWidth], inv_std[kWidth], gamma[kWidth], beta[kWidth];
+    float floor;
+
+    template <class T>
+    __device__ __forceinline__ void store(const float (&x)[kWidth], Ptr<T> y) const {
+        float v[kWidth];
+        for (int j = 0; j < kWidth; j++) {
+            v[j] = normalised(x[j], mean[j], inv_std[j], gamma[j], beta[j]);
+            v[j] = v[j] <= floor ? floor : v[j];
+        }
+        store_floats(y, v);
+    }
+
+    template <class T>
+    __device__ __forceinline__ void rows(const ColumnThread<kWidth>& place, Ptr<const T> x, Ptr<T> y) const {
+        place.template each_row<kBatch>(
+            [&](int64_t at, int64_t step) {
+                float v[kBatch][kWidth];
+                for (int i = 0; i < kBatch; i++) load_floats(x + (at + i * step), v[i]);
+                for (int i = 0; i < kBatch; i++) store(v[i], y + (at + i * step));
+            },
+            [&](int64_t at) {
+                float v[kWidth];
+                load_floats(x + at, v);
+                store(v, y + at);
+            });
+    }
+};
+
+// g and g * xhat of one element
+template <class T, bool kRelu>
+__device__ __forceinline__ float masked_gradient(float dy, float xhat, float gamma, float beta) {
+    return !kRelu || stays_positive<T>(__fadd_rn(__fmul_rn(xhat, gamma), beta)) ? dy : 0.0f;
+}
+
+// ---- kernels ------------------------------------------------------------------------------------------------------
+
+// x (rows, C) -> sums, squares (slices, C): each slice's sum, and its squared distances from its own mean
+template <class T, int kWidth>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_moments_kernel(Ptr<const T> x, Ptr<float> sums, Ptr<float> squares, ColumnTiles tiles) {
+    __shared__ ColumnStage<kWidth> staged_sums;
+    __shared__ ColumnStage<kWidth> staged_squares;
+    __shared__ Shared<float, kColumnBlock> part;
+    const ColumnThread<kWidth> place(tiles);
+    float sum[kWidth] = {}, square[kWidth] = {}, n = 0.0f;
+    // More rows, of sum s and squares q about their mean m
+    const auto join = [&](int j, float s, float m, float q, float per_row, float weight) {
+        const float distance = __fsub_rn(m, __fmul_rn(sum[j], per_row));
+        square[j] = __fadd_rn(square[j], __fmaf_rn(__fmul_rn(distance, weight), distance, q));
+        sum[j] = __fadd_rn(sum[j], s);
+    };
+    place.template each_row<kMomentRows>(
+        [&](int64_t at, int64_t step) {
+            float v[kMomentRows][kWidth];
+            for (int i = 0; i < kMomentRows; i++) load_floats(x + (at + i * step), v[i]);
+            const float per_row = n > 0.0f ? __fdiv_rn(1.0f, n) : 0.0f,
+                        weight = __fdiv_rn(n * kMomentRows, n + kMomentRows);
+            for (int j = 0; j < kWidth; j++) {
+                float s = v[0][j];
+                for (int i = 1; i < kMomentRows; i++) s = __fadd_rn(s, v[i][j]);
+                const float m = s * (1.0f / kMomentRows);
+                float q = 0.0f;
+                for (int i = 0; i < kMomentRows; i++) {
+                    const float d = __fsub_rn(v[i][j], m);
+                    q = __fmaf_rn(d, d, q);
+                }
+                join(j, s, m, q, per_row, weight);
+            }
+            n += kMomentRows;
+        },
+        [&](int64_t at) {
+            float v[kWidth];
+            load_floats(x + at, v);
+            const float per_row = n > 0.0f ? __fdiv_rn(1.0f, n) : 0.0f, weight = __fdiv_rn(n, n + 1.0f);
+            for (int j = 0; j < kWidth; j++) join(j, v[j], v[j], 0.0f, per_row, weight);
+            n += 1.0f;
+        });
+    staged_sums.put(sum);
+    staged_squares.put(square);
+    __syncthreads();
+
+    const int columns = tiles.lanes * kWidth, used = place.lanes_used();
+    const float total = column_total(
+        columns, used, [&](int64_t i, int c) { return staged_sums.get(static_cast<int>(i), c, tiles.lanes); }, part);
+    const float mean = __fdiv_rn(total, static_cast<float>(place.end - place.begin));
+    const auto moved = [&](int64_t i, int c) {
+        const int lane = static_cast<int>(i);
+        const float count = place.rows_of(lane),
+                    distance = __fsub_rn(__fdiv_rn(staged_sums.get(lane, c, tiles.lanes), count), mean);
+        return __fmaf_rn(__fmul_rn(distance, count), distance, staged_squares.get(lane, c, tiles.lanes));
+    };
+    const float square_total = column_total(columns, used, moved, part);
+    const int64_t column = staged_column<kWidth>(tiles);
+    if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) {
+        sums[blockIdx.y * tiles.C + column] = total;
+        squares[blockIdx.y * tiles.C + column] = square_total;
+    }
+}
+
+// x y (rows, C); gamma beta running_mean running_var mean inv_std (C,). The first slice's blocks write the last four.
+template <class T, class S, int kWidth>
+__global__ void __launch_bounds__(kColumnBlock, 2)
+    batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<S> running_mean,
+                              Ptr<S> running_var, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std, BatchMoments moments,
+                              ColumnTiles tiles, float kept, float taken, float eps, float floor) {
+    __shared__ Shared<float, kColumnBlock> part;
+    __shared__ Shared<float, kTileColumns> means;
+    __shared__ Shared<float, kTileColumns> deviations;
+    const int columns = tiles.lanes * kWidth, c = static_cast<int>(threadIdx.x) % columns;
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * columns + c;
+    const auto sum_of = [&](int64_t i, int) { return column < tiles.C ? moments.sums[i * tiles.C + column] : 0.0f; };
+    const float terms = static_cast<float>(moments.terms);
+    const float batch_mean = __fdiv_rn(column_total(columns, moments.count, sum_of, part), terms);
+    const auto moved = [&](int64_t i, int k) {
+        const int64_t last = moments.terms - (moments.count - 1) * moments.terms_each;
+        const float count = static_cast<float>(i + 1 < moments.count ? moments.terms_each : last);
+        const float distance = __fsub_rn(__fdiv_rn(sum_of(i, k), count), batch_mean);
+        return __fmaf_rn(__fmul_rn(distance, count), distance,
+                         column < tiles.C ? moments.squares[i * tiles.C + column] : 0.0f);
+    };
+    const float variance = __fdiv_rn(column_total(columns, moments.count, moved, part), terms);
+    if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) {
+        const float deviation = inverse_std(variance, eps);
+        means[c] = rounded<S>(batch_mean);
+        deviations[c] = rounded<S>(deviation);
+        if (blockIdx.y == 0) {
+            put(mean[column], batch_mean);
+            put(inv_std[column], deviation);
+            put(running_mean[column],
+                __fadd_rn(__fmul_rn(kept, as_float(running_mean[column])), __fmul_rn(taken, batch_mean)));
+            put(running_var[column],
+                __fadd_rn(__fmul_rn(kept, as_float(running_var[column])), __fmul_rn(taken, variance)));
+        }
+    }
+    __syncthreads();
+
+    const ColumnThread<kWidth> place(tiles);
+    if (!place.active) return;
+    Normalise<kWidth> normalise;
+    const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
+    for (int j = 0; j < kWidth; j++) {
+        normalise.mean[j] = means[first + j];
+        normalise.inv_std[j] = deviations[first + j];
+    }
+    load_floats(gamma + place.column, normalise.gamma);
+    load_floats(beta + place.column, normalise.beta);
+    normalise.floor = floor;
+    normalise.rows(place, x, y);
+}
+
+// x y (rows, C); gamma beta running_mean running_var (C,)
+template <class T, class S, int kWidth>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
+                                Ptr<const S> running_var, Ptr<T> y, ColumnTiles tiles, float eps, float floor) {
+    const ColumnThread<kWidth> place(tiles);
+    if (!place.active) return;
+    Normalise<kWidth> normalise;
+    load_floats(running_mean + place.column, normalise.mean);
+    load_floats(running_var + place.column, normalise.inv_std);
+    for (int j = 0; j < kWidth; j++) normalise.inv_std[j] = inverse_std(normalise.inv_std[j], eps);
+    load_floats(gamma + place.column, normalise.gamma);
+    load_floats(beta + place.column, normalise.beta);
+    normalise.floor = floor;
+    normalise.rows(place, x, y);
+}
+
+// x dy (rows, C), gamma beta mean inv_std (C,) -> shifts, slopes (slices, C): each slice's sums of g and of g * xhat
+template <class T, class S, int kWidth, bool kRelu>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_gradient_sums_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
+                                    Ptr<const S> inv_std, Ptr<const T> dy, Ptr<float> shifts, Ptr<float> slopes,
+                                    ColumnTiles tiles) {
+    __shared__ ColumnStage<kWidth> staged_shifts;
+    __shared__ ColumnStage<kWidth> staged_slopes;
+    __shared__ Shared<float, kColumnBlock> part;
+    const ColumnThread<kWidth> place(tiles);
+    float shift[kWidth] = {}, slope[kWidth] = {};
+    if (place.active) {
+        float m[kWidth], s[kWidth], a[kWidth], b[kWidth];
+        load_floats(mean + place.column, m);
+        load_floats(inv_std + place.column, s);
+        load_floats(gamma + place.column, a);
+        load_floats(beta + place.column, b);
+        const auto join = [&](const float (&v)[kWidth], const float (&dv)[kWidth]) {
+            for (int j = 0; j < kWidth; j++) {
+                const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
+                            g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
+                shift[j] = __fadd_rn(shift[j], g);
+                slope[j] = __fadd_rn(slope[j], __fmul_rn(g, xhat));
+            }
+        };
+        place.template each_row<kBatch>(
+            [&](int64_t at, int64_t step) {
+                float v[kBatch][kWidth], dv[kBatch][kWidth];
+                for (int i = 0; i < kBatch; i++) {
+                    load_floats(x + (at + i * step), v[i]);
+                    load_floats(dy + (at + i * step), dv[i]);
+                }
+                for (int i = 0; i < kBatch; i++) join(v[i], dv[i]);
+            },
+            [&](int64_t at) {
+                float v[kWidth], dv[kWidth];
+                load_floats(x + at, v);
+                load_floats(dy + at, dv);
+                join(v, dv);
+            });
+    }
+    staged_shifts.put(shift);
+    staged_slopes.put(slope);
+    __syncthreads();
+
+    const int columns = tiles.lanes * kWidth, used = place.lanes_used();
+    const int64_t column = staged_column<kWidth>(tiles);
+    const bool writes = static_cast<int>(threadIdx.x) < columns && column < tiles.C;
+    const auto sum_of = [&](ColumnStage<kWidth>& stage) {
+        return column_total(
+            columns, used, [&](int64_t i, int c) { return stage.get(static_cast<int>(i), c, tiles.lanes); }, part);
+    };
+    const float shift_total = sum_of(staged_shifts), slope_total = sum_of(staged_slopes);
+    if (writes) {
+        shifts[blockIdx.y * tiles.C + column] = shift_total;
+        slopes[blockIdx.y * tiles.C + column] = slope_total;
+    }
+}
+
+// dx (rows, C), dgamma dbeta (C,) from shifts, slopes (count, C); without dx its rows are left out.
+template <class T, class S, int kWidth, bool kRelu>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
+                               Ptr<const S> inv_std, Ptr<const T> dy, Ptr<T> dx, Ptr<S> dgamma, Ptr<S> dbeta,
+                               Ptr<const float> shifts, Ptr<const float> slopes, int64_t count, ColumnTiles tiles) {
+    __shared__ Shared<float, kColumnBlock> part;
+    __shared__ Shared<float, kTileColumns> tile_shifts;
+    __shared__ Shared<float, kTileColumns> tile_slopes;
+    const int columns = tiles.lanes * kWidth, c = static_cast<int>(threadIdx.x) % columns;
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * columns + c;
+    const auto sum_of = [&](Ptr<const float> sums) {
+        return column_total(
+            columns, count, [&](int64_t i, int) { return column < tiles.C ? sums[i * tiles.C + column] : 0.0f; }, part);
+    };
+    const float shift_total = sum_of(shifts), slope_total = sum_of(slopes);
+    if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) {
+        tile_shifts[c] = __fdiv_rn(shift_total, static_cast<float>(tiles.rows));
+        tile_slopes[c] = __fdiv_rn(slope_total, static_cast<float>(tiles.rows));
+        if (blockIdx.y == 0) {
+            put(dbeta[column], shift_total);
+            put(dgamma[column], slope_total);
+        }
+    }
+    __syncthreads();
+
+    const ColumnThread<kWidth> place(tiles);
+    if (!place.active || !dx) return;
+    float m[kWidth], s[kWidth], a[kWidth], b[kWidth], shift[kWidth], slope[kWidth];
+    load_floats(mean + place.column, m);
+    load_floats(inv_std + place.column, s);
+    load_floats(gamma + place.column, a);
+    load_floats(beta + place.column, b);
+    const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
+    for (int j = 0; j < kWidth; j++) {
+        shift[j] = tile_shifts[first + j];
+        slope[j] = tile_slopes[first + j];
+    }
+    const auto store = [&](const float (&v)[kWidth], const float (&dv)[kWidth], Ptr<T> to) {
+        float out[kWidth];
+        for (int j = 0; j < kWidth; j++) {
+            const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
+                        g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
+            out[j] = __fmul_rn(__fmul_rn(a[j], s[j]), __fsub_rn(__fsub_rn(g, shift[j]), __fmul_rn(xhat, slope[j])));
+        }
+        store_floats(to, out);
+    };
+    place.template each_row<kBatch>(
+        [&](int64_t at, int64_t step) {
+            float v[kBatch][kWidth], dv[kBatch][kWidth];
+            for (int i = 0; i < kBatch; i++) {
+                load_floats(x + (at + i * step), v[i]);
+                load_floats(dy + (at + i * step), dv[i]);
+            }
+            for (int i = 0; i < kBatch; i++) store(v[i], dv[i], dx + (at + i * step));
+        },
+        [&](int64_t at) {
+            float v[kWidth], dv[kWidth];
+            load_floats(x + at, v);
+            load_floats(dy + at, dv);
+            store(v, dv, dx + at);
+        });
+}
+
+// Binary16 accumulators: groups (ceil(rows / 1024), C) of x, or of the squared distances from mean (C,) over 32 where
+// it is given
+template <class T>
+__global__ void __launch_bounds__(kBlock) batch_norm_strict_moments_kernel(Ptr<const T> x, Ptr<const float> mean,
+                                                                           Ptr<float> groups, int64_t rows, int64_t C) {
+    __shared__ StrictStage<1> stage;
+    strict_column_groups<1, true>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[1]) {
+        terms[0] = as_float(x[r * C + c]);
+        if (!mean) return;
+        const float distance = __fsub_rn(terms[0], mean[c]);
+        terms[0] = __fmul_rn(__fmul_rn(distance, distance), 1.0f / kStrictBlock);
+    });
+}
+
+// Binary16 accumulators: groups (2, ceil(rows / 1024), C) of g and of g * xhat
+template <class S, bool kRelu>
+__global__ void __launch_bounds__(kBlock)
+    batch_norm_strict_gradients_kernel(Ptr<const __half> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
+                                       Ptr<const S> inv_std, Ptr<const __half> dy, Ptr<float> groups, int64_t rows,
+                                       int64_t C) {
+    __shared__ StrictStage<2> stage;
+    strict_column_groups<2, false>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[2]) {
+        const float xhat = __fmul_rn(__fsub_rn(as_float(x[r * C + c]), as_float(mean[c])), as_float(inv_std[c]));
+        terms[0] = masked_gradient<__half, kRelu>(as_float(dy[r * C + c]), xhat, as_float(gamma[c]), as_float(beta[c]));
+        terms[1] = __fmul_rn(terms[0], xhat);
+    });
+}
+
+}  // namespace fp16engine::gpu

@@ -1,0 +1,101 @@
+// Reductions over the rows of x (rows, C), C innermost: a block takes a tile of columns and a slice of rows.
+#pragma once
+#include "kernels/wide.cuh"
+
+namespace fp16engine::gpu {
+
+constexpr int kColumnBlock = 512;  // few large blocks: every one of them merges the partial sums of its columns again
+constexpr int kTileColumns = 64;   // 128 bytes of halves
+constexpr int kColumnParts = 16;   // most threads that share the merging of one column
+constexpr int kBatch = 4;          // rows a thread has in flight at least
+
+// `lanes` groups of kWidth columns make a tile, at most kTileColumns columns; blockIdx = (tile, slice of `slice` rows).
+struct ColumnTiles {
+    int64_t rows, C, slice;
+    int lanes;
+};
+
+// ---- device helpers -----------------------------------------------------------------------------------------------
+
+// A thread's place: its columns, and the rows begin + row, begin + row + row_lanes, ... of its block's slice.
+template <int kWidth>
+struct ColumnThread {
+    int64_t column, begin, end, C;
+    int row, row_lanes;
+    bool active;
+
+    __device__ __forceinline__ explicit ColumnThread(const ColumnTiles& tiles) {
+        const int thread = static_cast<int>(threadIdx.x);
+        row = thread / tiles.lanes;
+        row_lanes = kColumnBlock / tiles.lanes;
+        column = (static_cast<int64_t>(blockIdx.x) * tiles.lanes + thread % tiles.lanes) * kWidth;
+        begin = static_cast<int64_t>(blockIdx.y) * tiles.slice;
+        end = begin + tiles.slice < tiles.rows ? begin + tiles.slice : tiles.rows;
+        C = tiles.C;
+        active = row < row_lanes && column < C;
+    }
+
+    // batch(first element, distance of the next row's) for kRows rows at a time, single(first element) for those that
+    // are left
+    template <int kRows, class Batch, class Single>
+    __device__ __forceinline__ void each_row(Batch batch, Single single) const {
+        if (!active) return;
+        const int64_t step = row_lanes * C;
+        int64_t r = begin + row, at = r * C + column;
+        for (; r + (kRows - 1) * row_lanes < end; r += kRows * row_lanes, at += kRows * step) batch(at, step);
+        for (; r < end; r += row_lanes, at += step) single(at);
+    }
+
+    // How many row lanes have a row, and how many rows has lane i of them.
+    __device__ __forceinline__ int lanes_used() const {
+        return end - begin < row_lanes ? static_cast<int>(end - begin) : row_lanes;
+    }
+    __device__ __forceinline__ float rows_of(int i) const {
+        return static_cast<float>((end - begin - i + row_lanes - 1) / row_lanes);
+    }
+};
+
+// term(0, c) + ... + term(count - 1, c) for c = threadIdx.x % columns, in every thread; up to kColumnParts threads of a
+// column add every so-many-th term each, then their sums join in order.
+template <class Term>
+__device__ __forceinline__ float column_total(int columns, int64_t count, Term term,
+                                              Shared<float, kColumnBlock>& part) {
+    const int c = static_cast<int>(threadIdx.x) % columns, mine = static_cast<int>(threadIdx.x) / columns;
+    int parts = kColumnBlock / columns < kColumnParts ? kColumnBlock / columns : kColumnParts;
+    if (count < parts) parts = static_cast<int>(count);
+    float sum = 0.0f;
+    if (mine < parts) {
+        sum = term(mine, c);
+        for (int64_t i = mine + parts; i < count; i += parts) sum = __fadd_rn(sum, term(i, c));
+    }
+    __syncthreads();  // the previous use of `part` is over
+    if (mine < parts) part[mine * columns + c] = sum;
+    __syncthreads();
+    if (parts == 0) return 0.0f;
+    float total = part[c];
+    for (int i = 1; i < parts; i++) total = __fadd_rn(total, part[i * columns + c]);
+    return total;
+}
+
+// What each thread of a block found for its kWidth columns, for column_total to read.
+template <int kWidth>
+struct ColumnStage {
+    static constexpr int kStride = kColumnBlock + 8;  // the eight values of a thread lie in different banks
+    Shared<float, kWidth * kStride> values;
+
+    __device__ __forceinline__ void put(const float (&v)[kWidth]) {
+        for (int j = 0; j < kWidth; j++) values[j * kStride + static_cast<int>(threadIdx.x)] = v[j];
+    }
+    // Column c of a tile is element c / lanes of lane c % lanes here.
+    __device__ __forceinline__ float get(int row, int c, int lanes) {
+        return values[c / lanes * kStride + row * lanes + c % lanes];
+    }
+};
+
+template <int kWidth>
+__device__ __forceinline__ int64_t staged_column(const ColumnTiles& tiles) {
+    const int c = static_cast<int>(threadIdx.x) % (tiles.lanes * kWidth);
+    return (static_cast<int64_t>(blockIdx.x) * tiles.lanes + c % tiles.lanes) * kWidth + c / tiles.lanes;
+}
+
+}  // namespace fp16engine::gpu

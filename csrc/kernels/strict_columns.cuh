@@ -1,0 +1,75 @@
+// Sums over the rows of an array (rows, C) in the order of strict_sum.cuh, in two kernels: 1024 rows at a time, then
+// the groups.
+#pragma once
+#include "kernels/strict_sum.cuh"
+
+namespace fp16engine::gpu {
+
+constexpr int kStrictColumns = kWarpSize;  // columns of a block of kBlock threads, one per lane
+
+// ---- device helpers -----------------------------------------------------------------------------------------------
+
+template <int kQuantities>
+using StrictStage = Shared<float, kQuantities * kStrictGroup*(kStrictColumns + 1)>;
+
+// groups (kQuantities, ceil(rows / 1024), C) = sums of the terms that term(r, c, terms) gives; blockIdx = (columns,
+// group).
+template <int kQuantities, bool kHalved, class Term>
+__device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Ptr<float> groups,
+                                                     StrictStage<kQuantities>& stage, Term term) {
+    const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize);
+    const int64_t first_column = static_cast<int64_t>(blockIdx.x) * kStrictColumns, column = first_column + lane;
+    const int64_t begin = static_cast<int64_t>(blockIdx.y) * kStrictRows;
+    const int64_t end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
+    const int blocks = static_cast<int>((end - begin + kStrictBlock - 1) / kStrictBlock);
+    const auto place = [](int quantity, int block, int c) {
+        return (quantity * kStrictGroup + block) * (kStrictColumns + 1) + c;
+    };
+
+    for (int block = warp; block < blocks && column < C; block += kBlock / kWarpSize) {
+        float sums[kQuantities] = {};
+        const int64_t from = begin + block * kStrictBlock, to = from + kStrictBlock < end ? from + kStrictBlock : end;
+        for (int64_t r = from; r < to; r++) {
+            float terms[kQuantities];
+            term(r, column, terms);
+            for (int q = 0; q < kQuantities; q++) sums[q] = fl16(__fadd_rn(sums[q], terms[q]));
+        }
+        for (int q = 0; q < kQuantities; q++) stage[place(q, block, lane)] = sums[q];
+    }
+    __syncthreads();
+    for (int c = warp; c < kStrictColumns && first_column + c < C; c += kBlock / kWarpSize) {
+        for (int q = 0; q < kQuantities; q++) {
+            const auto fold = strict_fold<kHalved>(
+                blocks, [&](int64_t i) -> float { return stage[place(q, static_cast<int>(i), c)]; });
+            if (lane == 0)
+                groups[(q * static_cast<int64_t>(gridDim.y) + blockIdx.y) * C + first_column + c] = fold.value;
+        }
+    }
+}
+
+// ---- kernels ------------------------------------------------------------------------------------------------------
+
+// out (quantities * C): what strict_column_groups left in groups (quantities, ceil(rows / 1024), C) as sum / divisor,
+// rounded to binary16 if asked, times scale. One warp per output.
+template <bool kHalved>
+__global__ void __launch_bounds__(kBlock)
+    strict_columns_kernel(Ptr<const float> groups, Ptr<float> out, int64_t quantities, int64_t rows, int64_t C,
+                          float divisor, bool round, float scale) {
+    const int64_t blocks = (rows + kStrictBlock - 1) / kStrictBlock, full = blocks / kStrictGroup;
+    const int64_t count = (blocks + kStrictGroup - 1) / kStrictGroup;
+    for (int64_t i = grid_thread() / kWarpSize; i < quantities * C; i += grid_threads() / kWarpSize) {
+        const Ptr<const float> sums = groups + (i / C * count * C + i % C);
+        StrictFold<kHalved> fold;
+        const int rest = static_cast<int>(blocks % kStrictGroup);
+        if (rest) {
+            int level = 0;
+            while (rest >> (level + 1)) level++;
+            fold.take(sums[full * C], level);
+        }
+        fold = strict_fold<kHalved>(full, [&](int64_t group) { return sums[group * C]; }, kStrictLevels, fold);
+        const float value = __fdiv_rn(fold.sum(), divisor);
+        if (threadIdx.x % kWarpSize == 0) out[i] = __fmul_rn(round ? fl16(value) : value, scale);
+    }
+}
+
+}  // namespace fp16engine::gpu

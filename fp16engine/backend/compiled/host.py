@@ -1,0 +1,17 @@
+"""Arrays of devices whose memory is the host's: NumPy arrays, however they were allocated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .storage import Storage
+
+
+class HostArrays(Storage):
+    xp = np
+
+    def from_numpy(self, a: np.ndarray) -> np.ndarray:
+        return self.copy(a)
+
+    def to_numpy(self, x: np.ndarray) -> np.ndarray:
+        return np.array(x)

@@ -1,0 +1,54 @@
+"""Rows of tables, scattered sums, and dropout."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ..base import Array, Shape
+from .elementwise import Elementwise
+
+
+class Sparse(Elementwise):
+    def embedding(self, ids: Array, table: Array) -> Array:
+        y = self.empty((*ids.shape, *table.shape[1:]), table.dtype)
+        self.native.take_rows(table, ids, y)
+        return y
+
+    def embedding_backward(self, ids: Array, dy: Array, num_rows: int, acc: str) -> Array:
+        dtable = self.empty((num_rows, dy.shape[-1]), dy.dtype)
+        self.native.scatter_rows(ids, dy, dtable, self.half_accumulator(acc, dy))
+        return dtable
+
+    def gather(self, data: Array, index: Array) -> Array:
+        return self.embedding(index, data)
+
+    def index_add(self, shape: Shape, dtype: str, index: Any, dy: Array, acc: str) -> Array:
+        half = self.half_accumulator(acc, dy)
+        if _is_basic(index):
+            out = self.zeros(shape, dtype)
+            out[index] = self.binary("add", dy, 0.0)  # 0 + -0 is +0
+            return out
+        places = self.xp.ascontiguousarray(self.xp.arange(math.prod(shape)).reshape(shape)[index])
+        out = self.empty(shape, dtype)
+        self.native.scatter_rows(places, dy, out.reshape(-1), half)
+        return out
+
+    def dropout(self, x: Array, p: float, seed: int, offset: int) -> Array:
+        y = self._empty_like(x)
+        self.native.dropout(x, y, p, seed, offset)
+        return y
+
+
+def _is_basic(index: object) -> bool:
+    """True for integers, slices, None and Ellipsis: such an index names no place twice."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None
+        or part is Ellipsis
+        or isinstance(part, slice)
+        or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+        for part in parts
+    )

@@ -1,0 +1,66 @@
+"""The CPU backend: compiled loops and oneDNN convolutions over NumPy arrays held in a caching pool.
+
+Tensors are kept in the storage dtype; arithmetic is in float32 registers or, tile by tile, in cache-sized
+float32 scratch, and is rounded once when it is stored. ``acc="float16"`` selects the kernels whose
+accumulators are binary16 too.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import numpy as np
+
+from ..errors import BackendUnavailable
+from .base import Shape
+from .compiled import CompiledBackend
+from .compiled.device import DTYPES
+from .compiled.host import HostArrays
+
+
+def load() -> CpuBackend:
+    """Return a CPU backend."""
+    try:
+        from .. import _cpu
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"the compiled CPU module fp16engine._cpu could not be loaded ({error}); "
+            "reinstall with 'pip install --force-reinstall fp16engine', which brings oneDNN with it"
+        ) from error
+    return CpuBackend(_cpu)
+
+
+class CpuBackend(CompiledBackend, HostArrays):
+    """Every operation of :class:`fp16engine.backend.base.Backend` on the processor."""
+
+    name = "cpu"
+
+    def __init__(self, native: ModuleType) -> None:
+        self.native = self.products = native
+
+    def empty(self, shape: Shape, dtype: str | np.dtype) -> np.ndarray:
+        return self.native.empty(shape, DTYPES[dtype] if isinstance(dtype, str) else dtype)
+
+    def _empty_like(self, x: np.ndarray) -> np.ndarray:
+        return self.native.empty(x.shape, x.dtype)
+
+    def memory(self) -> dict[str, int]:
+        return self.native.memory()
+
+    def reset_peak(self) -> None:
+        self.native.reset_peak()
+
+    def info(self) -> dict[str, object]:
+        """Instruction set, threads and convolution library in use."""
+        return {
+            "isa": self.native.isa(),
+            "threads": self.native.num_threads(),
+            "onednn": self.native.onednn_version() or None,
+        }
+
+    def set_num_threads(self, count: int) -> None:
+        self.native.set_num_threads(count)
+
+    def implementations(self) -> list[str]:
+        """One line per distinct convolution run so far: shape, pass, implementation."""
+        return self.native.conv2d_implementations()

@@ -47,8 +47,7 @@ Workspace::Workspace(int64_t floats) {
         if (capturing())
             fail("workspace: " + std::to_string(floats) +
                  " floats wanted while a graph is captured; run the step once before");
-        FP16_CHECK(cudaStreamSynchronize(current_stream()));
-        if (a.memory) FP16_CHECK(cudaFree(a.memory));
+        // The outgrown block is kept: a graph captured before may still write to it.
         a.floats = floats * 2;
         FP16_CHECK(cudaMalloc(reinterpret_cast<void**>(&a.memory), static_cast<size_t>(a.floats) * sizeof(float)));
     }

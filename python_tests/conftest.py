@@ -37,7 +37,7 @@ COMPILED = [_parameter(name) for name in _MISSING]
 
 @pytest.fixture(scope="session", autouse=True)
 def _outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Children started with `python -c` import from where they start: the sources have no compiled modules."""
+    """Children started with `python -c` import from where they start, and sources hold nothing compiled."""
     before = os.getcwd()
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield

@@ -17,6 +17,8 @@ import numpy as np
 
 from . import backend as backends
 from ._version import __version__
+from .backend import cuda_libraries
+from .backend.cuda_libraries import Found
 from .errors import BackendUnavailable
 
 # extra -> (what it adds, {module: distribution})
@@ -168,17 +170,18 @@ def _convolve(device: str, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list
 def gpu() -> dict[str, Any]:
     """Return the NVIDIA GPUs, driver, cuBLAS and cuDNN found here, each with how to get it if it is not.
 
-    Looks for the driver library and for `nvidia-*` wheels or system libraries; nothing is initialised
+    Looks for the driver library and where the CUDA backend looks for its libraries; nothing is initialised
     beyond the driver's own query calls, and a broken driver is reported, not raised.
     """
+    libraries = cuda_libraries.find()
     built = importlib.util.find_spec("fp16engine._cuda") is not None
     result: dict[str, Any] = {
         "backend_built": built,
         "devices": [],
         "driver": None,
         "driver_missing": None,
-        "cublas": _library("cublas", "cublas"),
-        "cudnn": _library("cudnn", "cudnn"),
+        "cublas": _library(libraries["cublasLt"]),
+        "cudnn": _library(libraries["cudnn"]),
     }
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
@@ -200,16 +203,9 @@ def gpu() -> dict[str, Any]:
     return result
 
 
-def _library(name: str, package: str) -> str | None:
-    """Return where a CUDA library is: an `nvidia-*` wheel's folder name, or the system library's name."""
-    from ctypes.util import find_library
-
-    for folder in sys.path:
-        found = sorted(Path(folder or ".").glob(f"nvidia/{package}/lib/lib{name}.so*"))
-        if found:
-            return f"wheel: {found[0].name}"
-    system = find_library(name)
-    return f"system: {system}" if system else None
+def _library(found: Found | None) -> str | None:
+    """Return where a CUDA library is and its file's name, None if it is not here."""
+    return f"{found.source}: {Path(found.path).name}" if found else None
 
 
 def _version(name: str) -> str | None:

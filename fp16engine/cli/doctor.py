@@ -52,8 +52,8 @@ def _print(found: dict[str, Any]) -> None:
         ("GPU", ", ".join(gpu["devices"]) or gpu["driver_missing"] or "none"),
         ("GPU driver", gpu["driver"] or "none"),
         ("CUDA module", "built" if gpu["backend_built"] else "not in this build: training runs on the CPU"),
-        ("cuBLAS", gpu["cublas"] or "not found (in the nvidia-cublas-cu12 wheel)"),
-        ("cuDNN", gpu["cudnn"] or "not found (in the nvidia-cudnn-cu12 wheel)"),
+        ("cuBLAS", gpu["cublas"] or "not found (in the nvidia-cublas wheel)"),
+        ("cuDNN", gpu["cudnn"] or "not found (in the nvidia-cudnn-cu13 wheel)"),
         (
             "packages",
             ", ".join(f"{name} {version}" for name, version in found["packages"].items() if version),

@@ -22,6 +22,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     Wrong options and inputs end in one sentence on standard error and status 2, with nothing overwritten;
     a run that fails or is interrupted in status 1. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
     """
+    try:
+        status = _run(argv)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        # the reader of our output is gone; keep the interpreter from complaining about it at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _run(argv: Sequence[str] | None) -> int:
     from .parser import build
 
     try:
@@ -31,12 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     with _warnings_in_words():
         try:
             status: int = arguments.run(arguments)
-            sys.stdout.flush()
             return status
         except BrokenPipeError:
-            # the reader of our output is gone; keep the interpreter from complaining about it at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAILED
+            raise
         except KeyboardInterrupt:
             return _say("stopped", FAILED)
         except Exception as error:

@@ -379,4 +379,4 @@ def _remove_others(directory: Path, keep: str) -> None:
     for path in directory.iterdir():
         if _OURS.fullmatch(path.name) and path.name not in (keep, FILE_NAME):
             with contextlib.suppress(OSError):
-                path.unlink()
+                os.unlink(path)

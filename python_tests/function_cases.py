@@ -143,6 +143,16 @@ _PRODUCTS = [
     FunctionCase("attention", ((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)), F.attention),
     FunctionCase("attention-causal", ((2, 1, 4, 3),) * 3, lambda q, k, v: F.attention(q, k, v, causal=True)),
     FunctionCase("attention-self", ((1, 1, 3, 2),), lambda x: F.attention(x, x, x)),
+    FunctionCase(
+        "attention-padded",
+        ((3, 2, 2, 3), (3, 2, 4, 3), (3, 2, 4, 3)),
+        lambda q, k, v: F.attention(q, k, v, key_lengths=_int([3, 4, 1], q)),
+    ),
+    FunctionCase(
+        "attention-padded-causal",
+        ((3, 1, 4, 3),) * 3,
+        lambda q, k, v: F.attention(q, k, v, causal=True, key_lengths=_int([2, 4, 0], q)),
+    ),
 ]
 _NORMS = [
     FunctionCase("batch_norm", (_IMAGE, (3,), (3,)), _batch_norm(True)),

@@ -529,7 +529,7 @@ _ATTENTION_SIZES = {
 
 
 def _probabilities(reference: Any, a: Arrays) -> np.ndarray:
-    probs: np.ndarray = reference.attention_forward(a["q"], a["k"], a["v"], False, "float32")[1]
+    probs: np.ndarray = reference.attention_forward(a["q"], a["k"], a["v"], False, None, "float32")[1]
     return probs
 
 
@@ -544,13 +544,16 @@ _ATTENTION = [
                 "k": Fill((b, h, t, d)),
                 "v": Fill((b, h, t, d)),
                 "causal": causal,
+                "lengths": Fill((b,), "index", t + 1) if label.startswith("padded") else None,
                 "acc": ACC,
             },
         )
         for causal in (False, True)
         for label, (b, h, s, t, d) in {
             **_ATTENTION_SIZES,
-            **({} if causal else {"cross": (2, 2, 5, 33, 16)}),
+            "padded": (5, 2, 17, 17, 5),
+            **({} if causal else {"cross": (2, 2, 5, 33, 16), "padded-cross": (4, 2, 5, 33, 16)}),
+            **({} if causal else {"padded-long": (2, 1, 3, 130, 8)}),
         }.items()
     ),
     *(

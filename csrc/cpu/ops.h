@@ -63,7 +63,10 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          bool half_accumulator);
 
 // Along the last axis. causal_rows > 0: row r reads its first r % causal_rows + 1 values only, the others give 0.
-void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator);
+// lengths int64 (B,), or none: the rows are B equal runs, and those of run b read their first lengths[b] values at
+// most; a row that reads nothing gives 0.
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const ArrayView& lengths,
+             bool half_accumulator);
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);

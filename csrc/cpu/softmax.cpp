@@ -30,6 +30,18 @@ void exponentials(const T* x, int64_t count, int64_t K, bool half_accumulator, f
     sum_terms(terms, count, K, half_accumulator, false, sums);
 }
 
+void expect_lengths(const ArrayView& lengths, const Rows& r) {
+    if (!lengths) return;
+    expect_dtype("lengths", lengths, DType::int64);
+    expect(lengths.ndim == 1 && (lengths.size() ? r.count % lengths.size() == 0 : r.count == 0),
+           "lengths: " + lengths.describe() + " given, one per equal run of rows wanted");
+    for (int64_t i = 0; i < lengths.size(); i++) {
+        const int64_t length = lengths.as<int64_t>()[i];
+        expect(length >= 0 && length <= r.K,
+               "lengths: " + std::to_string(length) + " given, 0 to " + std::to_string(r.K) + " wanted");
+    }
+}
+
 void expect_labels(const ArrayView& labels, const Rows& r) {
     expect_dtype("labels", labels, DType::int64);
     expect_shape("labels", labels, {r.count});
@@ -41,9 +53,16 @@ void expect_labels(const ArrayView& labels, const Rows& r) {
 
 }  // namespace
 
-void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator) {
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const ArrayView& lengths,
+             bool half_accumulator) {
     const Rows r(x);
     expect_like("y", y, x);
+    expect_lengths(lengths, r);
+    const int64_t run = lengths && lengths.size() ? r.count / lengths.size() : 0;
+    const auto read_by = [&](int64_t row) {
+        const int64_t keys = causal_rows ? std::min(r.K, row % causal_rows + 1) : r.K;
+        return run ? std::min(keys, lengths.as<int64_t>()[row / run]) : keys;
+    };
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         const auto& loops = kernels().rows(T{});
@@ -51,13 +70,16 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool h
             float sums[kGroup];
             for (int64_t i = 0; i < count; i++) {
                 const T* const row = x.as<T>() + (first + i) * r.K;
-                const int64_t keys = causal_rows ? std::min(r.K, (first + i) % causal_rows + 1) : r.K;
+                const int64_t keys = read_by(first + i);
                 loops.exp_terms(row, keys, loops.row_max(row, keys), terms + i * r.K);
                 std::fill(terms + i * r.K + keys, terms + (i + 1) * r.K, 0.0f);  // exp(-inf)
             }
-            sum_terms(terms, count, r.K, half_accumulator, false, sums);
+            // One row at a time sums what it reads, so its bits do not depend on how far the array is padded; the
+            // zeros that a group adds change no binary16 sum.
+            sum_terms(terms, count, half_accumulator ? r.K : read_by(first), half_accumulator, false, sums);
             for (int64_t i = 0; i < count; i++)
-                loops.softmax_row(terms + i * r.K, r.K, sums[i], y.as<T>() + (first + i) * r.K);
+                loops.softmax_row(terms + i * r.K, r.K, read_by(first + i) ? sums[i] : 1.0f,
+                                  y.as<T>() + (first + i) * r.K);
         });
     });
 }

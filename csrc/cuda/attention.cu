@@ -9,9 +9,9 @@
 namespace fp16engine::gpu {
 namespace {
 
-// Checks q (B, H, Sq, D), k and v (B, H, Sk, D), probs (B, H, Sq, Sk), y like q.
+// Checks q (B, H, Sq, D), k and v (B, H, Sk, D), probs (B, H, Sq, Sk), y like q, lengths (B,) or none.
 AttentionShape attention_shape(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
-                               const ArrayView& probs, bool causal, bool half_accumulator) {
+                               const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator) {
     expect(q.ndim == 4, "q: " + q.describe() + " given, (B, H, S, D) wanted");
     expect(k.ndim == 4, "k: " + k.describe() + " given, (B, H, S, D) wanted");
     const int64_t B = q.shape[0], H = q.shape[1], queries = q.shape[2], keys = k.shape[2], width = q.shape[3];
@@ -29,7 +29,13 @@ AttentionShape attention_shape(const ArrayView& q, const ArrayView& k, const Arr
     s.keys = static_cast<int>(keys);
     s.width = static_cast<int>(width);
     s.scale = width ? static_cast<float>(std::pow(static_cast<double>(width), -0.5)) : 1.0f;
+    s.heads = static_cast<int>(H);
     s.causal = causal;
+    s.padded = static_cast<bool>(lengths);
+    if (lengths) {
+        expect_dtype("lengths", lengths, DType::int64);
+        expect_shape("lengths", lengths, {B});
+    }
     return s;
 }
 
@@ -41,8 +47,8 @@ unsigned tiles_of(const ArrayView& x) {
 }  // namespace
 
 void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
-                       const ArrayView& probs, bool causal, bool half_accumulator) {
-    const AttentionShape s = attention_shape(q, k, v, y, probs, causal, half_accumulator);
+                       const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator) {
+    const AttentionShape s = attention_shape(q, k, v, y, probs, causal, lengths, half_accumulator);
     const unsigned blocks = tiles_of(q);
     if (blocks == 0) return;
     with_storage("q", q.dtype, [&](auto type) {
@@ -51,7 +57,8 @@ void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& 
             constexpr bool kHalf = decltype(half)::value && sizeof(T) == 2;  // checked above
             const auto qs = pointer<const T>(q), ks = pointer<const T>(k), vs = pointer<const T>(v);
             const auto ys = pointer<T>(y), ps = pointer<T>(probs);
-            FP16_LAUNCH((attention_forward_kernel<T, kHalf>), blocks, kBlock, qs, ks, vs, ys, ps, s);
+            const auto ls = pointer<const int64_t>(lengths);
+            FP16_LAUNCH((attention_forward_kernel<T, kHalf>), blocks, kBlock, qs, ks, vs, ls, ys, ps, s);
         });
     });
 }
@@ -59,8 +66,8 @@ void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& 
 void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                         const ArrayView& dy, const ArrayView& dq, const ArrayView& dk, const ArrayView& dv,
                         bool half_accumulator) {
-    const AttentionShape s = attention_shape(q, k, v, dy, probs, false, half_accumulator);
-    const AttentionShape same = attention_shape(dq, dk, dv, dy, probs, false, half_accumulator);
+    const AttentionShape s = attention_shape(q, k, v, dy, probs, false, {}, half_accumulator);
+    const AttentionShape same = attention_shape(dq, dk, dv, dy, probs, false, {}, half_accumulator);
     expect(same.queries == s.queries && same.keys == s.keys && same.width == s.width && dq.dtype == q.dtype,
            "dq: " + dq.describe() + " given, the shape of q " + q.describe() + " wanted");
     const unsigned query_blocks = tiles_of(q), key_blocks = tiles_of(k);

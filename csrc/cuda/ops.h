@@ -49,7 +49,8 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          bool half_accumulator);
 
 // Along the last axis. causal_rows > 0: row r reads its first r % causal_rows + 1 values only, the others give 0.
-void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator);
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const ArrayView& lengths,
+             bool half_accumulator);
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
@@ -76,9 +77,10 @@ void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dt
 // Philox4x32-10: key = seed, element i takes word i % 4 of counter offset + i / 4.
 void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset);
 // q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
-// probs rounded as stored; causal: query i sees the keys j <= i. Sq, Sk and D are at most 128.
+// probs rounded as stored; causal: query i sees the keys j <= i; lengths int64 (B,), or none: item b has the keys
+// j < lengths[b]. Sq, Sk and D are at most 128.
 void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
-                       const ArrayView& probs, bool causal, bool half_accumulator);
+                       const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator);
 void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                         const ArrayView& dy, const ArrayView& dq, const ArrayView& dk, const ArrayView& dv,
                         bool half_accumulator);

@@ -15,7 +15,7 @@ void expect_labels(const ArrayView& labels, const Rows& r) {
 // y, labels, losses and dy: those that kOutput wants
 template <ExpOutput kOutput>
 void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& labels, const ArrayView& dy,
-                  Ptr<float> losses, int64_t causal_rows, bool half_accumulator) {
+                  Ptr<float> losses, int64_t causal_rows, const ArrayView& lengths, bool half_accumulator) {
     const Rows r(x);
     expect_half_terms("x", x, half_accumulator);
     if (x.size() == 0) return;
@@ -26,8 +26,15 @@ void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& label
             using Plan = decltype(plan);
             constexpr bool kHalf = decltype(half)::value;
             const auto xs = pointer<const T>(x);
-            const ExpArguments<T> arguments{
-                pointer<T>(y), pointer<const int64_t>(labels), losses, pointer<const T>(dy), r.count, r.K, causal_rows};
+            const ExpArguments<T> arguments{pointer<T>(y),
+                                            pointer<const int64_t>(labels),
+                                            losses,
+                                            pointer<const T>(dy),
+                                            r.count,
+                                            r.K,
+                                            causal_rows,
+                                            pointer<const int64_t>(lengths),
+                                            lengths ? r.count / lengths.size() : 0};
             FP16_LAUNCH((softmax_kernel<T, Plan, kHalf, kOutput>), row_grid<Plan>(r.count), kBlock, xs, arguments);
         });
     });
@@ -56,9 +63,15 @@ void backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool
 
 }  // namespace
 
-void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, bool half_accumulator) {
+void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const ArrayView& lengths,
+             bool half_accumulator) {
     expect_like("y", y, x);
-    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, causal_rows, half_accumulator);
+    if (lengths) {
+        expect_dtype("lengths", lengths, DType::int64);
+        expect(lengths.ndim == 1 && (lengths.size() ? Rows(x).count % lengths.size() == 0 : x.size() == 0),
+               "lengths: " + lengths.describe() + " given, one per equal run of rows wanted");
+    }
+    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, causal_rows, lengths, half_accumulator);
 }
 
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
@@ -67,7 +80,7 @@ void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& 
 
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator) {
     expect_like("y", y, x);
-    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, 0, half_accumulator);
+    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, 0, {}, half_accumulator);
 }
 
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
@@ -82,7 +95,7 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
     expect_shape("loss", loss, {});
     expect_half_terms("logits", logits, half_accumulator);
     const Workspace workspace(r.count);
-    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), 0, half_accumulator);
+    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), 0, {}, half_accumulator);
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
         with_accumulator<T>(half_accumulator, [&](auto half) {
@@ -101,7 +114,7 @@ void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, co
     expect_dtype("dy", dy, logits.dtype);
     expect_shape("dy", dy, {});
     expect_like("dlogits", dlogits, logits);
-    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, 0, half_accumulator);
+    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, 0, {}, half_accumulator);
 }
 
 }  // namespace fp16engine::gpu

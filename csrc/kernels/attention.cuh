@@ -1,6 +1,7 @@
 // Scaled dot-product attention for short sequences, every (batch, head) by itself; q (Sq, D), k and v (Sk, D):
 //   qs = fl(q * scale);  scores = fl(qs @ k^T);  y = fl(probs @ v)
-//   probs = fl(e / sum(e)),  e = exp(scores - max), over the keys j <= i alone if causal
+//   probs = fl(e / sum(e)),  e = exp(scores - max), over the keys j <= i alone if causal, and j < length of the batch
+//   item if there are lengths; without a key to read, probs = 0
 //   dp = fl(dy @ v^T);  ds = fl(probs * (dp - sum(dp * probs)));  dv = fl(probs^T @ dy)
 //   dq = fl((ds @ k) * scale);  dk = fl(ds^T @ qs)
 // A block takes 32 queries (or 32 keys, for dk and dv), so scores, dp and ds of a row stay in shared memory as they are
@@ -23,9 +24,9 @@ constexpr int kAttentionLevels = 3;  // 128 terms are four blocks of 32
 
 // x (B * H, rows, D) at one (batch, head)
 struct AttentionShape {
-    int queries, keys, width;
+    int queries, keys, width, heads;
     float scale;
-    bool causal;
+    bool causal, padded;
 };
 
 __device__ __forceinline__ float operand(float v, float) { return v; }
@@ -115,10 +116,12 @@ __device__ __forceinline__ float row_sum(int count, Term term, Add add) {
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
-// q y (B * H, queries, width), k v (B * H, keys, width), probs (B * H, queries, keys); one block per 32 queries
+// q y (B * H, queries, width), k v (B * H, keys, width), probs (B * H, queries, keys), lengths (B,) if padded; one
+// block per 32 queries
 template <class T, bool kHalf>
 __global__ void __launch_bounds__(kBlock)
-    attention_forward_kernel(Ptr<const T> q, Ptr<const T> k, Ptr<const T> v, Ptr<T> y, Ptr<T> probs, AttentionShape s) {
+    attention_forward_kernel(Ptr<const T> q, Ptr<const T> k, Ptr<const T> v, Ptr<const int64_t> lengths, Ptr<T> y,
+                             Ptr<T> probs, AttentionShape s) {
     __shared__ TileStage<kHalf> stage;
     __shared__ RowStage scores;
     const int tiles = (s.queries + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
@@ -142,9 +145,11 @@ __global__ void __launch_bounds__(kBlock)
     }
     __syncthreads();
 
+    const int64_t length = s.padded ? lengths[item / s.heads] : s.keys;
+    const int known = length < 0 ? 0 : length < s.keys ? static_cast<int>(length) : s.keys;
     const int warp = static_cast<int>(threadIdx.x / kWarpSize), lane = static_cast<int>(threadIdx.x % kWarpSize);
     for (int row = warp; row < rows; row += kBlock / kWarpSize) {
-        const int base = row * kMostAttended, seen = s.causal && first + row + 1 < s.keys ? first + row + 1 : s.keys;
+        const int base = row * kMostAttended, seen = s.causal && first + row + 1 < known ? first + row + 1 : known;
         float most = __int_as_float(static_cast<int>(0xff800000u));
         for (int j = lane; j < seen; j += kWarpSize) most = fmaxf(most, scores[base + j]);
         most = warp_max(most);
@@ -156,7 +161,7 @@ __global__ void __launch_bounds__(kBlock)
             [&](__half part, int j) { return __float2half_rn(__fadd_rn(__half2float(part), scores[base + j])); });
         __syncwarp();
         for (int j = lane; j < s.keys; j += kWarpSize) {
-            const float p = rounded<T>(__fdiv_rn(scores[base + j], sum));
+            const float p = seen ? rounded<T>(__fdiv_rn(scores[base + j], sum)) : 0.0f;
             scores[base + j] = p;
             put(probs[row * s.keys + j], p);
         }

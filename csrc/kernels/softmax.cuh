@@ -30,12 +30,25 @@ struct ExpArguments {
     Ptr<float> losses;             // (rows,)
     Ptr<const T> dy;               // ()
     int64_t rows, K, causal_rows;  // causal_rows > 0: row r has its first r % causal_rows + 1 values only
+    Ptr<const int64_t> lengths;    // (rows / run,)
+    int64_t run;                   // > 0: row r has its first lengths[r / run] values at most
 };
 
 // ---- device helpers -----------------------------------------------------------------------------------------------
 
 __device__ __forceinline__ float infinity() { return __int_as_float(0x7f800000); }
 __device__ __forceinline__ float not_a_number() { return __int_as_float(0x7fc00000); }
+
+// How many values row has: 0 to K, whatever a length says.
+template <class T>
+__device__ __forceinline__ int64_t values_of_row(int64_t row, const ExpArguments<T>& a) {
+    int64_t keys = a.causal_rows > 0 && row % a.causal_rows + 1 < a.K ? row % a.causal_rows + 1 : a.K;
+    if (a.run > 0) {
+        const int64_t length = a.lengths[row / a.run];
+        keys = length < keys ? length : keys;
+    }
+    return keys < 0 ? 0 : keys;
+}
 
 // ---- kernels ------------------------------------------------------------------------------------------------------
 
@@ -45,7 +58,7 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
     __shared__ WarpParts part;
     for (int64_t row = first_row<Plan>(); row < a.rows; row += row_step<Plan>()) {
         const Ptr<const T> values = x + row * a.K;
-        const int64_t keys = a.causal_rows > 0 && row % a.causal_rows + 1 < a.K ? row % a.causal_rows + 1 : a.K;
+        const int64_t keys = values_of_row(row, a);
         RowValues<T, Plan> held(values, keys);
 
         float max = -infinity();
@@ -67,6 +80,8 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
             });
             sum = team_sum<Plan>(sum, part);
         }
+
+        if (keys == 0) sum = 1.0f;  // a row without values gives 0
 
         if constexpr (kOutput == ExpOutput::loss) {
             if (team_thread<Plan>() == 0) {

@@ -345,11 +345,14 @@ class Backend(Protocol):
     def gather(self, data: Array, index: Array) -> Array:
         """Return the rows data[index]: data (R, ...), index int64 (B,) -> (B, ...)."""
 
-    def attention_forward(self, q: Array, k: Array, v: Array, causal: bool, acc: str) -> tuple[Array, Array]:
+    def attention_forward(
+        self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
+    ) -> tuple[Array, Array]:
         """Return y (B, H, Sq, D) and probs (B, H, Sq, Sk) of q (B, H, Sq, D), k and v (B, H, Sk, D).
 
         qs = fl(q * D ** -0.5); scores = fl(qs @ k.T); probs = softmax(scores), with `causal` over the keys
-        j <= i alone and +0 elsewhere; y = fl(probs @ v). Scores and probs are stored in the dtype of q.
+        j <= i alone, with `lengths` (int64 (B,), 0 to Sk) over the keys j < lengths[b] alone, and +0
+        elsewhere: all +0 where no key is left; y = fl(probs @ v). Scores and probs are stored in the dtype of q.
         """
 
     def attention_backward(

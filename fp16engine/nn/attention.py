@@ -12,12 +12,15 @@ from .module import Module
 class MultiHeadAttention(Module):
     """Attention of `num_heads` heads with projections (Vaswani et al., 1706.03762).
 
-    x: (B, S, dim) attends to itself or to `context` (B, T, dim) -> (B, S, dim). `head_dim` is the width of a
+    x: (B, S, dim) attends to itself or to `memory` (B, T, dim) -> (B, S, dim). `head_dim` is the width of a
         head,
-    dim / num_heads unless given; see `functional.attention` for the rounding.
+    dim / num_heads unless given; `causal` hides later positions, `key_lengths` (B,) int64 hides the padding
+    of what is attended to; see `functional.attention` for both and for the rounding. `project` and `attend`
+    are the two halves of a call, for a decoder that keeps keys and values from step to step.
 
     Raises:
-        ValueError: `num_heads` does not divide `dim` and no `head_dim` is given, or x has not three axes.
+        ValueError: `num_heads` does not divide `dim` and no `head_dim` is given, or x or memory has not three
+            axes.
 
     >>> import fp16engine as fe
     >>> layer = fe.nn.MultiHeadAttention(8, 2).to("reference")
@@ -42,13 +45,31 @@ class MultiHeadAttention(Module):
         self.value = Linear(dim, width, bias)
         self.out = Linear(width, dim, bias)
 
-    def forward(self, x: Tensor, context: Tensor | None = None, causal: bool = False) -> Tensor:
-        if x.ndim != 3:
-            raise ValueError(f"MultiHeadAttention: x has shape {x.shape}, (B, S, dim) is wanted")
-        source = x if context is None else context
-        heads = F.attention(
-            self._split(self.query(x)), self._split(self.key(source)), self._split(self.value(source)), causal
-        )
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor | None = None,
+        causal: bool = False,
+        key_lengths: Tensor | None = None,
+    ) -> Tensor:
+        _three_axes("x", x)
+        return self.attend(x, *self.project(x if memory is None else memory), causal, key_lengths)
+
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the keys and values (B, heads, T, head_dim) of `memory` (B, T, dim)."""
+        _three_axes("memory", memory)
+        return self._split(self.key(memory)), self._split(self.value(memory))
+
+    def attend(
+        self,
+        x: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        causal: bool = False,
+        key_lengths: Tensor | None = None,
+    ) -> Tensor:
+        """Return what x (B, S, dim) reads from the keys and values that `project` gave: (B, S, dim)."""
+        heads = F.attention(self._split(self.query(x)), keys, values, causal, key_lengths)
         b, h, s, d = heads.shape
         return self.out(F.reshape(F.transpose(heads, (0, 2, 1, 3)), (b, s, h * d)))
 
@@ -56,3 +77,8 @@ class MultiHeadAttention(Module):
         """(B, S, heads * D) -> (B, heads, S, D)."""
         b, s, width = x.shape
         return F.transpose(F.reshape(x, (b, s, self.num_heads, width // self.num_heads)), (0, 2, 1, 3))
+
+
+def _three_axes(name: str, x: Tensor) -> None:
+    if x.ndim != 3:
+        raise ValueError(f"MultiHeadAttention: {name} has shape {x.shape}, (B, S, dim) is wanted")

@@ -8,26 +8,31 @@ from . import _check
 
 
 class Attention(Function):
-    def forward(self, q: Array, k: Array, v: Array, causal: bool) -> Array:
-        y, probs = self.backend.attention_forward(q, k, v, causal, self.acc)
+    def forward(self, q: Array, k: Array, v: Array, lengths: Array | None, causal: bool) -> Array:
+        y, probs = self.backend.attention_forward(q, k, v, causal, lengths, self.acc)
         self.saved = (q, k, v, probs)
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        return self.backend.attention_backward(*self.saved, dy, self.acc)
+        # a masked probability is 0 and makes its score's gradient 0: the mask is not needed again
+        return (*self.backend.attention_backward(*self.saved, dy, self.acc), None)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, causal: bool = False, key_lengths: Tensor | None = None
+) -> Tensor:
     """Return softmax(q k^T / sqrt(D)) v per head (Vaswani et al., 1706.03762).
 
     q: (B, H, S, D), k and v: (B, H, T, D) -> (B, H, S, D). q is scaled before the product, so that binary16
         scores
     overflow D^0.5 times later; scores and probabilities are stored in the dtype of q. `causal` lets position
-    i read the positions up to i only, and needs S = T.
+    i read the positions up to i only, and needs S = T. `key_lengths`: (B,) int64; the keys of batch item b
+    from key_lengths[b] on are padding, whatever finite numbers are there. They are masked by not being read
+    in the softmax, so no number stands for minus infinity; a query without any key gives zeros.
 
     Raises:
-        TypeError: an argument is no floating-point Tensor, or the dtypes differ.
-        ValueError: the shapes do not fit, or the devices differ.
+        TypeError: an argument is no floating-point Tensor, or the dtypes differ; key_lengths is not int64.
+        ValueError: the shapes do not fit, the devices differ, or a length is outside 0 to T.
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[1.0, 0.0], [0.0, 1.0]]]], device="reference")
@@ -48,4 +53,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
         raise ValueError(
             f"attention: causal with {q.shape[2]} queries and {k.shape[2]} keys given, equal is wanted"
         )
-    return Attention.apply(q, k, v, causal=bool(causal))
+    if key_lengths is not None:
+        _check.indices("attention", "key_lengths", key_lengths, k.shape[2] + 1, "lengths")
+        _check.vector("attention", "key_lengths", key_lengths, k.shape[0], "one per item of the batch")
+        _check.same_device("attention", "q", q, "key_lengths", key_lengths)
+    return Attention.apply(q, k, v, key_lengths, causal=bool(causal))

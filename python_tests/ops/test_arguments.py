@@ -97,6 +97,21 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         VALUE,
         "causal",
     ),
+    "attention-lengths-shape": (
+        lambda: F.attention(*[x(2, 1, 3, 4)] * 3, key_lengths=ids(1)),
+        VALUE,
+        "key_lengths has shape",
+    ),
+    "attention-lengths-range": (
+        lambda: F.attention(*[x(1, 1, 3, 4)] * 3, key_lengths=ids(4)),
+        VALUE,
+        "key_lengths holds 4, lengths 0 to 3",
+    ),
+    "attention-lengths-dtype": (
+        lambda: F.attention(*[x(1, 1, 3, 4)] * 3, key_lengths=x(1)),
+        TYPE,
+        "key_lengths is float32, int64",
+    ),
     "attention-dtype": (
         lambda: F.attention(x(1, 1, 2, 4, dtype="float16"), *[x(1, 1, 2, 4)] * 2),
         TYPE,

@@ -29,8 +29,8 @@ def test_attention_beyond_the_kernels_limit_is_refused(simt: Any) -> None:
         x = simt.zeros((1, 1, size, 1), "float16")
         y, probs = simt.empty(x.shape, "float16"), simt.empty((1, 1, size, size), "float16")
         if fits:
-            simt.native.attention_forward(x, x, x, y, probs, False, False)
+            simt.native.attention_forward(x, x, x, y, probs, False, None, False)
             assert not y.any()
         else:
             with pytest.raises(ValueError, match=f"at most {MOST_ATTENDED} wanted"):
-                simt.native.attention_forward(x, x, x, y, probs, False, False)
+                simt.native.attention_forward(x, x, x, y, probs, False, None, False)

@@ -8,10 +8,13 @@ from .elementwise import Elementwise
 
 
 class Attention(DotProducts, Elementwise):
-    def attention_forward(self, q: Array, k: Array, v: Array, causal: bool, acc: str) -> tuple[Array, Array]:
+    def attention_forward(
+        self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
+    ) -> tuple[Array, Array]:
         scores = self.matmul(self._scaled(q), k, False, True, acc)
         # In place: a row is read before it is written. A causal row i reads its first i + 1 scores only.
-        self.native.softmax(scores, scores, q.shape[2] if causal else 0, self.half_accumulator(acc, q))
+        causal_rows = q.shape[2] if causal else 0
+        self.native.softmax(scores, scores, causal_rows, lengths, self.half_accumulator(acc, q))
         return self.matmul(scores, v, False, False, acc), scores
 
     def attention_backward(

@@ -10,11 +10,13 @@ MOST_ATTENDED = 128
 
 
 class GpuOperations(Attention):
-    def attention_forward(self, q: Array, k: Array, v: Array, causal: bool, acc: str) -> tuple[Array, Array]:
+    def attention_forward(
+        self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
+    ) -> tuple[Array, Array]:
         if not _in_one_piece(q, k):
-            return super().attention_forward(q, k, v, causal, acc)
+            return super().attention_forward(q, k, v, causal, lengths, acc)
         y, probs = self._empty_like(q), self.empty((*q.shape[:3], k.shape[2]), q.dtype)
-        self.native.attention_forward(q, k, v, y, probs, causal, self.half_accumulator(acc, q))
+        self.native.attention_forward(q, k, v, y, probs, causal, lengths, self.half_accumulator(acc, q))
         return y, probs
 
     def attention_backward(

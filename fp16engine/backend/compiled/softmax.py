@@ -11,7 +11,7 @@ from .storage import Storage
 class Softmaxes(Storage):
     def softmax(self, x: Array, axis: int, acc: str) -> Array:
         half = self.half_accumulator(acc, x)
-        return self._along(axis, lambda a, y: self.native.softmax(a, y, 0, half), x)
+        return self._along(axis, lambda a, y: self.native.softmax(a, y, 0, None, half), x)
 
     def softmax_backward(self, y: Array, dy: Array, axis: int, acc: str) -> Array:
         half = self.half_accumulator(acc, y)

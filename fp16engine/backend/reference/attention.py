@@ -12,14 +12,19 @@ from .sums import dot
 
 
 def attention_forward(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool, acc: str
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool, lengths: np.ndarray | None, acc: str
 ) -> tuple[np.ndarray, np.ndarray]:
     scaled = binary("mul", q, q.shape[-1] ** -0.5)
     scores = matmul(scaled, k, False, True, acc)
+    # exp(-inf) is +0, so a masked score adds nothing to the softmax.
     if causal:
-        # exp(-inf) is +0, so a masked score adds nothing to the softmax; key 0 is never masked.
         scores[..., np.triu(np.ones(scores.shape[-2:], bool), 1)] = -np.inf
+    if lengths is not None:
+        padding = np.arange(k.shape[2]) >= lengths[:, None]
+        scores[np.broadcast_to(padding[:, None, None], scores.shape)] = -np.inf
     probs = softmax(scores, -1, acc)
+    if lengths is not None:
+        probs[lengths == 0] = 0
     return matmul(probs, v, False, False, acc), probs
 
 

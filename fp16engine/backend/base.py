@@ -352,7 +352,8 @@ class Backend(Protocol):
 
         qs = fl(q * D ** -0.5); scores = fl(qs @ k.T); probs = softmax(scores), with `causal` over the keys
         j <= i alone, with `lengths` (int64 (B,), 0 to Sk) over the keys j < lengths[b] alone, and +0
-        elsewhere: all +0 where no key is left; y = fl(probs @ v). Scores and probs are stored in the dtype of q.
+        elsewhere: all +0 where no key is left; y = fl(probs @ v). Scores and probs are stored in the dtype of
+        q.
         """
 
     def attention_backward(

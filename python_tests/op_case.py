@@ -129,6 +129,16 @@ def _special(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np
     return np.where(strange, rng.choice([np.nan, np.inf, -np.inf, -0.0], shape), values).astype(dtype)
 
 
+def _everywhere(shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> np.ndarray:
+    """Every bit pattern of `dtype` is as likely as any other; half of them lie near the ends of binary16."""
+    width = np.dtype(dtype).itemsize
+    bits = rng.integers(0, 1 << 8 * width, shape, np.uint64).astype(f"u{width}").view(dtype)
+    edges = bounds.rounded(np.array([2.0**-25, 2.0**-24, 2.0**-14, 32752, 65504, 65519, 65520, 65536]), dtype)
+    with np.errstate(all="ignore"):
+        nudged = np.nextafter(rng.choice(edges, shape), rng.choice(np.array([0, np.inf], dtype), shape))
+    return np.asarray(np.where(rng.random(shape) < 0.5, bits, nudged), dtype)
+
+
 _RANGES: dict[str, Callable[[tuple[int, ...], str, np.random.Generator], np.ndarray]] = {
     "integers": lambda shape, dtype, rng: rng.integers(-2, 3, shape).astype(dtype),
     "normal": lambda shape, dtype, rng: rng.standard_normal(shape).astype(dtype),
@@ -138,4 +148,5 @@ _RANGES: dict[str, Callable[[tuple[int, ...], str, np.random.Generator], np.ndar
         dtype
     ),
     "special": _special,
+    "everywhere": _everywhere,
 }

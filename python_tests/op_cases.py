@@ -664,6 +664,22 @@ def _optimizers() -> Iterable[Case]:
             )
 
 
+# Ranges: wide arrays, an odd length beyond one block's slice, and more of them than one table of tensors holds
+
+_RANGE_STATISTICS = [
+    Case(
+        "range_statistics",
+        label,
+        "bits",
+        {"arrays": [Fill(shape) for shape in shapes]},
+        ranges=("normal", "large", "subnormal", "special", "everywhere"),
+    )
+    for label, shapes in {
+        "few": ((17, 33), (), (0, 3), (8199,)),
+        "many": ((5,),) * 58,
+    }.items()
+]
+
 CASES: tuple[Case, ...] = (
     *_BINARY,
     *_UNARY,
@@ -685,4 +701,5 @@ CASES: tuple[Case, ...] = (
     *_EMBEDDING,
     *_ATTENTION,
     *_optimizers(),
+    *_RANGE_STATISTICS,
 )

@@ -44,6 +44,7 @@ static void bind_ops(pybind11::module_& m) {
     m.def("adam", &ops::adam, Release());
     m.def("rmsprop", &ops::rmsprop, Release());
     m.def("all_finite", &ops::all_finite, Release());
+    m.def("range_statistics", &ops::range_statistics, Release());
 }
 
 }  // namespace fp16engine

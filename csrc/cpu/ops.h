@@ -109,5 +109,7 @@ void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>&
              double eps_float16, double eps_float32, double momentum, const std::vector<double>& weight_decay,
              double grad_scale);
 bool all_finite(const std::vector<ArrayView>& arrays);
+// counts int64 (arrays, 47), the columns of RangeKernels
+void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& counts);
 
 }  // namespace fp16engine::cpu

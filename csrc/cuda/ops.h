@@ -112,7 +112,7 @@ bool all_finite(const std::vector<ArrayView>& arrays);
 void global_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm);
 // In place: every array times most / norm where the norm, as global_norm left it, is larger than `most`.
 void clip_to_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm, double most);
-// counts int64 (arrays, 5): zeros, subnormals (0 < |x| < 2^-14), near the maximum (32752 <= |x| < inf), infinities, NaN
-void range_counters(const std::vector<ArrayView>& arrays, const ArrayView& counts);
+// counts int64 (arrays, 47): the columns of kernels/counters.cuh
+void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& counts);
 
 }  // namespace fp16engine::gpu

@@ -45,6 +45,9 @@ T __shfl_down_sync(unsigned mask, T value, unsigned delta) {
     return simt::exchange_as(mask, value, from < simt::kWarp ? from : simt::lane());
 }
 inline unsigned __ballot_sync(unsigned mask, int predicate) { return simt::ballot(mask, predicate != 0); }
+inline unsigned __match_any_sync(unsigned mask, int value) {
+    return simt::match_any(mask, static_cast<unsigned>(value));
+}
 
 // Integer counters only: the order of float additions would differ from run to run.
 inline int atomicAdd(int* p, int value) { return __atomic_fetch_add(p, value, __ATOMIC_RELAXED); }

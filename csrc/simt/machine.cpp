@@ -223,15 +223,17 @@ uint64_t exchange(unsigned mask, uint64_t value, unsigned source_lane) {
     return warp.slot[parity][source_lane % kWarp];
 }
 
-unsigned ballot(unsigned mask, bool predicate) {
+unsigned match_any(unsigned mask, uint64_t value) {
     Warp& warp = block->warps[thread->linear / kWarp];
     const uint8_t parity = thread->parity;
     thread->parity ^= 1;
-    warp.slot[parity][lane()] = predicate;
-    warp_barrier(mask, "ballot");
+    warp.slot[parity][lane()] = value;
+    warp_barrier(mask, "match");
     unsigned result = 0;
-    for (unsigned i = 0; i < kWarp; i++) result |= (mask >> i & 1u && warp.slot[parity][i]) ? 1u << i : 0u;
+    for (unsigned i = 0; i < kWarp; i++) result |= (mask >> i & 1u && warp.slot[parity][i] == value) ? 1u << i : 0u;
     return result;
 }
+
+unsigned ballot(unsigned mask, bool predicate) { return match_any(mask, predicate) ^ (predicate ? 0u : mask); }
 
 }  // namespace simt

@@ -79,6 +79,7 @@ void barrier(const char* where);
 int barrier_or(int predicate);
 void warp_barrier(unsigned mask, const char* where);
 uint64_t exchange(unsigned mask, uint64_t value, unsigned source_lane);
+unsigned match_any(unsigned mask, uint64_t value);  // the lanes whose value is the same
 unsigned ballot(unsigned mask, bool predicate);
 
 inline unsigned lane() { return thread->linear % kWarp; }

@@ -3,6 +3,7 @@
 
 #include "cpu/simd/columns.h"
 #include "cpu/simd/convert.h"
+#include "cpu/simd/counters.h"
 #include "cpu/simd/elementwise.h"
 #include "cpu/simd/gemm.h"
 #include "cpu/simd/norm.h"
@@ -97,6 +98,8 @@ const Kernels FP16_JOIN(kernels_, FP16_ISA) = {
     update_kernels<half, half>(),
     update_kernels<half, float>(),
     update_kernels<float, float>(),
+    range_counts<half>,
+    range_counts<float>,
 };
 
 }  // namespace fp16engine::cpu

@@ -162,6 +162,10 @@ struct UpdateKernels {
                     const RmspropStep& s);
 };
 
+// Columns of the counts along binary16's number line: zeros, subnormals, near the largest (32752 <= |x|), infinities,
+// NaN, what binary16 makes 0, the exponents -24 ... 15, what binary16 makes infinite.
+constexpr int kRangeColumns = 47;
+
 struct Kernels {
     const char* isa;
     void (*half_to_float)(const half* x, float* y, int64_t n);
@@ -191,7 +195,11 @@ struct Kernels {
     UpdateKernels<half, half> update_half;
     UpdateKernels<half, float> update_half_master;
     UpdateKernels<float, float> update_float;
+    void (*range_half)(const half* x, int64_t n, int64_t* found);
+    void (*range_float)(const float* x, int64_t n, int64_t* found);
 
+    void range_counts(const half* x, int64_t n, int64_t* found) const { range_half(x, n, found); }
+    void range_counts(const float* x, int64_t n, int64_t* found) const { range_float(x, n, found); }
     const RowKernels<half>& rows(half) const { return rows_half; }
     const RowKernels<float>& rows(float) const { return rows_float; }
     const PoolKernels<half>& pool(half) const { return pool_half; }

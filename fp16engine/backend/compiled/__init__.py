@@ -10,9 +10,10 @@ from .attention import Attention
 from .norm import Norms
 from .optim import OptimizerSteps
 from .pool import Pooling
+from .ranges import Ranges
 from .softmax import Softmaxes
 from .sparse import Sparse
 
 
-class CompiledBackend(Norms, Softmaxes, Pooling, Sparse, Attention, OptimizerSteps):
+class CompiledBackend(Norms, Softmaxes, Pooling, Sparse, Attention, OptimizerSteps, Ranges):
     """Every operation of :class:`fp16engine.backend.base.Backend` except array storage and its accounts."""

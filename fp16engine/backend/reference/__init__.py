@@ -21,6 +21,7 @@ from . import (
     optim,
     pool,
     random,
+    ranges,
     reduce,
     shape,
 )
@@ -115,6 +116,8 @@ class Reference(CountedArrays):
     sgd = _method(optim.sgd)
     adam = _method(optim.adam)
     rmsprop = _method(optim.rmsprop)
+
+    range_statistics = _method(ranges.range_statistics)
 
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return x

@@ -252,11 +252,13 @@ _CONV = {  # x, (K, kh, kw), stride, pads, groups
     "stride-over-kernel": ((1, 7, 8, 4), (5, 2, 2), (3, 3), (0, 0, 0, 0), 1),
     "groups": ((2, 6, 5, 12), (18, 3, 3), (1, 1), (1, 1, 1, 1), 3),
     "depthwise": ((2, 6, 7, 17), (17, 3, 3), (2, 1), (0, 1, 1, 1), 17),
+    "depthwise-wide": ((1, 4, 5, 72), (72, 5, 5), (1, 1), (2, 2, 2, 2), 72),
+    "depthwise-multiplier": ((2, 5, 4, 3), (6, 3, 3), (2, 2), (0, 1, 1, 1), 3),
     "one-pixel": ((1, 1, 1, 1), (1, 1, 1), (1, 1), (0, 0, 0, 0), 1),
     "channels-16": ((2, 16, 16, 16), (16, 3, 3), (1, 1), (1, 1, 1, 1), 1),
     "no-image": ((0, 4, 4, 3), (5, 3, 3), (1, 1), (1, 1, 1, 1), 1),
 }
-_CONV_RANGES = {"3x3-same": _EVERY_SUM, "groups": _EVERY_SUM}
+_CONV_RANGES = {"3x3-same": _EVERY_SUM, "groups": _EVERY_SUM, "depthwise": _EVERY_SUM}
 
 
 def _conv_output(x: Any, w: Any, stride: Any, pads: Any) -> tuple[int, ...]:

@@ -11,6 +11,8 @@ static void bind_gpu_ops(pybind11::module_& m) {
 
     m.def("attention_forward", &gpu::attention_forward, Release());
     m.def("attention_backward", &gpu::attention_backward, Release());
+    m.def("depthwise_forward", &gpu::depthwise_forward, Release());
+    m.def("depthwise_backward", &gpu::depthwise_backward, Release());
     m.def("nonfinite", &gpu::nonfinite, Release());
 }
 

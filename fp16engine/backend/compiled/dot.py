@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..base import Array, Needs, Pads, Pair
+from ..base import Array, Needs, Pads, Pair, Shape
 from .reduce import Reductions
 
 
@@ -29,9 +29,7 @@ class DotProducts(Reductions):
     def conv2d_forward(
         self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> Array:
-        height = (x.shape[1] + pads[0] + pads[1] - w.shape[1]) // stride[0] + 1
-        width = (x.shape[2] + pads[2] + pads[3] - w.shape[2]) // stride[1] + 1
-        y = self.empty((x.shape[0], height, width, w.shape[0]), x.dtype)
+        y = self.empty(self._conv2d_shape(x, w, stride, pads), x.dtype)
         self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, self.half_accumulator(acc, x))
         return y
 
@@ -46,9 +44,23 @@ class DotProducts(Reductions):
         needs: Needs,
         acc: str,
     ) -> tuple[Array | None, Array | None, Array | None]:
+        dx, dw, db = self._conv2d_gradients(x, w, needs)
+        half = self.half_accumulator(acc, x)
+        self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, half)
+        return dx, dw, db
+
+    @staticmethod
+    def _conv2d_shape(x: Array, w: Array, stride: Pair, pads: Pads) -> Shape:
+        """(N, OH, OW, K)"""
+        height = (x.shape[1] + pads[0] + pads[1] - w.shape[1]) // stride[0] + 1
+        width = (x.shape[2] + pads[2] + pads[3] - w.shape[2]) // stride[1] + 1
+        return x.shape[0], height, width, w.shape[0]
+
+    def _conv2d_gradients(
+        self, x: Array, w: Array, needs: Needs
+    ) -> tuple[Array | None, Array | None, Array | None]:
+        """Room for dx, dw and db, where they are wanted."""
         dx = self._empty_like(x) if needs[0] else None
         dw = self._empty_like(w) if needs[1] else None
         db = self.empty((w.shape[0],), w.dtype) if needs[2] else None
-        half = self.half_accumulator(acc, x)
-        self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, half)
         return dx, dw, db

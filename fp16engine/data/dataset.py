@@ -49,6 +49,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Returns what the split consists of: images and labels."""
+        return self.images, self.labels
+
 
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
     """Raises DataError that names `where` and the first label outside 0 .. classes - 1."""

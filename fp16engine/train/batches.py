@@ -14,6 +14,7 @@ from ..tensor import Tensor
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..nn import Module
+    from .trainer import Trainer
 
 Array = Any
 
@@ -71,6 +72,48 @@ class Resident:
         """Batches in stored order; the last may be smaller."""
         for start in range(0, len(self), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self)), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class ImageFeed:
+    """What the epoch loop trains on and evaluates on: here, two resident splits in batches of one size.
+
+    Another task brings a feed of its own: these members, with batches that its trainer's `train_batch` takes.
+    """
+
+    train: Resident
+    test: Resident
+    batch_size: int
+
+    unit = "img/s"
+
+    @classmethod
+    def of(cls, trainer: Trainer, dataset: Dataset, batch_size: int) -> ImageFeed:
+        """Both splits on the trainer's device; ValueError when the data do not fit its model."""
+        check_dataset(trainer.model, dataset)
+        place = trainer.precision.storage, trainer.device
+        return cls(Resident.of(dataset, "train", *place), Resident.of(dataset, "test", *place), batch_size)
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch, the same for every epoch."""
+        return -(-len(self.train) // self.batch_size)
+
+    def order(self, seed: int, epoch: int) -> np.ndarray:
+        """In which order an epoch takes the samples."""
+        return data_order(seed, epoch, len(self.train))
+
+    def batch(self, order: np.ndarray, step: int) -> tuple[Array, np.ndarray]:
+        """The inputs (on the device) and labels (on the host) of a step."""
+        return self.train.batch(order[step * self.batch_size : (step + 1) * self.batch_size])
+
+    def __str__(self) -> str:
+        return f"{len(self.train):,} images in batches of {self.batch_size}"
+
+
+def labelled(labels: np.ndarray) -> int:
+    """How many labels count: those that are no padding (-1)."""
+    return int(np.count_nonzero(labels >= 0))
 
 
 def device_images(x: Any, device: str, dtype: str) -> Array:

@@ -18,7 +18,7 @@ from .. import backend as backends
 from .._version import __version__
 from ..errors import CheckpointError
 from . import checkpoint, metrics
-from .batches import Resident, check_dataset, data_order
+from .batches import labelled
 from .checkpoint import Checkpoint, RunState
 from .files import SaveError, write_atomically
 from .history import EpochSums, History, json_number
@@ -49,12 +49,12 @@ class Options:
 
 def fit(trainer: Trainer, dataset: Dataset, options: Options) -> History:
     """See `Trainer.fit`."""
-    check_dataset(trainer.model, dataset)
+    feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
         raise ValueError("out: None given; resume, checkpoint_every and tensorboard need a directory")
     if options.resume:
-        state = _resumed(trainer, dataset, options, Checkpoint.load(_existing(out)))
+        state = _resumed(trainer, dataset, options, feed.steps, Checkpoint.load(_existing(out)))
     else:
         if out is not None:
             _prepare(out)
@@ -63,21 +63,18 @@ def fit(trainer: Trainer, dataset: Dataset, options: Options) -> History:
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
     state.history.run = _describe(trainer, dataset, options)
-    return _Run(trainer, dataset, options, out, state).go()
+    return _Run(trainer, feed, options, out, state).go()
 
 
 class _Run:
     """One call of `fit`."""
 
     def __init__(
-        self, trainer: Trainer, dataset: Dataset, options: Options, out: Path | None, state: RunState
+        self, trainer: Trainer, feed: Any, options: Options, out: Path | None, state: RunState
     ) -> None:
-        dtype, device = trainer.precision.storage, trainer.device
-        self.trainer, self.options, self.out, self.state = trainer, options, out, state
-        self.train = Resident.of(dataset, "train", dtype, device)
-        self.test = Resident.of(dataset, "test", dtype, device)
-        self.steps_per_epoch = -(-len(self.train) // options.batch_size)
-        self.reporter = reporter(options.progress)
+        self.trainer, self.feed, self.options, self.out, self.state = trainer, feed, options, out, state
+        self.steps_per_epoch = feed.steps
+        self.reporter = reporter(options.progress, feed.unit)
         self.guard = InterruptGuard(enabled=out is not None)
         self.metrics: metrics.MetricsWriter | None = None
 
@@ -101,7 +98,7 @@ class _Run:
                 self.epoch()
             for note in account(trainer):
                 self.reporter.note(note)
-        history.images = len(self.train) * len(history.epochs)
+        history.images = len(self.feed.train) * len(history.epochs)
         if self.out is not None:
             write_atomically(
                 self.out / SUMMARY_NAME,
@@ -112,7 +109,7 @@ class _Run:
     def epoch(self) -> None:
         """Train the rest of one epoch, evaluate, record, save."""
         trainer, state, history = self.trainer, self.state, self.state.history
-        order = data_order(trainer.seed, state.epoch, len(self.train))
+        order = self.feed.order(trainer.seed, state.epoch)
         backends.get(trainer.device).reset_peak()
         while state.step < self.steps_per_epoch:
             self.step(order)
@@ -120,7 +117,7 @@ class _Run:
         history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
         lr = trainer.optimizer.lr
         accuracy, loss = trainer.score(
-            self.test, max(EVALUATION_BATCH, self.options.batch_size), self.stop_if_asked
+            self.feed.test, max(EVALUATION_BATCH, self.options.batch_size), self.stop_if_asked
         )
         scale = None if trainer.scaler is None else trainer.scaler.scale
         record = state.sums.record(state.epoch + 1, loss, accuracy, scale, lr)
@@ -136,19 +133,19 @@ class _Run:
     def step(self, order: np.ndarray) -> None:
         """One step, its sums, and whatever is due after it."""
         trainer, state, sums = self.trainer, self.state, self.state.sums
-        size = self.options.batch_size
         start = time.perf_counter()
-        images, labels = self.train.batch(order[state.step * size : (state.step + 1) * size])
+        inputs, labels = self.feed.batch(order, state.step)
         skipped, nonfinite = trainer.skipped_steps, trainer.nonfinite_steps
-        result, correct = trainer.train_batch(images, labels)
+        result, correct = trainer.train_batch(inputs, labels)
         sums.seconds += time.perf_counter() - start
-        sums.images += len(labels)
+        count = labelled(labels)
+        sums.images += count
         sums.skipped += trainer.skipped_steps - skipped
         sums.nonfinite += trainer.nonfinite_steps - nonfinite
         if np.isfinite(result.loss):
-            sums.loss += result.loss * len(labels)
+            sums.loss += result.loss * count
             sums.correct += correct
-            sums.counted += len(labels)
+            sums.counted += count
         state.step += 1
         self.reporter.step(state.epoch + 1, trainer.step_count, result.loss, sums.images / sums.seconds)
         if self.metrics is not None and trainer.step_count % self.options.log_every == 0:
@@ -196,7 +193,7 @@ class _Run:
         return (
             f"{run['model']} ({run['parameters']:,} parameters) on {run['data']}, "
             f"{run['precision']} on {run['device']}, "
-            f"{len(self.train):,} images in batches of {self.options.batch_size}{resumed}"
+            f"{self.feed}{resumed}"
         )
 
 
@@ -239,7 +236,9 @@ def _prepare(out: Path) -> None:
         raise SaveError.of(out, error) from error
 
 
-def _resumed(trainer: Trainer, dataset: Dataset, options: Options, saved: Checkpoint) -> RunState:
+def _resumed(
+    trainer: Trainer, dataset: Dataset, options: Options, per_epoch: int, saved: Checkpoint
+) -> RunState:
     """Restore the trainer; CheckpointError naming what differs between the saved run and this one."""
     saved.check(trainer)
     ours = checkpoint.plain(_run_settings(dataset, options, fingerprint=True))
@@ -247,16 +246,15 @@ def _resumed(trainer: Trainer, dataset: Dataset, options: Options, saved: Checkp
     later = {"data_sha256": None, "epochs": None}
     saved.refuse(checkpoint.first_difference({**theirs, **later}, {**ours, **later}))
     if theirs.get("data_sha256") != ours["data_sha256"]:
-        saved.refuse(f"data: the images or labels of {dataset.name!r} are not the ones it was trained on")
-    if trainer.settings["schedule"] != "constant" and theirs.get("epochs") != ours["epochs"]:
+        saved.refuse(f"data: the samples of {dataset.name!r} are not the ones it was trained on")
+    if trainer.settings["schedule"] == "cosine" and theirs.get("epochs") != ours["epochs"]:
         saved.refuse(
-            f"epochs: the {trainer.settings['schedule']} schedule was laid out for {theirs.get('epochs')}, "
+            f"epochs: the cosine schedule was laid out for {theirs.get('epochs')}, "
             f"this run has {options.epochs}"
         )
     step = saved.body["step"]
     if saved.epoch + (step > 0) > options.epochs:
         saved.refuse(f"epochs: it is in epoch {saved.epoch + (step > 0)}, this run has {options.epochs}")
-    per_epoch = -(-len(dataset.train) // options.batch_size)
     if not 0 <= step <= per_epoch or saved.step != saved.epoch * per_epoch + step:
         raise CheckpointError(f"{saved.path} is damaged: its position and its step count do not agree")
     if saved.body["device"].partition(":")[0] != trainer.device.partition(":")[0]:
@@ -281,7 +279,7 @@ def _run_settings(dataset: Dataset, options: Options, fingerprint: bool) -> dict
 def _fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
-        for array in (split.images, split.labels):
+        for array in split.arrays():
             digest.update(f"{array.shape} {array.dtype}".encode())
             digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

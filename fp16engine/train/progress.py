@@ -40,12 +40,12 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
-def epoch_line(record: EpochRecord, epochs: int) -> str:
-    """One epoch in one line."""
+def epoch_line(record: EpochRecord, epochs: int, unit: str = "img/s") -> str:
+    """One epoch in one line; `unit` is that of its speed."""
     line = (
         f"epoch {record.epoch}/{epochs}  loss {record.train_loss:.4f}  "
         f"train {100 * record.train_accuracy:.1f} %  "
-        f"test {100 * record.test_accuracy:.1f} %  {record.images_per_second:,.0f} img/s"
+        f"test {100 * record.test_accuracy:.1f} %  {record.images_per_second:,.0f} {unit}"
     )
     if record.skipped:
         line += f"  {record.skipped} skipped"
@@ -91,8 +91,13 @@ class Silent:
 class PlainLines:
     """A line per epoch, and one every half minute within a long epoch; no control characters."""
 
-    def __init__(self, stream: TextIO | None = None, interval: float = PLAIN_INTERVAL_SECONDS) -> None:
-        self._stream = stream
+    def __init__(
+        self,
+        stream: TextIO | None = None,
+        interval: float = PLAIN_INTERVAL_SECONDS,
+        unit: str = "img/s",
+    ) -> None:
+        self._stream, self._unit = stream, unit
         self._interval = interval
         self._epochs = self._steps = self._step = 0
         self._clock = _Clock(0, 0)
@@ -111,13 +116,13 @@ class PlainLines:
         if time.perf_counter() - self._last >= self._interval:
             self._print(
                 f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
-                f"{images_per_second:,.0f} img/s  {self._clock.left(step)} left"
+                f"{images_per_second:,.0f} {self._unit}  {self._clock.left(step)} left"
             )
 
     def epoch(self, record: EpochRecord) -> None:
         """See Reporter."""
         left = f"  {self._clock.left(self._step)} left" if record.epoch < self._epochs else ""
-        self._print(epoch_line(record, self._epochs) + left)
+        self._print(epoch_line(record, self._epochs, self._unit) + left)
 
     def note(self, text: str) -> None:
         """See Reporter."""
@@ -135,9 +140,10 @@ class PlainLines:
 class Bar:
     """A rich progress bar: steps, loss, rate, time left; finished epochs scroll above it."""
 
-    def __init__(self, console: Any = None) -> None:
+    def __init__(self, console: Any = None, unit: str = "img/s") -> None:
         from rich.console import Console
 
+        self._unit = unit
         self._console = console or Console(stderr=True)
         self._bar: Any = None
         self._task: Any = None
@@ -155,7 +161,9 @@ class Bar:
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}  {task.fields[rate]} img/s  {task.fields[left]} left"),
+            TextColumn(
+                f"loss {{task.fields[loss]}}  {{task.fields[rate]}} {self._unit}  {{task.fields[left]}} left"
+            ),
             console=self._console,
             transient=True,
         )
@@ -184,7 +192,7 @@ class Bar:
 
     def epoch(self, record: EpochRecord) -> None:
         """See Reporter."""
-        self.note(epoch_line(record, self._epochs))
+        self.note(epoch_line(record, self._epochs, self._unit))
 
     def note(self, text: str) -> None:
         """See Reporter."""
@@ -196,18 +204,18 @@ class Bar:
             self._bar.stop()
 
 
-def reporter(progress: bool | Reporter | None) -> Reporter:
+def reporter(progress: bool | Reporter | None, unit: str = "img/s") -> Reporter:
     """None or True: a bar where standard error is a terminal and rich is installed, plain lines otherwise.
 
-    False: nothing. Anything else is used as the reporter itself.
+    False: nothing. Anything else is used as the reporter itself. `unit` is that of the speed.
     """
     if progress is False:
         return Silent()
     if progress is None or progress is True:
         if sys.stderr.isatty():
             try:
-                return Bar()
+                return Bar(unit=unit)
             except ImportError:
-                return PlainLines()
-        return PlainLines()
+                return PlainLines(unit=unit)
+        return PlainLines(unit=unit)
     return progress

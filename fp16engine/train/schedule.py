@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 Schedule = Callable[[int], float]
 
-NAMES = ("constant", "cosine")
+NAMES = ("constant", "cosine", "inverse-sqrt")
 
 
 def constant(lr: float) -> Schedule:
@@ -22,6 +22,16 @@ def cosine(lr: float, total_steps: int) -> Schedule:
     return lambda applied: 0.5 * lr * (1.0 + math.cos(math.pi * min(applied, total_steps) / total_steps))
 
 
+def inverse_sqrt(lr: float, warmup: int) -> Schedule:
+    """lr * sqrt(warmup / (applied + 1)) from step `warmup` on, lr before (Vaswani et al., 1706.03762)."""
+    return lambda applied: lr * math.sqrt(warmup / max(applied + 1, warmup))
+
+
+def warmed_up(schedule: Schedule, warmup: int) -> Schedule:
+    """The schedule, times (applied + 1) / warmup for the first `warmup` applied steps."""
+    return lambda applied: schedule(applied) * min(1.0, (applied + 1) / warmup)
+
+
 def check(name: str) -> str:
     """The name itself; ValueError naming the choices when there is no such schedule."""
     if name not in NAMES:
@@ -29,10 +39,21 @@ def check(name: str) -> str:
     return name
 
 
-def get(name: str, lr: float, total_steps: int | None) -> Schedule:
+def check_warmup(name: str, warmup: int) -> int:
+    """The number itself; ValueError for 0 with "inverse-sqrt", which falls from the last such step on."""
+    if name == "inverse-sqrt" and warmup < 1:
+        raise ValueError(f"warmup: {warmup} given, schedule 'inverse-sqrt' wants at least 1 step")
+    return warmup
+
+
+def get(name: str, lr: float, total_steps: int | None, warmup: int = 0) -> Schedule:
     """The schedule of that name: applied steps -> learning rate (a Python float, rounded nowhere)."""
     if check(name) == "constant":
-        return constant(lr)
-    if total_steps is None:
+        schedule = constant(lr)
+    elif name == "inverse-sqrt":
+        schedule = inverse_sqrt(lr, check_warmup(name, warmup))
+    elif total_steps is None:
         raise ValueError("schedule: 'cosine' needs to know how many steps there are; train with fit()")
-    return cosine(lr, total_steps)
+    else:
+        schedule = cosine(lr, total_steps)
+    return warmed_up(schedule, warmup) if warmup else schedule

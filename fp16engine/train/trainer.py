@@ -47,7 +47,8 @@ class Trainer:
 
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the
-    optimizer's default for the state's dtype. `schedule` ("constant", "cosine") counts applied steps. `seed`
+    optimizer's default for the state's dtype, `betas` adam's and adamw's. `schedule` ("constant", "cosine",
+    "inverse-sqrt") counts applied steps; over the first `warmup` of them the rate rises to `lr`. `seed`
     orders the data and drives dropout. A step whose loss or gradient is not finite changes nothing (weights,
     optimizer state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised.
     Under `mp` overflows first lower the loss scale; only overflows at its floor count.
@@ -79,6 +80,8 @@ class Trainer:
         weight_decay: float = 0.0,
         nesterov: bool = False,
         schedule: str = "constant",
+        warmup: int = 0,
+        betas: tuple[float, float] | None = None,
         max_bad_steps: int = 50,
     ) -> None:
         self.precision = Precision.get(precision)
@@ -90,7 +93,12 @@ class Trainer:
             raise ValueError(f"lr: {lr} given, a finite number > 0 is wanted")
         self.base_lr = float(lr)
         self.settings = _optimizer_settings(optimizer, self.base_lr, momentum, eps, weight_decay, nesterov)
+        if betas is not None:
+            self.settings["betas"] = _betas(optimizer, betas)
         self.settings["schedule"] = _schedules.check(schedule)
+        warmup = batches.count("warmup", warmup, 0)
+        if warmup or schedule == "inverse-sqrt":
+            self.settings["warmup"] = _schedules.check_warmup(schedule, warmup)
         self._schedule: _schedules.Schedule | None = None
         with random.fork(self.seed):
             self._random_state = random.get_state()
@@ -124,9 +132,9 @@ class Trainer:
         return self.train_batch(images, batches.host_labels(y, images.shape[0]))[0]
 
     def train_batch(self, images: Array, labels: np.ndarray) -> tuple[StepResult, int]:
-        """`step` on checked arrays: images on the device in the storage dtype, labels int64 on the host.
+        """`step` on checked inputs: images on the device in the storage dtype, labels int64 on the host.
 
-        Also returns how many images the step's own logits (before its update) classify correctly.
+        Also returns how many labels the step's own logits (before its update) predict correctly.
         """
         backend = backends.get(self.device)
         if not self.model.training:
@@ -138,7 +146,7 @@ class Trainer:
         with self.precision.use(), self._own_randomness():
             logits = self._logits(images)
             correct = _correct(logits, labels)
-            loss = F.cross_entropy(logits, Tensor(backend.from_numpy(labels), self.device))
+            loss = self._loss(logits, labels)
             value = float(loss.item())
             culprit = None
             if math.isfinite(value):
@@ -229,14 +237,12 @@ class Trainer:
         self, data: batches.Resident, batch_size: int, between: Callable[[], None] | None = None
     ) -> tuple[float, float]:
         """`evaluate` on data that are on the device already; `between` is called after every batch."""
-        backend = backends.get(self.device)
         correct, loss = 0, 0.0
         with self._inference():
             for images, labels in data.in_order(batch_size):
                 logits = self._logits(images)
                 correct += _correct(logits, labels)
-                batch_loss = F.cross_entropy(logits, Tensor(backend.from_numpy(labels), self.device))
-                loss += float(batch_loss.item()) * len(labels)
+                loss += float(self._loss(logits, labels, training=False).item()) * batches.labelled(labels)
                 if between is not None:
                     between()
         return correct / len(data), loss / len(data)
@@ -266,7 +272,9 @@ class Trainer:
 
     def set_total_steps(self, total: int | None) -> None:
         """Lay the schedule out over `total` steps; `fit` does so. None is enough for "constant"."""
-        self._schedule = _schedules.get(self.settings["schedule"], self.base_lr, total)
+        self._schedule = _schedules.get(
+            self.settings["schedule"], self.base_lr, total, self.settings.get("warmup", 0)
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Counters, randomness and loss scale as JSON values; weights and optimizer state are apart."""
@@ -294,6 +302,18 @@ class Trainer:
         self._bad_streak = values.pop("bad_streak")
         for key, value in values.items():
             setattr(self, key, value)
+
+    # What another task than image classification overrides: how batches are made, read and judged
+
+    def feed(self, dataset: Any, batch_size: int) -> Any:
+        """The batches that `fit` trains on and evaluates on; see `batches.ImageFeed`."""
+        return batches.ImageFeed.of(self, dataset, batch_size)
+
+    def _loss(self, logits: Tensor, labels: np.ndarray, training: bool = True) -> Tensor:
+        return F.cross_entropy(logits, Tensor(backends.get(self.device).from_numpy(labels), self.device))
+
+    def _is_finite(self, images: Array) -> bool:
+        return bool(backends.get(self.device).all_finite([images]))
 
     def _logits(self, images: Array) -> Tensor:
         logits: Tensor = self.model(Tensor(images, self.device))
@@ -337,7 +357,7 @@ class Trainer:
     def _why(self, images: Array) -> str:
         """Where a non-finite loss comes from, as far as input and weights tell."""
         backend = backends.get(self.device)
-        if not backend.all_finite([images]):
+        if not self._is_finite(images):
             return f"the input x holds nan, infinity or values beyond {self.precision.storage}"
         for name, parameter in self._parameters:
             if not backend.all_finite([parameter.data]):
@@ -381,6 +401,13 @@ def _optimizer_settings(
     return {**settings, "eps": None if eps is None else float(eps)}
 
 
+def _betas(optimizer: str, betas: tuple[float, float]) -> list[float]:
+    if optimizer not in ("adam", "adamw"):
+        raise ValueError(f"betas: {betas} given, {optimizer} has none, adam and adamw have")
+    first, second = betas
+    return [float(first), float(second)]
+
+
 def _host_values(parameter: Tensor) -> np.ndarray:
     # a model not yet moved lives in NumPy arrays, whether or not the "cpu" backend is there
     host = parameter.data if isinstance(parameter.data, np.ndarray) else parameter.numpy()
@@ -390,7 +417,9 @@ def _host_values(parameter: Tensor) -> np.ndarray:
 def _make_optimizer(
     settings: dict[str, Any], model: Module, update: str, masters: list[np.ndarray] | None
 ) -> optim.Optimizer:
-    arguments = {key: value for key, value in settings.items() if key not in ("optimizer", "schedule")}
+    arguments = {
+        key: value for key, value in settings.items() if key not in ("optimizer", "schedule", "warmup")
+    }
     classes: dict[str, Any] = {
         "sgd": optim.SGD,
         "adam": optim.Adam,

@@ -103,7 +103,7 @@ def test_version(capsys):
 def test_names_on_the_command_line_are_those_of_the_engine():
     assert tuple(fe.data.names()) == DATA == tuple(DEFAULTS)
     assert trainer.OPTIMIZERS == OPTIMIZERS
-    assert schedule.NAMES == SCHEDULES
+    assert set(SCHEDULES) == {name for name in schedule.NAMES if name != "inverse-sqrt"}  # wants a warm-up
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
 
 

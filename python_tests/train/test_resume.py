@@ -166,7 +166,7 @@ def test_lost_metrics_do_not_stop_a_resume(tmp_path):
         ({"schedule": "cosine"}, {}, "schedule: the checkpoint has 'constant'"),
         ({}, {"batch_size": 8}, "batch_size: the checkpoint has 16, this run has 8"),
         ({}, {"epochs": 1}, "epochs: it is in epoch 2, this run has 1"),
-        ({}, {"data": tiny_run.data(seed=1)}, "the images or labels of 'tiny' are not the ones"),
+        ({}, {"data": tiny_run.data(seed=1)}, "the samples of 'tiny' are not the ones"),
         ({}, {"data": tiny_run.data(40)}, "data.train: the checkpoint has 50, this run has 40"),
         (
             {},

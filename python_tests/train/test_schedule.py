@@ -20,10 +20,30 @@ def test_cosine_runs_from_lr_to_zero_and_stays_there():
     assert values == sorted(values, reverse=True)
 
 
+def test_inverse_sqrt_rises_to_lr_and_falls_with_the_root_of_the_step():
+    """lr at the last of the warm-up steps, half of it at four times as many steps."""
+    rate = schedule.get("inverse-sqrt", 0.2, None, 10)
+    assert math.isclose(rate(0), 0.02)
+    assert math.isclose(rate(4), 0.1)
+    assert rate(9) == 0.2
+    assert math.isclose(rate(39), 0.1)
+    values = [rate(n) for n in range(50)]
+    assert values[:10] == sorted(values[:10]) and values[9:] == sorted(values[9:], reverse=True)
+
+
+def test_any_schedule_takes_a_warm_up():
+    assert [schedule.get("constant", 1.0, None, 4)(n) for n in (0, 1, 3, 4, 100)] == [0.25, 0.5, 1, 1, 1]
+    plain, warm = schedule.get("cosine", 0.2, 10), schedule.get("cosine", 0.2, 10, 2)
+    assert warm(0) == plain(0) / 2
+    assert [warm(n) for n in range(1, 11)] == [plain(n) for n in range(1, 11)]
+
+
 def test_errors_name_the_argument():
     with pytest.raises(ValueError, match=r"schedule: 'linear' given, one of constant, cosine"):
         schedule.check("linear")
     with pytest.raises(ValueError, match="schedule: 'cosine' needs"):
         schedule.get("cosine", 0.1, None)
+    with pytest.raises(ValueError, match="warmup: 0 given, schedule 'inverse-sqrt' wants"):
+        schedule.get("inverse-sqrt", 0.1, None)
     with pytest.raises(ValueError, match="total_steps"):
         schedule.cosine(0.1, 0)

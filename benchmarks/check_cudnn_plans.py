@@ -7,7 +7,8 @@
 Shapes come from a recorded training step of each model (batch 1, on the CPU or the reference backend), the
 graphs from the header the CUDA module itself uses, plans from the real cuDNN, told about the device instead
 of finding one: it validates a graph, applies the policy's filters, selects engines and compiles the first
-plan for the architecture. Nothing is executed: a plan proves support and workspace, not results or speed.
+plan for the architecture. A graph that several models build is asked for once. Nothing is executed: a plan
+proves support and workspace, not results or speed.
 Matrix products of the engine go through cuBLASLt, which plans on a device only; those of the ViT block are
 asked of cuDNN, which could serve them with the bias and GELU fused.
 
@@ -23,6 +24,7 @@ import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -178,6 +180,7 @@ def describe(graph: Graph) -> str:
     stride, pads = n[9], n[11:15]
     return (
         f"conv {n[5]}x{n[6]}/{stride} {n[3]}->{n[4]} at {n[1]}x{n[2]}"
+        + (f" groups {n[15]}" if n[15] > 1 else "")
         + (f" pads {','.join(map(str, pads))}" if len(set(pads)) > 1 else "")
         + f", {graph['pass']}"
         + (" + bias" if graph["bias"] else "")
@@ -235,72 +238,83 @@ def libraries(driver: Path) -> list[str]:
 
 def ask(command: list[str], requests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Yield what the program says of itself, then its answer to each request."""
-    text = "".join(json.dumps(request) + "\n" for request in requests)
-    done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
-    answers = [json.loads(line) for line in done.stdout.splitlines()]
-    if done.returncode or len(answers) != len(requests) + 1:
-        raise CannotRun(f"{PROGRAM} ended with status {done.returncode}: {done.stderr.strip()[-400:]}")
-    yield from answers
+    with tempfile.TemporaryFile("w+") as text, tempfile.TemporaryFile("w+") as errors:
+        text.writelines(json.dumps(request) + "\n" for request in requests)
+        text.seek(0)
+        with subprocess.Popen(
+            command, stdin=text, stdout=subprocess.PIPE, stderr=errors, text=True
+        ) as program:
+            assert program.stdout is not None
+            count = 0
+            for count, line in enumerate(program.stdout, start=1):
+                yield json.loads(line)
+                if count % 500 == 0:
+                    print(f"{count} of {len(requests)} graphs ...", file=sys.stderr, flush=True)
+        if program.returncode or count != len(requests) + 1:
+            errors.seek(0)
+            reason = errors.read().strip()[-400:]
+            raise CannotRun(f"{PROGRAM} ended with status {program.returncode}: {reason}")
 
 
 # --- the check -------------------------------------------------------------------------------------------
 
 
-def check(
-    names: Sequence[str], batches: Sequence[int], devices: Sequence[str], folder: Path
-) -> dict[str, Any]:
-    """Record, ask and return the result: versions and one row per distinct graph, policy and batch."""
-    known = json.loads((CUDA / "testing" / "devices.json").read_text())
-    rows: list[dict[str, Any]] = []
+def wanted(names: Sequence[str], batch: int) -> list[dict[str, Any]]:
+    """One row per distinct graph: what it is, how often a step of each model needs it, which policies ask."""
+    rows: dict[str, dict[str, Any]] = {}
     for name in names:
-        recorded = record(name)
+        recorded = Counter(json.dumps(graph) for graph in record(name))
         for policy, dtype, compute in POLICIES:
-            wanted = Counter(
-                json.dumps(asked) for graph in recorded for asked in served_by_cudnn(graph, dtype, compute)
-            )
-            # Scaled by the batch after, since a product of attention has its batch among its matrices.
-            for text, times in wanted.items():
-                for batch in batches:
-                    graph = json.loads(text)
-                    if graph["pass"].startswith("attention "):
-                        graph["shape"][0] *= batch
+            for text, times in recorded.items():
+                for asked in served_by_cudnn(json.loads(text), dtype, compute):
+                    # Scaled here, since a product of attention has its batch among its matrices.
+                    if asked["pass"].startswith("attention "):
+                        asked["shape"][0] *= batch
                     else:
-                        graph = scaled(graph, batch)
-                    rows.append(
-                        {
-                            "model": name,
-                            "batch": batch,
-                            "policy": policy,
-                            "what": describe(graph),
-                            "times": times,
-                            "request": {**graph, "dtype": dtype, "compute": compute},
-                            "devices": {},
-                        }
+                        asked = scaled(asked, batch)
+                    row = rows.setdefault(
+                        json.dumps(asked),
+                        {"what": describe(asked), "models": {}, "plans": {}, "graph": asked},
                     )
+                    row["plans"].setdefault(policy, [])
+                    row["models"].setdefault(name, times)
+    return list(rows.values())
+
+
+def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path) -> dict[str, Any]:
+    """Record, ask and return the result: versions, and a row per distinct graph.
+
+    A row's `plans` holds, per policy, an answer per device, in the order of `devices`.
+    """
+    known = json.loads((CUDA / "testing" / "devices.json").read_text())
+    rows = wanted(names, batch)
     program, driver = build(folder)
     command = [str(program), *libraries(driver)]
     requests, places = [], []
     for device in devices:
         properties = {**known["all"], **known[device]["properties"]}
         for row in rows:
-            requests.append({"device": properties, "sm": known[device]["sm"], **row["request"]})
-            places.append((row, f"{device} (sm_{known[device]['sm']})"))
+            for policy, dtype, compute in POLICIES:
+                if policy in row["plans"]:
+                    asked = {**row["graph"], "dtype": dtype, "compute": compute}
+                    requests.append({"device": properties, "sm": known[device]["sm"], **asked})
+                    places.append(row["plans"][policy])
     answers = ask(command, requests)
     versions = next(answers)
-    for (row, device), answer in zip(places, answers, strict=True):
-        row["devices"][device] = answer
-    for row in rows:
-        del row["request"]["dtype"], row["request"]["compute"]
-        row["request"] = {key: row["request"][key] for key in ("graph", "pass", "shape")}
+    for place, answer in zip(places, answers, strict=True):
+        place.append(answer)
+    every = [answer for place in places for answer in place]
     return {
         "what": "cuDNN plans found without a GPU, from device properties",
         "cudnn": version(versions["cudnn"], 10000),
         "cudnn_frontend": version(versions["frontend"], 10000),
-        "graphs": len(requests),
-        "without_plan": sum(answer["plans"] == 0 for row in rows for answer in row["devices"].values()),
-        "largest_workspace": max(
-            (answer.get("workspace", 0) for row in rows for answer in row["devices"].values()), default=0
-        ),
+        "batch": batch,
+        "models": list(names),
+        "devices": [f"{device} (sm_{known[device]['sm']})" for device in devices],
+        "graphs": len(rows),
+        "asked": len(requests),
+        "without_plan": sum(answer["plans"] == 0 for place in places for answer in place) // len(devices),
+        "largest_workspace": max((answer.get("workspace", 0) for answer in every), default=0),
         "rows": rows,
     }
 
@@ -310,36 +324,58 @@ def version(number: int, unit: int) -> str:
 
 
 def table(result: dict[str, Any]) -> str:
-    """The result as Markdown: per graph and policy, plans left and workspace of the first on each device."""
-    devices = list(dict.fromkeys(device for row in result["rows"] for device in row["devices"]))
+    """The result as Markdown: a summary per model and policy, then every graph on the first device."""
+    devices, rows = result["devices"], result["rows"]
+    policies = [policy for policy, _, _ in POLICIES]
     lines = [
         "# cuDNN plans without a GPU",
         "",
-        f"cuDNN {result['cudnn']}, cudnn-frontend {result['cudnn_frontend']}: {result['graphs']} graphs "
-        f"asked for, {result['without_plan']} without a plan; "
-        f"largest workspace {size(result['largest_workspace'])}. "
-        "Cells: plans that the policy's filters leave, workspace of the first, which was built "
-        "(* compiled at run time). Nothing was executed.",
+        f"cuDNN {result['cudnn']}, cudnn-frontend {result['cudnn_frontend']}: {result['graphs']} distinct "
+        f"graphs of a training step of {len(result['models'])} models at batch {result['batch']}, each under "
+        f"every policy that needs it and for {len(devices)} devices: {result['asked']} asked for, "
+        f"{result['without_plan']} without a plan; largest workspace {size(result['largest_workspace'])}. "
+        "Nothing was executed.",
         "",
         "## Summary: distinct graphs, fewest plans of one, largest workspace of a first plan",
         "",
-        f"| model | batch | policy | {' | '.join(devices)} |",
-        "|---" * (3 + len(devices)) + "|",
+        f"| model | policy | {' | '.join(devices)} |",
+        "|---" * (2 + len(devices)) + "|",
     ]
-    groups: dict[tuple[str, int, str], list[dict[str, Any]]] = {}
-    for row in result["rows"]:
-        groups.setdefault((row["model"], row["batch"], row["policy"]), []).append(row["devices"])
-    for (name, batch, policy), answers in groups.items():
-        cells = " | ".join(summary([answer[device] for answer in answers]) for device in devices)
-        lines.append(f"| {name} | {batch} | {policy} | {cells} |")
-    for name, batch in dict.fromkeys((row["model"], row["batch"]) for row in result["rows"]):
-        lines += ["", f"## {name}, batch {batch}", ""]
-        lines += [f"| graph | times | policy | {' | '.join(devices)} |", "|---" * (3 + len(devices)) + "|"]
-        for row in result["rows"]:
-            if (row["model"], row["batch"]) == (name, batch):
-                cells = " | ".join(cell(row["devices"][device]) for device in devices)
-                lines.append(f"| {row['what']} | {row['times']} | {row['policy']} | {cells} |")
+    for name in result["models"]:
+        for policy in policies:
+            answers = [
+                row["plans"][policy] for row in rows if name in row["models"] and policy in row["plans"]
+            ]
+            if answers:
+                cells = " | ".join(summary(list(column)) for column in zip(*answers, strict=True))
+                lines.append(f"| {name} | {policy} | {cells} |")
+    without = [
+        f"- {row['what']}, {policy}, {device}: {answer['reason'][:160]}"
+        for row in rows
+        for policy, answers in row["plans"].items()
+        for device, answer in zip(devices, answers, strict=True)
+        if answer["plans"] == 0
+    ]
+    if without:
+        lines += ["", "## Without a plan", "", *without]
+    lines += [
+        "",
+        f"## Every graph on {devices[0]}",
+        "",
+        "Cells: plans that the policy's filters leave, workspace of the first, which was built (* compiled "
+        "at run time). The JSON beside this table has the other devices.",
+        "",
+        f"| graph | models | {' | '.join(policies)} |",
+        "|---" * (2 + len(policies)) + "|",
+    ]
+    for row in rows:
+        cells = " | ".join(cell(row["plans"][p][0]) if p in row["plans"] else "" for p in policies)
+        lines.append(f"| {row['what']} | {shortly(list(row['models']))} | {cells} |")
     return "\n".join(lines) + "\n"
+
+
+def shortly(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def summary(answers: list[dict[str, Any]]) -> str:
@@ -352,7 +388,7 @@ def summary(answers: list[dict[str, Any]]) -> str:
 
 def cell(answer: dict[str, Any]) -> str:
     if answer["plans"] == 0:
-        return f"**none** ({answer['reason'][:120]})"
+        return "**none**"
     return f"{answer['plans']}{'*' if answer['compiled'] else ''}, {size(answer['workspace'])}"
 
 
@@ -363,10 +399,29 @@ def size(count: int) -> str:
     return f"{count} B"
 
 
+def compact(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for the file: an answer is [plans, workspace, compiled at run time], or the reason for none."""
+    plans = {
+        policy: [
+            [answer["plans"], answer["workspace"], int(answer["compiled"])]
+            if answer["plans"]
+            else answer["reason"][:160]
+            for answer in answers
+        ]
+        for policy, answers in row["plans"].items()
+    }
+    return {"what": row["what"], "shape": row["graph"]["shape"], "models": row["models"], "plans": plans}
+
+
 def save(result: dict[str, Any], out: Path) -> None:
     """Write <out>.json, a row a line, and <out>.md."""
     head = {key: value for key, value in result.items() if key != "rows"}
-    rows = ",\n".join("  " + json.dumps(row) for row in result["rows"])
+    head["columns"] = {
+        "shape": "N H W C K R S OH OW strides pads groups; of a product batch M N K; of attention B H S D",
+        "models": "how often a training step of each model needs the graph",
+        "plans": "per policy, per device: plans left by the filters, workspace of the first, 1: compiled",
+    }
+    rows = ",\n".join("  " + json.dumps(compact(row), separators=(",", ":")) for row in result["rows"])
     out.parent.mkdir(parents=True, exist_ok=True)
     out.with_suffix(".json").write_text(json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{rows}\n ]\n}}\n')
     out.with_suffix(".md").write_text(table(result))
@@ -374,8 +429,10 @@ def save(result: dict[str, Any], out: Path) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--models", nargs="+", default=["resnet20", "alexnet", "vit-block"])
-    parser.add_argument("--batch", nargs="+", type=int, default=[128, 256])
+    parser.add_argument(
+        "--models", nargs="+", default=[*fe.models.names(), "vit-block"], help="default: all, and a ViT block"
+    )
+    parser.add_argument("--batch", type=int, default=256, help="images per step (default: 256)")
     parser.add_argument("--devices", nargs="+", default=["H200", "A100", "RTX 4080"])
     parser.add_argument(
         "--build", type=Path, default=ROOT / "build/cudnn_plans", help="folder of the program"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..experiments.names import NOTHING
-from . import options
+from . import bench_kernels, options
 from .output import megabytes, plain, print_json, print_table
 from .parser import add_command
 
@@ -21,9 +21,9 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "bench",
-        "measure a training step",
+        "measure a training step, or the kernels",
         "Measurements of the engine on this machine.",
-        "  fp16engine bench step --peer torch",
+        "  fp16engine bench step --peer torch\n  fp16engine bench kernels",
     )
     kinds = parser.add_subparsers(title="measurements", metavar="WHAT", required=True)
     step = add_command(
@@ -63,6 +63,7 @@ def add(commands: Any) -> None:
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"
     )
     step.set_defaults(run=run)
+    bench_kernels.add(kinds)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -73,6 +73,8 @@ def document(capsys):
         (["evaluate", "nowhere"], "nowhere"),
         (["bench", "step", "--model", "lenet"], "--model: 'lenet' given"),
         (["bench", "step", "--peer", "jax"], "--peer: 'jax' given"),
+        (["bench", "kernels", "--sizes", "tiny,huge"], "--sizes: 'huge' given"),
+        (["bench", "kernels", "--sizes", "tiny", "--family", "sorting"], "families: 'sorting' given"),
         (["fly"], "invalid choice: 'fly'"),
         (["train", "--colour"], "unrecognized arguments: --colour"),
         ([], "COMMAND"),
@@ -309,6 +311,20 @@ def test_bench_step(capsys):
     assert all(
         words in text for words in ("images/s", "Time by operation", "Time by layer", "Peak memory of fp16")
     )
+
+
+def test_bench_kernels(capsys):
+    argv = ["bench", "kernels", "--sizes", "tiny", "--family", "softmax,cast", "--device", "reference"]
+    argv += ["--seconds", "0.0001"]
+    assert main([*argv, "--json", "--out", "kernels.json"]) == 0
+    result = document(capsys)
+    with open("kernels.json") as file:
+        assert json.load(file) == result
+    assert len(result["kernels"]) == 4
+    assert "--out: kernels.json exists already" in fails(capsys, *argv, "--out", "kernels.json")
+    assert main(argv) == 0
+    text = capsys.readouterr().out
+    assert all(words in text for words in ("Copy, tiny", "softmax_backward", "of copy", "of floor"))
 
 
 def command(*argv, **options):

@@ -249,11 +249,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         4,
         count,
         "element",
-        lambda b, a, s: (
-            lambda: b.batch_norm_inference(
-                a["x"], a["gamma"], a["beta"], a["running_mean"], a["running_var"], 1e-3, False
-            )
-        ),
+        lambda b, a, s: lambda: b.batch_norm_inference(**a, eps=1e-3, relu=False),
     )
 
 
@@ -275,7 +271,7 @@ def _layer_norm(size: str) -> Iterator[Kernel]:
         8,
         rows * width,
         "element",
-        lambda b, a, s: lambda: b.layer_norm_forward(a["x"], a["gamma"], a["beta"], 1e-6, s.acc),
+        lambda b, a, s: lambda: b.layer_norm_forward(**a, eps=1e-6, acc=s.acc),
     )
     yield Kernel(
         "layer norm",
@@ -294,9 +290,7 @@ def _layer_norm(size: str) -> Iterator[Kernel]:
         14,
         rows * width,
         "element",
-        lambda b, a, s: (
-            lambda: b.layer_norm_backward(a["x"], a["gamma"], a["mean"], a["inv_std"], a["dy"], s.acc)
-        ),
+        lambda b, a, s: lambda: b.layer_norm_backward(**a, acc=s.acc),
     )
 
 
@@ -314,7 +308,7 @@ def _softmax(size: str) -> Iterator[Kernel]:
         5,
         count,
         "element",
-        lambda b, a, s: lambda: b.softmax(a["x"], -1, s.acc),
+        lambda b, a, s: lambda: b.softmax(**a, axis=-1, acc=s.acc),
     )
     yield Kernel(
         "softmax",
@@ -324,7 +318,7 @@ def _softmax(size: str) -> Iterator[Kernel]:
         4,
         count,
         "element",
-        lambda b, a, s: lambda: b.softmax_backward(a["y"], a["dy"], -1, s.acc),
+        lambda b, a, s: lambda: b.softmax_backward(**a, axis=-1, acc=s.acc),
     )
 
 
@@ -342,7 +336,7 @@ def _cross_entropy(size: str) -> Iterator[Kernel]:
         4,
         rows * classes,
         "logit",
-        lambda b, a, s: lambda: b.cross_entropy_forward(a["logits"], a["labels"], s.acc),
+        lambda b, a, s: lambda: b.cross_entropy_forward(**a, acc=s.acc),
     )
     yield Kernel(
         "softmax + cross-entropy",
@@ -352,7 +346,7 @@ def _cross_entropy(size: str) -> Iterator[Kernel]:
         7,
         rows * classes,
         "logit",
-        lambda b, a, s: lambda: b.cross_entropy_backward(a["logits"], a["labels"], a["dy"], s.acc),
+        lambda b, a, s: lambda: b.cross_entropy_backward(**a, acc=s.acc),
     )
 
 
@@ -600,7 +594,7 @@ def _attention(size: str) -> Iterator[Kernel]:
         4 * width + 5,
         pairs,
         f"pair of positions, heads of {width}",
-        lambda b, a, s: lambda: b.attention_forward(a["q"], a["k"], a["v"], False, s.acc),
+        lambda b, a, s: lambda: b.attention_forward(**a, lengths=None, causal=False, acc=s.acc),
     )
     yield Kernel(
         "attention",
@@ -619,7 +613,7 @@ def _attention(size: str) -> Iterator[Kernel]:
         8 * width + 4,
         pairs,
         f"pair of positions, heads of {width}",
-        lambda b, a, s: lambda: b.attention_backward(a["q"], a["k"], a["v"], a["probs"], a["dy"], s.acc),
+        lambda b, a, s: lambda: b.attention_backward(**a, acc=s.acc),
     )
 
 

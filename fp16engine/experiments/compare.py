@@ -7,7 +7,6 @@ Writes `summary.json`, a folder per precision (metrics, checkpoint, probabilitie
 from __future__ import annotations
 
 import gc
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -26,12 +25,12 @@ from ..numerics.audit import audit_step
 from ..numerics.tolerance import analyse, delta, gamma_sound
 from ..precision import Precision
 from ..train import Trainer
-from ..train.metrics import FILE_NAME as METRICS
+from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from . import report as reports
 from . import verdict
 from .folder import SUMMARY, claim, read_json, write_json
-from .predictions import PredictingReporter, Predictions
+from .predictions import PredictingReporter, Predictions, probabilities
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -240,7 +239,7 @@ def _train(
     trainer.audit = audit
     watching = PredictingReporter(
         shown,
-        lambda: _probabilities(trainer, dataset, settings.batch_size),
+        lambda: probabilities(trainer, dataset, settings.batch_size),
         Predictions(folder / "probabilities"),
     )
     parameters = trainer.model.num_parameters()
@@ -260,17 +259,9 @@ def _train(
     return {"parameters": parameters, **history.summary(), "status": "finished", "error": None}
 
 
-def _probabilities(trainer: Trainer, dataset: Dataset, batch_size: int) -> NDArray[np.float32]:
-    """Predict the test set batch by batch, so that the run's peak memory stays that of training."""
-    images = dataset.normalised("test", trainer.precision.storage)
-    starts = range(0, len(images), batch_size)
-    return np.concatenate([trainer.predict(images[i : i + batch_size], batch_size) for i in starts])
-
-
 def _failed(trainer: Trainer, error: str, folder: Path) -> dict[str, Any]:
     """Return what is known of a run that broke off: its finished epochs are in metrics.jsonl."""
-    rows = [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
-    history = [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "epoch"]
+    history = finished_epochs(folder)
     names = (
         "test_accuracy",
         "train_accuracy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+MINUS = "\N{MINUS SIGN}"
 NOTHING = "\N{EN DASH}"  # in place of a figure that does not exist
 
 

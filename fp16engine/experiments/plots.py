@@ -50,7 +50,8 @@ _SIZE = (5.0, 3.6)
 _FLOOR = 2.0**-24  # smallest positive binary16: where differences of exactly zero are drawn on a log axis
 
 
-def _style() -> AbstractContextManager[None]:
+def themed() -> AbstractContextManager[None]:
+    """Return a context in which plots get the look of the reports."""
     import matplotlib
 
     return matplotlib.rc_context(_RC)
@@ -75,7 +76,7 @@ def _legend(figure: Figure, columns: int) -> None:
 def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
     """Draw `quantity` ("accuracy" or "loss") per epoch and precision: test solid, training thin."""
     scale = 100 if quantity == "accuracy" else 1
-    with _style():
+    with themed():
         title = {"accuracy": "Accuracy per epoch", "loss": "Loss per epoch"}[quantity]
         figure, axes = _figure(title, "epoch", "accuracy (%)" if scale == 100 else "cross-entropy")
         if quantity == "loss":
@@ -108,7 +109,7 @@ def delta_gamma(
     reference: str,
 ) -> Figure:
     """Draw one point per test sample: delta of the pair across, the reference's Gamma (sound form) up."""
-    with _style():
+    with themed():
         figure, axes = _figure(
             capital(f"{label(other)} against {label(reference)}, per test image"),
             "δ: largest difference of a probability",
@@ -146,7 +147,7 @@ def delta_gamma(
 
 def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str) -> Figure:
     """Draw mean and standard deviation of delta and Gamma per epoch, as Figure 2 of the study."""
-    with _style():
+    with themed():
         figure, axes = _figure(f"δ and Γ over training, {label(other)}", "epoch", "mean ± standard deviation")
         epochs = np.array([row["epoch"] for row in rows])
         for name, colour, marker, text in (
@@ -167,7 +168,7 @@ def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str) -> F
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write folder/name.png and folder/name.svg; return the SVG made to be put into a page."""
-    with _style():
+    with themed():
         figure.savefig(folder / f"{name}.png", dpi=180, facecolor="white")
         figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
         figure.patch.set_alpha(0)

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ..train.files import write_atomically
 
 if TYPE_CHECKING:
+    from ..data import Dataset
+    from ..train import Trainer
     from ..train.history import EpochRecord
     from ..train.progress import Reporter
 
@@ -39,6 +41,13 @@ class Predictions:
         except (OSError, ValueError, EOFError):
             return None
         return array if isinstance(array, np.ndarray) else None
+
+
+def probabilities(trainer: Trainer, dataset: Dataset, batch_size: int) -> NDArray[np.float32]:
+    """Predict the test set batch by batch, so that the run's peak memory stays that of training."""
+    images = dataset.normalised("test", trainer.precision.storage)
+    starts = range(0, len(images), batch_size)
+    return np.concatenate([trainer.predict(images[i : i + batch_size], batch_size) for i in starts])
 
 
 class PredictingReporter:

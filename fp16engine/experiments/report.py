@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from ..train.files import write_atomically
 from . import verdict
 from .names import NOTHING, PAGE_COLOURS, label, style
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 REPORT = "report.html"
 PLOTS = "plots"
@@ -63,39 +66,49 @@ def write(summary: dict[str, Any], scatters: list[Scatter], out: Path) -> Path:
 
     summary: the contents of `summary.json`; scatters: the last epoch's samples, one entry per pair.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fp16engine.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "label": label,
-        "colour": lambda name: PAGE_COLOURS.get(style(name).colour, style(name).colour),
-        "percent": lambda value: NOTHING if value is None else verdict.percent(value),
-        "megabytes": lambda value: NOTHING if value is None else f"{value / 1e6:,.1f} MB",
-        "seconds": lambda value: NOTHING if value is None else f"{value:,.1f} s",
-        "rate": lambda value: NOTHING if value is None else f"{value:,.0f}",
-        "scientific": _scientific,
-        "signed": verdict.signed,
-        "capital": verdict.capital,
-    }
-    page = environment.get_template("report.html.j2").render(
-        s=summary,
-        main=_main_verdict(summary),
-        plots=_plots(summary, scatters, out / PLOTS),
-        choices=_CHOICES,
-        date=summary["finished"][:10],
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            s=summary,
+            main=_main_verdict(summary),
+            plots=_plots(summary, scatters, out / PLOTS),
+            choices=_CHOICES,
+            date=summary["finished"][:10],
+        )
     )
     path = out / REPORT
     write_atomically(path, page.encode())
     return path
 
 
-def _scientific(value: float | None) -> str:
+def environment() -> Environment:
+    """Return jinja's environment with the templates of this package and the filters they use."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    made = Environment(
+        loader=PackageLoader("fp16engine.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "label": label,
+        "colour": lambda name: PAGE_COLOURS.get(style(name).colour, style(name).colour),
+        "percent": lambda value: NOTHING if value is None else verdict.percent(value),
+        "megabytes": lambda value: NOTHING if value is None else f"{value / 1e6:,.1f} MB",
+        "seconds": lambda value: NOTHING if value is None else f"{value:,.1f} s",
+        "rate": lambda value: NOTHING if value is None else f"{value:,.0f}",
+        "scientific": scientific,
+        "signed": verdict.signed,
+        "capital": verdict.capital,
+    }
+    return made
+
+
+def scientific(value: float | None) -> str:
+    """0.00012 -> "1.2·10⁻⁴", 0.25 -> "0.25", None -> a dash."""
     if value is None:
         return NOTHING
     if value == 0 or 0.01 <= abs(value) < 1000:
@@ -146,7 +159,7 @@ def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> li
             figure = plots.over_epochs(tolerance["epochs"], other, "fp32")
             alt = (
                 f"Mean of delta and Gamma per epoch for {label(other)} against FP32; at the end delta is "
-                f"{_scientific(tolerance['delta_mean'])} and Gamma {_scientific(tolerance['gamma_mean'])}."
+                f"{scientific(tolerance['delta_mean'])} and Gamma {scientific(tolerance['gamma_mean'])}."
             )
             caption = "The further Γ lies above δ, the safer the predictions."
             result.append(_plot(figure, folder, f"delta-gamma-epochs-{other}", caption, alt))

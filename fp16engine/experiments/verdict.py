@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .names import label
+from .names import MINUS, label
 
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 WIDE_POINTS = 2.0  # an interval that reaches further than this from its middle decides nothing
@@ -232,4 +232,4 @@ def percent(share: float) -> str:
 def signed(points: float) -> str:
     """1.23 -> "+1.2", 0.0 -> "0.0"; negative numbers get a minus sign, not a hyphen."""
     text = f"{abs(points):.1f}"
-    return text if text == "0.0" else ("+" if points > 0 else "\N{MINUS SIGN}") + text
+    return text if text == "0.0" else ("+" if points > 0 else MINUS) + text

@@ -7,6 +7,7 @@ import json
 import os
 import time
 import warnings
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,6 +46,7 @@ class Options:
     checkpoint_every: int | None
     log_every: int
     tensorboard: bool
+    stop: Callable[[], str | None] | None = None
 
 
 def fit(trainer: Trainer, dataset: Dataset, options: Options) -> History:
@@ -174,16 +176,17 @@ class _Run:
             checkpoint.save(self.out, self.trainer, self.state)
 
     def stop_if_asked(self) -> None:
-        """After a signal: save and raise Interrupted."""
-        if self.guard.requested is None:
+        """After a signal, or when `stop` says so: save and raise Interrupted."""
+        reason = self.guard.requested
+        if reason is None and self.options.stop is not None:
+            reason = self.options.stop()
+        if reason is None:
             return
         self.save()
         step = self.trainer.step_count
+        kept = f"; everything is saved in {self.out}, go on with --resume (in Python: resume=True)"
         raise Interrupted(
-            f"stopped by {self.guard.requested} after step {step}; everything is saved in {self.out}, "
-            "go on with --resume (in Python: resume=True)",
-            self.guard.requested,
-            step,
+            f"stopped by {reason} after step {step}{kept if self.out is not None else ''}", reason, step
         )
 
     def title(self) -> str:
@@ -272,11 +275,12 @@ def _run_settings(dataset: Dataset, options: Options, fingerprint: bool) -> dict
         "epochs": options.epochs,
         "batch_size": options.batch_size,
         "data": {"name": dataset.name, "train": len(dataset.train), "test": len(dataset.test)},
-        "data_sha256": _fingerprint(dataset) if fingerprint else None,
+        "data_sha256": data_fingerprint(dataset) if fingerprint else None,
     }
 
 
-def _fingerprint(dataset: Dataset) -> str:
+def data_fingerprint(dataset: Dataset) -> str:
+    """The SHA-256 of a data set's images and labels; its name does not count."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
         for array in split.arrays():

@@ -23,6 +23,12 @@ def _kept(line: bytes, step: int, epochs: int) -> bool:
         return False
 
 
+def finished_epochs(directory: Path) -> list[dict[str, Any]]:
+    """The records of the epochs that a run in `directory` has finished, also of one that broke off."""
+    rows = [json.loads(line) for line in (directory / FILE_NAME).read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "epoch"]
+
+
 class MetricsWriter:
     """Appends rows to DIR/metrics.jsonl and, with `tensorboard`, scalars to DIR/tensorboard.
 

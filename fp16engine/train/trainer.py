@@ -187,6 +187,7 @@ class Trainer:
         *,
         log_every: int = 50,
         tensorboard: bool = False,
+        stop: Callable[[], str | None] | None = None,
     ) -> History:
         """Train for `epochs` passes over dataset.train, evaluating on dataset.test after each.
 
@@ -196,7 +197,8 @@ class Trainer:
         and every `checkpoint_every` steps) are written there; a directory that holds a run is refused unless
         `resume`, which goes on from its checkpoint and gives the same bits as a run that was never stopped.
         SIGINT and SIGTERM then finish the step, save and raise `train.Interrupted`. progress: None a bar or
-        lines on standard error, False nothing, or a `train.progress.Reporter`.
+        lines on standard error, False nothing, or a `train.progress.Reporter`. stop: asked after every step;
+        what it returns, in words, stops the run as a signal does.
 
         Raises ValueError naming the argument, CheckpointError (nothing to resume, or another run's
         checkpoint), NonFiniteError, and SaveError when the disk refuses (the previous checkpoint survives).
@@ -219,6 +221,7 @@ class Trainer:
                 ),
                 log_every=batches.count("log_every", log_every, 1),
                 tensorboard=tensorboard,
+                stop=stop,
             ),
         )
 

@@ -232,4 +232,4 @@ def test_plots_are_written_as_png_and_svg(finished):
     [(None, NOTHING), (0.0, "0"), (0.25, "0.25"), (0.00123, "1.2·10⁻³"), (4.56e-12, "4.6·10⁻¹²")],
 )
 def test_scientific(value, text):
-    assert report._scientific(value) == text
+    assert report.scientific(value) == text

@@ -1,0 +1,257 @@
+"""`fp16engine reproduce`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from . import options
+from .output import print_json, print_table
+from .parser import add_command
+
+if TYPE_CHECKING:
+    from ..experiments.experiment import Request
+    from ..experiments.runner import Outcome
+
+_ALL = "all"
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    parser = add_command(
+        commands,
+        "reproduce",
+        "the tables and figures of the study, ours beside the paper's",
+        "Run what a table or figure of the FP16 study needs and is not done yet, and write a report with\n"
+        "ours and the paper's side by side. Stop it at any time, even by a kill: the same command goes on\n"
+        "where it was. Without options it is the study at full size, which is work for a GPU; --epochs,\n"
+        "--limit, --seeds and --models make it smaller, and everything the report shows says by how much.",
+        "  fp16engine reproduce figure2 --data-dir ~/mnist --epochs 10\n"
+        "  fp16engine reproduce table2 --data-dir ~/cifar10 --epochs 1 --limit 2000 --seeds 1 --dry-run\n"
+        "  fp16engine reproduce table2 --data-dir ~/cifar10 --models resnet32,vit8 --seeds 3 --budget 2h\n"
+        "  fp16engine reproduce all --data-dir mnist=~/mnist --data-dir cifar10=~/cifar10",
+    )
+    parser.add_argument(
+        "what", metavar="WHAT", type=options.one_of(_experiments()), help=", ".join(_experiments())
+    )
+    _add_data(parser)
+    _add_size(parser)
+    _add_training(parser)
+    options.add_device(parser)
+    group = parser.add_argument_group("work and results")
+    group.add_argument(
+        "--budget", type=_duration, metavar="TIME", help="stop after 90s, 30m, 2h, 1d with everything saved"
+    )
+    group.add_argument("--dry-run", action="store_true", help="list the runs and how long they take")
+    group.add_argument("--retry-failed", action="store_true", help="do runs that failed again")
+    group.add_argument(
+        "--checkpoint-every", type=options.whole(1), metavar="N", help="save every N steps too"
+    )
+    group.add_argument(
+        "--out", default="runs/reproduce", metavar="DIR", help="store and report (default: runs/reproduce)"
+    )
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON document on standard output, nothing else"
+    )
+    parser.set_defaults(run=run)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--data",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="[FOR=]NAME",
+        help="use this data set instead of the study's, or of FOR only: cifar10=image_folder",
+    )
+    group.add_argument(
+        "--data-dir",
+        type=_named,
+        action="append",
+        default=[],
+        metavar="[FOR=]DIR",
+        help="where the files of the data sets are, or those of FOR: mnist=DIR",
+    )
+    group.add_argument("--download", action="store_true", help="fetch missing files (checksummed)")
+    group.add_argument(
+        "--limit", type=options.whole(1), metavar="N", help="the first N training and N test images only"
+    )
+    group.add_argument(
+        "--test-limit", type=options.whole(1), metavar="N", help="the first N test images (default: --limit)"
+    )
+
+
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("how much of it (default: all that the study ran)")
+    group.add_argument("--seeds", type=options.whole(1), metavar="N", help="seeds 0 to N-1")
+    group.add_argument("--epochs", type=options.whole(1), metavar="N", help="passes over the images")
+    group.add_argument("--models", type=_list, metavar="LIST", help="comma-separated names of networks")
+    group.add_argument("--precisions", type=options.precisions, metavar="LIST", help="comma-separated")
+
+
+def _add_training(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("otherwise than the study (its open questions)")
+    group.add_argument("--batch-size", type=options.whole(1), metavar="N", help="images per step")
+    group.add_argument("--optimizer", type=options.one_of(options.OPTIMIZERS), metavar="NAME")
+    group.add_argument("--lr", type=options.number(True), metavar="X", help="learning rate")
+    group.add_argument("--momentum", type=options.number(False), metavar="X", help="of sgd")
+    group.add_argument("--eps", type=options.number(True), metavar="X", help="of adam, adamw, rmsprop")
+    group.add_argument("--weight-decay", type=options.number(False), metavar="X")
+    group.add_argument("--schedule", type=options.one_of(options.SCHEDULES), metavar="NAME")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    from ..experiments import reproduce
+    from ..experiments.store import FAILED
+    from ..experiments.study import EXPERIMENTS
+
+    chosen = list(EXPERIMENTS.values()) if arguments.what == _ALL else [EXPERIMENTS[arguments.what]]
+    options.use_threads(arguments)
+    library = reproduce.Library(
+        _mapping(arguments.data, "--data"),
+        _mapping(arguments.data_dir, "--data-dir"),
+        arguments.limit,
+        arguments.test_limit,
+        arguments.download,
+    )
+    with reproduce.prepare(
+        chosen,
+        _request(arguments),
+        library,
+        Path(arguments.out),
+        budget=arguments.budget,
+        checkpoint_every=arguments.checkpoint_every,
+        progress=False if arguments.json else None,
+        keep=not arguments.dry_run,
+    ) as work:
+        if arguments.dry_run:
+            rows = work.estimate()
+            if arguments.json:
+                print_json({"runs": rows, "seconds": sum(row["seconds"] for row in rows)})
+            else:
+                _print_plan(rows)
+            return 0
+        if arguments.retry_failed:
+            work.workshop.retry(work.specs)
+        outcome = work.run()
+        summary = work.report()
+    if arguments.json:
+        print_json(summary)
+    else:
+        _print(summary, Path(arguments.out))
+        _print_rest(outcome)
+    return 1 if any(section["runs"][FAILED] for section in summary["experiments"]) else 0
+
+
+def _request(arguments: argparse.Namespace) -> Request:
+    """Return what the options change; the optimizer's own arguments go with it."""
+    from .. import models
+    from ..experiments.experiment import Request
+
+    for name in arguments.models or ():
+        if name not in models.names():
+            raise ValueError(f"--models: {name!r} given, names among {', '.join(models.names())} are wanted")
+    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule")
+    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if arguments.optimizer not in (None, "sgd"):
+        training.setdefault("momentum", None)  # sgd's, which the study's runs have
+    return Request(
+        seeds=arguments.seeds,
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        models=arguments.models,
+        precisions=None if arguments.precisions is None else tuple(arguments.precisions),
+        device=arguments.device,
+        training=training,
+    )
+
+
+def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return the values by the data set they are for; "" is for all."""
+    result = dict(pairs)
+    for name, value in pairs:
+        if name and name not in options.DATA:
+            raise ValueError(
+                f"{option}: {name}={value} given, one of {', '.join(options.DATA)} is wanted before ="
+            )
+        if option == "--data" and value not in options.DATA:
+            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted")
+        if option == "--data-dir" and not Path(value).expanduser().exists():
+            raise FileNotFoundError(f"{option}: {value} does not exist")
+    return result
+
+
+def _experiments() -> tuple[str, ...]:
+    from ..experiments.study import EXPERIMENTS
+
+    return (*EXPERIMENTS, _ALL)
+
+
+def _named(text: str) -> tuple[str, str]:
+    """Parse "FOR=VALUE" or "VALUE"."""
+    name, sign, value = text.partition("=")
+    pair = (name, value) if sign and name in options.DATA else ("", text)
+    if not pair[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} given, NAME or FOR=NAME is wanted")
+    return pair
+
+
+def _list(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text} given, names separated by commas, each once, are wanted")
+    return names
+
+
+def _duration(text: str) -> float:
+    """Parse "90s", "30m", "2h", "1d"."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text} given, a time such as 90s, 30m, 2h or 1d is wanted")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _print_plan(rows: list[dict[str, Any]]) -> None:
+    from ..train.progress import duration
+
+    print_table(
+        f"{len(rows)} runs",
+        ("run", "status", "about"),
+        [(row["run"], row["reason"] or row["status"], duration(row["seconds"])) for row in rows],
+        left=2,
+    )
+    print(f"\nIn all about {duration(sum(row['seconds'] for row in rows))}, one run after the other.")
+
+
+def _print(summary: dict[str, Any], out: Path) -> None:
+    for section in summary["experiments"]:
+        print(f"\n{section['title']}")
+        if section["reductions"]:
+            print(f"Reduced form: {'; '.join(section['reductions'])}.")
+        for finding in section["findings"]:
+            print(finding)
+        for table in section["tables"].values():
+            print()
+            print_table(table["title"], table["heads"], table["cells"])
+        for failure in section["failures"]:
+            print(f"Failed: {failure['runs'][0]}{_others(failure['runs'])}: {failure['reason']}")
+    print(f"\nResults: {out}")
+    print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])
+
+
+def _others(runs: list[str]) -> str:
+    return "" if len(runs) == 1 else f" and {len(runs) - 1} more"
+
+
+def _print_rest(outcome: Outcome) -> None:
+    if outcome.left:
+        why = "the time given is over" if outcome.out_of_time else "not done"
+        print(f"{outcome.left} runs are left ({why}); the same command goes on with them.")
+    if outcome.elsewhere:
+        print(f"{outcome.elsewhere} runs are being done by another process.")

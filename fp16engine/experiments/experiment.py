@@ -1,0 +1,245 @@
+"""Experiments as data: what is trained, how often and for how long, and what is made of the results.
+
+An `Experiment` lists cases (a model on a data set) and arms (a precision, with settings of its own); every
+case is trained in every arm with every seed. `plan` turns that and a `Request` (what the command line
+changes) into runs; `Results` hands their rows to the experiment's `report`. How to add one: docs/study.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import mean, stdev
+from typing import TYPE_CHECKING, Any
+
+from ..precision import Precision
+from .runspec import RunSpec
+from .store import DONE, FAILED, Row, Store
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+    from .parts import Part
+
+# Training and test images of the data sets that the studies use whole.
+FULL_SIZES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "mnist": (60_000, 10_000)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model, and the data set that the study trained it on."""
+
+    model: str
+    data: str = "cifar10"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train: a precision, and `Trainer` arguments that only this arm has."""
+
+    label: str
+    precision: str
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+def plain_arms(*precisions: str) -> tuple[Arm, ...]:
+    """Return an arm per precision, with no settings of its own."""
+    return tuple(Arm(name, name) for name in precisions)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A table or a figure of a study, as the study ran it.
+
+    `training` are `Trainer`'s keyword arguments that all arms share, `fitting` those of `Trainer.fit`, `keep`
+    what runs leave behind besides figures. `report` turns `Results` into tables and pictures. `claim` says
+    in a sentence what the study found.
+    """
+
+    name: str
+    title: str
+    claim: str
+    cases: tuple[Case, ...]
+    arms: tuple[Arm, ...]
+    seeds: int
+    epochs: int
+    batch_size: int
+    report: Callable[[Results], list[Part]]
+    training: Mapping[str, Any] = field(default_factory=dict)
+    fitting: Mapping[str, Any] = field(default_factory=dict)
+    keep: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a caller changes of an experiment; None leaves it as the study had it.
+
+    `models` and `precisions` select; a name that the experiment does not have is added (a model with the data
+    set of the first case, a precision as an arm of its own). `data` maps a data set's name to the one to use
+    instead. `training` and `fitting` override the arguments of every arm.
+    """
+
+    seeds: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    models: tuple[str, ...] | None = None
+    precisions: tuple[str, ...] | None = None
+    device: str = "cpu"
+    training: Mapping[str, Any] = field(default_factory=dict)
+    fitting: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan: where it stands in the experiment, and its spec."""
+
+    case: Case
+    arm: Arm
+    spec: RunSpec
+
+
+Data = Callable[[str], "tuple[Dataset, str]"]  # a data set's name -> what is used for it, and its fingerprint
+
+
+def plan(experiment: Experiment, request: Request, data: Data) -> list[Planned]:
+    """Return the runs of an experiment, first seed first, so that every stage of the work is a whole picture.
+
+    Raises ValueError for a selection that leaves nothing, UnsupportedPrecision, and what `data` raises.
+    """
+    result = []
+    cases, arms = _cases(experiment, request), _arms(experiment, request)
+    for seed in range(request.seeds or experiment.seeds):
+        for case in cases:
+            dataset, sha256 = data(case.data)
+            for arm in arms:
+                spec = RunSpec(
+                    model=case.model,
+                    data=dataset.name,
+                    data_sha256=sha256,
+                    train_images=len(dataset.train),
+                    test_images=len(dataset.test),
+                    precision=arm.precision,
+                    epochs=request.epochs or experiment.epochs,
+                    batch_size=request.batch_size or experiment.batch_size,
+                    seed=seed,
+                    device=request.device.partition(":")[0],
+                    training={**experiment.training, **arm.training, **request.training},
+                    fitting={**experiment.fitting, **request.fitting},
+                    keep=experiment.keep,
+                )
+                result.append(Planned(case, arm, spec))
+    return result
+
+
+def _cases(experiment: Experiment, request: Request) -> list[Case]:
+    if request.models is None:
+        return list(experiment.cases)
+    known = {case.model: case for case in experiment.cases}
+    return [known.get(name, Case(name, experiment.cases[0].data)) for name in request.models]
+
+
+def _arms(experiment: Experiment, request: Request) -> list[Arm]:
+    if request.precisions is None:
+        return list(experiment.arms)
+    chosen: list[Arm] = []
+    for name in request.precisions:
+        Precision.get(name)
+        chosen += [arm for arm in experiment.arms if arm.precision == name] or plain_arms(name)
+    return chosen
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (of a sample, None for one value) of `count` values."""
+
+    mean: float
+    std: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Spread | None:
+        """Return the spread of the values that are not None; None if there is none."""
+        known = [value for value in values if value is not None]
+        if not known:
+            return None
+        return cls(mean(known), stdev(known) if len(known) > 1 else None, len(known))
+
+
+@dataclass(frozen=True)
+class Results:
+    """An experiment's runs with what the store knows of them, in the order of the plan."""
+
+    experiment: Experiment
+    runs: tuple[tuple[Planned, Row], ...]
+    store: Store
+
+    @property
+    def cases(self) -> list[Case]:
+        """Return the cases of the plan."""
+        return list(dict.fromkeys(planned.case for planned, _ in self.runs))
+
+    @property
+    def arms(self) -> list[Arm]:
+        """Return the arms of the plan."""
+        return list({planned.arm.label: planned.arm for planned, _ in self.runs}.values())
+
+    def rows(self, case: Case, arm: str, *statuses: str) -> list[Row]:
+        """Return the runs of a case in an arm (its label), one per seed; by default those done and failed."""
+        return [
+            row
+            for planned, row in self.runs
+            if (planned.case, planned.arm.label) == (case, arm) and row.status in (statuses or (DONE, FAILED))
+        ]
+
+    def figures(self, case: Case, arm: str, name: str) -> list[float | None]:
+        """Return one figure of these runs, decided or measured; of a failed run that of its last state."""
+        return [{**row.measured, **row.figures}.get(name) for row in self.rows(case, arm)]
+
+    def spread(self, case: Case, arm: str, name: str) -> Spread | None:
+        """Return mean and deviation of a figure over the seeds."""
+        return Spread.of(self.figures(case, arm, name))
+
+    def count(self, status: str) -> int:
+        """Return how many runs have a status."""
+        return sum(row.status == status for _, row in self.runs)
+
+    def reductions(self) -> list[str]:
+        """Return in words what was made smaller or otherwise than in the study; nothing for all of it."""
+        experiment, specs = self.experiment, [planned.spec for planned, _ in self.runs]
+        result = []
+        seeds, epochs = len({spec.seed for spec in specs}), specs[0].epochs
+        if epochs != experiment.epochs:
+            result.append(f"{epochs} of {_counted(experiment.epochs, 'epoch')}")
+        if seeds != experiment.seeds:
+            result.append(f"{seeds} of {_counted(experiment.seeds, 'seed')}")
+        for name in dict.fromkeys(planned.case.data for planned, _ in self.runs):
+            spec = next(planned.spec for planned, _ in self.runs if planned.case.data == name)
+            result += _less_data(name, spec)
+        if len(self.cases) < len(experiment.cases):
+            result.append(f"{len(self.cases)} of {len(experiment.cases)} models")
+        if specs[0].batch_size != experiment.batch_size:
+            result.append(f"batch {specs[0].batch_size} instead of {experiment.batch_size}")
+        shared = {**experiment.training, **experiment.fitting}
+        for name, value in {**specs[0].training, **specs[0].fitting}.items():
+            own = any(name in arm.training for arm in self.arms)
+            if not own and shared.get(name) != value:
+                result.append(f"{name} {value}" + (f" instead of {shared[name]}" if shared.get(name) else ""))
+        unfinished = len(self.runs) - self.count(DONE) - self.count(FAILED)
+        if unfinished:
+            result.append(f"{unfinished} of {len(self.runs)} runs not done yet")
+        return result
+
+
+def _less_data(name: str, spec: RunSpec) -> list[str]:
+    counts = (spec.train_images, spec.test_images)
+    full = FULL_SIZES.get(name, counts)
+    if spec.data != name and counts != full:
+        return [f"{spec.data} ({counts[0]:,} training and {counts[1]:,} test images) in place of {name}"]
+    result = [f"{spec.data} in place of {name}"] if spec.data != name else []
+    for part, count, all_of_it in zip(("training", "test"), counts, full, strict=True):
+        if count != all_of_it:
+            result.append(f"{count:,} of {all_of_it:,} {part} images of {name}")
+    return result
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -1,0 +1,165 @@
+"""Experiments from end to end: plan, estimate, run what is missing, compare, report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data import Dataset, Split, load
+from ..train.loop import data_fingerprint
+from ..train.progress import Reporter, duration, reporter
+from . import pairs, study_report
+from .estimate import Estimator
+from .experiment import Experiment, Planned, Request, Results, plan
+from .runner import Outcome, Workshop
+from .runspec import RunSpec
+from .store import DONE, FAILED, PENDING, Row, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+STORE, RUNS = "results.sqlite", "runs"
+
+
+@dataclass
+class Library:
+    """The data sets that plans use, each loaded once.
+
+    `instead` maps the name that an experiment asks for to the one to load; `roots` where each one's files
+    are; the entry "" of either is for all others. `limit` and `test_limit` shorten the splits.
+    """
+
+    instead: Mapping[str, str] = field(default_factory=dict)
+    roots: Mapping[str, str] = field(default_factory=dict)
+    limit: int | None = None
+    test_limit: int | None = None
+    download: bool = False
+    by_fingerprint: dict[str, Dataset] = field(default_factory=dict)
+    _loaded: dict[str, tuple[Dataset, str]] = field(default_factory=dict)
+
+    def get(self, name: str) -> tuple[Dataset, str]:
+        """Return what is used for the data set `name`, and its fingerprint; raises what `data.load` does."""
+        source = self.instead.get(name, self.instead.get("", name))
+        if source not in self._loaded:
+            root = self.roots.get(source, self.roots.get(name, self.roots.get("")))
+            whole = load(source, None if source == "digits" else root, download=self.download)
+            made = self._shortened(whole)
+            sha256 = data_fingerprint(made)
+            self._loaded[source] = (made, sha256)
+            self.by_fingerprint[sha256] = made
+        return self._loaded[source]
+
+    def _shortened(self, whole: Dataset) -> Dataset:
+        test = self.test_limit or self.limit
+        if self.limit is None and test is None:
+            return whole
+        first, second = (
+            Split(part.images[:count], part.labels[:count])
+            for part, count in ((whole.train, self.limit), (whole.test, test))
+        )
+        return Dataset(whole.name, first, second, whole.classes)
+
+
+@dataclass(frozen=True)
+class Work:
+    """Experiments with their plans, and the workshop that does them."""
+
+    experiments: Sequence[Experiment]
+    plans: Sequence[Sequence[Planned]]
+    workshop: Workshop
+    out: Path
+    shown: Reporter
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """Return every run once: experiments share runs."""
+        return list({p.spec.key: p.spec for planned in self.plans for p in planned}.values())
+
+    def estimate(self) -> list[dict[str, Any]]:
+        """Return the runs with their status and the seconds they need; measures what was never seen."""
+        store, library = self.workshop.store, self.workshop.datasets
+        status = store.status([spec.key for spec in self.specs])
+        rows = []
+        for spec in self.specs:
+            open_ = status[spec.key] not in (DONE, FAILED)
+            try:
+                if open_:
+                    self.workshop.estimator.rate(spec, library[spec.data_sha256])
+                reason = None
+            except Exception as error:  # this run will fail and say so; the others have estimates
+                reason = f"{type(error).__name__}: {error}"
+            seconds = self.workshop.seconds([spec]) if open_ and reason is None else 0.0
+            rows.append(
+                {
+                    "key": spec.key,
+                    "run": spec.label,
+                    "status": status[spec.key],
+                    "seconds": seconds,
+                    "reason": reason,
+                }
+            )
+        return rows
+
+    def run(self) -> Outcome:
+        """Do what is missing, saying first how long that takes."""
+        rows = self.estimate()
+        missing = [row for row in rows if row["status"] not in (DONE, FAILED)]
+        seconds = sum(row["seconds"] for row in missing)
+        self.shown.note(
+            f"{len(missing)} of {len(rows)} runs to do, about {duration(seconds)} on this machine"
+            if missing
+            else f"all {len(rows)} runs are done"
+        )
+        return self.workshop.work(self.specs)
+
+    def compare(self) -> None:
+        """Enter what the predictions of done runs say about one another."""
+        pairs.update(self.workshop.store, self.workshop.folder, self.specs)
+
+    def report(self) -> dict[str, Any]:
+        """Write the report and return the summary."""
+        self.compare()
+        store = self.workshop.store
+        all_results = [
+            Results(one, tuple((p, store.row(p.spec.key) or Row(p.spec, PENDING)) for p in planned), store)
+            for one, planned in zip(self.experiments, self.plans, strict=True)
+        ]
+        return study_report.write(all_results, store, self.out)
+
+
+@contextmanager
+def prepare(
+    experiments: Sequence[Experiment],
+    request: Request,
+    library: Library,
+    out: Path,
+    *,
+    budget: float | None = None,
+    checkpoint_every: int | None = None,
+    progress: bool | Reporter | None = None,
+    keep: bool = True,
+) -> Iterator[Work]:
+    """Plan experiments and open their store in `out`; with `keep=False` nothing is written there.
+
+    Raises ValueError (wrong settings, no store), UnsupportedPrecision, and what loading the data raises.
+    """
+    plans = [plan(experiment, request, library.get) for experiment in experiments]
+    if keep:
+        out.mkdir(parents=True, exist_ok=True)
+    shown = reporter(progress)
+    with Store(out / STORE if keep or (out / STORE).exists() else ":memory:") as store:
+        estimator = Estimator(store, request.device)
+        workshop = Workshop(
+            store,
+            out / RUNS,
+            library.by_fingerprint,
+            request.device,
+            shown,
+            estimator,
+            budget,
+            checkpoint_every,
+        )
+        yield Work(experiments, plans, workshop, out, shown)

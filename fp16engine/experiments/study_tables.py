@@ -1,0 +1,271 @@
+"""Tables 2 to 4 of the standalone FP16 study: ours beside the printed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+from . import paper
+from .experiment import Case, Results, Spread
+from .names import MINUS, label
+from .parts import Column, Finding, Part, Table
+from .store import FAILED
+from .verdict import capital, signed
+
+Report = Callable[[Results], list[Part]]
+_REFERENCE = "fp32"
+
+
+def spread(value: Spread) -> str:
+    """Write a share 0..1 as a percentage, with the deviation where there are several seeds: "76.0 ± 0.3"."""
+    return written(100 * value.mean, None if value.std is None else 100 * value.std)
+
+
+def written(middle: float, deviation: float | None) -> str:
+    """Write a mean and a standard deviation."""
+    return f"{middle:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
+
+
+def _printed(value: tuple[float, float]) -> str:
+    return written(*value)
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}x"
+
+
+def _thousands(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def _millions(value: float) -> str:
+    return f"{value / 1e6:.2f}"
+
+
+def _megabytes(value: float) -> str:
+    return f"{value / 1e6:,.0f}"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def table2(results: Results) -> list[Part]:
+    """Return Table 2: accuracies, speeds, and memory and inference, which the study left open."""
+    rows = [_line(results, case) for case in results.cases]
+    names = [arm.label for arm in results.arms]
+    return [
+        Finding(_points(rows, names)),
+        _accuracies("table2", "Test accuracy, %", rows, names),
+        *_speed_tables("table2", rows, names),
+    ]
+
+
+def _line(results: Results, case: Case) -> dict[str, Any]:
+    """Return everything about one network as a row of raw values."""
+    printed = paper.TABLE2.get(case.model)
+    row: dict[str, Any] = {"model": case.model, "parameters": None}
+    if printed:
+        row["paper_parameters"] = printed.parameters
+    for arm in results.arms:
+        name = arm.label
+        found = results.spread(case, name, "test_accuracy")
+        counts = results.spread(case, name, "parameters")
+        row["parameters"] = int(counts.mean) if counts else row["parameters"]
+        row[f"{name}_accuracy"] = found
+        row[f"{name}_failed"] = len(results.rows(case, name, FAILED)) or None
+        for key in _MEASUREMENTS:
+            measured = results.spread(case, name, key)
+            row[f"{name}_{key}"] = measured.mean if measured else None
+        if printed and name in printed.accuracy:
+            row[f"paper_{name}_accuracy"] = printed.accuracy[name]
+            row[f"paper_{name}_seconds"] = printed.seconds[name]
+    ours = row.get("fp16_accuracy")
+    for other in ("fp32", "mp"):
+        theirs, rates = row.get(f"{other}_accuracy"), _rates(row, other)
+        if ours and theirs:
+            row[f"points_{other}"] = 100 * (ours.mean - theirs.mean)
+        if rates:
+            row[f"speed_{other}"] = rates
+        if printed:
+            row[f"paper_points_{other}"] = printed.accuracy["fp16"][0] - printed.accuracy[other][0]
+            row[f"paper_speed_{other}"] = printed.seconds[other] / printed.seconds["fp16"]
+    return row
+
+
+_MEASUREMENTS = ("train_seconds", "images_per_second", "peak_memory_bytes", "inference_images_per_second")
+
+
+def _rates(row: dict[str, Any], other: str) -> float | None:
+    fast, slow = row.get("fp16_images_per_second"), row.get(f"{other}_images_per_second")
+    return fast / slow if fast and slow else None
+
+
+def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> Table:
+    columns = [
+        Column("model", "model", left=True),
+        Column("parameters", "ours", _millions, "parameters, M"),
+        Column("paper_parameters", "paper", "{:.2f}".format, "parameters, M"),
+    ]
+    for arm in names:
+        columns.append(Column(f"{arm}_accuracy", "ours", spread, capital(label(arm))))
+        if any(f"paper_{arm}_accuracy" in row for row in rows):
+            columns.append(Column(f"paper_{arm}_accuracy", "paper", _printed, capital(label(arm))))
+    for other in ("fp32", "mp"):
+        if any(f"points_{other}" in row for row in rows):
+            group = f"FP16 {MINUS} {'FP32' if other == 'fp32' else 'mixed'}"
+            columns.append(Column(f"points_{other}", "ours", signed, group))
+            columns.append(Column(f"paper_points_{other}", "paper", signed, group))
+    note = "Mean ± standard deviation over the seeds; one seed has no deviation. Paper: 50 seeds, 100 epochs."
+    failed = [
+        f"{row[f'{arm}_failed']} of {row['model']} in {label(arm)}"
+        for row in rows
+        for arm in names
+        if row.get(f"{arm}_failed")
+    ]
+    if failed:
+        note += f" Runs that failed (counted with the accuracy of their last state): {', '.join(failed)}."
+    return Table(name, title, columns, rows, note)
+
+
+def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Table]:
+    speed = [Column("model", "model", left=True)]
+    for arm in names:
+        speed.append(Column(f"{arm}_train_seconds", "seconds", _seconds, capital(label(arm))))
+        speed.append(Column(f"{arm}_images_per_second", "images/s", _thousands, capital(label(arm))))
+    for other in ("fp32", "mp"):
+        if any(f"speed_{other}" in row for row in rows):
+            group = f"FP16 beside {'FP32' if other == 'fp32' else 'mixed'}"
+            speed.append(Column(f"speed_{other}", "ours", _times, group))
+            speed.append(Column(f"paper_speed_{other}", "paper", _times, group))
+    use = [Column("model", "model", left=True)]
+    use += [Column(f"{arm}_peak_memory_bytes", label(arm), _megabytes, "peak memory, MB") for arm in names]
+    use += [
+        Column(f"{arm}_inference_images_per_second", label(arm), _thousands, "inference, images/s")
+        for arm in names
+    ]
+    return [
+        Table(
+            f"{name}-speed",
+            "Training time",
+            speed,
+            rows,
+            "Seconds of training steps, without evaluation, mean over the seeds. The paper's ratios are of "
+            "100 epochs on an RTX 4080.",
+        ),
+        Table(
+            f"{name}-memory",
+            "Memory and inference",
+            use,
+            rows,
+            "Peak of all tensors and work buffers while training; inference on the test set after the last "
+            "epoch. Both are open questions of the study, so there is nothing printed to compare with.",
+        ),
+    ]
+
+
+def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
+    if "fp16" not in names:
+        return "Nothing to compare: FP16 is not among the precisions."
+    parts = []
+    for other, word in (("fp32", "FP32"), ("mp", "mixed precision")):
+        points = [row[f"points_{other}"] for row in rows if f"points_{other}" in row]
+        speeds = [row[f"speed_{other}"] for row in rows if f"speed_{other}" in row]
+        if points:
+            parts.append(
+                f"FP16 {MINUS} {word}: {signed(mean(points))} points on the mean of {len(points)} networks "
+                f"(paper {signed(paper.TABLE2_POINTS[other])})" + _faster(speeds, paper.TABLE2_SPEED[other])
+            )
+    return ("; ".join(parts) or "No pair of precisions is done yet") + "."
+
+
+def _faster(speeds: Sequence[float], printed: float) -> str:
+    return f", {mean(speeds):.2f} times as fast (paper {printed})" if speeds else ""
+
+
+def table3(results: Results) -> list[Part]:
+    """Return Table 3: accuracies and speed-ups with augmented images."""
+    rows = []
+    names = [arm.label for arm in results.arms]
+    for case in results.cases:
+        row: dict[str, Any] = {"model": case.model, "data": results_data(results, case)}
+        for name in names:
+            row[f"{name}_accuracy"] = results.spread(case, name, "test_accuracy")
+            rate = results.spread(case, name, "images_per_second")
+            row[f"{name}_images_per_second"] = rate.mean if rate else None
+        row["speed"] = _rates(row, _REFERENCE)
+        printed = paper.TABLE3.get(case.model)
+        if printed:
+            row |= {f"paper_{name}_accuracy": value for name, value in printed.accuracy.items()}
+            row["paper_speed"] = printed.speed
+        rows.append(row)
+    columns = [Column("model", "model", left=True), Column("data", "data", left=True)]
+    for name in names:
+        columns.append(Column(f"{name}_accuracy", "ours", spread, capital(label(name))))
+        if any(f"paper_{name}_accuracy" in row for row in rows):
+            columns.append(Column(f"paper_{name}_accuracy", "paper", _printed, capital(label(name))))
+    columns += [
+        Column("speed", "ours", _times, "speed-up"),
+        Column("paper_speed", "paper", _times, "speed-up"),
+    ]
+    note = "Test accuracy in %, mean ± standard deviation over the seeds; paper: 4 seeds, 300 epochs."
+    return [
+        Table("table3", "Test accuracy with augmentation, and FP16's speed beside FP32", columns, rows, note)
+    ]
+
+
+def results_data(results: Results, case: Case) -> str:
+    """Return what a case was trained on."""
+    return next(planned.spec.data for planned, _ in results.runs if planned.case == case)
+
+
+def table4(results: Results) -> list[Part]:
+    """Return Table 4: accuracy by epsilon for each network and form of Adam, the printed line below."""
+    rows, findings = [], []
+    epsilons = sorted({_eps(planned.spec.training) for planned, _ in results.runs}, reverse=True)
+    for case in results.cases:
+        by_form: dict[str, dict[float, Spread | None]] = {}
+        for arm in results.arms:
+            eps = _eps({**arm.training})
+            form = arm.label.partition(",")[0]
+            by_form.setdefault(form, {})[eps] = results.spread(case, arm.label, "test_accuracy")
+        for form, values in by_form.items():
+            rows.append({"model": case.model, "form": form, **{f"{e:g}": values.get(e) for e in epsilons}})
+        printed = paper.TABLE4.get(case.model)
+        if printed:
+            shares = {f"{e:g}": Spread(v / 100, None, 1) for e, v in printed.items() if e in epsilons}
+            rows.append({"model": case.model, "form": "FP16, paper", **shares})
+        findings += _adam_finding(case, by_form)
+    columns = [Column("model", "model", left=True), Column("form", "Adam", left=True)]
+    columns += [Column(f"{e:g}", f"{e:g}", spread, "eps") for e in epsilons]
+    failed = results.count(FAILED)
+    note = "Test accuracy in % after the last epoch."
+    if failed:
+        note += (
+            f" {failed} runs broke off because step after step was not finite; theirs is the accuracy of the "
+            "weights they had."
+        )
+    return [*findings, Table("table4", "Test accuracy by epsilon", columns, rows, note)]
+
+
+def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) -> list[Finding]:
+    ours, reference = by_form.get("FP16 native", {}), by_form.get("FP32", {})
+    gaps = []
+    for eps, one in ours.items():
+        other = reference.get(eps)
+        if one and other:
+            gaps.append((100 * (one.mean - other.mean), eps))
+    if not gaps:
+        return []
+    points, eps = max(gaps, key=lambda gap: abs(gap[0]))
+    return [
+        Finding(
+            f"{case.model}: FP16-native Adam is within {abs(points):.1f} points of FP32 Adam at every eps "
+            f"(furthest at {eps:g}, {signed(points)})."
+        )
+    ]
+
+
+def _eps(training: Any) -> float:
+    return float(training.get("eps") or 0.0)

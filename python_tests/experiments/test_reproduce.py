@@ -1,0 +1,248 @@
+"""Experiments from end to end: skipped, resumed, failed and shared runs, budgets, reports, the command."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import study_run
+
+from fp16engine.cli import main
+from fp16engine.experiments import reproduce, study_report
+from fp16engine.experiments.experiment import Case, Request, Results, plain_arms, plan
+from fp16engine.experiments.runner import BUDGET_SPENT, Workshop
+from fp16engine.experiments.store import DONE, FAILED, PENDING, Row, Store
+from fp16engine.experiments.study import EXPERIMENTS
+from fp16engine.train import Interrupted
+
+SCRIPT = Path(study_run.__file__)
+KILLS = 3
+
+
+def export(out: Path) -> str:
+    with Store(out / reproduce.STORE) as store:
+        return json.dumps(store.export())
+
+
+def start(out: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, SCRIPT, out])
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an experiment that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with study_run.prepare(out) as work:
+        outcome = work.run()
+        work.compare()
+    assert (outcome.done, outcome.failed, outcome.left, outcome.elsewhere) == (3, 1, 0, 0)
+    return out
+
+
+def test_a_failed_run_says_why_and_the_others_go_on(whole: Path) -> None:
+    runs = {run["spec"]["training"]["optimizer"] + run["spec"]["precision"]: run
+            for run in json.loads(export(whole))["runs"]}  # fmt: skip
+    assert [runs[name]["status"] for name in ("sgdfp16", "sgdfp32", "adamfp16")] == [DONE, DONE, FAILED]
+    failed = runs["adamfp16"]
+    assert "steps in a row were not applied" in failed["reason"]
+    assert failed["figures"]["test_accuracy"] < 0.6 and failed["figures"]["nonfinite_steps"] == 3
+    assert all(len(runs[name]["history"]) == 2 for name in ("sgdfp16", "sgdfp32"))
+
+
+def test_done_runs_are_skipped(whole: Path) -> None:
+    before = export(whole)
+    with study_run.prepare(whole) as work:
+        assert dataclasses.astuple(work.run())[:2] == (0, 0)
+        assert all(work.workshop.store.row(spec.key).claims == 1 for spec in work.specs)
+    assert export(whole) == before
+    kept = [path.parent.name for path in (whole / reproduce.RUNS).glob("*/checkpoint.json")]
+    assert kept == [run["key"] for run in json.loads(before)["runs"] if run["status"] == FAILED]
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bits(whole: Path, tmp_path: Path) -> None:
+    moments, kills = random.Random(7), 0
+    out = tmp_path / "out"
+    begun = time.monotonic()
+    assert start(tmp_path / "timed").wait() == 0
+    length = time.monotonic() - begun
+    while kills < KILLS:
+        child = start(out)
+        try:
+            status = child.wait(moments.uniform(0.3, 1.0) * length)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            status = child.wait()
+        kills += status == -signal.SIGKILL
+        if status == 0:  # it was done before its moment came: begin anew
+            out = tmp_path / f"out-{kills}-{moments.random()}"
+    assert start(out).wait() == 0
+    assert export(out) == export(whole) == export(tmp_path / "timed")
+
+
+def test_processes_share_a_store(whole: Path, tmp_path: Path) -> None:
+    children = [start(tmp_path) for _ in range(2)]
+    assert [child.wait() for child in children] == [0, 0]
+    with study_run.prepare(tmp_path) as work:
+        assert work.run().done == 0
+        work.compare()
+        assert [work.workshop.store.row(spec.key).claims for spec in work.specs] == [1, 1, 1]
+    assert export(tmp_path) == export(whole)
+
+
+def test_a_budget_stops_within_a_run_and_the_next_call_goes_on(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with study_run.prepare(tmp_path, budget=1e6) as work:
+        left = iter([1e6] * 4)  # seconds left at each question; none after the fourth, amid the first run
+        monkeypatch.setattr(Workshop, "_time_left", lambda self: next(left, 0.0))
+        outcome = work.run()
+        assert outcome.out_of_time and (outcome.done, outcome.left) == (0, 3)
+        assert len(list((tmp_path / reproduce.RUNS).glob("*/checkpoint.json"))) == 1
+        assert work.run().done == 0
+    monkeypatch.undo()
+    with study_run.prepare(tmp_path) as work:
+        assert work.run().left == 0
+        work.compare()
+    assert export(tmp_path) == export(whole)
+    assert "--budget" in BUDGET_SPENT
+
+
+def test_a_signal_gives_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with study_run.prepare(tmp_path) as work:
+        monkeypatch.setattr(Workshop, "_train", _interrupted)
+        with pytest.raises(Interrupted):
+            work.run()
+        assert set(work.workshop.store.status([spec.key for spec in work.specs]).values()) == {PENDING}
+
+
+def _interrupted(*arguments: Any) -> Any:
+    raise Interrupted("stopped by SIGINT", "SIGINT", 1)
+
+
+def test_a_failed_run_is_done_again_when_asked(tmp_path: Path, whole: Path) -> None:
+    only = dataclasses.replace(study_run.EXPERIMENT, arms=(study_run.WILD,))
+    with study_run.prepare(tmp_path, only) as work:
+        assert work.run().failed == 1
+        assert work.run().done == 0
+        work.workshop.retry(work.specs)
+        assert work.run().failed == 1
+        row = work.workshop.store.row(work.specs[0].key)
+    assert row.claims == 2 and row.reason in export(whole)
+
+
+def test_a_damaged_checkpoint_begins_the_run_again(whole: Path, tmp_path: Path) -> None:
+    with study_run.prepare(tmp_path) as work:
+        folder = work.workshop.folder / work.specs[0].key
+        folder.mkdir(parents=True)
+        (folder / "checkpoint.json").write_text("{")
+        work.run()
+        work.compare()
+    assert export(tmp_path) == export(whole)
+
+
+def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
+    with study_run.prepare(tmp_path / "out", keep=False) as work:
+        rows = work.estimate()
+    assert [row["status"] for row in rows] == [PENDING] * 3
+    assert all(row["seconds"] > 0 for row in rows)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_is_the_study_at_full_size() -> None:
+    library = study_run.Tiny()
+    runs = {name: len(plan(one, Request(), library.get)) for name, one in EXPERIMENTS.items()}
+    assert runs == {
+        "table2": 12 * 3 * 50, "table3": 5 * 2 * 4, "table4": 2 * 3 * 7,
+        "figure1": 1800, "figure2": 2, "figure3": 2, "figure4": 1800, "figure5": 1800,
+    }  # fmt: skip
+    keys = {
+        name: {p.spec.key for p in plan(one, Request(), library.get)} for name, one in EXPERIMENTS.items()
+    }
+    assert keys["table2"] == keys["figure1"] == keys["figure4"] == keys["figure5"]
+    assert keys["figure2"] == keys["figure3"]
+
+
+def test_a_request_changes_a_plan() -> None:
+    request = Request(
+        seeds=2, epochs=1, models=("vit8", "resnet20"), precisions=("fp16-strict", "fp16"),
+        training={"optimizer": "adam", "lr": 0.5, "momentum": None},
+    )  # fmt: skip
+    planned = plan(EXPERIMENTS["table2"], request, study_run.Tiny().get)
+    assert [(p.case.model, p.arm.label, p.spec.seed) for p in planned[:4]] == [
+        ("vit8", "fp16-strict", 0), ("vit8", "fp16", 0),
+        ("resnet20", "fp16-strict", 0), ("resnet20", "fp16", 0),
+    ]  # fmt: skip
+    assert len(planned) == 8 and planned[0].case == Case("vit8", "cifar10")
+    assert dict(planned[0].spec.training) == {
+        "optimizer": "adam", "lr": 0.5, "momentum": None, "schedule": "constant",
+    }  # fmt: skip
+    with Store(":memory:") as store:
+        results = Results(EXPERIMENTS["table2"], tuple((p, Row(p.spec, PENDING)) for p in planned), store)
+        text = "; ".join(results.reductions())
+    for words in (
+        "1 of 100 epochs", "2 of 50 seeds", "tiny (40 training and 20 test images) in place of cifar10",
+        "2 of 12 models", "optimizer adam instead of sgd", "lr 0.5 instead of 0.01",
+        "8 of 8 runs not done yet",
+    ):  # fmt: skip
+        assert words in text
+
+
+def test_raw_values_are_json() -> None:
+    assert study_report.raw({"a": (float("nan"), plain_arms("fp16")[0])})["a"][0] is None
+    json.dumps(study_report.raw(plain_arms("fp16")), allow_nan=False)
+
+
+TINY = ["--data", "digits", "--device", "reference", "--limit", "16", "--models", "dnn", "--epochs", "1",
+        "--batch-size", "8", "--seeds", "1", "--out", "out"]  # fmt: skip
+
+
+def test_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", "table2", *TINY, "--dry-run", "--json"]) == 0
+    assert not list(tmp_path.iterdir())
+    assert len(json.loads(capsys.readouterr().out)["runs"]) == 3
+    assert main(["reproduce", "table2", *TINY, "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    (section,) = summary["experiments"]
+    assert section["runs"] == {"done": 3, "failed": 0, "all": 3}
+    assert "1 of 100 epochs" in section["reductions"]
+    row = section["tables"]["table2"]["rows"][0]
+    assert row["model"] == "dnn" and 0 <= row["fp16_accuracy"]["mean"] <= 1
+    assert main(["reproduce", "table2", *TINY]) == 0
+    printed = capsys.readouterr()
+    assert "all 3 runs are done" in printed.err and "Reduced form: 1 of 100 epochs" in printed.out
+    for name in ("results.json", "results.csv", "summary.json", "table2.csv", "report.html"):
+        assert (tmp_path / "out" / name).stat().st_size > 100
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["table5"], "'table5' given, one of table2, table3"),
+        (["table2", "--budget", "soon"], "--budget: soon given, a time such as 90s, 30m, 2h or 1d is wanted"),
+        (["table2", "--models", "resnet32,"], "--models: resnet32, given, names separated by commas"),
+        (["table2", "--models", "lenet"], "--models: 'lenet' given, names among dnn, alexnet"),
+        (["table2", "--data", "imagenet"], "--data: 'imagenet' given, one of digits"),
+        (["table2", "--data-dir", "cifar10=nowhere"], "--data-dir: nowhere does not exist"),
+        (["table2"], "cifar10: no root (--data-dir) given"),
+        (["table2", "--seeds", "0"], "--seeds: 0 given, a whole number of at least 1 is wanted"),
+    ],
+)
+def test_a_wrong_command_line_is_one_sentence(
+    options: list[str], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["reproduce", *options]) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and len(captured.err.strip().splitlines()) == 1 and captured.out == ""
+    assert not list(tmp_path.iterdir())

@@ -492,6 +492,41 @@ _DROPOUT = [
         ("none", (4, 4), 0.0, 1, 1),
     )
 ]
+_AUGMENT = {  # images, flips, rotation, shift, brightness, fill
+    "none": ((5, 4, 6, 3), False, 0.0, 0, 0.0, None),
+    "flips": ((9, 5, 7, 3), True, 0.0, 0, 0.0, None),
+    "shift-mirrored": ((7, 5, 8, 1), True, 0.0, 3, 0.0, None),
+    "shift-filled": ((7, 9, 6, 2), True, 0.0, 4, 0.0, -1.0),
+    "rotation": ((6, 8, 8, 3), False, 0.2, 0, 0.0, None),
+    "rotation-filled": ((4, 7, 10, 1), False, 3.14159, 0, 0.0, 0.5),
+    "all": ((9, 16, 17, 3), True, 0.2, 2, 0.4, None),
+    "column": ((5, 40, 1, 2), True, 1.5, 1, 0.3, None),
+    "pixel": ((3, 1, 1, 1), True, 0.5, 1, 0.1, None),
+}
+_AUGMENTED = [
+    Case(
+        "augment",
+        label,
+        "bits",
+        {
+            "data": Fill(shape),
+            "index": Fill((7,), "index", shape[0]),
+            "seed": 2**40 + len(label),
+            "epoch": 3,
+            "flip_lr": flips,
+            "flip_ud": flips,
+            "rotation": rotation,
+            "shift": shift,
+            "brightness": brightness,
+            "low": -1.2,
+            "high": 1.7,
+            "fill": fill,
+        },
+        exact=rotation == brightness == 0,
+        ranges=("normal", "special") if rotation == 0 else ("normal", "subnormal"),
+    )
+    for label, (shape, flips, rotation, shift, brightness, fill) in _AUGMENT.items()
+]
 _EMBEDDING = [
     Case(
         "embedding", "ragged", "bits", {"ids": Fill((5, 7), "index", 11), "table": Fill((11, 17))}, exact=True
@@ -700,6 +735,7 @@ CASES: tuple[Case, ...] = (
     *_CROSS_ENTROPY,
     *_pools(),
     *_DROPOUT,
+    *_AUGMENTED,
     *_EMBEDDING,
     *_ATTENTION,
     *_optimizers(),

@@ -39,6 +39,7 @@ static void bind_ops(pybind11::module_& m) {
     m.def("take_rows", &ops::take_rows, Release());
     m.def("scatter_rows", &ops::scatter_rows, Release());
     m.def("dropout", &ops::dropout, Release());
+    m.def("augment", &ops::augment, Release());
 
     m.def("sgd", &ops::sgd, Release());
     m.def("adam", &ops::adam, Release());

@@ -92,6 +92,11 @@ void take_rows(const ArrayView& table, const ArrayView& ids, const ArrayView& y)
 void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dtable, bool half_accumulator);
 // Philox4x32-10: key = seed, element i takes word i % 4 of counter offset + i / 4.
 void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset);
+// y (B, H, W, C) = the images index (B,) of data (R, H, W, C), augmented (common/augmentation.h). The epoch is the
+// number in `clock`, int64 (), where that is given.
+void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
+             int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
+             double high, bool mirrored, double fill);
 // c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator);
 

@@ -7,6 +7,7 @@
 //     least the threshold, else +0 (Salmon et al., SC'11). Only seed, offset and i choose. Bytes: x read, y written.
 // An id outside the table takes a row of 0xff bytes, a NaN in float types, and its gradient is left out.
 #pragma once
+#include "common/philox.h"
 #include "kernels/chunk.cuh"
 #include "kernels/wide.cuh"
 
@@ -14,21 +15,9 @@ namespace fp16engine::gpu {
 
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
-struct PhiloxWords {
-    unsigned values[4];
-};
-
 __device__ __forceinline__ PhiloxWords philox(uint64_t counter, uint64_t key) {
-    PhiloxWords c = {{static_cast<unsigned>(counter), static_cast<unsigned>(counter >> 32), 0u, 0u}};
-    unsigned k0 = static_cast<unsigned>(key), k1 = static_cast<unsigned>(key >> 32);
-    for (int round = 0; round < 10; round++) {
-        const unsigned high0 = __umulhi(c.values[0], 0xD2511F53u), low0 = c.values[0] * 0xD2511F53u;
-        const unsigned high2 = __umulhi(c.values[2], 0xCD9E8D57u), low2 = c.values[2] * 0xCD9E8D57u;
-        c = {{high2 ^ c.values[1] ^ k0, low2, high0 ^ c.values[3] ^ k1, low0}};
-        k0 += 0x9E3779B9u;
-        k1 += 0xBB67AE85u;
-    }
-    return c;
+    const PhiloxWords words = {{static_cast<unsigned>(counter), static_cast<unsigned>(counter >> 32), 0u, 0u}};
+    return philox(words, key);
 }
 
 // The ids of a tile that fall into a block's rows, in their order.

@@ -345,6 +345,41 @@ class Backend(Protocol):
         counter = offset + i // 4 (64 bits, low word first; the upper half of the counter is 0).
         """
 
+    def augment(
+        self,
+        data: Array,
+        index: Array,
+        seed: int,
+        epoch: int | Array,
+        flip_lr: bool,
+        flip_ud: bool,
+        rotation: float,
+        shift: int,
+        brightness: float,
+        low: float,
+        high: float,
+        fill: float | None,
+    ) -> Array:
+        """Return the images data[index], each changed at random: data (R, H, W, C), index int64 (B,) ->
+        (B, H, W, C).
+
+        Image i takes the words w0 ... w7 of Philox4x32-10 with key = seed and the counters (i low, i high,
+        epoch, 0x61756700) and (i low, i high, epoch, 0x61756701), so neither the batch nor its order matters;
+        `epoch` may be an int64 array () of the device, read when the kernel runs. With signed(w) = (2 * (w >>
+        8) + 1 - 2^24) * 2^-24 and integer(w) = floor(w * (2 * shift + 1) / 2^32) - shift:
+
+        - Pixel (r, c) of the result: r is H - 1 - r if flip_ud and w1 >= 2^31, c is W - 1 - c if flip_lr and
+          w0 >= 2^31; then r + integer(w4), c + integer(w5).
+        - rotation 0: the value is pixel (r, c). Else 0 < rotation <= pi and, with a = rotation * signed(w2),
+          u = r - (H - 1) / 2 and v = c - (W - 1) / 2, it is the value at row (cos a * u + sin a * v) + (H - 1)
+          / 2 and column (cos a * v - sin a * u) + (W - 1) / 2, in binary32 whatever the dtype; cos and sin
+          are Taylor polynomials up to a^18 and a^17, by Horner's rule in a * a. Bilinear from the floors on,
+          p + (q - p) * share between neighbours p and q: of a row first, then between the two rows.
+        - A pixel outside the image is `fill`; None: the mirror image at the edge, -1 -> 0 and H -> H - 1, and
+          the edge itself farther off than H.
+        - brightness > 0: value + brightness * signed(w3), then `low` if below it, `high` if above.
+        """
+
     def embedding(self, ids: Array, table: Array) -> Array:
         """Return table[ids]: ids int64 (...), table (R, D) -> (..., D)."""
 

@@ -1,6 +1,7 @@
 """The GPU's kernels on a simulator, for tests: slow, and an error where a GPU would go wrong quietly.
 
-Matrix products and convolutions other than depthwise ones, which are libraries' on the GPU, are the CPU backend's.
+Matrix products and convolutions, which are libraries' on the GPU, are the CPU backend's; depthwise
+convolutions are kernels.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class GpuOperations(Attention):
 
 
 def _depthwise(x: Array, groups: int) -> bool:
-    """Tell whether every group reads one channel; a single channel in a single group is left to the library."""
+    """Tell whether every group reads one channel; a single channel is left to the library."""
     return 1 < groups == x.shape[3]
 
 

@@ -36,6 +36,28 @@ class Sparse(Elementwise):
         self.native.scatter_rows(places, dy, out.reshape(-1), half)
         return out
 
+    def augment(
+        self,
+        data: Array,
+        index: Array,
+        seed: int,
+        epoch: int | Array,
+        flip_lr: bool,
+        flip_ud: bool,
+        rotation: float,
+        shift: int,
+        brightness: float,
+        low: float,
+        high: float,
+        fill: float | None,
+    ) -> Array:
+        y = self.empty((index.shape[0], *data.shape[1:]), data.dtype)
+        clock, number = (epoch, 0) if isinstance(epoch, self.xp.ndarray) else (None, epoch)
+        mirrored, outside = fill is None, 0.0 if fill is None else fill
+        changes = (flip_lr, flip_ud, rotation, shift, brightness, low, high, mirrored, outside)
+        self.native.augment(data, index, clock, y, seed, number, *changes)
+        return y
+
     def dropout(self, x: Array, p: float, seed: int, offset: int) -> Array:
         y = self._empty_like(x)
         self.native.dropout(x, y, p, seed, offset)

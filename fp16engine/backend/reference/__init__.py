@@ -14,6 +14,7 @@ from ..counter import CountedArrays
 from . import (
     arrays,
     attention,
+    augment,
     conv,
     elementwise,
     linear,
@@ -107,6 +108,7 @@ class Reference(CountedArrays):
     avg_pool_backward = _method(pool.avg_pool_backward)
 
     dropout = _method(random.dropout)
+    augment = _method(augment.augment)
     embedding = _method(tables.embedding)
     embedding_backward = _method(tables.embedding_backward)
     gather = _method(tables.gather)

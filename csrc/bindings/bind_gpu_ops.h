@@ -13,6 +13,9 @@ static void bind_gpu_ops(pybind11::module_& m) {
     m.def("attention_backward", &gpu::attention_backward, Release());
     m.def("depthwise_forward", &gpu::depthwise_forward, Release());
     m.def("depthwise_backward", &gpu::depthwise_backward, Release());
+    m.def("strict_matmul", &gpu::strict_matmul, Release());
+    m.def("strict_conv2d_forward", &gpu::strict_conv2d_forward, Release());
+    m.def("strict_conv2d_backward", &gpu::strict_conv2d_backward, Release());
     m.def("nonfinite", &gpu::nonfinite, Release());
 }
 

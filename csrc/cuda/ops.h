@@ -96,6 +96,16 @@ void depthwise_forward(const ArrayView& x, const ArrayView& w, const ArrayView& 
 void depthwise_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                         const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                         int64_t groups, bool half_accumulator);
+// Products and convolutions of float16 arrays with binary16 accumulators, in the documented order, bit for bit: the
+// arguments of matmul and of conv2d in products.h, all of whose sums are a library's. c = fl(sum * scale), or fl(sum +
+// bias).
+void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
+                   bool transpose_b, double scale);
+void strict_conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
+                           int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups);
+void strict_conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
+                            const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w,
+                            const Pads& pads, int64_t groups);
 // Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of
 // a state.
 void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads,

@@ -1,5 +1,6 @@
 // Matrix products and convolutions of the GPU backend, by cuBLASLt and cuDNN; the meaning is that of cpu/ops.h.
-// The accumulator of a dot product is float32, or binary16 where `half_accumulator` (float16 arrays only); float32
+// The accumulator of a dot product is float32, or binary16 where `half_accumulator` (float16 arrays only: then the sums
+// are our own kernels', strict_product.cu, unless runtime.h's library_halves says the library's were proven); float32
 // arrays are multiplied as IEEE float32 unless `tf32` lets their factors be rounded to 10 bits. Nothing is accumulated
 // in less than asked: partial sums of a split dot product are added in the accumulator's type, and engines that round
 // or convert are left out. The libraries' order of summation is theirs: fixed for a plan, not the documented one.

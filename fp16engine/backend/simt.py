@@ -1,7 +1,7 @@
 """The GPU's kernels on a simulator, for tests: slow, and an error where a GPU would go wrong quietly.
 
-Matrix products and convolutions, which are libraries' on the GPU, are the CPU backend's; depthwise
-convolutions are kernels.
+Matrix products and convolutions other than depthwise ones are libraries' on the GPU and the CPU backend's
+here, except those with binary16 accumulators.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from .compiled import CompiledBackend
 from .compiled.device import DTYPES
 from .compiled.gpu import GpuOperations
 from .compiled.host import HostArrays
+from .compiled.products import StrictProducts
 from .counter import CountedArrays
 
 
@@ -42,7 +43,7 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
 
     def __init__(self, native: ModuleType, products: ModuleType) -> None:
         super().__init__()
-        self.native, self.products = native, products
+        self.native, self.products = native, StrictProducts(native, products)
         # Elements by which arrays start off the alignment their allocation has.
         self.offset = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ class Device:
     """A compiled module and the arrays it works on."""
 
     native: ModuleType  # the operations
-    products: ModuleType  # matrix products and convolutions
+    products: Any  # matrix products and convolutions: a module, or StrictProducts
     xp: ModuleType  # the array library: numpy or one with its names
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> Array:

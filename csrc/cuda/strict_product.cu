@@ -1,0 +1,118 @@
+// Launches the products and convolutions with binary16 accumulators of kernels/strict_product.cuh.
+#include "kernels/strict_product.cuh"
+
+#include <climits>
+
+#include "cuda/ops.h"
+#include "cuda/wide.h"
+
+namespace fp16engine::gpu {
+namespace {
+
+// Few outputs of many terms would leave most of the GPU idle, so their blocks of terms are spread over it.
+constexpr int64_t kFewOutputs = 1 << 16, kManyBlocks = 8, kMostPartials = 1 << 25;
+
+template <class Product>
+void run(const Product& product, int64_t terms, const StrictStore& store, const ArrayView& y) {
+    const int64_t outputs = y.size(), blocks = ceil_divide(terms, kStrictBlock);
+    if (outputs == 0) return;
+    expect(blocks < (int64_t{1} << kProductLevels),
+           std::to_string(terms) + " terms of a binary16 sum given, fewer than 2^25 wanted");
+    const auto ys = pointer<__half>(y);
+    if (outputs > kFewOutputs || blocks < kManyBlocks || blocks * outputs > kMostPartials) {
+        FP16_LAUNCH((strict_product_kernel<Product>), grid_for(outputs), kBlock, product, store, ys, outputs);
+        return;
+    }
+    const Workspace workspace(blocks * outputs);
+    const Ptr<float> partial = workspace.get();
+    FP16_LAUNCH((strict_product_block_kernel<Product>), grid_for(blocks * outputs), kBlock, product, partial, outputs,
+                blocks);
+    FP16_LAUNCH(strict_product_merge_kernel, grid_for(outputs * kWarpSize), kBlock, partial, store, ys, outputs,
+                blocks);
+}
+
+void expect_halves(const char* argument, const ArrayView& array) { expect_dtype(argument, array, DType::float16); }
+
+StrictConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y, int64_t stride_h,
+                           int64_t stride_w, const Pads& pads, int64_t groups) {
+    expect(x.ndim == 4, "x: " + x.describe() + " given, (N, H, W, C) wanted");
+    expect(w.ndim == 4, "w: " + w.describe() + " given, (out, kh, kw, in / groups) wanted");
+    expect(pads.size() == 4, "pads: four numbers wanted");
+    expect(stride_h > 0 && stride_w > 0, "stride: two numbers > 0 wanted");
+    const int64_t C = x.shape[3], K = w.shape[0];
+    expect(groups > 0 && C % groups == 0 && K % groups == 0 && w.shape[3] == C / groups,
+           "w: " + w.describe() + " given, does not match x " + x.describe() + " in " + std::to_string(groups) +
+               " groups");
+    const int64_t OH = (x.shape[1] + pads[0] + pads[1] - w.shape[1]) / stride_h + 1,
+                  OW = (x.shape[2] + pads[2] + pads[3] - w.shape[2]) / stride_w + 1;
+    expect_shape("y", y, {x.shape[0], OH, OW, K});
+    expect_halves("x", x);
+    expect_halves("w", w);
+    expect_halves("y", y);
+    for (const ArrayView* array : {&x, &w, &y})
+        for (int axis = 0; axis < 4; axis++)
+            expect(array->shape[axis] <= INT_MAX, array->describe() + " given, which is too large");
+    const auto size = [](int64_t n) { return static_cast<int>(n); };
+    return {size(x.shape[0]), size(x.shape[1]), size(x.shape[2]), size(C),          size(K),
+            size(w.shape[1]), size(w.shape[2]), size(OH),         size(OW),         size(stride_h),
+            size(stride_w),   size(pads[0]),    size(pads[2]),    size(C / groups), size(K / groups)};
+}
+
+}  // namespace
+
+void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
+                   bool transpose_b, double scale) {
+    const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
+    const int64_t N = b.dim(transpose_b ? -2 : -1);
+    expect(b.dim(transpose_b ? -1 : -2) == K, "b: " + b.describe() + " given, does not match a " + a.describe());
+    expect_halves("a", a);
+    expect_halves("b", b);
+    expect_halves("c", c);
+    if (bias) {
+        expect_halves("bias", bias);
+        expect_shape("bias", bias, {N});
+    }
+    if (c.size() == 0) return;
+    const int64_t batch = c.size() / (M * N);
+    expect(c.size() == batch * M * N && a.size() == batch * M * K && b.size() == batch * K * N,
+           "c: " + c.describe() + " given, does not match a and b");
+    const StrictMatrices product = {
+        pointer<const __half>(a), pointer<const __half>(b), M, N, K, transpose_a ? 1 : K, transpose_a ? M : 1,
+        transpose_b ? K : 1,      transpose_b ? 1 : N};
+    run(product, K, {pointer<const __half>(bias), N, static_cast<float>(scale)}, c);
+}
+
+void strict_conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
+                           int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups) {
+    const StrictConvShape s = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
+    if (bias) {
+        expect_halves("bias", bias);
+        expect_shape("bias", bias, {w.shape[0]});
+    }
+    const StrictConvForward product = {pointer<const __half>(x), pointer<const __half>(w), s};
+    run(product, int64_t{s.R} * s.S * s.Cg, {pointer<const __half>(bias), s.K, 1.0f}, y);
+}
+
+void strict_conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
+                            const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w,
+                            const Pads& pads, int64_t groups) {
+    const StrictConvShape s = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
+    const StrictStore plain = {{}, 1, 1.0f};
+    if (dx) {
+        expect_like("dx", dx, x);
+        const StrictConvDataGradient product = {pointer<const __half>(dy), pointer<const __half>(w), s};
+        run(product, int64_t{s.R} * s.S * s.Kg, plain, dx);
+    }
+    if (dw) {
+        expect_like("dw", dw, w);
+        const StrictConvWeightGradient product = {pointer<const __half>(x), pointer<const __half>(dy), s};
+        run(product, int64_t{s.N} * s.OH * s.OW, plain, dw);
+    }
+    if (db) {
+        expect_halves("db", db);
+        expect_shape("db", db, {s.K});
+        reduce("sum", dy, db, 1, int64_t{s.N} * s.OH * s.OW, s.K, true);
+    }
+}
+
+}  // namespace fp16engine::gpu

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
 
 CALIBRATION_IMAGES = 32
+_LONG_STEP_SECONDS = 2.0
 _START_SECONDS = 1.0  # of a run: weights, the first checkpoint
 
 
@@ -74,18 +75,26 @@ class Estimator:
 
     def _calibrate(self, spec: RunSpec, dataset: Dataset) -> Rate:
         trainer = make_trainer(spec, dataset, self._device)
-        count = min(CALIBRATION_IMAGES, len(dataset.train), spec.batch_size)
-        part = dataset.limit(count)
-        images = part.normalised("train", trainer.precision.storage)
-        times = []
+        whole = min(len(dataset.train), spec.batch_size)
+        count = min(CALIBRATION_IMAGES, whole)
         with np.errstate(all="ignore"):  # the reference device warns about overflows; they cost no time
-            for _ in range(2):  # the first step also compiles and allocates
-                start = time.perf_counter()
-                trainer.step(images, part.train.labels)
-                times.append(time.perf_counter() - start)
+            _step_seconds(trainer, dataset, count)  # compiles and allocates
+            seconds = _step_seconds(trainer, dataset, count)
+            if whole > count and seconds * whole / count < _LONG_STEP_SECONDS:
+                count = whole  # an optimizer step costs the same for any batch, so the real one tells more
+                seconds = _step_seconds(trainer, dataset, count)
+            part = dataset.limit(count)
             start = time.perf_counter()
             trainer.evaluate(part, count)
             evaluation = time.perf_counter() - start
         del trainer
         gc.collect()
-        return Rate(times[1] / count, evaluation / len(part.test))
+        return Rate(seconds / count, evaluation / len(part.test))
+
+
+def _step_seconds(trainer: Trainer, dataset: Dataset, count: int) -> float:
+    part = dataset.limit(count)
+    images = part.normalised("train", trainer.precision.storage)
+    start = time.perf_counter()
+    trainer.step(images, part.train.labels)
+    return time.perf_counter() - start

@@ -54,7 +54,7 @@ class Table:
 class Picture:
     """A picture: a function that draws it (needs matplotlib), its caption, and what it shows in words.
 
-    `values` are the raw values drawn.
+    `values` are the raw values drawn; `wide`: it takes the page's whole width.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Picture:
     caption: str
     alt: str
     values: Any = None
+    wide: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ class Plot:
     svg: str
     caption: str
     alt: str
+    wide: bool = False
 
 
 def missing() -> str | None:

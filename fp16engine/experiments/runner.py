@@ -90,7 +90,12 @@ class Workshop:
                     continue
                 if stopped.signal_name == BUDGET_SPENT:
                     break
-                raise
+                raise Interrupted(
+                    f"stopped by {stopped.signal_name} within {by_key[key].label}; everything is saved, the "
+                    "same command goes on with it",
+                    stopped.signal_name,
+                    stopped.step,
+                ) from None
             except BaseException:
                 self.store.release(key)
                 raise

@@ -49,6 +49,7 @@ def figure1(results: Results) -> list[Part]:
             "the network's parameters; a thin line joins the precisions of one network.",
             f"Scatter of {len(points)} results: test accuracy against training time.",
             [vars(point) for point in points],
+            wide=True,
         )
     ]
 
@@ -133,6 +134,7 @@ def figure4(results: Results) -> list[Part]:
             "Means over the seeds; where there are several, the band is ± a standard deviation.",
             f"Test accuracy per epoch of {len(panels)} networks.",
             {model: [curve.to_json() for curve in curves] for model, curves in panels.items()},
+            wide=True,
         )
     ]
 
@@ -166,6 +168,7 @@ def figure5(results: Results) -> list[Part]:
             caption,
             f"Box plots of the final test accuracy of {len(boxes)} networks.",
             boxes,
+            wide=True,
         )
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
 from .experiment import Spread
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 3
 _SOFT = "#5b6370"
+_FOOT_POINTS = 7.5
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                     widths=0.55,
                     patch_artist=True,
                     boxprops={"facecolor": look.colour, "edgecolor": look.colour, "alpha": 0.8},
-                    medianprops={"color": "white", "linewidth": 1.6},
+                    medianprops={"color": "white" if _has_height(numbers) else look.colour, "linewidth": 1.6},
                     whiskerprops={"color": look.colour},
                     capprops={"color": look.colour},
                     flierprops={"marker": "o", "markersize": 3.5, "markeredgecolor": look.colour},
@@ -213,13 +215,30 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         return figure
 
 
+def _has_height(numbers: Sequence[float]) -> bool:
+    """Tell whether a box between the quartiles has any height; a white median would hide one that has not."""
+    low, _, high = quantiles(numbers, n=4, method="inclusive")
+    return high > low
+
+
 def footnote(figure: Figure, text: str) -> None:
     """Write what was reduced under a picture, in small letters."""
     import textwrap
 
-    width = int(figure.get_figwidth() * 15.5)
+    lines = textwrap.wrap(text, int(figure.get_figwidth() * 15))
+    foot = (len(lines) * _FOOT_POINTS * 1.25 + 6) / 72  # inches
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + foot)
+    # legends outside the axes stand at the edge of the figure, so they are moved with the axes
+    share = foot / (height + foot)
+    for legend in figure.legends:
+        if getattr(legend, "_outside_loc", None) == "lower":
+            legend.set_bbox_to_anchor((0, share, 1, 1 - share), transform=figure.transFigure)
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.set(rect=(0, share, 1, 1 - share))  # type: ignore[call-arg]
     with themed():
-        figure.supxlabel("\n".join(textwrap.wrap(text, width)), x=0.012, ha="left", fontsize=7.5, color=_SOFT)
+        figure.text(0.012, 4 / 72 / (height + foot), "\n".join(lines), fontsize=_FOOT_POINTS, color=_SOFT)
 
 
 def _short(precision: str) -> str:

@@ -157,7 +157,8 @@ def _plot(picture: Picture, foot: str, folder: Path) -> Plot:
 
     figure = picture.draw()
     study_plots.footnote(figure, foot)
-    return Plot(picture.name, Markup(plots.save(figure, folder, picture.name)), picture.caption, picture.alt)
+    svg = Markup(plots.save(figure, folder, picture.name))
+    return Plot(picture.name, svg, picture.caption, picture.alt, picture.wide)
 
 
 def _machine(all_results: Sequence[Results]) -> list[tuple[str, str]]:

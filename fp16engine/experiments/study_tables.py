@@ -27,6 +27,14 @@ def written(middle: float, deviation: float | None) -> str:
     return f"{middle:.1f}" + ("" if deviation is None else f" ± {deviation:.1f}")
 
 
+def power(value: float) -> str:
+    """Write a power of ten: 1e-5 -> "10⁻⁵"; other numbers as they are."""
+    mantissa, _, exponent = f"{value:e}".partition("e")
+    if float(mantissa) != 1.0:
+        return f"{value:g}"
+    return "10" + str(int(exponent)).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
 def _printed(value: tuple[float, float]) -> str:
     return written(*value)
 
@@ -140,11 +148,11 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
             speed.append(Column(f"speed_{other}", "ours", _times, group))
             speed.append(Column(f"paper_speed_{other}", "paper", _times, group))
     use = [Column("model", "model", left=True)]
-    use += [Column(f"{arm}_peak_memory_bytes", label(arm), _megabytes, "peak memory, MB") for arm in names]
-    use += [
-        Column(f"{arm}_inference_images_per_second", label(arm), _thousands, "inference, images/s")
-        for arm in names
-    ]
+    for key, group, text in (
+        ("peak_memory_bytes", "peak memory, MB", _megabytes),
+        ("inference_images_per_second", "inference, images/s", _thousands),
+    ):
+        use += [Column(f"{arm}_{key}", "mixed" if arm == "mp" else label(arm), text, group) for arm in names]
     return [
         Table(
             f"{name}-speed",
@@ -238,12 +246,12 @@ def table4(results: Results) -> list[Part]:
             rows.append({"model": case.model, "form": "FP16, paper", **shares})
         findings += _adam_finding(case, by_form)
     columns = [Column("model", "model", left=True), Column("form", "Adam", left=True)]
-    columns += [Column(f"{e:g}", f"{e:g}", spread, "eps") for e in epsilons]
-    failed = results.count(FAILED)
+    columns += [Column(f"{e:g}", power(e), spread, "eps") for e in epsilons]
+    broken = sum(row.status == FAILED and "test_accuracy" in row.figures for _, row in results.runs)
     note = "Test accuracy in % after the last epoch."
-    if failed:
+    if broken:
         note += (
-            f" {failed} runs broke off because step after step was not finite; theirs is the accuracy of the "
+            f" {broken} runs broke off because step after step was not finite; theirs is the accuracy of the "
             "weights they had."
         )
     return [*findings, Table("table4", "Test accuracy by epsilon", columns, rows, note)]

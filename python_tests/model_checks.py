@@ -9,6 +9,7 @@ from functools import lru_cache
 import bounds
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import fp16engine as fe
 from fp16engine import functional as F
@@ -104,17 +105,23 @@ def overfit(
 
 
 def weights_travel(name: str, image_size: int = 32, channels: int = 3) -> None:
-    """A network that took over the state of a trained one has its bits and its outputs."""
+    """A network that took over the state of a trained one, from a file, has its bits and its outputs."""
     model = fresh(name, image_size, channels)
     fe.Trainer(model, "fp16", lr=0.05).step(images(4, image_size, channels), np.arange(4))
     state = model.state_dict()
     other = fe.models.create(name, CLASSES, image_size, channels, seed=1).to("cpu", "fp16")
-    other.load_state_dict(state)
-    for key, value in other.state_dict().items():
-        assert value.dtype == np.float16
-        np.testing.assert_array_equal(value, state[key])
+    take_from_a_file(other, state)
     batch = images(2, image_size, channels)
     np.testing.assert_array_equal(logits(other, batch), logits(model, batch))
+
+
+def take_from_a_file(model: nn.Module, state: dict[str, np.ndarray]) -> None:
+    """A network takes a state over from a safetensors file, to the bit."""
+    model.load_state_dict(safetensors.numpy.load(safetensors.numpy.save(state)))
+    taken = model.state_dict()
+    assert list(taken) == list(state)
+    for key, value in taken.items():
+        assert value.dtype == np.float16 and value.tobytes() == state[key].tobytes(), key
 
 
 def too_small(name: str, image_size: int | tuple[int, int], smallest: int) -> None:

@@ -70,8 +70,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry `bench step` out."""
     from .. import models
 
-    if arguments.model not in models.names():
-        raise ValueError(f"--model: {arguments.model!r} given, one of {', '.join(models.names())} is wanted")
+    if not models.known(arguments.model):
+        raise ValueError(f"--model: {arguments.model!r} given, {models.wanted()} is wanted")
     out = Path(arguments.out) if arguments.out else None
     if out is not None and out.exists():
         raise ValueError(f"--out: {out} exists already; choose another file")

@@ -218,8 +218,8 @@ def fill(arguments: argparse.Namespace) -> None:
             setattr(arguments, name, getattr(given, name))
             if name == "lr" and arguments.optimizer != "sgd":
                 arguments.lr = _ADAPTIVE_LR
-    if arguments.model not in models.names():
-        raise ValueError(f"--model: {arguments.model!r} given, one of {', '.join(models.names())} is wanted")
+    if not models.known(arguments.model):
+        raise ValueError(f"--model: {arguments.model!r} given, {models.wanted()} is wanted")
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:

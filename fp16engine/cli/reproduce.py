@@ -155,8 +155,8 @@ def _request(arguments: argparse.Namespace) -> Request:
     from ..experiments.experiment import Request
 
     for name in arguments.models or ():
-        if name not in models.names():
-            raise ValueError(f"--models: {name!r} given, names among {', '.join(models.names())} are wanted")
+        if not models.known(name):
+            raise ValueError(f"--models: {name!r} given, {models.wanted()} is wanted")
     names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule")
     training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if arguments.optimizer not in (None, "sgd"):

@@ -6,7 +6,7 @@ num_classes).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -15,6 +15,7 @@ from ..nn import Module
 from .alexnet import alexnet, alexnet_4096
 from .densenet import densenet121, densenet169
 from .dnn import dnn
+from .families import WORDS, Builder, builder
 from .mobilenet import mobilenetv2
 from .resnet import resnet20, resnet32, resnet44, resnet56, resnet110, resnet156
 from .resnet_basic import resnet18, resnet34
@@ -22,9 +23,9 @@ from .vgg import vgg16, vgg19
 from .vit import vit8, vit12
 from .xception import xception
 
-__all__ = ["create", "names"]
+__all__ = ["create", "known", "names"]
 
-_BUILDERS: dict[str, Callable[[int, tuple[int, int], int], Module]] = {
+_BUILDERS: dict[str, Builder] = {
     "dnn": dnn,
     "alexnet": alexnet,
     "alexnet-4096": alexnet_4096,
@@ -48,8 +49,22 @@ _BUILDERS: dict[str, Callable[[int, tuple[int, int], int], Module]] = {
 
 
 def names() -> list[str]:
-    """Return the names `create` knows."""
+    """Return the names of the study's networks; `create` also knows other depths and widths of some."""
     return list(_BUILDERS)
+
+
+def known(name: str) -> bool:
+    """Tell whether `create` knows a name.
+
+    >>> known("resnet20"), known("resnet26"), known("resnet27")
+    (True, True, False)
+    """
+    return name in _BUILDERS or builder(name) is not None
+
+
+def wanted() -> str:
+    """Return the names that `create` knows, for a message."""
+    return f"one of {', '.join(_BUILDERS)} {WORDS}"
 
 
 def create(
@@ -58,7 +73,8 @@ def create(
     """Return a new network in float32 on "cpu"; equal arguments give equal initial weights, bit for bit.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or "resnetN" with N = 6n + 2, "vitN" with N blocks, "resnet18-wN" or
+            "resnet34-wN" with N channels in the first stage.
         num_classes: outputs, >= 1.
         image_size: height and width of the images, one integer for both.
         channels: of the images, >= 1.
@@ -74,8 +90,9 @@ def create(
     >>> fe.models.create("resnet20", image_size=8, channels=1).num_parameters()
     270122
     """
-    if name not in _BUILDERS:
-        raise ValueError(f"model: {name!r} given, one of {', '.join(_BUILDERS)} is wanted")
+    build = _BUILDERS.get(name) or builder(name)
+    if build is None:
+        raise ValueError(f"model: {name!r} given, {wanted()} is wanted")
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2:
         raise ValueError(f"image_size: {image_size!r} given, an integer or (height, width) is wanted")
@@ -90,6 +107,6 @@ def create(
         "seed": int(seed),
     }
     with random.fork(seed):
-        model = _BUILDERS[name](config["num_classes"], (int(size[0]), int(size[1])), config["channels"])
+        model = build(config["num_classes"], (int(size[0]), int(size[1])), config["channels"])
     model.config = config
     return model

@@ -41,15 +41,19 @@ class BasicResNet(Module):
     """3x3 stem without a pool, four stages of blocks, mean, classifier: (N, H, W, C) -> (N, num_classes).
 
     Any H and W. Convolutions have no biases; their kernels carry the L2 factor of all the study's ResNets.
+    The widths of the stages are `first_width` times 1, 2, 4, 8.
     """
 
-    def __init__(self, blocks: tuple[int, ...], num_classes: int, channels: int) -> None:
+    def __init__(
+        self, blocks: tuple[int, ...], num_classes: int, channels: int, first_width: int = WIDTHS[0]
+    ) -> None:
         super().__init__()
-        self.stem = _conv(channels, WIDTHS[0], 3)
-        self.norm = BatchNorm2d(WIDTHS[0], activation="relu")
+        widths = [first_width * width // WIDTHS[0] for width in WIDTHS]
+        self.stem = _conv(channels, first_width, 3)
+        self.norm = BatchNorm2d(first_width, activation="relu")
         self.blocks: list[Block] = []
-        inputs = WIDTHS[0]
-        for stage, (width, count) in enumerate(zip(WIDTHS, blocks, strict=True)):
+        inputs = first_width
+        for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             for i in range(count):
                 self.blocks.append(Block(inputs, width, stride=2 if stage > 0 and i == 0 else 1))
                 inputs = width
@@ -63,11 +67,14 @@ class BasicResNet(Module):
         return self.classifier(self.pool(x))
 
 
+BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+
+
 def resnet18(num_classes: int, image_size: tuple[int, int], channels: int) -> BasicResNet:
     """Return the network with 2, 2, 2, 2 blocks."""
-    return BasicResNet((2, 2, 2, 2), num_classes, channels)
+    return BasicResNet(BLOCKS[18], num_classes, channels)
 
 
 def resnet34(num_classes: int, image_size: tuple[int, int], channels: int) -> BasicResNet:
     """Return the network with 3, 4, 6, 3 blocks."""
-    return BasicResNet((3, 4, 6, 3), num_classes, channels)
+    return BasicResNet(BLOCKS[34], num_classes, channels)

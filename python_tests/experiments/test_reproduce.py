@@ -231,7 +231,7 @@ def test_the_command(
         (["table5"], "'table5' given, one of table2, table3"),
         (["table2", "--budget", "soon"], "--budget: soon given, a time such as 90s, 30m, 2h or 1d is wanted"),
         (["table2", "--models", "resnet32,"], "--models: resnet32, given, names separated by commas"),
-        (["table2", "--models", "lenet"], "--models: 'lenet' given, names among dnn, alexnet"),
+        (["table2", "--models", "lenet"], "--models: 'lenet' given, one of dnn, alexnet"),
         (["table2", "--data", "imagenet"], "--data: 'imagenet' given, one of digits"),
         (["table2", "--data-dir", "cifar10=nowhere"], "--data-dir: nowhere does not exist"),
         (["table2"], "cifar10: no root (--data-dir) given"),

@@ -169,6 +169,11 @@ _CLASSIFIERS = [
     FunctionCase("log_softmax", ((3, 4),), F.log_softmax),
     FunctionCase("log_softmax-middle", ((2, 3, 2),), lambda x: F.log_softmax(x, axis=1)),
     FunctionCase("cross_entropy", ((4, 3),), lambda x: F.cross_entropy(x, _int([2, 0, 1, 1], x))),
+    FunctionCase(
+        "cross_entropy-ignored",
+        ((5, 3),),
+        lambda x: F.cross_entropy(x, _int([2, -1, 1, -1, 0], x), ignore_index=-1),
+    ),
     FunctionCase("cross_entropy-scaled", ((4, 3),), lambda x: F.cross_entropy(x, _int([2, 0, 1, 1], x)) * 8),
 ]
 _POOLS = [

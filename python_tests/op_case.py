@@ -27,7 +27,8 @@ class Fill:
     """An input array: its shape and what its values mean.
 
     role: "values" (any value of the range), "finite" (the same, but normal under "special", for operands that
-    meet padding zeros), "positive" (for log, sqrt, variances), "unit" (in [-1, 1]), "index" (0 <= i < limit).
+    meet padding zeros), "positive" (for log, sqrt, variances), "unit" (in [-1, 1]), "index" (0 <= i < limit),
+    "label" (the same, every third negative).
     """
 
     shape: tuple[int, ...]
@@ -110,6 +111,9 @@ def _draw(fill: Fill, values: str, dtype: str, rng: np.random.Generator) -> np.n
     shape = fill.shape
     if fill.role == "index":
         return rng.integers(0, max(1, fill.limit), shape)
+    if fill.role == "label":
+        labels = rng.integers(0, fill.limit, shape)
+        return np.where(np.arange(labels.size) % 3 == 1, -1 - labels, labels)
     if fill.role == "unit":
         return bounds.rounded(rng.uniform(-1, 1, shape), dtype)
     if fill.role == "finite" and values == "special":

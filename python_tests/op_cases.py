@@ -424,14 +424,21 @@ _CROSS_ENTROPY = [
         "relative",
         {
             "logits": Fill((n, k)),
-            "labels": Fill((n,), "index", k),
+            "labels": Fill((n,), "label" if label.startswith("padded") else "index", k),
             **({"dy": Fill((), "positive")} if direction == "backward" else {}),
             "acc": ACC,
         },
         ranges=("normal", "positive", "subnormal"),
     )
     for direction in ("forward", "backward")
-    for label, (n, k) in {"ragged": (17, 10), "one": (1, 1), "many": (100, 33), "one-class": (5, 1)}.items()
+    for label, (n, k) in {
+        "ragged": (17, 10),
+        "one": (1, 1),
+        "many": (100, 33),
+        "one-class": (5, 1),
+        "padded": (40, 33),
+        "padded-ragged": (3, 10),
+    }.items()
 ]
 
 # Pooling

@@ -70,7 +70,7 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const 
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
-// logits (N, K), labels int64 (N,), loss and dy ()
+// logits (N, K), labels int64 (N,), loss and dy (); a negative label does not count
 void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
                            bool half_accumulator);
 void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,

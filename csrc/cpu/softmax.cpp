@@ -42,13 +42,22 @@ void expect_lengths(const ArrayView& lengths, const Rows& r) {
     }
 }
 
-void expect_labels(const ArrayView& labels, const Rows& r) {
+bool none_counts(const int64_t* label, int64_t count) {
+    return std::all_of(label, label + count, [](int64_t l) { return l < 0; });
+}
+
+// Returns how many labels count: those that are not negative.
+int64_t expect_labels(const ArrayView& labels, const Rows& r) {
     expect_dtype("labels", labels, DType::int64);
     expect_shape("labels", labels, {r.count});
     const int64_t* const label = labels.as<int64_t>();
-    for (int64_t i = 0; i < r.count; i++)
-        expect(label[i] >= 0 && label[i] < r.K,
-               "labels: " + std::to_string(label[i]) + " given, a class in [0, " + std::to_string(r.K) + ") wanted");
+    int64_t counted = 0;
+    for (int64_t i = 0; i < r.count; i++) {
+        expect(label[i] < r.K, "labels: " + std::to_string(label[i]) + " given, a class in [0, " + std::to_string(r.K) +
+                                   "), or a negative number for none, wanted");
+        counted += label[i] >= 0;
+    }
+    return counted;
 }
 
 }  // namespace
@@ -143,43 +152,53 @@ void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayVi
 void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
                            bool half_accumulator) {
     const Rows r(logits);
-    expect_labels(labels, r);
+    const int64_t counted = expect_labels(labels, r);
     expect_dtype("loss", loss, logits.dtype);
     expect_shape("loss", loss, {});
     const Scratch losses(r.count);
+    const int64_t* const label = labels.as<int64_t>();
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
             float max[kGroup], sums[kGroup];
             const T* const x = logits.as<T>() + first * r.K;
+            std::fill(losses.get() + first, losses.get() + first + count, 0.0f);
+            if (none_counts(label + first, count)) return;
             exponentials(x, count, r.K, half_accumulator, terms, max, sums);
             kernels().log_floats(sums, sums, count);
             for (int64_t i = 0; i < count; i++)
-                losses.get()[first + i] = sums[i] - (to_float(x[i * r.K + labels.as<int64_t>()[first + i]]) - max[i]);
+                if (label[first + i] >= 0)
+                    losses.get()[first + i] = sums[i] - (to_float(x[i * r.K + label[first + i]]) - max[i]);
         });
         float total;
         sum_terms(losses.get(), 1, r.count, half_accumulator, false, &total);
-        *loss.as<T>() = from_float<T>(total / static_cast<float>(r.count));
+        *loss.as<T>() = from_float<T>(total / static_cast<float>(counted));
     });
 }
 
 void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
                             const ArrayView& dlogits, bool half_accumulator) {
     const Rows r(logits);
-    expect_labels(labels, r);
+    const int64_t counted = expect_labels(labels, r);
     expect_dtype("dy", dy, logits.dtype);
     expect_shape("dy", dy, {});
     expect_like("dlogits", dlogits, logits);
+    const int64_t* const label = labels.as<int64_t>();
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
-        const float scale = to_float(*dy.as<T>()) / static_cast<float>(r.count);
+        const float scale = to_float(*dy.as<T>()) / static_cast<float>(counted);
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
             float max[kGroup], sums[kGroup];
-            exponentials(logits.as<T>() + first * r.K, count, r.K, half_accumulator, terms, max, sums);
-            for (int64_t i = 0; i < count; i++)
-                kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i],
-                                                               labels.as<int64_t>()[first + i], scale,
-                                                               dlogits.as<T>() + (first + i) * r.K);
+            if (!none_counts(label + first, count))
+                exponentials(logits.as<T>() + first * r.K, count, r.K, half_accumulator, terms, max, sums);
+            for (int64_t i = 0; i < count; i++) {
+                T* const row = dlogits.as<T>() + (first + i) * r.K;
+                if (label[first + i] >= 0)
+                    kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], label[first + i],
+                                                                   scale, row);
+                else
+                    std::fill(row, row + r.K, from_float<T>(0.0f));
+            }
         });
     });
 }

@@ -12,10 +12,18 @@ void expect_labels(const ArrayView& labels, const Rows& r) {
     expect_shape("labels", labels, {r.count});
 }
 
+// counted () = how many labels are not negative
+void count_labels(const ArrayView& labels, Ptr<float> counted) {
+    const auto from = pointer<const int64_t>(labels);
+    const int64_t rows = labels.size();
+    FP16_LAUNCH(counted_labels_kernel, 1, kBlock, from, counted, rows);
+}
+
 // y, labels, losses and dy: those that kOutput wants
 template <ExpOutput kOutput>
 void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& labels, const ArrayView& dy,
-                  Ptr<float> losses, int64_t causal_rows, const ArrayView& lengths, bool half_accumulator) {
+                  Ptr<float> losses, Ptr<const float> counted, int64_t causal_rows, const ArrayView& lengths,
+                  bool half_accumulator) {
     const Rows r(x);
     expect_half_terms("x", x, half_accumulator);
     if (x.size() == 0) return;
@@ -30,6 +38,7 @@ void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& label
                                             pointer<const int64_t>(labels),
                                             losses,
                                             pointer<const T>(dy),
+                                            counted,
                                             r.count,
                                             r.K,
                                             causal_rows,
@@ -71,7 +80,7 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const 
         expect(lengths.ndim == 1 && (lengths.size() ? Rows(x).count % lengths.size() == 0 : x.size() == 0),
                "lengths: " + lengths.describe() + " given, one per equal run of rows wanted");
     }
-    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, causal_rows, lengths, half_accumulator);
+    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, {}, causal_rows, lengths, half_accumulator);
 }
 
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
@@ -80,7 +89,7 @@ void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& 
 
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator) {
     expect_like("y", y, x);
-    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, 0, {}, half_accumulator);
+    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, {}, 0, {}, half_accumulator);
 }
 
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
@@ -94,16 +103,18 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
     expect_dtype("loss", loss, logits.dtype);
     expect_shape("loss", loss, {});
     expect_half_terms("logits", logits, half_accumulator);
-    const Workspace workspace(r.count);
-    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), 0, {}, half_accumulator);
+    const Workspace workspace(r.count + 1);  // the losses, and how many of them count
+    const Ptr<float> counted = workspace.get() + r.count;
+    count_labels(labels, counted);
+    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), {}, 0, {}, half_accumulator);
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
         with_accumulator<T>(half_accumulator, [&](auto half) {
             constexpr bool kHalf = decltype(half)::value;
-            const Ptr<const float> losses = workspace.get();
+            const Ptr<const float> losses = workspace.get(), count = counted;
             const auto to = pointer<T>(loss);
             const int64_t rows = r.count;
-            FP16_LAUNCH((cross_entropy_mean_kernel<T, kHalf>), 1, kBlock, losses, to, rows);
+            FP16_LAUNCH((cross_entropy_mean_kernel<T, kHalf>), 1, kBlock, losses, count, to, rows);
         });
     });
 }
@@ -114,7 +125,9 @@ void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, co
     expect_dtype("dy", dy, logits.dtype);
     expect_shape("dy", dy, {});
     expect_like("dlogits", dlogits, logits);
-    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, 0, {}, half_accumulator);
+    const Workspace workspace(1);
+    count_labels(labels, workspace.get());
+    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, workspace.get(), 0, {}, half_accumulator);
 }
 
 }  // namespace fp16engine::gpu

@@ -4,7 +4,8 @@
 //
 //   log_softmax    y = fl((x - m) - log s)     dx = fl(dy - exp(y) * sum dy)
 //
-//   cross-entropy  loss = fl((sum over rows of log s - (x[label] - m)) / rows), dx = fl((e / s - onehot) * (dy / rows))
+//   cross-entropy  loss = fl((sum over rows of log s - (x[label] - m)) / n), dx = fl((e / s - onehot) * (dy / n)),
+//                  over the n rows whose label is not negative; the others are terms of +0 and have a gradient of 0
 //
 // Accumulators: float32, a thread's terms in order, lanes by halving distance, warps in order; or binary16 in the order
 // of strict_sum.cuh, a warp per row, products joined by __hfma. All else is a float32 register. NaN passes: whatever
@@ -29,6 +30,7 @@ struct ExpArguments {
     Ptr<const int64_t> labels;     // (rows,)
     Ptr<float> losses;             // (rows,)
     Ptr<const T> dy;               // ()
+    Ptr<const float> counted;      // (), n
     int64_t rows, K, causal_rows;  // causal_rows > 0: row r has its first r % causal_rows + 1 values only
     Ptr<const int64_t> lengths;    // (rows / run,)
     int64_t run;                   // > 0: row r has its first lengths[r / run] values at most
@@ -52,7 +54,17 @@ __device__ __forceinline__ int64_t values_of_row(int64_t row, const ExpArguments
 
 // ---- kernels ------------------------------------------------------------------------------------------------------
 
-// x (rows, K). A label outside [0, K) gives NaN: a kernel cannot raise.
+// counted () = how many of labels (rows,) are not negative; one block
+__global__ void __launch_bounds__(kBlock)
+    counted_labels_kernel(Ptr<const int64_t> labels, Ptr<float> counted, int64_t rows) {
+    __shared__ WarpParts part;
+    float count = 0.0f;  // of a thread and of all: exact below 2^24
+    for (int64_t i = threadIdx.x; i < rows; i += kBlock) count = __fadd_rn(count, labels[i] < 0 ? 0.0f : 1.0f);
+    count = block_sum(count, part);
+    if (threadIdx.x == 0) *counted = count;
+}
+
+// x (rows, K). A label of K or more gives NaN: a kernel cannot raise.
 template <class T, class Plan, bool kHalf, ExpOutput kOutput>
 __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArguments<T> a) {
     __shared__ WarpParts part;
@@ -86,8 +98,9 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
         if constexpr (kOutput == ExpOutput::loss) {
             if (team_thread<Plan>() == 0) {
                 const int64_t label = a.labels[row];
-                const bool known = label >= 0 && label < a.K;
-                a.losses[row] = known ? __fsub_rn(logf(sum), __fsub_rn(as_float(values[label]), max)) : not_a_number();
+                float loss = label < 0 ? 0.0f : not_a_number();
+                if (label >= 0 && label < a.K) loss = __fsub_rn(logf(sum), __fsub_rn(as_float(values[label]), max));
+                a.losses[row] = loss;
             }
         } else {
             const float log_sum = kOutput == ExpOutput::log_softmax ? logf(sum) : 0.0f;
@@ -95,8 +108,7 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
             float scale = 1.0f;
             if constexpr (kOutput == ExpOutput::loss_gradient) {
                 label = a.labels[row];
-                scale =
-                    label >= 0 && label < a.K ? __fdiv_rn(as_float(*a.dy), static_cast<float>(a.rows)) : not_a_number();
+                scale = label < a.K ? __fdiv_rn(as_float(*a.dy), *a.counted) : not_a_number();
             }
             const Ptr<T> y = a.y + row * a.K;
             held.each([&](int64_t k, float (&v)[Plan::kWidth]) {
@@ -111,8 +123,10 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
                         out[j] = __fsub_rn(value, log_sum);
                     } else {
                         out[j] = __fdiv_rn(k + j < keys ? value : 0.0f, sum);
-                        if constexpr (kOutput == ExpOutput::loss_gradient)
+                        if constexpr (kOutput == ExpOutput::loss_gradient) {
                             out[j] = __fmul_rn(k + j == label ? __fsub_rn(out[j], 1.0f) : out[j], scale);
+                            if (label < 0) out[j] = 0.0f;
+                        }
                     }
                 }
                 store_floats(y + k, out);
@@ -125,10 +139,10 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
     }
 }
 
-// loss () = (losses[0] + ... + losses[rows - 1]) / rows; one block, one warp of it for binary16 accumulators
+// loss () = (losses[0] + ... + losses[rows - 1]) / counted; one block, one warp of it for binary16 accumulators
 template <class T, bool kHalf>
 __global__ void __launch_bounds__(kBlock)
-    cross_entropy_mean_kernel(Ptr<const float> losses, Ptr<T> loss, int64_t rows) {
+    cross_entropy_mean_kernel(Ptr<const float> losses, Ptr<const float> counted, Ptr<T> loss, int64_t rows) {
     __shared__ WarpParts part;
     float sum = 0.0f;
     if constexpr (kHalf) {
@@ -138,7 +152,7 @@ __global__ void __launch_bounds__(kBlock)
         for (int64_t i = threadIdx.x; i < rows; i += kBlock) sum = __fadd_rn(sum, losses[i]);
         sum = block_sum(sum, part);
     }
-    if (threadIdx.x == 0) put(*loss, __fdiv_rn(sum, static_cast<float>(rows)));
+    if (threadIdx.x == 0) put(*loss, __fdiv_rn(sum, *counted));
 }
 
 // y dy dx (rows, K); of softmax, or of its logarithm

@@ -301,13 +301,15 @@ class Backend(Protocol):
     def cross_entropy_forward(self, logits: Array, labels: Array, acc: str) -> Array:
         """Return the mean loss, shape (), of logits (N, K) and int64 labels (N,), in the dtype of `logits`.
 
-        A sample's loss log(sum(exp(z - max))) - (z[label] - max) is a register term; fl(sum of them / N).
+        A sample's loss log(sum(exp(z - max))) - (z[label] - max) is a register term, +0 where the label is
+        negative; fl(sum of them / n), n the number of labels that are not.
         """
 
     def cross_entropy_backward(self, logits: Array, labels: Array, dy: Array, acc: str) -> Array:
-        """Return dlogits (N, K) = fl((softmax - onehot) * (dy / N)), softmax in registers, dy of shape ().
+        """Return dlogits (N, K) = fl((softmax - onehot) * (dy / n)), softmax in registers, dy of shape ().
 
-        dy / N is a register value, so a loss scale in dy acts before 1 / N can underflow.
+        Rows whose label is negative are +0. dy / n is a register value, so a loss scale in dy acts before
+        1 / n can underflow.
         """
 
     # Pooling: x (N, H, W, C); windows lie row-major at (OH, OW) as in conv2d_forward

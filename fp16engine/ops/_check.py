@@ -129,15 +129,24 @@ def window(
 
 def indices(op: str, name: str, value: Any, count: int, what: str) -> None:
     """Require an int64 tensor with values in [0, count)."""
+    integers(op, name, value)
+    within(op, name, value.numpy(), count, what)
+
+
+def integers(op: str, name: str, value: Any) -> None:
+    """Require an int64 tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(
             f"{op}: {name} is a {type(value).__name__}, an int64 Tensor is wanted (fe.tensor makes one)"
         )
     if value.dtype != "int64":
         raise TypeError(f"{op}: {name} is {value.dtype}, int64 is wanted")
-    if value.size == 0:
+
+
+def within(op: str, name: str, host: np.ndarray, count: int, what: str) -> None:
+    """Require values in [0, count)."""
+    if host.size == 0:
         return
-    host = value.numpy()
     low, high = int(np.min(host)), int(np.max(host))
     if low < 0 or high >= count:
         raise ValueError(f"{op}: {name} holds {low if low < 0 else high}, {what} 0 to {count - 1} are wanted")

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
+import numpy as np
+
+from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
 from . import _check
@@ -70,17 +75,17 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return LogSoftmax.apply(x, axis=_axis("log_softmax", x, axis))
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int | None = None) -> Tensor:
     """Return the mean over the batch of -log softmax(logits)[label], a scalar in the dtype of `logits`.
 
-    logits: (N, K), labels: (N,) int64 in [0, K). The losses of the samples stay in registers and the mean is
-        rounded
-    once. Backward gives (softmax - onehot) * dy / N, rounded once: a loss scale in dy acts before 1/N can
-    underflow.
+    logits: (N, K), labels: (N,) int64 in [0, K), or `ignore_index` where a sample is not to count. The losses
+    of the samples stay in registers and the mean over the n that count is rounded once. Backward gives
+    (softmax - onehot) * dy / n, rounded once: a loss scale in dy acts before 1/n can underflow; samples that
+    do not count get 0.
 
     Raises:
         TypeError: `logits` is no floating-point Tensor, or `labels` no int64 Tensor.
-        ValueError: the shapes do not fit, the batch is empty, or a label is out of range.
+        ValueError: the shapes do not fit, a label is out of range, or no sample counts.
 
     >>> import fp16engine as fe
     >>> logits = fe.tensor([[0.0, 100.0]], "float16", "reference")
@@ -93,7 +98,27 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
         raise ValueError(
             f"cross_entropy: logits has shape {logits.shape}, at least one sample and class are wanted"
         )
-    _check.indices("cross_entropy", "labels", labels, logits.shape[1], "classes")
+    if ignore_index is not None:
+        labels = _uncounted(labels, ignore_index, logits.shape[1])
+    else:
+        _check.indices("cross_entropy", "labels", labels, logits.shape[1], "classes")
     _check.vector("cross_entropy", "labels", labels, logits.shape[0], "one per row of logits")
     _check.same_device("cross_entropy", "logits", logits, "labels", labels)
     return CrossEntropy.apply(logits, labels)
+
+
+def _uncounted(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
+    """Return the checked labels with -1, which the backends do not count, for `ignore_index`."""
+    if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
+        raise TypeError(f"cross_entropy: ignore_index is {ignore_index!r}, an integer or None is wanted")
+    _check.integers("cross_entropy", "labels", labels)
+    host = labels.numpy()
+    counted = host != ignore_index
+    if not counted.any():
+        raise ValueError(
+            f"cross_entropy: every label is ignore_index {ignore_index}, at least one other is wanted"
+        )
+    _check.within("cross_entropy", "labels", host[counted], classes, "classes")
+    if ignore_index == -1:
+        return labels
+    return Tensor(backends.get(labels.device).from_numpy(np.where(counted, host, -1)), labels.device)

@@ -97,6 +97,21 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         VALUE,
         "causal",
     ),
+    "cross-entropy-ignored": (
+        lambda: F.cross_entropy(x(2, 3), ids(1, 1), ignore_index=1),
+        VALUE,
+        "every label is ignore_index 1",
+    ),
+    "cross-entropy-ignored-range": (
+        lambda: F.cross_entropy(x(2, 3), ids(-1, -2), ignore_index=-1),
+        VALUE,
+        "labels holds -2, classes 0 to 2",
+    ),
+    "cross-entropy-ignored-type": (
+        lambda: F.cross_entropy(x(2, 3), ids(1, 1), ignore_index=0.5),
+        TYPE,
+        "ignore_index is 0.5",
+    ),
     "attention-lengths-shape": (
         lambda: F.attention(*[x(2, 1, 3, 4)] * 3, key_lengths=ids(1)),
         VALUE,

@@ -35,15 +35,22 @@ def cross_entropy_forward(logits: np.ndarray, labels: np.ndarray, acc: str) -> n
     r = load(logits)
     partial = accumulator(logits, acc)
     _, sums = _exps(r, 1, partial)
-    chosen = np.take_along_axis(r, labels[:, None], 1) - r.max(1, keepdims=True)
+    chosen = np.take_along_axis(r, np.maximum(labels, 0)[:, None], 1) - r.max(1, keepdims=True)
     losses = (np.log(sums) - chosen)[:, 0]
-    return store(total(losses, (0,), partial) / len(labels), logits.dtype)
+    losses[labels < 0] = 0
+    return store(total(losses, (0,), partial) / losses.dtype.type(_counted(labels)), logits.dtype)
 
 
 def cross_entropy_backward(logits: np.ndarray, labels: np.ndarray, dy: np.ndarray, acc: str) -> np.ndarray:
     exps, sums = _exps(load(logits), 1, accumulator(logits, acc))
     onehot = (np.arange(logits.shape[1]) == labels[:, None]).astype(exps.dtype)
-    return store((exps / sums - onehot) * (load(dy) / len(labels)), logits.dtype)
+    gradients = (exps / sums - onehot) * (load(dy) / exps.dtype.type(_counted(labels)))
+    gradients[labels < 0] = 0
+    return store(gradients, logits.dtype)
+
+
+def _counted(labels: np.ndarray) -> int:
+    return int(np.count_nonzero(labels >= 0))
 
 
 def _exps(r: np.ndarray, axis: int, partial: np.dtype) -> tuple[np.ndarray, np.ndarray]:

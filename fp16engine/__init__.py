@@ -18,7 +18,7 @@ from .precision import LossScale, Precision
 from .random import manual_seed
 from .tensor import Tensor, tensor
 
-_MODULES = ("cli", "data", "experiments", "models", "numerics", "train")
+_MODULES = ("cli", "data", "experiments", "models", "numerics", "train", "translation")
 _FROM_TRAIN = ("Checkpoint", "Trainer")
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "random",
     "tensor",
     "train",
+    "translation",
 ]
 
 

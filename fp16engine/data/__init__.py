@@ -1,4 +1,7 @@
-"""Data sets: images and labels in memory, read from published files, people's own images, or the package."""
+"""Data sets: images and labels in memory, read from published files, people's own images, or the package.
+
+Text to translate is read by `parallel_text` and turned into numbers by `tokenizer.Tokenizer`.
+"""
 
 from .cifar import cifar10, cifar100
 from .dataset import Dataset, Split
@@ -6,9 +9,11 @@ from .digits import digits
 from .idx import fashion_mnist, mnist
 from .images import image_folder
 from .loaders import load, names
+from .text import ParallelText, parallel_text
 
 __all__ = [
     "Dataset",
+    "ParallelText",
     "Split",
     "cifar10",
     "cifar100",
@@ -18,4 +23,5 @@ __all__ = [
     "load",
     "mnist",
     "names",
+    "parallel_text",
 ]

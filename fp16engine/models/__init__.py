@@ -12,6 +12,7 @@ from typing import Any
 
 from .. import random
 from ..nn import Module
+from . import transformer
 from .alexnet import alexnet, alexnet_4096
 from .densenet import densenet121, densenet169
 from .dnn import dnn
@@ -23,7 +24,7 @@ from .vgg import vgg16, vgg19
 from .vit import vit8, vit12
 from .xception import xception
 
-__all__ = ["create", "known", "names"]
+__all__ = ["create", "from_config", "known", "names", "transformer"]
 
 _BUILDERS: dict[str, Builder] = {
     "dnn": dnn,
@@ -110,3 +111,13 @@ def create(
         model = build(config["num_classes"], (int(size[0]), int(size[1])), config["channels"])
     model.config = config
     return model
+
+
+def from_config(config: dict[str, Any]) -> Module:
+    """Return the network of a `model.config`: one of `create`'s, or of `transformer.create`'s.
+
+    Raises:
+        ValueError, TypeError: the arguments are none of theirs.
+    """
+    make: Callable[..., Module] = transformer.create if config["name"] in transformer.names() else create
+    return make(**config)

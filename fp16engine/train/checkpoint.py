@@ -208,8 +208,8 @@ class Checkpoint:
                 "build it again and use load_model"
             )
         try:
-            model = models.create(**self.model_config)
-        except (ValueError, TypeError) as error:
+            model = models.from_config(self.model_config)
+        except (ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"{self.path}: its model cannot be built: {error}") from error
         self.load_model(model, device)
         return model

@@ -1,0 +1,117 @@
+"""Parallel text as token numbers, and how it is cut into batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import DataError
+from .text import Pairs, ParallelText
+from .tokenizer import BEGIN, PAD, Tokenizer
+
+IGNORED = -1  # the label of a position that is padding
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """Sentence pairs of a step, padded with 0 to the longest; all int64.
+
+    source (B, S) and source_lengths (B,), both with the end mark; target (B, T) begins with 1: what the
+    decoder reads; labels (B * T,): what it is to say, the end mark last, -1 behind it.
+    """
+
+    source: np.ndarray
+    source_lengths: np.ndarray
+    target: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Token numbers of sentences and translations, each ending in its end mark."""
+
+    source: tuple[np.ndarray, ...]
+    target: tuple[np.ndarray, ...]
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, pairs: Pairs, longest: int | None = None) -> EncodedPairs:
+        """Encode `pairs`, without those of which a side has more than `longest` tokens.
+
+        Raises:
+            DataError: none is left.
+        """
+        both = list(zip(tokenizer.encode(pairs.source), tokenizer.encode(pairs.target), strict=True))
+        if longest is not None:
+            both = [(s, t) for s, t in both if max(len(s), len(t)) <= longest]
+        if not both:
+            raise DataError(f"pairs: none has at most {longest} tokens a sentence, at least one is wanted")
+        return cls(tuple(s for s, _ in both), tuple(t for _, t in both))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all translations, end marks included."""
+        return sum(len(t) for t in self.target)
+
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """Tokens and lengths of both sides: what the pairs consist of."""
+        return tuple(
+            array
+            for side in (self.source, self.target)
+            for array in (np.concatenate(side), np.array([len(line) for line in side], np.int64))
+        )
+
+    def sizes(self) -> np.ndarray:
+        """Tokens of the longer side of each pair, int64 (N,)."""
+        return np.array([max(len(s), len(t)) for s, t in zip(self.source, self.target, strict=True)])
+
+    def batch(self, index: Sequence[int] | np.ndarray) -> PairBatch:
+        """The pairs of an index, padded."""
+        sources, targets = ([side[i] for i in index] for side in (self.source, self.target))
+        labels = padded(targets, IGNORED)
+        target = np.full(labels.shape, PAD, np.int64)
+        target[:, 0] = BEGIN
+        target[:, 1:] = np.where(labels[:, 1:] == IGNORED, PAD, labels[:, :-1])
+        lengths = np.array([len(line) for line in sources], np.int64)
+        return PairBatch(padded(sources, PAD), lengths, target, labels.reshape(-1))
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """A corpus for training: `test` is what an epoch is evaluated on, the validation part of the text."""
+
+    name: str
+    train: EncodedPairs
+    test: EncodedPairs
+
+    @classmethod
+    def of(cls, tokenizer: Tokenizer, text: ParallelText, longest: int = 100) -> EncodedText:
+        """Encode the training part, without sentences of more than `longest` tokens, and all of `val`."""
+        name = f"{text.name} {text.source}-{text.target}"
+        train = EncodedPairs.of(tokenizer, text.train, longest)
+        return cls(name, train, EncodedPairs.of(tokenizer, text.val))
+
+
+def padded(lines: Sequence[np.ndarray], filler: int) -> np.ndarray:
+    """Return the lines as rows of one int64 array (B, longest), `filler` behind the shorter ones."""
+    rows = np.full((len(lines), max(len(line) for line in lines)), filler, np.int64)
+    for row, line in zip(rows, lines, strict=True):
+        row[: len(line)] = line
+    return rows
+
+
+def cut(sizes: np.ndarray, order: np.ndarray, most: int) -> list[np.ndarray]:
+    """Cut `order` (indices of `sizes`, shortest first) into batches of at most `most` padded tokens a side.
+
+    Every batch has at least one sentence. The places of the cuts depend on the sorted sizes alone.
+    """
+    batches, first = [], 0
+    for last in range(1, len(order) + 1):
+        if last == len(order) or (last + 1 - first) * sizes[order[last]] > most:
+            batches.append(order[first:last])
+            first = last
+    return batches

@@ -1,0 +1,144 @@
+"""Parallel text: one sentence a line, the same line of two files in two languages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import DataError
+from . import archive, folders
+
+_LIMIT = 1 << 30  # bytes of one unpacked file
+_LONGEST = 10_000  # characters of a line; more is no sentence
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sentences and their translations: `source[i]` means `target[i]`.
+
+    Raises:
+        DataError: the numbers differ, or there are none.
+    """
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.source) != len(self.target) or not self.source:
+            raise DataError(
+                f"pairs: {len(self.source)} sentences and {len(self.target)} translations given, "
+                "as many of both and at least one are wanted"
+            )
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+@dataclass(frozen=True)
+class ParallelText:
+    """A corpus: what to train on, what to watch while training, and what to judge by.
+
+    `source` and `target` are the languages, as in the names of the files.
+    """
+
+    name: str
+    source: str
+    target: str
+    train: Pairs
+    val: Pairs
+    test: Pairs
+
+    def __repr__(self) -> str:
+        return (
+            f"ParallelText({self.name!r}, {self.source} to {self.target}, {len(self.train)} training, "
+            f"{len(self.val)} validation and {len(self.test)} test pairs)"
+        )
+
+    def limit(self, n: int) -> ParallelText:
+        """Returns the first n pairs of each part; ValueError when n is not a whole number of 1 or more."""
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"limit: {n!r} given, a whole number of 1 or more is wanted")
+        parts = (Pairs(part.source[:n], part.target[:n]) for part in (self.train, self.val, self.test))
+        return ParallelText(self.name, self.source, self.target, *parts)
+
+
+def read_lines(path: Path) -> tuple[str, ...]:
+    """Reads the lines of a UTF-8 text file, gzip-compressed if its name ends in .gz.
+
+    A line ends at a line feed (and a carriage return before it), at nothing else that Unicode calls a line
+    break; white space around it is dropped.
+
+    Raises:
+        DataError: damaged compression, more than 1 GiB, another encoding, or a line that is empty or longer
+            than 10 000 characters.
+    """
+    with archive.open_maybe_gzip(path) as stream:
+        data = archive.read_up_to(stream, _LIMIT + 1, path.name)
+    if len(data) > _LIMIT:
+        raise DataError(f"{path.name}: more than {_LIMIT} bytes of text found, at most that many are wanted")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = data.count(b"\n", 0, error.start) + 1
+        raise DataError(f"{path.name}: line {place} is no UTF-8 text, which is wanted") from None
+    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
+    for number, line in enumerate(lines, 1):
+        if not line:
+            raise DataError(f"{path.name}: line {number} is empty, a sentence in every line is wanted")
+        if len(line) > _LONGEST:
+            raise DataError(
+                f"{path.name}: line {number} has {len(line)} characters, at most {_LONGEST} are wanted"
+            )
+    return tuple(lines)
+
+
+def _find(root: Path, part: str, language: str) -> Path:
+    ends = (f".{language}", f".{language}.gz")
+    found = [root / (part + end) for end in ends if (root / (part + end)).is_file()]
+    if not found and part == "test":  # test_2016_flickr.de.gz, say
+        found = sorted(path for end in ends for path in root.glob(f"test_*{end}") if path.is_file())
+    if not found:
+        kinds = " or test_*" if part == "test" else ""
+        raise FileNotFoundError(f"{root}: no {part}{ends[0]}{kinds} there, plain or .gz, it is wanted")
+    if len(found) > 1:
+        names = " and ".join(path.name for path in found[:2])
+        raise DataError(f"{root}: {names} found, one {part} file in {language!r} is wanted")
+    return found[0]
+
+
+def _pairs(root: Path, part: str, languages: tuple[str, str]) -> Pairs:
+    paths = [_find(root, part, language) for language in languages]
+    if part == "test" and len({path.name.split(".")[0] for path in paths}) > 1:
+        raise DataError(f"{root}: {paths[0].name} and {paths[1].name} found, one test set is wanted")
+    source, target = (read_lines(path) for path in paths)
+    if len(source) != len(target):
+        raise DataError(
+            f"{paths[1].name}: {len(target)} lines found, {len(source)} are wanted as in {paths[0].name}"
+        )
+    return Pairs(source, target)
+
+
+def parallel_text(root: str | Path | None = None, source: str = "de", target: str = "en") -> ParallelText:
+    """Returns the corpus in a folder of text files, such as Multi30k (Elliott et al., 1605.00459).
+
+    Args:
+        root: folder with `train.de`, `train.en`, `val.de`, `val.en` and `test.de`, `test.en` (or `test_NAME`
+            of one name), plain or with `.gz`: UTF-8, a sentence in every line, the same line a translation.
+        source, target: the endings of the files to translate from and to.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        DataError: no root, a file is damaged or no UTF-8, a line is empty or endless, or the two files of a
+            part have different numbers of lines.
+        ValueError: a language is no plain file ending, or both are the same.
+    """
+    for name, language in (("source", source), ("target", target)):
+        if not isinstance(language, str) or not language.replace("-", "").replace("_", "").isalnum():
+            raise ValueError(f"{name}: {language!r} given, the ending of a file, such as 'de', is wanted")
+    if source == target:
+        raise ValueError(f"target: {target!r} given, another language than the source is wanted")
+    folder = folders.existing(root, "parallel_text", "a folder with train, val and test in two languages")
+    if not folder.is_dir():
+        raise DataError(f"{folder}: a file given, a folder with train, val and test is wanted")
+    parts = (_pairs(folder, part, (source, target)) for part in ("train", "val", "test"))
+    return ParallelText(folder.resolve().name, source, target, *parts)

@@ -1,0 +1,114 @@
+"""Byte-pair encoding of text, by the library `tokenizers` (extra `text`), trained on the training text."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import DataError
+
+PAD, BEGIN, END = 0, 1, 2
+_SPECIAL = ("<pad>", "<s>", "</s>")
+LEAST_VOCABULARY = 256 + len(_SPECIAL)  # every byte is a token, so that no text is unknown
+_LIMIT = 1 << 26  # bytes of a tokenizer's file
+
+
+class Tokenizer:
+    """Text to token numbers and back: byte-level BPE (Sennrich et al., 1508.07909), one vocabulary for all.
+
+    0 is padding, 1 begins and 2 ends a sentence. Any text can be encoded, and comes back as it was but for
+    white space around it.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        inner.encode_special_tokens = True  # "<s>" in a text is text
+
+    @classmethod
+    def train(cls, lines: Iterable[str], vocabulary: int = 8000) -> Tokenizer:
+        """Returns a tokenizer of at most `vocabulary` tokens, learnt from `lines`; equal for equal lines.
+
+        Raises:
+            ValueError: the vocabulary has not even room for the 256 bytes.
+            ImportError: the extra `text` is not installed.
+        """
+        if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or vocabulary < LEAST_VOCABULARY:
+            raise ValueError(f"vocabulary: {vocabulary!r} given, at least {LEAST_VOCABULARY} is wanted")
+        library = _library()
+        inner = library.Tokenizer(library.models.BPE())
+        inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
+        inner.decoder = library.decoders.ByteLevel()
+        trainer = library.trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=list(_SPECIAL),
+            initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        inner.train_from_iterator(lines, trainer)
+        return cls(inner)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
+        """Returns the tokenizer that `save` wrote.
+
+        Raises:
+            DataError: the file is no tokenizer of this kind.
+            FileNotFoundError: there is none.
+        """
+        path = Path(path)
+        with open(path, "rb") as stream:
+            data = stream.read(_LIMIT + 1)
+        try:
+            if len(data) > _LIMIT:
+                raise ValueError(f"more than {_LIMIT} bytes")
+            inner = _library().Tokenizer.from_str(data.decode())
+        except ImportError:
+            raise
+        except Exception as error:  # the library raises plain Exception
+            raise DataError(f"{path.name}: no tokenizer ({error}), one of ours is wanted") from None
+        if [inner.token_to_id(token) for token in _SPECIAL] != [PAD, BEGIN, END]:
+            raise DataError(f"{path.name}: tokens {_SPECIAL} are not 0, 1, 2, a tokenizer of ours is wanted")
+        return cls(inner)
+
+    def to_json(self) -> str:
+        """Returns the whole tokenizer as the library's JSON text."""
+        text: str = self._inner.to_str()
+        return text
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        count: int = self._inner.get_vocab_size()
+        return count
+
+    def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
+        """Returns the tokens of each line, int64, each ending in 2."""
+        encoded = self._inner.encode_batch(list(lines), add_special_tokens=False)
+        return [np.array([*line.ids, END], np.int64) for line in encoded]
+
+    def decode(self, lines: Iterable[Sequence[int] | np.ndarray]) -> list[str]:
+        """Returns the text of each sequence of tokens, up to its first 2 if there is one."""
+        texts = []
+        for line in lines:
+            ids = [int(token) for token in line]
+            ids = ids[: ids.index(END)] if END in ids else ids
+            texts.append(self._inner.decode(ids, skip_special_tokens=True).strip())
+        return texts
+
+
+def _library() -> Any:
+    try:
+        import tokenizers
+        import tokenizers.decoders
+        import tokenizers.models
+        import tokenizers.pre_tokenizers
+        import tokenizers.trainers
+    except ImportError as error:
+        raise ImportError(
+            f"tokenizer: the package tokenizers is missing ({error}); pip install 'fp16engine[text]'"
+        ) from None
+    return tokenizers

@@ -1,0 +1,125 @@
+"""Training a Transformer on sentence pairs: `Trainer` with batches and a loss of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backend as backends
+from .. import functional as F
+from ..data.encoded import IGNORED, EncodedPairs, EncodedText, PairBatch, cut
+from ..models.transformer import Transformer
+from ..precision import Precision
+from ..tensor import Tensor
+from ..train import Trainer
+from ..train.batches import data_order
+
+
+@dataclass(frozen=True)
+class ResidentPairs:
+    """Pairs to evaluate on, in batches of like length."""
+
+    pairs: EncodedPairs
+    most_tokens: int
+
+    def __len__(self) -> int:
+        return self.pairs.tokens
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[PairBatch, np.ndarray]]:
+        """Every pair once; how many at a time follows from `most_tokens`, not from `batch_size`."""
+        sizes = self.pairs.sizes()
+        for index in cut(sizes, np.argsort(sizes, kind="stable"), self.most_tokens):
+            batch = self.pairs.batch(index)
+            yield batch, batch.labels
+
+
+@dataclass(frozen=True)
+class TextOrder:
+    """An epoch: the pairs of each batch, and which batch comes when."""
+
+    batches: list[np.ndarray]
+    turns: np.ndarray
+
+
+class TextFeed:
+    """Batches of pairs of like length with at most `most_tokens` padded tokens a side; see `ImageFeed`.
+
+    An epoch shuffles the pairs, sorts them by size (ties stay shuffled), cuts, and shuffles the batches; both
+    orders follow from (seed, epoch). The cuts are the same in every epoch, so all have as many steps.
+    """
+
+    unit = "tokens/s"
+
+    def __init__(self, text: EncodedText, most_tokens: int) -> None:
+        self.train = ResidentPairs(text.train, most_tokens)
+        self.test = ResidentPairs(text.test, most_tokens)
+        self._sizes = text.train.sizes()
+        self._most_tokens = most_tokens
+        self.steps = len(self._cut(np.arange(len(self._sizes))))
+
+    def order(self, seed: int, epoch: int) -> TextOrder:
+        """The batches of an epoch."""
+        batches = self._cut(data_order(seed, epoch, len(self._sizes)))
+        return TextOrder(batches, data_order(seed, epoch, len(batches)))
+
+    def batch(self, order: TextOrder, step: int) -> tuple[PairBatch, np.ndarray]:
+        """The pairs and labels of a step."""
+        batch = self.train.pairs.batch(order.batches[order.turns[step]])
+        return batch, batch.labels
+
+    def _cut(self, shuffled: np.ndarray) -> list[np.ndarray]:
+        order = shuffled[np.argsort(self._sizes[shuffled], kind="stable")]
+        return cut(self._sizes, order, self._most_tokens)
+
+    def __str__(self) -> str:
+        return f"{len(self._sizes):,} pairs in {self.steps} batches of at most {self._most_tokens:,} tokens"
+
+
+class TranslationTrainer(Trainer):
+    """Trains a `Transformer` with cross-entropy over the tokens of the translations; the rest is `Trainer`'s.
+
+    `fit(EncodedText, epochs, batch_size)` takes the batch size in padded tokens of a side. Accuracies are
+    shares of tokens predicted from the true ones before them, "images" are tokens of the translations.
+
+    >>> import numpy as np
+    >>> import fp16engine as fe
+    >>> from fp16engine.data.encoded import EncodedPairs
+    >>> model = fe.models.transformer.create("transformer-tiny", 300)
+    >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3, device="reference")
+    >>> batch = EncodedPairs((np.array([7, 8, 2]),), (np.array([9, 2]),)).batch([0])
+    >>> trainer.train_batch(batch, batch.labels)[0].applied
+    True
+    """
+
+    def __init__(self, model: Transformer, precision: str | Precision = "fp16", *args: Any, **options: Any):
+        super().__init__(model, precision, *args, **options)
+        self._vocabulary = model.source_embedding.weight.shape[0]
+
+    def feed(self, dataset: EncodedText, batch_size: int) -> TextFeed:
+        """See `TextFeed`; ValueError when a token is none of the model's."""
+        most = max(int(array.max()) for part in (dataset.train, dataset.test) for array in part.arrays()[::2])
+        if most >= self._vocabulary:
+            raise ValueError(
+                f"dataset: token {most} in {dataset.name!r}, the model knows 0 to {self._vocabulary - 1} only"
+            )
+        return TextFeed(dataset, batch_size)
+
+    def _logits(self, batch: PairBatch) -> Tensor:
+        """Logits (B * T, vocabulary) of what follows each token that the decoder reads."""
+        backend = backends.get(self.device)
+        source, lengths, target = (
+            Tensor(backend.from_numpy(ids), self.device)
+            for ids in (batch.source, batch.source_lengths, batch.target)
+        )
+        logits: Tensor = self.model(source, lengths, target)
+        return F.reshape(logits, (-1, logits.shape[2]))
+
+    def _loss(self, logits: Tensor, labels: np.ndarray, training: bool = True) -> Tensor:
+        labels_there = Tensor(backends.get(self.device).from_numpy(labels), self.device)
+        return F.cross_entropy(logits, labels_there, ignore_index=IGNORED)
+
+    def _is_finite(self, batch: PairBatch) -> bool:
+        return True  # token numbers

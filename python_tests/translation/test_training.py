@@ -1,0 +1,108 @@
+"""Training on pairs: batches, learning by heart, checkpoints that go on to the bit."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import bounds
+import numpy as np
+import pytest
+
+import fp16engine as fe
+from fp16engine.translation import translate
+from fp16engine.translation.trainer import TextFeed
+
+sys.path.insert(0, str(Path(__file__).parent))
+import tiny_text
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
+def test_learns_a_tiny_corpus_by_heart(precision: str) -> None:
+    """Greedy search then gives every translation, exactly."""
+    trainer, pairs = tiny_text.trainer(precision), tiny_text.pairs()
+    batch = pairs.batch(range(len(pairs)))
+    first = trainer.train_batch(batch, batch.labels)[0].loss
+    for _ in range(120):
+        last, correct = trainer.train_batch(batch, batch.labels)
+    assert last.loss < first / 10 and correct == pairs.tokens
+    found = translate(trainer.model, pairs.source, precision, beam=1)
+    assert [[*h.tokens, 2] for h in found] == [t.tolist() for t in pairs.target]
+    assert trainer.nonfinite_steps == 0
+
+
+def test_an_epoch_has_every_pair_once_in_an_order_of_its_own() -> None:
+    text = tiny_text.text(40)
+    feed = TextFeed(text, 24)
+    seen = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        order = feed.order(seed, epoch)
+        batches = [order.batches[turn].tolist() for turn in order.turns]
+        assert len(batches) == feed.steps > 4
+        assert sorted(i for batch in batches for i in batch) == list(range(40))
+        for step in range(feed.steps):
+            batch, labels = feed.batch(order, step)
+            assert max(batch.source.size, batch.target.size) <= 24
+            assert (labels >= 0).sum() == sum(len(text.train.target[i]) for i in batches[step])
+        assert batches == [o.tolist() for o in _in_turn(feed.order(seed, epoch))]
+        seen.append(batches)
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+
+
+def _in_turn(order: Any) -> list[np.ndarray]:
+    return [order.batches[turn] for turn in order.turns]
+
+
+def _bits(trainer: Any) -> dict[str, bytes]:
+    state = {**trainer.model.state_dict(), **trainer.optimizer.state_dict()}
+    return {key: np.asarray(value).tobytes() for key, value in state.items()}
+
+
+@pytest.mark.parametrize("precision", ["fp16", "mp"])
+def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(precision: str, tmp_path: Path) -> None:
+    options = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
+    whole = tiny_text.trainer(precision, **options)
+    history = whole.fit(tiny_text.text(20), 3, 24, out=tmp_path / "whole", progress=False)
+    half = tiny_text.trainer(precision, **options)
+    half.fit(tiny_text.text(20), 1, 24, out=tmp_path / "half", progress=False, checkpoint_every=3)
+    rest = tiny_text.trainer(precision, **options)
+    again = rest.fit(tiny_text.text(20), 3, 24, out=tmp_path / "half", resume=True, progress=False)
+    assert _bits(rest) == _bits(whole) != _bits(half)
+    for mine, theirs in zip(history.epochs, again.epochs, strict=True):
+        assert (mine.train_loss, mine.test_loss, mine.lr) == (theirs.train_loss, theirs.test_loss, theirs.lr)
+    assert history.images == 3 * tiny_text.pairs(20).tokens
+    other = tiny_text.trainer(precision, **options)
+    with pytest.raises(fe.CheckpointError, match="samples of 'tiny' are not the ones"):
+        changed = fe.data.encoded.EncodedText("tiny", tiny_text.pairs(20, seed=7), tiny_text.pairs(3, seed=1))
+        other.fit(changed, 3, 24, out=tmp_path / "half", resume=True, progress=False)
+
+
+def test_a_checkpoint_builds_its_network_again(tmp_path: Path) -> None:
+    model = fe.models.transformer.create("transformer-tiny", tiny_text.VOCABULARY)
+    trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3)
+    trainer.fit(tiny_text.text(), 1, 50, out=tmp_path, progress=False)
+    again = fe.Checkpoint.load(tmp_path).create_model()
+    for mine, other in zip(trainer.model.parameters(), again.parameters(), strict=True):
+        bounds.same_bits(np.array(mine.numpy()), np.array(other.numpy()))
+
+
+def test_evaluation_counts_tokens_and_leaves_dropout_out() -> None:
+    trainer, text = tiny_text.trainer("fp32", dropout=0.5), tiny_text.text()
+    first, again = (
+        trainer.score(trainer.feed(text, 12).test, 0),
+        trainer.score(trainer.feed(text, 99).test, 0),
+    )
+    assert first[0] == again[0] and abs(first[1] - again[1]) < 2 * bounds.EPS["float32"] * first[1]
+    batch = text.test.batch(range(3))
+    logits = trainer._logits(batch).numpy()
+    right = (logits.argmax(1) == batch.labels).sum()
+    assert trainer.model.training and right <= text.test.tokens
+
+
+def test_unknown_tokens_are_refused_before_anything() -> None:
+    with fe.random.fork(0):
+        model = fe.models.transformer.Transformer(5, 8, 2, 8, 1)
+    trainer = fe.translation.TranslationTrainer(model, "fp32", device="reference")
+    with pytest.raises(ValueError, match=r"dataset: token \d+ in 'tiny', the model knows 0 to 4 only"):
+        trainer.fit(tiny_text.text(), 1, 50)

@@ -25,6 +25,7 @@ from .errors import BackendUnavailable
 EXTRAS = {
     "report": ("plots and report.html of compare", {"matplotlib": "matplotlib", "jinja2": "jinja2"}),
     "data": ("image folders and downloads", {"PIL": "pillow", "pooch": "pooch", "requests": "requests"}),
+    "text": ("translation", {"tokenizers": "tokenizers", "sacrebleu": "sacrebleu"}),
     "tensorboard": ("TensorBoard logs of train", {"tensorboardX": "tensorboardX"}),
 }
 _PACKAGES = (
@@ -35,6 +36,8 @@ _PACKAGES = (
     "jinja2",
     "pillow",
     "pooch",
+    "tokenizers",
+    "sacrebleu",
     "tensorboardX",
     "torch",
 )

@@ -132,6 +132,19 @@ class DecoderState:
         self.lengths = _rows(self.lengths, index)
 
 
+class Projection(Module):
+    """x (..., dim) to logits (..., vocabulary) by the rows of an embedding, which it shares."""
+
+    dot_product = True  # the last layer with weights, for precisions that treat that one otherwise
+
+    def __init__(self, embedding: Embedding) -> None:
+        super().__init__()
+        self.weight = embedding.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
 class Transformer(Module):
     """Source tokens (B, S) and target tokens (B, T), int64, to logits (B, T, vocabulary).
 
@@ -187,6 +200,7 @@ class Transformer(Module):
         self.decoder = [DecoderLayer(*sizes) for _ in range(layers)]
         if self.norm_first:
             self.encoder_norm, self.decoder_norm = LayerNorm(dim, EPS), LayerNorm(dim, EPS)
+        self.output = Projection(self.target_embedding)
 
     def forward(self, source: Tensor, source_lengths: Tensor, target: Tensor) -> Tensor:
         return self.decode(target, self.encode(source, source_lengths), source_lengths)
@@ -227,7 +241,8 @@ class Transformer(Module):
         return self.dropout(x + Tensor(backends.get(x.device).from_numpy(table), x.device))
 
     def _logits(self, x: Tensor) -> Tensor:
-        return F.linear(self.decoder_norm(x) if self.norm_first else x, self.target_embedding.weight)
+        y: Tensor = self.output(self.decoder_norm(x) if self.norm_first else x)
+        return y
 
 
 def positions(count: int, dim: int) -> np.ndarray:
@@ -263,7 +278,7 @@ def create(
 
     >>> import fp16engine as fe
     >>> fe.models.transformer.create("transformer-tiny", 300).num_parameters()
-    186496
+    186880
     """
     if name not in _SIZES:
         raise ValueError(f"model: {name!r} given, one of {', '.join(_SIZES)} is wanted")

@@ -28,7 +28,10 @@ from .progress import Reporter, reporter
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..data.encoded import EncodedText
     from .trainer import Trainer
+
+    Corpus = Dataset | EncodedText
 
 SUMMARY_NAME = "summary.json"
 EVALUATION_BATCH = 256
@@ -49,7 +52,7 @@ class Options:
     stop: Callable[[], str | None] | None = None
 
 
-def fit(trainer: Trainer, dataset: Dataset, options: Options) -> History:
+def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     """See `Trainer.fit`."""
     feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
@@ -240,7 +243,7 @@ def _prepare(out: Path) -> None:
 
 
 def _resumed(
-    trainer: Trainer, dataset: Dataset, options: Options, per_epoch: int, saved: Checkpoint
+    trainer: Trainer, dataset: Corpus, options: Options, per_epoch: int, saved: Checkpoint
 ) -> RunState:
     """Restore the trainer; CheckpointError naming what differs between the saved run and this one."""
     saved.check(trainer)
@@ -270,7 +273,7 @@ def _resumed(
     return state
 
 
-def _run_settings(dataset: Dataset, options: Options, fingerprint: bool) -> dict[str, Any]:
+def _run_settings(dataset: Corpus, options: Options, fingerprint: bool) -> dict[str, Any]:
     return {
         "epochs": options.epochs,
         "batch_size": options.batch_size,
@@ -279,7 +282,7 @@ def _run_settings(dataset: Dataset, options: Options, fingerprint: bool) -> dict
     }
 
 
-def data_fingerprint(dataset: Dataset) -> str:
+def data_fingerprint(dataset: Corpus) -> str:
     """The SHA-256 of a data set's images and labels; its name does not count."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
@@ -289,7 +292,7 @@ def data_fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _describe(trainer: Trainer, dataset: Dataset, options: Options) -> dict[str, Any]:
+def _describe(trainer: Trainer, dataset: Corpus, options: Options) -> dict[str, Any]:
     model = checkpoint.describe_model(trainer.model)
     return {
         "version": __version__,

@@ -24,6 +24,7 @@ from .scaler import LossScaler
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..data.encoded import EncodedText
     from ..nn import Module
     from .history import History
     from .progress import Reporter
@@ -177,7 +178,7 @@ class Trainer:
 
     def fit(
         self,
-        dataset: Dataset,
+        dataset: Dataset | EncodedText,
         epochs: int,
         batch_size: int,
         out: str | os.PathLike[str] | None = None,

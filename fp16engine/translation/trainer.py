@@ -96,6 +96,7 @@ class TranslationTrainer(Trainer):
 
     def __init__(self, model: Transformer, precision: str | Precision = "fp16", *args: Any, **options: Any):
         super().__init__(model, precision, *args, **options)
+        self.network = model
         self._vocabulary = model.source_embedding.weight.shape[0]
 
     def feed(self, dataset: EncodedText, batch_size: int) -> TextFeed:

@@ -1,0 +1,180 @@
+"""The translation experiment: one Transformer and one corpus under several precisions, judged by BLEU."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import backend as backends
+from ..data import ParallelText
+from ..data.encoded import EncodedText
+from ..data.tokenizer import Tokenizer
+from ..doctor import machine
+from ..errors import NonFiniteError
+from ..models import transformer
+from ..precision import Precision
+from ..train.files import write_atomically
+from ..train.metrics import finished_epochs
+from ..train.progress import Reporter, reporter
+from ..translation import TranslationTrainer, translate
+from ..translation.bleu import bleu
+from .folder import SUMMARY, claim, read_json, write_json
+
+TOKENIZER, RUN, TRANSLATIONS, CURVES = "tokenizer.json", "run.json", "translations.txt", "loss"
+# Top row: the paper's table 3, IWSLT'14 German to English, Transformer-Base, 70 epochs.
+PAPER = {"fp32": 34.77, "hbfp6": 34.47, "hbfp4": 32.64, "booster": 36.08}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is done; equal settings give equal bits. `tokens` are padded tokens of a side in a batch."""
+
+    model: str = "transformer-small"
+    precisions: tuple[str, ...] = ("fp16",)
+    epochs: int = 10
+    tokens: int = 1024
+    lr: float = 1e-3
+    warmup: int = 400
+    vocabulary: int = 4000
+    longest: int = 60
+    dropout: float | None = None
+    beam: int = 4
+    seed: int = 0
+    device: str = "cpu"
+
+
+def run(
+    text: ParallelText,
+    settings: Settings,
+    out: Path,
+    resume: bool = False,
+    progress: bool | Reporter | None = None,
+    checkpoint_every: int | None = None,
+) -> dict[str, Any]:
+    """Train under every precision, translate the test set, and return the summary that `out` gets.
+
+    Every precision has a folder in `out` with its metrics, checkpoint, tokenizer, translations and result;
+    `resume` goes on with what is not done, bit for bit. A run whose steps stay without finite numbers is
+    reported as failed and the others go on.
+
+    Raises:
+        ValueError, TypeError: a setting is wrong, or `out` holds other results.
+        UnsupportedPrecision, ImportError, Interrupted, SaveError.
+    """
+    policies = [Precision.get(name) for name in settings.precisions]
+    backends.get(settings.device)
+    bleu(["a"], ["a"])  # says what is missing before anything is trained
+    shown = reporter(progress, "tokens/s")
+    shown.note(f"learning {settings.vocabulary} tokens of {text.source} and {text.target}")
+    tokenizer = Tokenizer.train([*text.train.source, *text.train.target], settings.vocabulary)
+    encoded = EncodedText.of(tokenizer, text, settings.longest)
+    for policy in policies:  # wrong settings show here, before a folder is made
+        _trainer(settings, policy, tokenizer)
+    stored = {**asdict(settings), "precisions": list(settings.precisions), "data": encoded.name}
+    claim(out, stored, resume, may_change=frozenset({"precisions"}))
+    runs = [
+        _one(settings, policy, text, tokenizer, encoded, out / policy.name, shown, checkpoint_every)
+        for policy in policies
+    ]
+    summary = {
+        "data": encoded.name,
+        "pairs": {"train": len(encoded.train), "val": len(text.val), "test": len(text.test)},
+        "settings": stored,
+        "runs": runs,
+        "paper": {name: PAPER[name] for name in settings.precisions if name in PAPER},
+        "machine": machine(settings.device),
+        "curves": _curves(runs, out),
+    }
+    write_json(out / SUMMARY, summary)
+    return summary
+
+
+def _trainer(settings: Settings, policy: Precision, tokenizer: Tokenizer) -> TranslationTrainer:
+    model = transformer.create(settings.model, tokenizer.size, dropout=settings.dropout, seed=settings.seed)
+    return TranslationTrainer(
+        model,
+        policy,
+        "adam",
+        settings.lr,
+        device=settings.device,
+        seed=settings.seed,
+        betas=(0.9, 0.98),
+        schedule="inverse-sqrt",
+        warmup=settings.warmup,
+    )
+
+
+def _one(
+    settings: Settings,
+    policy: Precision,
+    text: ParallelText,
+    tokenizer: Tokenizer,
+    encoded: EncodedText,
+    folder: Path,
+    shown: Reporter,
+    checkpoint_every: int | None,
+) -> dict[str, Any]:
+    record = folder / RUN
+    if record.exists():
+        shown.note(f"{policy.name}: already done, taken from {record}")
+        return read_json(record)
+    trainer = _trainer(settings, policy, tokenizer)
+    resumed = (folder / "checkpoint.json").exists()
+    result: dict[str, Any] = {"precision": policy.name, "precision_choices": policy.describe()}
+    try:
+        history = trainer.fit(
+            encoded,
+            settings.epochs,
+            settings.tokens,
+            out=folder,
+            resume=resumed,
+            progress=shown,
+            checkpoint_every=checkpoint_every,
+        )
+    except NonFiniteError as error:
+        shown.note(f"{policy.name}: {error}")
+        failed = {"status": "failed", "error": str(error), "bleu": None, "bleu_signature": None}
+        result |= {**failed, "history": finished_epochs(folder), "test_loss": None, "train_seconds": None}
+    else:
+        write_atomically(folder / TOKENIZER, tokenizer.to_json().encode())
+        shown.note(f"{policy.name}: translating {len(text.test)} sentences, beam {settings.beam}")
+        said = translations(trainer, tokenizer, text.test.source, settings.beam)
+        write_atomically(folder / TRANSLATIONS, ("\n".join(said) + "\n").encode())
+        score = bleu(said, text.test.target)
+        result |= {**renamed(history.summary()), "status": "finished", "error": None}
+        result |= {"bleu": score.score, "bleu_signature": score.signature, "source": text.source}
+        result |= {"target": text.target}
+        shown.note(f"{policy.name}: BLEU {score.score:.2f}")
+    write_json(record, result)
+    gc.collect()  # the tape's cycles hold arrays, which would count as memory of the next run
+    return result
+
+
+def translations(
+    trainer: TranslationTrainer, tokenizer: Tokenizer, sentences: Sequence[str], beam: int
+) -> list[str]:
+    """Return the translations of sentences as text, in their order."""
+    found = translate(trainer.network, tokenizer.encode(sentences), trainer.precision, beam)
+    return tokenizer.decode([hypothesis.tokens for hypothesis in found])
+
+
+def renamed(summary: dict[str, Any]) -> dict[str, Any]:
+    """Return a history's summary with "val" for what is not the test set here, and tokens for images."""
+    names = {"test_loss": "val_loss", "test_accuracy": "val_token_accuracy"}
+    names |= {"train_accuracy": "train_token_accuracy", "images_per_second": "tokens_per_second"}
+    return {names.get(key, key): value for key, value in summary.items()}
+
+
+def _curves(runs: list[dict[str, Any]], out: Path) -> str | None:
+    """Draw the losses side by side where matplotlib is installed; the picture's name."""
+    try:
+        from . import plots
+
+        figure = plots.per_epoch(runs, "loss")
+    except ImportError:
+        return None
+    plots.save(figure, out, CURVES)
+    return f"{CURVES}.png"

@@ -1,0 +1,89 @@
+"""`fp16engine translate` from files to a table, and back from a run's folder."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fp16engine.cli import main
+from fp16engine.translation.bleu import bleu
+
+WORDS = {"Hund": "dog", "Katze": "cat", "Mann": "man", "Frau": "woman", "Kind": "child"}
+VERBS = {"läuft": "runs", "schläft": "sleeps", "singt": "sings"}
+QUICK = ["--model", "transformer-tiny", "--vocabulary", "300", "--batch-tokens", "120", "--warmup", "10"]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fifteen sentences, all of them in every part."""
+    root = tmp_path_factory.mktemp("corpus")
+    pairs = [(f"Ein {n} {v}.", f"A {m} {w}.") for n, m in WORDS.items() for v, w in VERBS.items()]
+    for part in ("train", "val", "test"):
+        (root / f"{part}.de").write_text("".join(f"{a}\n" for a, _ in pairs))
+        (root / f"{part}.en").write_text("".join(f"{b}\n" for _, b in pairs))
+    return root
+
+
+def _train(corpus: Path, out: Path, *options: str) -> list[str]:
+    return ["translate", "train", "--data-dir", str(corpus), "--out", str(out), *QUICK, "--json", *options]
+
+
+def test_trains_stops_goes_on_translates(
+    corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    options = ["--precision", "fp32,fp16", "--epochs", "50", "--lr", "0.003", "--dropout", "0"]
+    assert main(_train(corpus, out, *options)) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert [run["precision"] for run in summary["runs"]] == ["fp32", "fp16"]
+    for run in summary["runs"]:
+        assert run["bleu"] > 90 and run["bleu_signature"].startswith("nrefs:1|case:mixed")
+        assert run["status"] == "finished" and len(run["history"]) == 50 and run["val_loss"] < 0.3
+    assert summary["paper"] == {"fp32": 34.77}
+    assert summary["pairs"] == {"train": 15, "val": 15, "test": 15}
+    assert (out / "loss.png").exists() == (summary["curves"] is not None)
+    # everything is done already, and the same
+    assert main(_train(corpus, out, *options, "--resume")) == 0
+    assert json.loads(capsys.readouterr().out)["runs"] == summary["runs"]
+    evaluate = ["translate", "evaluate", str(out / "fp16"), "--data-dir", str(corpus), "--json"]
+    assert main(evaluate) == 0
+    assert json.loads(capsys.readouterr().out)["bleu"] == summary["runs"][1]["bleu"]
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Eine Frau läuft.\n".encode())))
+    assert main(["translate", "text", str(out / "fp16"), "--beam", "2"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    said = (out / "fp32" / "translations.txt").read_text().splitlines()
+    assert len(said) == 15 and bleu(said, (corpus / "test.en").read_text().splitlines()).score > 90
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--data-dir", "nowhere"], "nowhere: no such file or folder"),
+        (["--precision", "fp64"], "--precision: 'fp64' given"),
+        (["--vocabulary", "10"], "vocabulary: 10 given, at least 259 is wanted"),
+        (["--model", "resnet20"], "model: 'resnet20' given, one of transformer-base"),
+        (["--longest", "1"], "none has at most 1 tokens"),
+        (["--source", "fr"], "no train.fr there"),
+    ],
+)
+def test_wrong_input_is_one_sentence_and_leaves_nothing(
+    options: list[str], words: str, corpus: Path, tmp_path: Path, capsys: Any
+) -> None:
+    assert main(_train(corpus, tmp_path / "run", *options)) == 2
+    captured = capsys.readouterr()
+    assert words in captured.err and captured.out == "" and not (tmp_path / "run").exists()
+
+
+def test_bleu_is_sacrebleus() -> None:
+    """Two of four 1-grams, one of three 2-grams ... of the textbook example, by hand."""
+    assert bleu(["a b c d e"], ["a b c d e"]).score == 100
+    score = bleu(["the cat sat on the mat today"], ["the cat sat on a mat today"]).score
+    by_hand = 100 * (6 / 7 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25
+    assert abs(score - by_hand) < 1e-6 * by_hand
+    with pytest.raises(ValueError, match="translations: 1 given for 2 references"):
+        bleu(["a"], ["a", "b"])

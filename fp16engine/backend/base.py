@@ -373,8 +373,8 @@ class Backend(Protocol):
         - Pixel (r, c) of the result: r is H - 1 - r if flip_ud and w1 >= 2^31, c is W - 1 - c if flip_lr and
           w0 >= 2^31; then r + integer(w4), c + integer(w5).
         - rotation 0: the value is pixel (r, c). Else 0 < rotation <= pi and, with a = rotation * signed(w2),
-          u = r - (H - 1) / 2 and v = c - (W - 1) / 2, it is the value at row (cos a * u + sin a * v) + (H - 1)
-          / 2 and column (cos a * v - sin a * u) + (W - 1) / 2, in binary32 whatever the dtype; cos and sin
+          u = r - (H - 1) / 2 and v = c - (W - 1) / 2, it is the value at row (cos a * u + sin a * v) + (H -
+          1) / 2 and column (cos a * v - sin a * u) + (W - 1) / 2, in binary32 whatever the dtype; cos and sin
           are Taylor polynomials up to a^18 and a^17, by Horner's rule in a * a. Bilinear from the floors on,
           p + (q - p) * share between neighbours p and q: of a row first, then between the two rows.
         - A pixel outside the image is `fill`; None: the mirror image at the edge, -1 -> 0 and H -> H - 1, and

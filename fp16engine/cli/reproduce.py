@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, reproduce_table3
 from .output import print_json, print_table
 from .parser import add_command
 
@@ -107,6 +107,8 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
+    if arguments.what == reproduce_table3.NAME:
+        return reproduce_table3.run(arguments)
     from ..experiments import reproduce
     from ..experiments.store import FAILED
     from ..experiments.study import EXPERIMENTS
@@ -190,7 +192,7 @@ def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
 def _experiments() -> tuple[str, ...]:
     from ..experiments.study import EXPERIMENTS
 
-    return (*EXPERIMENTS, _ALL)
+    return (*EXPERIMENTS, reproduce_table3.NAME, _ALL)
 
 
 def _named(text: str) -> tuple[str, str]:

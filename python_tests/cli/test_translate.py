@@ -87,3 +87,22 @@ def test_bleu_is_sacrebleus() -> None:
     assert abs(score - by_hand) < 1e-6 * by_hand
     with pytest.raises(ValueError, match="translations: 1 given for 2 references"):
         bleu(["a"], ["a", "b"])
+
+
+def test_reproduce_hbfp_table3(corpus: Path, tmp_path: Path, capsys: Any) -> None:
+    """In small; a second call takes what is done, and options of images are refused."""
+    command = ["reproduce", "hbfp-table3", "--data-dir", str(corpus), "--out", str(tmp_path), "--json"]
+    small = ["--models", "transformer-tiny", "--precisions", "fp32", "--epochs", "1", "--batch-size", "300"]
+    assert main([*command, *small]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["settings"]["vocabulary"] == 10_000 and summary["settings"]["epochs"] == 1
+    assert summary["paper"] == {"fp32": 34.77} and summary["runs"][0]["bleu"] < 10
+    assert main([*command, *small]) == 0
+    assert json.loads(capsys.readouterr().out) == summary
+    for wrong, words in (
+        (["--budget", "1h"], "--budget: given, but hbfp-table3 has none"),
+        (["--seeds", "3"], "--seeds: 3 given"),
+        (["--models", "transformer-tiny,transformer-small"], "one Transformer is wanted"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert words in capsys.readouterr().err

@@ -1,0 +1,74 @@
+"""`fp16engine reproduce hbfp-table3`: the Transformer under block floating point, from parallel text."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from . import options, translate
+from .output import print_json
+
+NAME = "hbfp-table3"
+_NOT_HERE = (
+    "data", "download", "test_limit", "optimizer", "momentum", "eps", "weight_decay", "schedule",
+    "budget", "dry_run", "retry_failed",
+)  # fmt: skip
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out; options of images are refused, --batch-size are tokens of a side."""
+    from ..data import parallel_text
+    from ..experiments import translation
+    from ..experiments.folder import COMPARISON
+
+    for name in _NOT_HERE:
+        if getattr(arguments, name):
+            flag = f"--{name.replace('_', '-')}"
+            raise ValueError(
+                f"{flag}: given, but {NAME} has none; fp16engine translate train has more options"
+            )
+    text = parallel_text(_folder(arguments.data_dir))
+    out = Path(arguments.out) / NAME
+    options.use_threads(arguments)
+    summary = translation.run(
+        text if arguments.limit is None else text.limit(arguments.limit),
+        _settings(arguments),
+        out,
+        resume=(out / COMPARISON).exists(),
+        progress=False if arguments.json else None,
+        checkpoint_every=arguments.checkpoint_every,
+    )
+    if arguments.json:
+        print_json(summary)
+    else:
+        translate.print_summary(summary, out)
+    return 1 if any(run["status"] == "failed" for run in summary["runs"]) else 0
+
+
+def _folder(given: list[tuple[str, str]]) -> str | None:
+    for name, _ in given:
+        if name:
+            raise ValueError(f"--data-dir: {name}= given, {NAME} takes one folder of parallel text")
+    return given[-1][1] if given else None
+
+
+def _settings(arguments: argparse.Namespace) -> Any:
+    from ..experiments.translation import TABLE3
+
+    if arguments.seeds not in (None, 1):
+        raise ValueError(f"--seeds: {arguments.seeds} given, {NAME} runs seed 0 only")
+    if arguments.models is not None and len(arguments.models) != 1:
+        raise ValueError(f"--models: {','.join(arguments.models)} given, one Transformer is wanted")
+    given = {
+        "model": None if arguments.models is None else arguments.models[0],
+        "precisions": None if arguments.precisions is None else tuple(arguments.precisions),
+        "epochs": arguments.epochs,
+        "tokens": arguments.batch_size,
+        "lr": arguments.lr,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if chosen.get("model") == "transformer-small":
+        chosen = {"tokens": 1024, "lr": 1e-3, "warmup": 400, "vocabulary": 4000, "longest": 60, **chosen}
+    return replace(TABLE3, device=arguments.device, **chosen)

@@ -119,5 +119,6 @@ def from_config(config: dict[str, Any]) -> Module:
     Raises:
         ValueError, TypeError: the arguments are none of theirs.
     """
-    make: Callable[..., Module] = transformer.create if config["name"] in transformer.names() else create
-    return make(**config)
+    if config["name"] in transformer.names():
+        return transformer.create(**config)
+    return create(**config)

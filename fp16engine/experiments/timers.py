@@ -28,7 +28,7 @@ class HostTimer:
             times.append(time.perf_counter() - start)
         return times
 
-    def resident(self, call: Call) -> float | None:
+    def resident(self, call: Call, repeats: int = 20) -> float | None:
         """Return None: a processor's runs are back to back already."""
         return None
 

@@ -1,0 +1,103 @@
+"""The captured step against the eager one: the same bits, with skipped steps and a learning-rate schedule."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+import fp16engine as fe
+from fp16engine import backend as backends
+from fp16engine.precision import LossScale, Precision
+
+
+@dataclass(frozen=True)
+class Training:
+    """A short training: `spread` of the images' values, wide where gradients are to overflow."""
+
+    precision: str
+    model: str
+    lr: float
+    spread: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.precision} {self.model}"
+
+    def policy(self) -> Precision:
+        """Return the policy; a loss scale grows every other step, so that steps are skipped all along."""
+        policy = Precision.get(self.precision)
+        return replace(policy, loss_scale=LossScale(interval=2)) if policy.loss_scale else policy
+
+
+TRAININGS = (
+    Training("fp16", "resnet20", 0.1, 1.0),
+    Training("mp", "resnet20", 0.1, 1.0),
+    Training("mp", "dnn", 1e-3, 100.0),
+)
+
+
+def compare(device: str, steps: int) -> dict[str, Any]:
+    """Train twice each way and return what differs; "failed" says so in a sentence.
+
+    A trainer that cannot capture is reported under "skipped", and on a GPU as failed.
+    """
+    if "capture" not in inspect.signature(fe.Trainer.__init__).parameters:
+        reason = "the Trainer of this version has no captured step"
+        return {"skipped": reason, **({"failed": reason} if device.startswith("cuda") else {})}
+    result: dict[str, Any] = {"device": device, "steps": steps, "skipped_steps": 0, "trainings": {}}
+    failed = []
+    for training in TRAININGS:
+        eager, captured = (train(device, training, steps, capture=capture) for capture in (False, True))
+        found = differences(eager, captured)
+        result["skipped_steps"] += sum(not applied for applied in captured["applied"])
+        result["trainings"][training.name] = {"different": found, "fallback": captured["fallback"]}
+        failed += [f"{training.name}: {', '.join(found[:5])}"] if found else []
+        failed += [f"{training.name}: {captured['fallback']}"] if captured["fallback"] else []
+    if not result["skipped_steps"]:
+        failed.append("no step was skipped, so skipping was not tried")
+    return {**result, **({"failed": "; ".join(failed)} if failed else {})}
+
+
+def train(device: str, training: Training, steps: int, **options: Any) -> dict[str, Any]:
+    """Train for `steps` steps and return losses, which were applied, and every array that stays."""
+    model = fe.models.create(training.model, image_size=8, channels=1, seed=3)
+    trainer = fe.Trainer(
+        model, training.policy(), lr=training.lr, device=device, seed=5, schedule="cosine", **options
+    )
+    trainer.set_total_steps(steps)
+    generator = np.random.default_rng(7)
+    losses, applied = [], []
+    for _ in range(steps):
+        x = training.spread * generator.standard_normal((16, 8, 8, 1)).astype(np.float32)
+        one = trainer.step(x, generator.integers(0, 10, 16))
+        losses.append(one.loss)
+        applied.append(one.applied)
+    host = backends.get(device).to_numpy
+    arrays = {f"model {name}": np.asarray(value) for name, value in model.state_dict().items()}
+    for name, value in trainer.optimizer.state_dict().items():
+        if hasattr(value, "dtype"):
+            arrays[f"optimizer {name}"] = np.asarray(value if isinstance(value, np.ndarray) else host(value))
+    return {
+        "losses": np.asarray(losses),
+        "applied": applied,
+        "arrays": arrays,
+        "fallback": getattr(trainer, "capture_fallback", None),
+    }
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Return what two runs do not share, bit for bit."""
+    pairs = zip(one["losses"], other["losses"], strict=True)
+    found = [f"loss of step {i}" for i, (a, b) in enumerate(pairs) if a.tobytes() != b.tobytes()]
+    if one["applied"] != other["applied"]:
+        found.append("which steps were applied")
+    if one["arrays"].keys() != other["arrays"].keys():
+        return [*found, "the names of the arrays"]
+    for name, a in one["arrays"].items():
+        b = other["arrays"][name]
+        if a.dtype != b.dtype or a.shape != b.shape or a.tobytes() != b.tobytes():
+            found.append(name)
+    return found

@@ -1,0 +1,241 @@
+"""Everything that wants to be known of a GPU, in one command: build, tests, sanitizers, accumulators, speed.
+
+    python benchmarks/gpu_check.py                         all parts, under eight minutes
+    python benchmarks/gpu_check.py --parts kernels steps   only these
+    python benchmarks/gpu_check.py --budget 240            what fits; the same command again does the rest
+    python benchmarks/gpu_check.py --device cpu --dry      every path at tiny sizes, without a GPU
+
+Each part is a process of its own with a time limit, leaves RESULTS/<part>.json however it ends, and does not
+stop the others. A part that is done is not run again unless named with --again. At the end come
+RESULTS/gpu_check.json and gpu_check.md: what was asked, what was measured, passed or not. RESULTS is
+benchmarks/results/<device>, or --out. Needs nothing from a network; packages that are missing are taken from
+--wheels, a folder of wheels (docs/gpu.md says which).
+
+Exit status 0 if every part is done and nothing failed, 1 otherwise, 2 if the command line was wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import gpu_report
+
+ROOT = Path(__file__).resolve().parents[1]
+LEAST_SECONDS = 5  # a part is not started with less time than this
+GRACE = 5.0  # beyond its limit, which a part knows and keeps itself where it can
+BUDGET = 480
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the check: what it finds out, the longest it may take, and whether only a GPU can do it."""
+
+    name: str
+    what: str
+    seconds: int
+    needs_gpu: bool = False
+
+
+PARTS = (
+    Part("environment", "device, driver, versions, headers, tools", 20),
+    Part("build", "the CUDA module, for this GPU, unless it is there", 180, needs_gpu=True),
+    Part("suite", "the operations' and the training tests on the device", 150),
+    Part("rates", "copy bandwidth by size, cost of a node of a CUDA graph", 30),
+    Part("accumulators", "which accumulator products and convolutions really use", 40),
+    Part("captured", "the captured step against the eager one, bit for bit", 40),
+    Part("kernels", "every kernel against its floor, beside PyTorch's", 150),
+    Part("steps", "a training step of four networks, beside PyTorch's", 240),
+    Part("memcheck", "compute-sanitizer's memcheck on the kernels' tests", 90, needs_gpu=True),
+    Part("racecheck", "compute-sanitizer's racecheck on the kernels' tests", 90, needs_gpu=True),
+)
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Return the checked command line."""
+    names = [part.name for part in PARTS]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument(
+        "--parts", nargs="+", choices=names, default=names, metavar="PART", help="default: all"
+    )
+    parser.add_argument(
+        "--again", nargs="*", choices=names, default=[], metavar="PART", help="though it is done"
+    )
+    parser.add_argument(
+        "--budget", type=float, default=BUDGET, metavar="SECONDS", help=f"for all parts (default: {BUDGET})"
+    )
+    parser.add_argument("--device", default="cuda", help="cuda, or with --dry cpu, simt, reference")
+    parser.add_argument("--dry", action="store_true", help="tiny sizes: only to see that every part runs")
+    parser.add_argument("--out", type=Path, help="folder of the results")
+    parser.add_argument("--wheels", type=Path, help="folder of wheels for what is not installed")
+    options = parser.parse_args(argv)
+    if options.budget <= 0:
+        parser.error(f"--budget: {options.budget:g} given, a number > 0 is wanted")
+    if not options.device.startswith("cuda") and not options.dry:
+        parser.error(f"--device: {options.device} given without --dry, which a device other than cuda wants")
+    if options.wheels is not None and not options.wheels.is_dir():
+        parser.error(f"--wheels: {options.wheels} is no folder")
+    if options.out is None:
+        options.out = ROOT / "benchmarks" / "results" / folder_name(options.device)
+    return options
+
+
+def folder_name(device: str) -> str:
+    """Return the name of the results' folder: the GPU's name, or dry-<device> for what is no GPU."""
+    if not device.startswith("cuda"):
+        return f"dry-{device}"
+    query = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(query, capture_output=True, text=True, check=False, timeout=30)
+        name = done.stdout.splitlines()[0] if done.returncode == 0 and done.stdout else "gpu"
+    except (OSError, subprocess.TimeoutExpired):
+        name = "gpu"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str, Any]:
+    """Run a part in a process of its own for at most `limit` seconds and return what becomes its file."""
+    result = options.out / f"{part.name}.part"
+    result.unlink(missing_ok=True)
+    command = [python(), str(ROOT / "benchmarks" / "gpu_parts.py"), part.name, "--result", str(result)]
+    command += ["--device", options.device, "--out", str(options.out), "--seconds", f"{limit:.0f}"]
+    command += ["--dry"] if options.dry else []
+    command += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+    }
+    log = options.out / f"{part.name}.log"
+    start = time.monotonic()
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+            cwd=options.out,
+        )
+        try:
+            status: int | None = child.wait(limit + GRACE)
+        except subprocess.TimeoutExpired:
+            status = None
+        finally:
+            end_session(child)
+    seconds = round(time.monotonic() - start, 1)
+    found: dict[str, Any] = {"part": part.name, "seconds": seconds, "status": "failed", "result": None}
+    if result.exists():  # also what a part had found when its time was over
+        found["result"] = json.loads(result.read_text())
+        result.unlink()
+    if status == 0 and found["result"] is not None:
+        found["status"] = "failed" if found["result"].get("failed") else "done"
+        found["reason"] = found["result"].get("failed")
+    elif status is None:
+        found["reason"] = f"not done after {limit:.0f} s"
+    else:
+        found["reason"] = f"ended with status {status}: {last_line(log)}"
+    return found
+
+
+def end_session(child: subprocess.Popen[bytes]) -> None:
+    """End what a part has left running, and only that: its children share its session."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def last_line(log: Path) -> str:
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "no output"
+
+
+def python() -> str:
+    """Return the interpreter of the parts: that of the environment `build` makes of --wheels, if it did."""
+    own = ROOT / "build" / "gpu_check" / "venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
+
+
+def load(out: Path, name: str) -> dict[str, Any] | None:
+    """Return the result of a part that was run before."""
+    file = out / f"{name}.json"
+    try:
+        stored: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+    return stored
+
+
+def check(options: argparse.Namespace) -> dict[str, Any]:
+    """Run what is not done and fits, write everything, and return the whole result."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    gpu = options.device.startswith("cuda")
+    end = time.monotonic() + options.budget
+    for part in PARTS:
+        if part.name not in options.parts:
+            continue
+        before = load(options.out, part.name)
+        if before is not None and before["status"] == "done" and part.name not in options.again:
+            say(part, "done before")
+            continue
+        left = end - time.monotonic()
+        if part.needs_gpu and not gpu:
+            found: dict[str, Any] = {
+                "status": "skipped",
+                "seconds": 0.0,
+                "reason": "needs a GPU",
+                "result": None,
+            }
+        elif left < LEAST_SECONDS:
+            found = {"status": "skipped", "seconds": 0.0, "reason": "no time left, run again", "result": None}
+        else:
+            say(part, part.what)
+            found = run_part(part, options, min(part.seconds, left))
+        write(options.out / f"{part.name}.json", {**found, "part": part.name})
+        say(
+            part,
+            f"{found['status']}, {found['seconds']:.1f} s"
+            + f" ({found['reason']})" * bool(found.get("reason")),
+        )
+    stored = {part.name: load(options.out, part.name) for part in PARTS}
+    result = {
+        "what": "dry run at tiny sizes, nothing is measured" if options.dry else "check of a GPU",
+        "device": options.device,
+        "seconds": round(sum(found["seconds"] for found in stored.values() if found), 1),
+        "parts": stored,
+        "must_show": gpu_report.must_show(stored, options.dry),
+    }
+    write(options.out / "gpu_check.json", result)
+    (options.out / "gpu_check.md").write_text(gpu_report.markdown(result, PARTS))
+    return result
+
+
+def say(part: Part, text: str) -> None:
+    print(f"{part.name:13} {text}", file=sys.stderr, flush=True)
+
+
+def write(file: Path, value: dict[str, Any]) -> None:
+    file.write_text(json.dumps(value, indent=1) + "\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = parse(argv)
+    result = check(options)
+    print(gpu_report.markdown(result, PARTS))
+    print(f"written to {options.out}", file=sys.stderr)
+    finished = [found for found in result["parts"].values() if found and found["status"] != "skipped"]
+    return 0 if all(found["status"] == "done" for found in finished) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

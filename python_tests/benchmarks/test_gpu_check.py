@@ -1,0 +1,262 @@
+"""The check of a GPU without one: its parts run at tiny sizes, survive each other, and are not run twice."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def check() -> Iterator[Any]:
+    sys.path.insert(0, str(BENCHMARKS))
+    yield importlib.import_module("gpu_check")
+    sys.path.remove(str(BENCHMARKS))
+
+
+@pytest.fixture
+def report(check: Any) -> Any:
+    return importlib.import_module("gpu_report")
+
+
+@pytest.fixture(scope="module")
+def dry(check: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    out = tmp_path_factory.mktemp("dry")
+    status = check.main(["--device", "cpu", "--dry", "--out", str(out)])
+    return SimpleNamespace(out=out, status=status, result=json.loads((out / "gpu_check.json").read_text()))
+
+
+def test_every_part_runs_or_says_that_it_needs_a_gpu(check: Any, dry: Any) -> None:
+    found = dry.result["parts"]
+    logs = {
+        name: (dry.out / f"{name}.log").read_text() for name in found if (dry.out / f"{name}.log").exists()
+    }
+    assert dry.status == 0, {name: (part["reason"], logs.get(name)) for name, part in found.items()}
+    assert set(found) == {part.name for part in check.PARTS}
+    for part in check.PARTS:
+        if part.needs_gpu:
+            assert (found[part.name]["status"], found[part.name]["reason"]) == ("skipped", "needs a GPU")
+        else:
+            assert found[part.name]["status"] == "done" and found[part.name]["seconds"] > 0
+            assert json.loads((dry.out / f"{part.name}.json").read_text()) == found[part.name]
+    assert found["suite"]["result"]["counts"]["passed"] >= 1
+    assert found["rates"]["result"]["copy"][0]["gb_per_s"] > 0
+    assert len(found["kernels"]["result"]["kernels"]) > 40
+    assert found["steps"]["result"]["models"]["dnn"]["contenders"]
+    assert any("blocks of 32" in line for line in found["accumulators"]["result"]["own_sentences"])
+
+
+def test_a_dry_run_passes_no_verdict(dry: Any) -> None:
+    assert {row["passed"] for row in dry.result["must_show"]} == {None}
+    text = (dry.out / "gpu_check.md").read_text()
+    assert "nothing is measured" in text and "| kernels | every kernel" in text
+
+
+def test_what_is_done_is_not_run_again(check: Any, dry: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def run_part(part: Any, options: Any, limit: float) -> dict[str, Any]:
+        ran.append(part.name)
+        return {"status": "failed", "seconds": 1.0, "reason": "asked to", "result": None}
+
+    before = (dry.out / "rates.json").read_text()
+    monkeypatch.setattr(check, "run_part", run_part)
+    same = ["--device", "cpu", "--dry", "--out", str(dry.out)]
+    assert check.main(same) == 0
+    assert ran == []
+    assert check.main([*same, "--again", "rates"]) == 1
+    assert ran == ["rates"]
+    assert check.main(same) == 1  # what failed is tried again
+    assert ran == ["rates", "rates"]
+    (dry.out / "rates.json").write_text(before)
+
+
+def _options(out: Path) -> Any:
+    return SimpleNamespace(device="cpu", dry=True, out=out, wheels=None)
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "reason", "result"),
+    [
+        (
+            "import sys; sys.exit('the driver fell over')",
+            "failed",
+            "ended with status 1: the driver fell over",
+            None,
+        ),
+        ("import os; os.kill(os.getpid(), 11)", "failed", "ended with status -11", None),
+        ("SAVE({'half': 1}); import time; time.sleep(60)", "failed", "not done after 0 s", {"half": 1}),
+        ("SAVE({'failed': 'two tests'})", "failed", "two tests", {"failed": "two tests"}),
+        ("SAVE({'all': 1})", "done", None, {"all": 1}),
+        ("pass", "failed", "ended with status 0: no output", None),
+    ],
+)
+def test_a_part_may_die_hang_or_fail(
+    check: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: str,
+    status: str,
+    reason: str | None,
+    result: Any,
+) -> None:
+    """Whatever a part does, its neighbours get their turn, and what it had found is kept."""
+    save = "SAVE = lambda value: pathlib.Path(sys.argv[3]).write_text(json.dumps(value))"
+    body = f"import json, pathlib, sys\n{save}\n{script}\n"
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "gpu_parts.py").write_text(body)
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "GRACE", 1.0)
+    found = check.run_part(check.Part("rates", "", 1), _options(tmp_path), 0.0)
+    assert found["status"] == status and found["result"] == result
+    assert (found["reason"] or "").startswith(reason or "")
+
+
+def test_no_part_starts_without_time(check: Any, tmp_path: Path) -> None:
+    assert check.main(["--device", "cpu", "--dry", "--out", str(tmp_path), "--budget", "0.001"]) == 0
+    stored = json.loads((tmp_path / "rates.json").read_text())
+    assert (stored["status"], stored["reason"]) == ("skipped", "no time left, run again")
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (["--device", "cpu"], "--device: cpu given without --dry"),
+        (["--budget", "0"], "--budget: 0 given"),
+        (["--wheels", "nowhere"], "--wheels: nowhere is no folder"),
+        (["--parts", "sorting"], "invalid choice: 'sorting'"),
+    ],
+)
+def test_wrong_command_lines(
+    check: Any, capsys: pytest.CaptureFixture[str], argv: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as status:
+        check.main(argv)
+    assert status.value.code == 2 and words in capsys.readouterr().err
+
+
+# --- the verdict, on made-up results of a GPU --------------------------------------------------------------
+
+
+def _row(name: str, rate: float, **more: Any) -> dict[str, Any]:
+    return {"name": name, "images_per_second": rate, "lowest": rate, "highest": rate, **more}
+
+
+def _parts() -> dict[str, Any]:
+    contenders = [
+        _row("fp16-captured", 1000.0, kernels_per_step=390, host_us_per_step=20.0),
+        _row("fp32-captured", 500.0), _row("mp-captured", 700.0), _row("torch-amp", 400.0),
+        _row("torch-compiled", 800.0),
+    ]  # fmt: skip
+    kernel = {"family": "softmax", "kernel": "softmax", "size": "large", "share_of_copy": 0.93}
+    results = {
+        "suite": {"counts": {"passed": 900, "skipped": 3}},
+        "memcheck": {"counts": {"passed": 90}},
+        "racecheck": {"counts": {"passed": 90}},
+        "captured": {"steps": 50, "skipped_steps": 7, "trainings": {"fp16 resnet20": {}}},
+        "kernels": {"kernels": [kernel], "failures": []},
+        "steps": {
+            "models": {
+                name: {"contenders": contenders} for name in ("resnet20", "resnet56", "alexnet", "vgg16")
+            }
+        },
+        "accumulators": {"library_sentences": ["matmul asked for float16 sums: float32"]},
+    }
+    return {name: {"status": "done", "result": result} for name, result in results.items()}
+
+
+def test_everything_as_wanted_passes(report: Any) -> None:
+    assert [row["what"] for row in report.must_show(_parts(), dry=False) if row["passed"] is not True] == []
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "what"),
+    [
+        (
+            "suite",
+            {"failed": "pytest ended with status 1", "counts": {"failed": 1, "passed": 899}},
+            "operations'",
+        ),
+        ("captured", {"failed": "mp: loss of step 3"}, "captured step against eager"),
+        ("kernels", {"failures": [{"kernel": "softmax"}]}, "memory-bound"),
+        (
+            "kernels",
+            {"kernels": [{"family": "pooling", "kernel": "p", "size": "large", "share_of_copy": 0.89}]},
+            "memory-bound",
+        ),
+        (
+            "steps",
+            {"models": {"resnet20": {"contenders": [_row("fp16", 1.0), _row("torch-amp", 0.6)]}}},
+            "torch-amp",
+        ),
+        (
+            "steps",
+            {"models": {"resnet56": {"contenders": [_row("fp16-captured", 1.0, kernels_per_step=401)]}}},
+            "kernels per step",
+        ),
+        (
+            "steps",
+            {"models": {"resnet20": {"contenders": [_row("fp16-captured", 1.0, host_us_per_step=31.0)]}}},
+            "host time",
+        ),
+        ("accumulators", {"failed": "1 of our binary16 sums"}, "accumulators"),
+    ],
+)
+def test_what_falls_short_fails(report: Any, part: str, change: dict[str, Any], what: str) -> None:
+    parts = _parts()
+    parts[part]["result"] |= change
+    failed = [row["what"] for row in report.must_show(parts, dry=False) if row["passed"] is False]
+    assert len(failed) == 1 and what in failed[0]
+
+
+def test_what_was_not_measured_is_neither(report: Any) -> None:
+    rows = report.must_show({}, dry=False)
+    assert {row["passed"] for row in rows} == {None} and {row["measured"] for row in rows} <= {
+        "not run",
+        "not measured",
+    }
+    parts = _parts()
+    del parts["steps"]["result"]["models"]["vgg16"]
+    steps = [
+        row["passed"] for row in report.must_show(parts, dry=False) if row["what"].startswith("step against")
+    ]
+    assert set(steps) == {None}  # three of four networks are no pass
+
+
+def test_bits_that_differ_are_named(check: Any) -> None:
+    bits = importlib.import_module("captured_bits")
+    one = {
+        "losses": np.array([0.0, 1.0]),
+        "applied": [True, True],
+        "arrays": {"model w": np.zeros(2, np.float16)},
+    }
+    assert bits.differences(one, one) == []
+    other = {**one, "losses": np.array([-0.0, 1.0]), "arrays": {"model w": np.array([0, -0.0], np.float16)}}
+    assert bits.differences(one, other) == ["loss of step 0", "model w"]
+    assert bits.differences(one, {**one, "applied": [True, False]}) == ["which steps were applied"]
+
+
+def test_counts_of_pytest_are_read_from_its_last_line(check: Any) -> None:
+    parts = importlib.import_module("gpu_parts")
+    text = "5 passed in a docstring\n= 1 failed, 20 passed, 3 skipped, 2 errors in 4.5s =\n"
+    assert parts.counts(text) == {"failed": 1, "passed": 20, "skipped": 3, "errors": 2}
+    assert parts.counts("") == {}
+
+
+def test_two_eager_trainings_have_the_same_bits_and_skip_steps(check: Any) -> None:
+    """Else the comparison of captured and eager steps would see a difference that is none, or no skip."""
+    bits = importlib.import_module("captured_bits")
+    for training in bits.TRAININGS[1:]:
+        one, other = (bits.train("cpu", training, 4) for _ in range(2))
+        assert bits.differences(one, other) == []
+        assert any(name.startswith("optimizer ") for name in one["arrays"])
+    assert not all(one["applied"]) and np.isfinite(one["losses"]).all()

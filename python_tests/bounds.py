@@ -75,6 +75,11 @@ def any_inputs(magnitudes: np.ndarray, terms: np.ndarray | float, acc: str) -> n
     return U[acc] * magnitudes * (count + 1) + count * SMALLEST[acc] / 2
 
 
+def frequency(share: float, draws: int) -> float:
+    """Return five standard deviations of the share of `draws` that have a property of probability `share`."""
+    return 5 * float(np.sqrt(share * (1 - share) / draws))
+
+
 def blocked(magnitude: float, terms: int) -> float:
     """Return the worst error of a binary16 sum in the documented order: 32 steps, then a tree, rounded each
     time."""

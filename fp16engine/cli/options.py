@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+AUGMENTATIONS = ("none", "study", "crop-flip")
 SCHEDULES = ("constant", "cosine")
 
 
@@ -163,11 +164,19 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         help="learning rate over the run: cosine or constant (default: cosine)",
     )
     group.add_argument(
+        "--augment",
+        type=one_of(AUGMENTATIONS),
+        default="none",
+        metavar="NAME",
+        help="random changes of the training images: study (flips, brightness, rotation), crop-flip or none "
+        "(default: none)",
+    )
+    group.add_argument(
         "--seed",
         type=whole(0),
         default=0,
         metavar="N",
-        help="of initial weights, data order and dropout (default: 0)",
+        help="of initial weights, data order, dropout and augmentation (default: 0)",
     )
 
 
@@ -248,6 +257,7 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments that `Trainer` and `compare.run` share."""
     names = ("optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule")
     settings = {name: getattr(arguments, name) for name in names}
+    settings["augment"] = None if arguments.augment == "none" else arguments.augment
     if arguments.optimizer == "sgd":
         settings["momentum"] = _SGD_MOMENTUM if arguments.momentum is None else arguments.momentum
     elif arguments.momentum is not None:

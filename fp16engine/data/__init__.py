@@ -3,6 +3,7 @@
 Text to translate is read by `parallel_text` and turned into numbers by `tokenizer.Tokenizer`.
 """
 
+from .augment import Augmentation
 from .cifar import cifar10, cifar100
 from .dataset import Dataset, Split
 from .digits import digits
@@ -12,6 +13,7 @@ from .loaders import load, names
 from .text import ParallelText, parallel_text
 
 __all__ = [
+    "Augmentation",
     "Dataset",
     "ParallelText",
     "Split",

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from .. import backend as backends
 from .. import models
 from .._version import __version__
+from ..data.augment import Augmentation
 from ..doctor import machine
 from ..errors import NonFiniteError
 from ..numerics.audit import audit_step
@@ -57,6 +58,7 @@ class Settings:
     weight_decay: float
     nesterov: bool
     schedule: str
+    augment: dict[str, Any] | None
     seed: int
     device: str
     train_images: int
@@ -78,6 +80,7 @@ def run(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     schedule: str = "constant",
+    augment: str | Augmentation | None = None,
     seed: int = 0,
     device: str | None = None,
     resume: bool = False,
@@ -102,6 +105,7 @@ def run(
     policies = _policies(precisions)
     if momentum is None and optimizer == "sgd":
         momentum = 0.9
+    augmentation = Augmentation.get(augment)
     settings = Settings(
         model=model_name,
         data=dataset.name,
@@ -115,6 +119,7 @@ def run(
         weight_decay=weight_decay,
         nesterov=nesterov,
         schedule=schedule,
+        augment=None if augmentation is None else augmentation.to_dict(),
         seed=seed,
         device=device or "cpu",
         train_images=len(dataset.train),
@@ -196,6 +201,7 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         weight_decay=settings.weight_decay,
         nesterov=settings.nesterov,
         schedule=settings.schedule,
+        augment=Augmentation.get(settings.augment),
     )
 
 

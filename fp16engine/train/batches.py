@@ -12,7 +12,7 @@ from .. import backend as backends
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
-    from ..data import Dataset
+    from ..data import Augmentation, Dataset
     from ..nn import Module
     from .trainer import Trainer
 
@@ -68,10 +68,45 @@ class Resident:
         backend = backends.get(self.device)
         return backend.gather(self.images, backend.from_numpy(index)), self.labels[index]
 
+    def augmented(self, index: np.ndarray, epoch: int, changes: Augmenting) -> tuple[Array, np.ndarray]:
+        """`batch` with the changes that each sample gets in that epoch."""
+        backend = backends.get(self.device)
+        where = backend.from_numpy(index)
+        images = backend.augment(self.images, where, changes.seed, epoch, *changes.arguments)
+        return images, self.labels[index]
+
     def in_order(self, batch_size: int) -> Iterator[tuple[Array, np.ndarray]]:
         """Batches in stored order; the last may be smaller."""
         for start in range(0, len(self), batch_size):
             yield self.batch(np.arange(start, min(start + batch_size, len(self)), dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class Augmenting:
+    """What the training images of a run go through; see `data.Augmentation`."""
+
+    seed: int
+    arguments: tuple[Any, ...]  # the last ones of Backend.augment
+
+    @classmethod
+    def of(cls, augmentation: Augmentation | None, dataset: Dataset, seed: int) -> Augmenting | None:
+        """ValueError when the images are smaller than the shift."""
+        if augmentation is None:
+            return None
+        if augmentation.shift > min(dataset.image_size):
+            raise ValueError(
+                f"augment: shift {augmentation.shift} given for {_by(dataset.image_size)} images, "
+                f"at most {min(dataset.image_size)} is wanted"
+            )
+        return cls(seed, augmentation.arguments(dataset.mean, dataset.std))
+
+
+@dataclass(frozen=True)
+class ImageOrder:
+    """An epoch: its number, from 0, and in which order it takes the samples."""
+
+    epoch: int
+    samples: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -84,6 +119,7 @@ class ImageFeed:
     train: Resident
     test: Resident
     batch_size: int
+    augmenting: Augmenting | None = None
 
     unit = "img/s"
 
@@ -92,20 +128,26 @@ class ImageFeed:
         """Both splits on the trainer's device; ValueError when the data do not fit its model."""
         check_dataset(trainer.model, dataset)
         place = trainer.precision.storage, trainer.device
-        return cls(Resident.of(dataset, "train", *place), Resident.of(dataset, "test", *place), batch_size)
+        changes = Augmenting.of(trainer.augment, dataset, trainer.seed)
+        return cls(
+            Resident.of(dataset, "train", *place), Resident.of(dataset, "test", *place), batch_size, changes
+        )
 
     @property
     def steps(self) -> int:
         """Steps of an epoch, the same for every epoch."""
         return -(-len(self.train) // self.batch_size)
 
-    def order(self, seed: int, epoch: int) -> np.ndarray:
+    def order(self, seed: int, epoch: int) -> ImageOrder:
         """In which order an epoch takes the samples."""
-        return data_order(seed, epoch, len(self.train))
+        return ImageOrder(epoch, data_order(seed, epoch, len(self.train)))
 
-    def batch(self, order: np.ndarray, step: int) -> tuple[Array, np.ndarray]:
-        """The inputs (on the device) and labels (on the host) of a step."""
-        return self.train.batch(order[step * self.batch_size : (step + 1) * self.batch_size])
+    def batch(self, order: ImageOrder, step: int) -> tuple[Array, np.ndarray]:
+        """The inputs (on the device), augmented if the run says so, and labels (on the host) of a step."""
+        index = order.samples[step * self.batch_size : (step + 1) * self.batch_size]
+        if self.augmenting is None:
+            return self.train.batch(index)
+        return self.train.augmented(index, order.epoch, self.augmenting)
 
     def __str__(self) -> str:
         return f"{len(self.train):,} images in batches of {self.batch_size}"

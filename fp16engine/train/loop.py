@@ -135,7 +135,7 @@ class _Run:
         if state.epoch < self.options.epochs:
             self.stop_if_asked()
 
-    def step(self, order: np.ndarray) -> None:
+    def step(self, order: Any) -> None:
         """One step, its sums, and whatever is due after it."""
         trainer, state, sums = self.trainer, self.state, self.state.sums
         start = time.perf_counter()

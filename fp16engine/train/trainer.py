@@ -15,6 +15,7 @@ from .. import backend as backends
 from .. import functional as F
 from .. import optim, random
 from ..autograd import no_grad
+from ..data.augment import Augmentation
 from ..errors import NonFiniteError
 from ..precision import Precision
 from ..tensor import Tensor
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 Array = Any
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+_NOT_THE_OPTIMIZERS = ("optimizer", "schedule", "warmup", "augment")  # settings that it does not take
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,12 @@ class Trainer:
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the
     optimizer's default for the state's dtype, `betas` adam's and adamw's. `schedule` ("constant", "cosine",
-    "inverse-sqrt") counts applied steps; over the first `warmup` of them the rate rises to `lr`. `seed`
-    orders the data and drives dropout. A step whose loss or gradient is not finite changes nothing (weights,
-    optimizer state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised.
-    Under `mp` overflows first lower the loss scale; only overflows at its floor count.
+    "inverse-sqrt") counts applied steps; over the first `warmup` of them the rate rises to `lr`. `augment`
+    ("study", "crop-flip", a `data.Augmentation`) changes the training images of `fit` at random, those of
+    `step` and of evaluation never. `seed` orders the data and drives dropout and augmentation. A step whose
+    loss or gradient is not finite changes nothing (weights, optimizer state, running statistics); after
+    `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp` overflows first lower the loss
+    scale; only overflows at its floor count.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -83,6 +87,7 @@ class Trainer:
         schedule: str = "constant",
         warmup: int = 0,
         betas: tuple[float, float] | None = None,
+        augment: str | Augmentation | None = None,
         max_bad_steps: int = 50,
     ) -> None:
         self.precision = Precision.get(precision)
@@ -100,6 +105,9 @@ class Trainer:
         warmup = batches.count("warmup", warmup, 0)
         if warmup or schedule == "inverse-sqrt":
             self.settings["warmup"] = _schedules.check_warmup(schedule, warmup)
+        self.augment = Augmentation.get(augment)
+        if self.augment is not None:
+            self.settings["augment"] = self.augment.to_dict()
         self._schedule: _schedules.Schedule | None = None
         with random.fork(self.seed):
             self._random_state = random.get_state()
@@ -421,9 +429,7 @@ def _host_values(parameter: Tensor) -> np.ndarray:
 def _make_optimizer(
     settings: dict[str, Any], model: Module, update: str, masters: list[np.ndarray] | None
 ) -> optim.Optimizer:
-    arguments = {
-        key: value for key, value in settings.items() if key not in ("optimizer", "schedule", "warmup")
-    }
+    arguments = {key: value for key, value in settings.items() if key not in _NOT_THE_OPTIMIZERS}
     classes: dict[str, Any] = {
         "sgd": optim.SGD,
         "adam": optim.Adam,

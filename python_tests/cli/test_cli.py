@@ -12,7 +12,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
-from fp16engine.cli.options import DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.train import schedule, trainer
 
 TINY = ["--device", "reference", "--limit", "16", "--model", "dnn", "--epochs", "1", "--batch-size", "8"]
@@ -105,6 +105,7 @@ def test_version(capsys):
 def test_names_on_the_command_line_are_those_of_the_engine():
     assert tuple(fe.data.names()) == DATA == tuple(DEFAULTS)
     assert trainer.OPTIMIZERS == OPTIMIZERS
+    assert ("none", *fe.data.Augmentation.names()) == AUGMENTATIONS
     assert set(SCHEDULES) == {name for name in schedule.NAMES if name != "inverse-sqrt"}  # wants a warm-up
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
 
@@ -118,6 +119,16 @@ def test_train_writes_summary_and_prints_one_document(capsys):
     assert all(summary[key] is not None for key in [*keys.split(), "nonfinite_steps"])
     assert summary["audit"]["float32_tensors"] == 0
     assert {"checkpoint.json", "metrics.jsonl", "summary.json"} <= set(os.listdir("run"))
+
+
+def test_augmentation_is_in_the_summary_of_train_and_compare(capsys):
+    study = fe.data.Augmentation.get("study").to_dict()
+    assert main(["train", *TINY, "--augment", "study", "--out", "run", "--json"]) == 0
+    assert document(capsys)["augment"] == study
+    assert (
+        main(["compare", *TINY, "--precision", "fp16", "--augment", "study", "--out", "both", "--json"]) == 0
+    )
+    assert document(capsys)["settings"]["augment"] == study
 
 
 def test_train_refuses_a_folder_with_results_and_resumes_it(capsys):

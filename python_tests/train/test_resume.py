@@ -164,6 +164,7 @@ def test_lost_metrics_do_not_stop_a_resume(tmp_path):
         ({"momentum": 0.5}, {}, "momentum: the checkpoint has 0.9"),
         ({"optimizer": "adam"}, {}, "optimizer: the checkpoint has 'sgd', this run has 'adam'"),
         ({"schedule": "cosine"}, {}, "schedule: the checkpoint has 'constant'"),
+        ({"augment": "study"}, {}, "augment: the checkpoint has None"),
         ({}, {"batch_size": 8}, "batch_size: the checkpoint has 16, this run has 8"),
         ({}, {"epochs": 1}, "epochs: it is in epoch 2, this run has 1"),
         ({}, {"data": tiny_run.data(seed=1)}, "the samples of 'tiny' are not the ones"),

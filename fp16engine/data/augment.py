@@ -1,0 +1,107 @@
+"""Random changes of training images: flips, shifts, rotations, brightness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+FILLS = ("mirror", "mean", "black")
+_WHITE = 255.0  # the largest pixel value
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What happens at random to a training image before the network sees it; never to a test image.
+
+    Args:
+        flip_lr: mirror left and right, with probability 1/2.
+        flip_ud: turn upside down, with probability 1/2.
+        brightness: add the same amount to every pixel, uniform in ±`brightness` times white, and keep pixels
+            between black and white; 0.1 is the study's ±10 %.
+        rotation: turn about the centre by an angle uniform in ±`rotation` radians (at most pi), bilinear.
+        shift: move by a whole number of pixels, uniform in ±`shift`, down and across.
+        fill: what lies outside the image: "mirror" (its mirror image at the edge), "mean" (0 in normalised
+            data, as He et al., 1512.03385, pad) or "black".
+
+    Sample i in epoch e of a run with seed s gets what Philox4x32-10 gives for (s, e, i): neither the batch
+    size nor the order nor an interruption changes it. Values are computed in FP32 registers and rounded
+    once to the storage dtype.
+
+    Presets: "study" is Table 3 of arXiv 2305.10947 (both flips, brightness ±10 %, rotation ±0.2 rad),
+    "crop-flip" the usual padding by 4, random crop and left-right flip.
+
+    Raises:
+        TypeError, ValueError: an argument is of the wrong kind or out of range.
+
+    >>> Augmentation.get("crop-flip")
+    Augmentation(flip_lr=True, flip_ud=False, brightness=0.0, rotation=0.0, shift=4, fill='mean')
+    """
+
+    flip_lr: bool = False
+    flip_ud: bool = False
+    brightness: float = 0.0
+    rotation: float = 0.0
+    shift: int = 0
+    fill: str = "mirror"
+
+    def __post_init__(self) -> None:
+        for name in ("flip_lr", "flip_ud"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name}: {getattr(self, name)!r} given, True or False is wanted")
+        for name, most in (("brightness", 1.0), ("rotation", math.pi)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                raise TypeError(f"{name}: {value!r} given, a number is wanted")
+            if not 0 <= value <= most:
+                raise ValueError(f"{name}: {value} given, a number from 0 to {most:.6g} is wanted")
+            object.__setattr__(self, name, float(value))
+        if isinstance(self.shift, bool) or not isinstance(self.shift, int):
+            raise TypeError(f"shift: {self.shift!r} given, a whole number of pixels is wanted")
+        if self.shift < 0:
+            raise ValueError(f"shift: {self.shift} given, at least 0 is wanted")
+        if self.fill not in FILLS:
+            raise ValueError(f"fill: {self.fill!r} given, one of {', '.join(FILLS)} is wanted")
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """Return the names of the presets."""
+        return tuple(_PRESETS)
+
+    @classmethod
+    def get(cls, value: str | Mapping[str, Any] | Augmentation | None) -> Augmentation | None:
+        """Return the preset of that name, or what `to_dict` described; None and an Augmentation pass through.
+
+        Raises:
+            TypeError, ValueError: no preset has this name, or a description does not fit.
+        """
+        if value is None or isinstance(value, Augmentation):
+            return value
+        if isinstance(value, Mapping):
+            return cls(**value)
+        if not isinstance(value, str) or value not in _PRESETS:
+            raise ValueError(
+                f"augment: {value!r} given, one of {', '.join(_PRESETS)}, an Augmentation or None is wanted"
+            )
+        return _PRESETS[value]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments as JSON values."""
+        return asdict(self)
+
+    def arguments(self, mean: float, std: float) -> tuple[Any, ...]:
+        """Return the last arguments of `Backend.augment` for images normalised as (pixel - mean) / std.
+
+        A change of brightness by b times white is b * 255 / std there; black is -mean / std.
+        """
+        black, white = -mean / std, (_WHITE - mean) / std
+        fill = {"mirror": None, "mean": 0.0, "black": black}[self.fill]
+        brightness = self.brightness * _WHITE / std
+        return self.flip_lr, self.flip_ud, self.rotation, self.shift, brightness, black, white, fill
+
+
+_PRESETS = {
+    "study": Augmentation(flip_lr=True, flip_ud=True, brightness=0.1, rotation=0.2),
+    "crop-flip": Augmentation(flip_lr=True, shift=4, fill="mean"),
+}

@@ -13,6 +13,10 @@ class NonFiniteError(RuntimeError):
     """Too many training steps in a row had an infinite or undefined loss or gradient."""
 
 
+class CaptureError(RuntimeError):
+    """A training step cannot be recorded for replay; the trainer takes it operation by operation then."""
+
+
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or belongs to another model or precision."""
 

@@ -43,6 +43,8 @@ void bind_machine(py::module_& m) {
     m.def("cudnn_version", &ops::cudnn_version, Release());
     m.def("cudnn_device_properties", &ops::cudnn_device_properties, Release());
     m.def("compute_capability", &ops::compute_capability);
+    m.def("workspace_bytes", [] { return ops::workspace_bytes() + ops::library_workspace_bytes(); });
+    m.def("graph_nodes", &ops::graph_nodes, "graph"_a);
 #if defined(FP16ENGINE_CUDA_ARCHS)
     m.attr("architectures") = FP16ENGINE_CUDA_ARCHS;
 #endif

@@ -5,11 +5,43 @@
 #include "cuda/ops.h"
 #include "simt/machine.h"
 #include "simt/planted.h"
+#include "simt/recording.h"
 
 namespace ops = fp16engine::gpu;
 #include "bindings/bind_ops.h"
 
 namespace py = pybind11;
+
+namespace {
+
+// A step recorded and replayed, as a captured CUDA graph is: nothing runs while it is recorded.
+void bind_recording(py::module_& m) {
+    using Release = py::call_guard<py::gil_scoped_release>;
+    py::class_<simt::Recording, std::shared_ptr<simt::Recording>>(m, "Recording")
+        .def("replay", &simt::Recording::replay, Release())
+        .def_property_readonly("kernels", &simt::Recording::kernels)
+        .def_property_readonly("names", &simt::Recording::names);
+    m.def("begin_recording", &simt::begin_recording);
+    m.def("end_recording", &simt::end_recording);
+    m.def("recording", [] { return simt::recording() != nullptr; });
+    // What a library does on the GPU's stream: a callable without arguments.
+    m.def(
+        "perform",
+        [](const std::string& name, const py::function& work) {
+            simt::perform(name.c_str(), true, [work] {
+                const py::gil_scoped_acquire lock;
+                work();
+            });
+        },
+        py::arg("name"), py::arg("work"));
+    // Fresh memory is full of NaN in every replay too.
+    m.def("poison", [](const fp16engine::ArrayView& x) {
+        const auto bytes = static_cast<size_t>(x.size() * fp16engine::item_size(x.dtype));
+        simt::perform("poison", false, [data = x.data, bytes] { std::memset(data, 0xff, bytes); });
+    });
+}
+
+}  // namespace
 
 PYBIND11_MODULE(_simt, m) {
     m.doc() = "GPU kernels of fp16engine in the simulator; use fp16engine.backend.get('simt').";
@@ -20,6 +52,7 @@ PYBIND11_MODULE(_simt, m) {
     m.def("planted_faults", &ops::planted_faults);
     m.def("launch_planted", &ops::launch_planted, py::arg("fault"), py::arg("x"), py::arg("y"),
           py::call_guard<py::gil_scoped_release>());
+    bind_recording(m);
     fp16engine::bind_ops(m);
     fp16engine::bind_gpu_ops(m);
 }

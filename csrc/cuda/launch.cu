@@ -11,14 +11,22 @@ struct Arena {
     int64_t floats = 0;
 };
 
+constexpr int kMostDevices = 64;
+
+int device_index() {
+    const int device = current_device();
+    expect(device < kMostDevices, "device: " + std::to_string(device) + " given, one below 64 wanted");
+    return device;
+}
+
 Arena& arena() {
-    static Arena instance;  // one device, one stream; given back with the process
-    return instance;
+    static Arena arenas[kMostDevices];  // one stream each; given back with the process
+    return arenas[device_index()];
 }
 
 Stream& stream() {
-    static Stream current = nullptr;
-    return current;
+    static Stream current[kMostDevices] = {};
+    return current[device_index()];
 }
 
 }  // namespace
@@ -32,12 +40,9 @@ Stream current_stream() { return stream(); }
 void set_stream(uintptr_t handle) { stream() = reinterpret_cast<Stream>(handle); }
 
 int multiprocessors() {
-    static const int count = [] {
-        int device = 0, value = 0;
-        FP16_CHECK(cudaGetDevice(&device));
-        FP16_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMultiProcessorCount, device));
-        return value;
-    }();
+    static int counts[kMostDevices] = {};
+    int& count = counts[device_index()];
+    if (count == 0) FP16_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, current_device()));
     return count;
 }
 
@@ -54,9 +59,12 @@ Workspace::Workspace(int64_t floats) {
     pieces_ = a.memory;
 }
 
+size_t workspace_bytes() { return static_cast<size_t>(arena().floats) * sizeof(float); }
+
 void set_zero(void* device, size_t bytes) { FP16_CHECK(cudaMemsetAsync(device, 0, bytes, current_stream())); }
 
 void read_back(void* host, const void* device, size_t bytes) {
+    expect(!capturing(), "a value was read back to the host while a step is recorded");
     FP16_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, current_stream()));
     FP16_CHECK(cudaStreamSynchronize(current_stream()));
 }

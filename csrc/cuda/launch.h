@@ -11,6 +11,7 @@
 #include "cuda/runtime.h"
 #else
 #include "simt/machine.h"
+#include "simt/recording.h"
 #endif
 
 namespace fp16engine::gpu {
@@ -28,7 +29,12 @@ using Stream = cudaStream_t;
 using Dim3 = simt::Dim3;
 using Stream = void*;
 
-#define FP16_LAUNCH(kernel, grid, block, ...) ::simt::launch((grid), (block), 0, [=] { kernel(__VA_ARGS__); })
+// Arguments are taken now, as a stream takes them, and the kernel runs now or in every replay of the open recording.
+#define FP16_LAUNCH(kernel, grid, block, ...)                                                                        \
+    do {                                                                                                             \
+        const Dim3 blocks_((grid)), threads_((block));                                                               \
+        ::simt::perform(#kernel, true, [=] { ::simt::launch(blocks_, threads_, 0, [=] { kernel(__VA_ARGS__); }); }); \
+    } while (0)
 #endif
 
 // The stream every launcher uses: one compute stream, set by the Python side.
@@ -59,13 +65,13 @@ public:
 
 private:
 #if !defined(__CUDACC__)
-    std::unique_ptr<float[]> memory_;  // its own allocation, so that AddressSanitizer sees its ends
+    std::shared_ptr<float[]> memory_;  // its own allocation, so that AddressSanitizer sees its ends
 #endif
     Ptr<float> pieces_;
 };
 
 // Zeros in device memory, and device memory copied to the host, both in the order of the stream; read_back waits for
-// it.
+// it, and so is an error while a step is recorded.
 void set_zero(void* device, size_t bytes);
 void read_back(void* host, const void* device, size_t bytes);
 

@@ -81,6 +81,9 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
              double high, bool mirrored, double fill);
+// The same in a captured step: offset counts from the control block's. Absent: from 0.
+void dropout_counted(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset,
+                     const ArrayView& control);
 // q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
 // probs rounded as stored; causal: query i sees the keys j <= i; lengths int64 (B,), or none: item b has the keys
 // j < lengths[b]. Sq, Sk and D are at most 128.
@@ -129,5 +132,30 @@ void global_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm);
 void clip_to_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm, double most);
 // counts int64 (arrays, 47): the columns of kernels/counters.cuh
 void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& counts);
+
+// Copies between any two arrays of one shape and item size (1, 2, 4 or 8 bytes), strides in bytes, 0 to repeat.
+void move(uintptr_t source, uintptr_t target, int64_t item, const std::vector<int64_t>& shape,
+          const std::vector<int64_t>& source_strides, const std::vector<int64_t>& target_strides);
+// Every element of x becomes the value whose bits are the lowest of `bits`.
+void fill(const ArrayView& x, uint64_t bits);
+
+// What a captured step does besides its network (kernels/control.cuh). control uint8 (sizeof StepControl,), scalars
+// uint8 (sizeof StepScalars,), table uint8 (rows * sizeof StepScalars,), loss () in its storage type.
+// places int64 (n,): the batch's part of order int64 (count,)
+void batch_places(const ArrayView& control, const ArrayView& order, const ArrayView& places);
+// dy () = the loss scale
+void loss_seed(const ArrayView& control, const ArrayView& dy);
+// logits (N, K), labels int64 (N,)
+void count_correct(const ArrayView& logits, const ArrayView& labels, const ArrayView& control);
+// The highest of the ranks (from 1) whose array is not finite: gradients where the loss is finite, else the origins.
+void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss,
+                    bool origin, const ArrayView& control);
+void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& table, const ArrayView& scalars);
+// arrays = before, unless the step is applied
+void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& before, const ArrayView& scalars);
+// results int32 (rows, 4); the rest is StepPolicy
+void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, double growth,
+                  double backoff, double floor, double cap, int64_t interval, int64_t patience, int64_t max_bad_steps,
+                  int64_t dropout, bool scaled, bool dynamic);
 
 }  // namespace fp16engine::gpu

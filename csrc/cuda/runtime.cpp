@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <vector>
 
 #include "common/check.h"
 
@@ -30,6 +31,16 @@ struct Event {
     Event& operator=(const Event&) = delete;
     void record() { FP16_CHECK(cudaEventRecord(handle, current_stream())); }
 };
+
+struct Block {
+    void* memory = nullptr;
+    size_t bytes = 0;
+};
+
+std::map<int, Block>& blocks() {
+    static std::map<int, Block> by_device;
+    return by_device;
+}
 
 float median_milliseconds(const std::function<void()>& run) {
     run();  // loads the code and warms the caches
@@ -74,14 +85,9 @@ int compute_capability() {
 }
 
 void* library_workspace(size_t bytes) {
-    struct Block {
-        void* memory = nullptr;
-        size_t bytes = 0;
-    };
-    static std::map<int, Block> blocks;
     if (bytes == 0) return nullptr;
     const std::lock_guard<std::mutex> lock(guard());
-    Block& block = blocks[current_device()];
+    Block& block = blocks()[current_device()];
     if (bytes > block.bytes) {
         expect(!capturing(), "workspace: " + std::to_string(bytes) +
                                  " bytes wanted while a graph is captured; run the step once before");
@@ -91,6 +97,26 @@ void* library_workspace(size_t bytes) {
         block = larger;  // the smaller one may be part of a captured graph
     }
     return block.memory;
+}
+
+size_t library_workspace_bytes() {
+    const std::lock_guard<std::mutex> lock(guard());
+    return blocks()[current_device()].bytes;
+}
+
+size_t graph_nodes(uintptr_t graph) {
+    const auto handle = reinterpret_cast<cudaGraph_t>(graph);
+    size_t count = 0, working = 0;
+    FP16_CHECK(cudaGraphGetNodes(handle, nullptr, &count));
+    std::vector<cudaGraphNode_t> nodes(count);
+    FP16_CHECK(cudaGraphGetNodes(handle, nodes.data(), &count));
+    for (const cudaGraphNode_t node : nodes) {
+        cudaGraphNodeType type;
+        FP16_CHECK(cudaGraphNodeGetType(node, &type));
+        working +=
+            type == cudaGraphNodeTypeKernel || type == cudaGraphNodeTypeMemcpy || type == cudaGraphNodeTypeMemset;
+    }
+    return working;
 }
 
 int quickest(int count, const std::function<void(int)>& run) {

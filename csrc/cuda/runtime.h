@@ -26,6 +26,11 @@ int compute_capability();  // of the current device: 90 for 9.0
 // Device memory of one library call, shared by all calls in the order of the one stream. It grows outside of captures
 // only, and what a graph may have recorded is never given back.
 void* library_workspace(size_t bytes);
+size_t library_workspace_bytes();
+size_t workspace_bytes();  // the same of our own kernels (launch.h)
+
+// Nodes of a captured graph (a cudaGraph_t) that run a kernel, a copy or a memset.
+size_t graph_nodes(uintptr_t graph);
 
 // The quickest of `count` ways to do the same work on the current stream, the first one on a tie; a way that throws is
 // left out. Not during a capture.

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "cuda/ops.h"
+#include "cuda/structs.h"
 #include "cuda/wide.h"
 
 namespace fp16engine::gpu {
@@ -88,6 +89,11 @@ void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dt
 }
 
 void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset) {
+    dropout_counted(x, y, p, seed, offset, {});
+}
+
+void dropout_counted(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset,
+                     const ArrayView& control) {
     expect_like("y", y, x);
     expect(p >= 0.0 && p < 1.0, "p: " + std::to_string(p) + " given, a number in [0, 1) wanted");
     if (x.size() == 0) return;
@@ -98,6 +104,7 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
     }
     const auto threshold = static_cast<unsigned>(wanted);
     const float scale = static_cast<float>(1.0 / (1.0 - p));
+    const auto counted = control ? Ptr<const StepControl>(control_block(control)) : Ptr<const StepControl>();
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         const auto xs = pointer<const T>(x);
@@ -106,7 +113,8 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
         const unsigned grid = grid_for(ceil_divide(n, kEight));
         with_flag(aligned(x) && aligned(y), [&](auto vectors) {
             constexpr bool kVectors = decltype(vectors)::value;
-            FP16_LAUNCH((dropout_kernel<T, kVectors>), grid, kBlock, xs, ys, n, seed, offset, threshold, scale);
+            FP16_LAUNCH((dropout_kernel<T, kVectors>), grid, kBlock, xs, ys, n, seed, offset, threshold, scale,
+                        counted);
         });
     });
 }

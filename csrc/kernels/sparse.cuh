@@ -8,6 +8,7 @@
 // An id outside the table takes a row of 0xff bytes, a NaN in float types, and its gradient is left out.
 #pragma once
 #include "common/philox.h"
+#include "common/step_control.h"
 #include "kernels/chunk.cuh"
 #include "kernels/wide.cuh"
 
@@ -108,10 +109,13 @@ __global__ void __launch_bounds__(kBlock) scatter_rows_kernel(Ptr<const int64_t>
     if (owns) store_floats<kWidth>(dtable + ((first_row + row) * K + column), sum);
 }
 
-// x (n,), y (n,); eight elements, two counters, a thread
+// x (n,), y (n,); eight elements, two counters, a thread. In a captured step the offset counts from the control
+// block's.
 template <class T, bool kVectors>
-__global__ void __launch_bounds__(kBlock) dropout_kernel(Ptr<const T> x, Ptr<T> y, int64_t n, uint64_t seed,
-                                                         uint64_t offset, unsigned threshold, float scale) {
+__global__ void __launch_bounds__(kBlock)
+    dropout_kernel(Ptr<const T> x, Ptr<T> y, int64_t n, uint64_t seed, uint64_t offset, unsigned threshold, float scale,
+                   Ptr<const StepControl> control) {
+    if (control) offset += static_cast<uint64_t>(control[0].dropout);
     const int64_t groups = (n + kEight - 1) / kEight;
     for (int64_t group = grid_thread(); group < groups; group += grid_threads()) {
         const int64_t i = group * kEight;

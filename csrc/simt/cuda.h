@@ -52,6 +52,13 @@ inline unsigned __match_any_sync(unsigned mask, int value) {
 // Integer counters only: the order of float additions would differ from run to run.
 inline int atomicAdd(int* p, int value) { return __atomic_fetch_add(p, value, __ATOMIC_RELAXED); }
 inline int atomicOr(int* p, int value) { return __atomic_fetch_or(p, value, __ATOMIC_RELAXED); }
+inline int atomicMax(int* p, int value) {
+    int before = __atomic_load_n(p, __ATOMIC_RELAXED);
+    while (before < value &&
+           !__atomic_compare_exchange_n(p, &before, value, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    return before;
+}
 inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long value) {
     return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }

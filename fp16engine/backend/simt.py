@@ -6,11 +6,15 @@ here, except those with binary16 accumulators.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from ..errors import BackendUnavailable
+from .arena import ALIGNMENT, Arena
 from .base import Shape
 from .compiled import CompiledBackend
 from .compiled.device import DTYPES
@@ -43,16 +47,34 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
 
     def __init__(self, native: ModuleType, products: ModuleType) -> None:
         super().__init__()
-        self.native, self.products = native, StrictProducts(native, products)
+        self.native: Any = native
+        self.products: Any = StrictProducts(native, _OnTheStream(products, native))
         # Elements by which arrays start off the alignment their allocation has.
         self.offset = 0
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> np.ndarray:
         dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
         count = int(np.prod(shape, dtype=np.int64))
-        memory = np.full((self.offset + count) * dtype.itemsize, 0xFF, np.uint8)
+        nbytes = (self.offset + count) * dtype.itemsize
+        if self._arena is not None:
+            return self._in_arena(self._arena, nbytes, shape, dtype)
+        memory = np.full(nbytes, 0xFF, np.uint8)
         self._count_array(memory)
+        if self._trace is not None:
+            self._trace.watch(memory, self._trace.allocate(nbytes))
         return memory.view(dtype)[self.offset :].reshape(shape)
+
+    def from_numpy(self, a: np.ndarray) -> np.ndarray:
+        self._not_while_recording("a value came from the host")
+        return super().from_numpy(a)
+
+    def to_numpy(self, x: np.ndarray) -> np.ndarray:
+        self._not_while_recording("a value was read back to the host")
+        return super().to_numpy(x)
+
+    def write(self, x: np.ndarray, a: np.ndarray) -> None:
+        self._not_while_recording("a value came from the host")
+        np.copyto(x, a)
 
     def set_schedule(self, schedule: int) -> None:
         """Choose the order in which a block's threads run: 0 fair, 1 and 2 greedy, from 3 on shuffled."""
@@ -61,3 +83,69 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
     def set_num_threads(self, count: int) -> None:
         self.native.set_num_threads(count)
         self.products.set_num_threads(count)
+
+    def _in_arena(self, arena: Arena, nbytes: int, shape: Shape, dtype: np.dtype) -> np.ndarray:
+        number, start = arena.allocate(nbytes)
+        # A memoryview between them: NumPy would make the arena itself the base of every view of this array.
+        place = memoryview(arena.memory)[start : start + nbytes]
+        x: np.ndarray = np.ndarray(shape, dtype, place, self.offset * dtype.itemsize)
+        arena.watch(x, number)
+        if x.size:
+            self.native.poison(x)
+        return x
+
+    def _arena_memory(self, nbytes: int) -> np.ndarray:
+        memory = np.full(nbytes + ALIGNMENT, 0xFF, np.uint8)
+        self._count_array(memory)
+        start = -self.address(memory) % ALIGNMENT
+        return memory[start : start + nbytes]
+
+    def _begin(self) -> None:
+        self.native.begin_recording()
+
+    def _end(self, failed: bool) -> Any:
+        return self.native.end_recording()
+
+    def _finished(self, graph: Any, arena: Arena) -> Recording:
+        return Recording(graph, arena)
+
+
+class Recording:
+    """A recorded step on the simulated GPU."""
+
+    def __init__(self, native: Any, arena: Arena) -> None:
+        self._native, self._arena = native, arena
+        self.arena_bytes = arena.plan.nbytes
+
+    @property
+    def kernels(self) -> int:
+        """How many kernels, copies and memsets one replay runs."""
+        count: int = self._native.kernels
+        return count
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, in order."""
+        return list(self._native.names)
+
+    def replay(self) -> None:
+        """Run the step once more."""
+        self._native.replay()
+
+
+class _OnTheStream:
+    """The functions of a library, put down in order while a step is recorded."""
+
+    def __init__(self, library: ModuleType, native: ModuleType) -> None:
+        self._library, self._native = library, native
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        function, native = getattr(self._library, name), self._native
+
+        def call(*arguments: Any) -> Any:
+            if native.recording():
+                return native.perform(name, partial(function, *arguments))
+            return function(*arguments)
+
+        setattr(self, name, call)
+        return call

@@ -24,7 +24,7 @@ class Attention(DotProducts, Elementwise):
         ds = self.matmul(dy, v, False, True, acc)
         self.native.softmax_backward(probs, ds, ds, half)
         dq = self._empty_like(q)
-        self.products.scaled_product(ds, k, dq, q.shape[-1] ** -0.5, half)
+        self.products.scaled_product(ds, k, dq, q.shape[-1] ** -0.5, *self.compute(acc, q))
         dk = self.matmul(ds, self._scaled(q), True, False, acc)
         return dq, dk, self.matmul(probs, dy, True, False, acc)
 

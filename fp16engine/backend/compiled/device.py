@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UnsupportedPrecision
+from ...precision import NO_TF32
 from ..base import Array, Shape
 
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "uint8", "int32", "int64")}
@@ -19,6 +20,7 @@ class Device:
     native: ModuleType  # the operations
     products: Any  # matrix products and convolutions: a module, or StrictProducts
     xp: ModuleType  # the array library: numpy or one with its names
+    tf32 = False  # whether it has tensor cores that round float32 factors to TF32
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> Array:
         raise NotImplementedError
@@ -26,11 +28,24 @@ class Device:
     def _empty_like(self, x: Array) -> Array:
         return self.empty(x.shape, x.dtype)
 
+    def from_numpy(self, a: np.ndarray) -> Array:
+        raise NotImplementedError
+
     @staticmethod
-    def half_accumulator(acc: str, x: Array) -> bool:
+    def address(x: Array) -> int:
+        """Where an array's first element lies."""
+        raise NotImplementedError
+
+    def compute(self, acc: str, x: Array) -> tuple[bool, ...]:
+        """How `products` are told what to compute in: whether in binary16, and what else the device asks."""
+        return (self.half_accumulator(acc, x),)
+
+    def half_accumulator(self, acc: str, x: Array) -> bool:
         """True for binary16 accumulators; they need binary16 operands."""
-        if acc == "float32":
+        if acc == "float32" or (acc == "tf32" and self.tf32):
             return False
+        if acc == "tf32":
+            raise UnsupportedPrecision(NO_TF32)
         if x.dtype != np.float16:
             raise UnsupportedPrecision(
                 f"accumulate: {acc} accumulators with {x.dtype} tensors given, float16 tensors are wanted"

@@ -10,12 +10,12 @@ class DotProducts(Reductions):
     def matmul(self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, acc: str) -> Array:
         rows, columns = a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]
         c = self.empty((*a.shape[:-2], rows, columns), a.dtype)
-        self.products.matmul(a, b, None, c, transpose_a, transpose_b, self.half_accumulator(acc, a))
+        self.products.matmul(a, b, None, c, transpose_a, transpose_b, *self.compute(acc, a))
         return c
 
     def linear_forward(self, x: Array, w: Array, b: Array | None, acc: str) -> Array:
         y = self.empty((x.shape[0], w.shape[0]), x.dtype)
-        self.products.matmul(x, w, b, y, False, True, self.half_accumulator(acc, x))
+        self.products.matmul(x, w, b, y, False, True, *self.compute(acc, x))
         return y
 
     def linear_backward(
@@ -30,7 +30,7 @@ class DotProducts(Reductions):
         self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> Array:
         y = self.empty(self._conv2d_shape(x, w, stride, pads), x.dtype)
-        self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, self.half_accumulator(acc, x))
+        self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, *self.compute(acc, x))
         return y
 
     def conv2d_backward(
@@ -45,8 +45,8 @@ class DotProducts(Reductions):
         acc: str,
     ) -> tuple[Array | None, Array | None, Array | None]:
         dx, dw, db = self._conv2d_gradients(x, w, needs)
-        half = self.half_accumulator(acc, x)
-        self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, half)
+        how = self.compute(acc, x)
+        self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
         return dx, dw, db
 
     @staticmethod

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from ..base import Array, Needs, Pads, Pair
 from .attention import Attention
+from .recording import Recordable
+from .sparse import Sparse, places_of
+from .storage import is_basic
 
 # The longest sequence and the widest head of the attention kernels (csrc/cuda/ops.h).
 MOST_ATTENDED = 128
 
 
-class GpuOperations(Attention):
+class GpuOperations(Recordable, Sparse, Attention):
     def conv2d_forward(
         self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> Array:
@@ -54,6 +62,39 @@ class GpuOperations(Attention):
         dq, dk, dv = self._empty_like(q), self._empty_like(k), self._empty_like(v)
         self.native.attention_backward(q, k, v, probs, dy, dq, dk, dv, self.half_accumulator(acc, q))
         return dq, dk, dv
+
+    def getitem(self, x: Array, index: Any) -> Array:
+        if is_basic(index):
+            return super().getitem(x, index)
+        return self.embedding(self.from_numpy(places_of(x.shape, index)), x.reshape(-1))
+
+    def cat(self, xs: Sequence[Array], axis: int) -> Array:
+        shape = list(xs[0].shape)
+        shape[axis] = sum(x.shape[axis] for x in xs)
+        y = self.empty(tuple(shape), xs[0].dtype)
+        start = 0
+        for x in xs:
+            stop = start + x.shape[axis]
+            self._assign(y[(slice(None),) * axis + (slice(start, stop),)], x)
+            start = stop
+        return y
+
+    def dropout(self, x: Array, p: float, seed: int, offset: int) -> Array:
+        if self.control is None:
+            return super().dropout(x, p, seed, offset)
+        y = self._empty_like(x)
+        self.native.dropout_counted(x, y, p, seed, offset, self.control)
+        return y
+
+    def _fill(self, x: Array, value: float) -> None:
+        with np.errstate(over="ignore"):
+            stored = np.array(value).astype(np.dtype(str(x.dtype)))
+        self.native.fill(x, int.from_bytes(stored.tobytes(), "little"))
+
+    def _assign(self, y: Array, x: Array) -> None:
+        if y.dtype != x.dtype or y.shape != x.shape:
+            raise ValueError(f"copy: {x.dtype} {x.shape} given for {y.dtype} {y.shape}")
+        self.native.move(self.address(x), self.address(y), y.dtype.itemsize, y.shape, x.strides, y.strides)
 
 
 def _depthwise(x: Array, groups: int) -> bool:

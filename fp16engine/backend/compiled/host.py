@@ -15,3 +15,8 @@ class HostArrays(Storage):
 
     def to_numpy(self, x: np.ndarray) -> np.ndarray:
         return np.array(x)
+
+    @staticmethod
+    def address(x: np.ndarray) -> int:
+        address: int = x.__array_interface__["data"][0]
+        return address

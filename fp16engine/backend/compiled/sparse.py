@@ -9,6 +9,7 @@ import numpy as np
 
 from ..base import Array, Shape
 from .elementwise import Elementwise
+from .storage import is_basic, view
 
 
 class Sparse(Elementwise):
@@ -27,11 +28,11 @@ class Sparse(Elementwise):
 
     def index_add(self, shape: Shape, dtype: str, index: Any, dy: Array, acc: str) -> Array:
         half = self.half_accumulator(acc, dy)
-        if _is_basic(index):
+        if is_basic(index):
             out = self.zeros(shape, dtype)
-            out[index] = self.binary("add", dy, 0.0)  # 0 + -0 is +0
+            self._assign(view(out, index), self.binary("add", dy, 0.0))  # 0 + -0 is +0
             return out
-        places = self.xp.ascontiguousarray(self.xp.arange(math.prod(shape)).reshape(shape)[index])
+        places = self.from_numpy(places_of(shape, index))
         out = self.empty(shape, dtype)
         self.native.scatter_rows(places, dy, out.reshape(-1), half)
         return out
@@ -64,13 +65,6 @@ class Sparse(Elementwise):
         return y
 
 
-def _is_basic(index: object) -> bool:
-    """True for integers, slices, None and Ellipsis: such an index names no place twice."""
-    parts = index if isinstance(index, tuple) else (index,)
-    return all(
-        part is None
-        or part is Ellipsis
-        or isinstance(part, slice)
-        or (isinstance(part, int | np.integer) and not isinstance(part, bool))
-        for part in parts
-    )
+def places_of(shape: Shape, index: Any) -> np.ndarray:
+    """The flat places int64 that index names in an array of `shape`, in the shape of the result."""
+    return np.ascontiguousarray(np.arange(math.prod(shape)).reshape(shape)[index])

@@ -14,7 +14,7 @@ from .device import DTYPES, Device
 class Storage(Device):
     def full(self, shape: Shape, value: float, dtype: str | np.dtype) -> Array:
         x = self.empty(shape, dtype)
-        x.fill(value)
+        self._fill(x, value)
         return x
 
     def zeros(self, shape: Shape, dtype: str | np.dtype) -> Array:
@@ -22,7 +22,7 @@ class Storage(Device):
 
     def copy(self, x: Array) -> Array:
         y = self._empty_like(x)
-        self.xp.copyto(y, x)
+        self._assign(y, x)
         return y
 
     def cast(self, x: Array, dtype: str) -> Array:
@@ -36,7 +36,7 @@ class Storage(Device):
         return self.copy(x.transpose(axes))
 
     def getitem(self, x: Array, index: Any) -> Array:
-        return self.copy(self.xp.asarray(x[index]))
+        return self.copy(view(x, index) if is_basic(index) else self.xp.asarray(x[index]))
 
     def broadcast_to(self, x: Array, shape: Shape) -> Array:
         return self.copy(self.xp.broadcast_to(x, shape))
@@ -52,9 +52,35 @@ class Storage(Device):
         top, bottom, left, right = pads
         n, height, width, channels = x.shape
         y = self.zeros((n, height + top + bottom, width + left + right, channels), x.dtype)
-        y[:, top : top + height, left : left + width] = x
+        self._assign(y[:, top : top + height, left : left + width], x)
         return y
 
     def crop2d(self, x: Array, pads: Pads) -> Array:
         top, bottom, left, right = pads
         return self.copy(x[:, top : x.shape[1] - bottom, left : x.shape[2] - right])
+
+    def _fill(self, x: Array, value: float) -> None:
+        """Set every element of a new array to fl(value)."""
+        x.fill(value)
+
+    def _assign(self, y: Array, x: Array) -> None:
+        """Copy x into y, both of any strides."""
+        self.xp.copyto(y, x)
+
+
+def is_basic(index: object) -> bool:
+    """True for integers, slices, None and Ellipsis: such an index names no place twice, and gives a view."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return all(
+        part is None
+        or part is Ellipsis
+        or isinstance(part, slice)
+        or (isinstance(part, int | np.integer) and not isinstance(part, bool))
+        for part in parts
+    )
+
+
+def view(x: Array, index: Any) -> Array:
+    """x[index] of a basic index as a view, even where it is a single element."""
+    parts = index if isinstance(index, tuple) else (index,)
+    return x[parts if any(part is Ellipsis for part in parts) else (*parts, ...)]

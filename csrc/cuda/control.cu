@@ -1,0 +1,135 @@
+// Launches the kernels of kernels/control.cuh.
+#include "kernels/control.cuh"
+
+#include "cuda/ops.h"
+#include "cuda/structs.h"
+#include "cuda/tensor_table.h"
+
+namespace fp16engine::gpu {
+namespace {
+
+void expect_one(const char* argument, const ArrayView& view) {
+    expect(view.size() == 1, std::string(argument) + ": " + view.describe() + " given, one number wanted");
+}
+
+}  // namespace
+
+void batch_places(const ArrayView& control, const ArrayView& order, const ArrayView& places) {
+    expect_dtype("order", order, DType::int64);
+    expect_dtype("places", places, DType::int64);
+    const auto c = Ptr<const StepControl>(control_block(control));
+    const auto from = pointer<const int64_t>(order);
+    const auto to = pointer<int64_t>(places);
+    const int64_t count = order.size(), n = places.size();
+    FP16_LAUNCH(batch_places_kernel, grid_for(n), kBlock, c, from, to, count, n);
+}
+
+void loss_seed(const ArrayView& control, const ArrayView& dy) {
+    expect_one("dy", dy);
+    const auto c = Ptr<const StepControl>(control_block(control));
+    with_storage("dy", dy.dtype, [&](auto type) {
+        using T = decltype(type);
+        const auto y = pointer<T>(dy);
+        FP16_LAUNCH((loss_seed_kernel<T>), 1, 1, c, y);
+    });
+}
+
+void count_correct(const ArrayView& logits, const ArrayView& labels, const ArrayView& control) {
+    expect(logits.ndim == 2 && logits.shape[1] > 0, "logits: " + logits.describe() + " given, (N, K) wanted");
+    expect_dtype("labels", labels, DType::int64);
+    expect_shape("labels", labels, {logits.shape[0]});
+    const auto c = control_block(control);
+    const int64_t N = logits.shape[0], K = logits.shape[1];
+    with_storage("logits", logits.dtype, [&](auto type) {
+        using T = decltype(type);
+        const auto z = pointer<const T>(logits);
+        const auto y = pointer<const int64_t>(labels);
+        const auto blocks = static_cast<unsigned>(ceil_divide(N, kBlock));
+        FP16_LAUNCH((count_correct_kernel<T>), blocks, kBlock, z, y, c, N, K);
+    });
+}
+
+void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss,
+                    bool origin, const ArrayView& control) {
+    expect(ranks.size() == arrays.size(), "ranks: " + std::to_string(ranks.size()) + " given, " +
+                                              std::to_string(arrays.size()) + " as in arrays wanted");
+    expect_floats("arrays", arrays);
+    expect_one("loss", loss);
+    const auto c = control_block(control);
+    with_storage("loss", loss.dtype, [&](auto loss_type) {
+        using L = decltype(loss_type);
+        const auto value = pointer<const L>(loss);
+        const auto look = [&](auto type) {
+            using T = decltype(type);
+            using Tensor = RankedTensor<T>;
+            const auto entry = [&](size_t i) {
+                return Tensor{pointer<const T>(arrays[i]), arrays[i].size(), static_cast<int>(ranks[i]),
+                              aligned(arrays[i])};
+            };
+            for_tables<T, Tensor>(arrays, kRankSlice, entry, [&](const TensorTable<Tensor>& table, unsigned slices) {
+                FP16_LAUNCH((rank_nonfinite_kernel<T, L>), slices, kBlock, table, value, origin, c);
+            });
+        };
+        look(__half{});
+        look(float{});
+    });
+}
+
+void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& table, const ArrayView& scalars) {
+    expect_one("loss", loss);
+    const auto c = Ptr<const StepControl>(control_block(control));
+    const auto rows_of = Ptr<const StepScalars>(structs<StepScalars>("table", table, 0));
+    const auto now = structs<StepScalars>("scalars", scalars, 1);
+    const int64_t rows = table.size() / static_cast<int64_t>(sizeof(StepScalars));
+    with_storage("loss", loss.dtype, [&](auto type) {
+        using L = decltype(type);
+        const auto value = pointer<const L>(loss);
+        FP16_LAUNCH((decide_step_kernel<L>), 1, 1, c, value, rows_of, now, rows);
+    });
+}
+
+void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& before, const ArrayView& scalars) {
+    expect(before.size() == arrays.size(), "before: " + std::to_string(before.size()) + " given, " +
+                                               std::to_string(arrays.size()) + " as in arrays wanted");
+    expect_floats("arrays", arrays);
+    for (size_t i = 0; i < arrays.size(); i++) {
+        expect_dtype("before", before[i], arrays[i].dtype);
+        expect(before[i].size() == arrays[i].size(),
+               "before: " + before[i].describe() + " given for " + arrays[i].describe());
+    }
+    const auto now = Ptr<const StepScalars>(structs<StepScalars>("scalars", scalars, 1));
+    const auto put_back = [&](auto type) {
+        using T = decltype(type);
+        using Tensor = RestoredTensor<T>;
+        const auto entry = [&](size_t i) {
+            return Tensor{pointer<T>(arrays[i]), pointer<const T>(before[i]), arrays[i].size(),
+                          aligned(arrays[i]) && aligned(before[i])};
+        };
+        for_tables<T, Tensor>(arrays, kBlock * kEight, entry, [&](const TensorTable<Tensor>& table, unsigned slices) {
+            FP16_LAUNCH((restore_kernel<T>), slices, kBlock, table, now);
+        });
+    };
+    put_back(__half{});
+    put_back(float{});
+}
+
+void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, double growth,
+                  double backoff, double floor, double cap, int64_t interval, int64_t patience, int64_t max_bad_steps,
+                  int64_t dropout, bool scaled, bool dynamic) {
+    expect_one("loss", loss);
+    expect_dtype("results", results, DType::int32);
+    expect(results.ndim == 2 && results.shape[1] == kStepResults,
+           "results: " + results.describe() + " given, (rows, 4) wanted");
+    const auto c = control_block(control);
+    const auto to = pointer<int32_t>(results);
+    const int64_t rows = results.shape[0];
+    const StepPolicy policy = {growth,   backoff,       floor,   cap,    interval,
+                               patience, max_bad_steps, dropout, scaled, dynamic};
+    with_storage("loss", loss.dtype, [&](auto type) {
+        using L = decltype(type);
+        const auto value = pointer<const L>(loss);
+        FP16_LAUNCH((advance_step_kernel<L>), 1, 1, c, value, to, rows, policy);
+    });
+}
+
+}  // namespace fp16engine::gpu

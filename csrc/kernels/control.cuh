@@ -1,0 +1,180 @@
+// What a captured step does besides its network: it takes its batch from the epoch's order, checks loss and gradients,
+// decides whether the step counts, and advances the run's account (common/step_control.h), all on the device.
+//   batch_places     place[i] = order[batch * n + i]
+//   loss_seed        the gradient of the loss is the loss scale
+//   count_correct    rows whose first maximum is their label; the first NaN counts as the maximum, as in NumPy
+//   rank_nonfinite   the highest rank of an array with an infinity or a NaN; the maximum of integers has no order
+//   decide_step      the scalars of the optimizer step: a row of the table, 1 / loss scale, and whether it is applied
+//   restore          what the forward pass changed goes back if the step is not applied
+//   advance_step     counters, loss scale, one row of results
+// Bytes: a few numbers, and what is checked or restored once.
+#pragma once
+#include "common/step_control.h"
+#include "common/step_scalars.h"
+#include "kernels/chunk.cuh"
+#include "kernels/tensor_table.cuh"
+
+namespace fp16engine::gpu {
+
+// ---- device helpers -------------------------------------------------------------------------------------------------
+
+__device__ __forceinline__ bool is_finite(float v) { return (__float_as_int(v) & 0x7f800000) != 0x7f800000; }
+__device__ __forceinline__ bool is_nan(float v) { return (__float_as_int(v) & 0x7fffffff) > 0x7f800000; }
+
+// What LossScaler.update does after a step whose gradients are (or are not) finite.
+__device__ __forceinline__ void advance_scale(StepControl& c, const StepPolicy& policy, bool finite) {
+    if (finite) {
+        c.stuck_steps = 0;
+        c.clean_steps++;
+        if (policy.dynamic && c.clean_steps >= policy.interval) {
+            const double grown = c.loss_scale * policy.growth;
+            c.loss_scale = grown < policy.cap ? grown : policy.cap;
+            c.clean_steps = 0;
+        }
+        return;
+    }
+    c.clean_steps = 0;
+    if (!policy.dynamic || c.loss_scale <= policy.floor) {
+        c.stuck_steps++;
+    } else {
+        const double lower = c.loss_scale * policy.backoff;
+        c.loss_scale = lower > policy.floor ? lower : policy.floor;
+    }
+    if (c.stuck_steps >= policy.patience) c.halted = 1;
+}
+
+template <class T>
+struct RankedTensor {
+    Ptr<const T> x;
+    int64_t size;
+    int rank;
+    bool vectors;
+};
+
+template <class T>
+struct RestoredTensor {
+    Ptr<T> x;
+    Ptr<const T> before;
+    int64_t size;
+    bool vectors;
+};
+
+// ---- kernels --------------------------------------------------------------------------------------------------------
+
+// order (count,), places (n,); past the end of the order there is no place: -1, which takes a row of NaN
+__global__ void __launch_bounds__(kBlock) batch_places_kernel(Ptr<const StepControl> control, Ptr<const int64_t> order,
+                                                              Ptr<int64_t> places, int64_t count, int64_t n) {
+    const int64_t first = control[0].batch * n;
+    for (int64_t i = grid_thread(); i < n; i += grid_threads()) places[i] = first + i < count ? order[first + i] : -1;
+}
+
+template <class T>
+__global__ void loss_seed_kernel(Ptr<const StepControl> control, Ptr<T> dy) {
+    put(dy[0], static_cast<float>(control[0].loss_scale));
+}
+
+// logits (N, K), labels (N,)
+template <class T>
+__global__ void __launch_bounds__(kBlock) count_correct_kernel(Ptr<const T> logits, Ptr<const int64_t> labels,
+                                                               Ptr<StepControl> control, int64_t N, int64_t K) {
+    const int64_t n = grid_thread();
+    bool correct = false;
+    if (n < N) {
+        int64_t best = 0;
+        float most = as_float(logits[n * K]);
+        for (int64_t k = 1; k < K && !is_nan(most); k++) {
+            const float v = as_float(logits[n * K + k]);
+            if (v > most || is_nan(v)) {
+                most = v;
+                best = k;
+            }
+        }
+        correct = best == labels[n];
+    }
+    const int found = __popc(__ballot_sync(kFullWarp, correct));
+    if (threadIdx.x % kWarpSize == 0 && found) atomicAdd(&control[0].correct, found);
+}
+
+constexpr int kRankGroups = 4;  // groups of eight of a thread, all loaded before the first is looked at
+constexpr int64_t kRankSlice = kBlock * kEight * kRankGroups;
+
+// Origins are looked for only where the loss, of type L, is not finite.
+template <class T, class L>
+__global__ void __launch_bounds__(kBlock)
+    rank_nonfinite_kernel(const __grid_constant__ TensorTable<RankedTensor<T>> table, Ptr<const L> loss, bool origin,
+                          Ptr<StepControl> control) {
+    if (is_finite(as_float(loss[0])) == origin) return;
+    const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
+    const RankedTensor<T>& tensor = table.entries[index];
+    const int64_t start = (slice - table.first_slice[index]) * kRankSlice + static_cast<int64_t>(threadIdx.x) * kEight;
+    float values[kRankGroups][kEight];
+    for (int c = 0; c < kRankGroups; c++) {
+        const int64_t i = start + static_cast<int64_t>(c) * kBlock * kEight;
+        load_chunk<T>(tensor.x, i, chunk_count(i, tensor.size), tensor.vectors, values[c]);
+    }
+    bool found = false;
+    for (int c = 0; c < kRankGroups; c++)
+        for (int j = 0; j < kEight; j++) found |= !is_finite(values[c][j]);
+    if (__syncthreads_or(found) && threadIdx.x == 0)
+        atomicMax(origin ? &control[0].origin : &control[0].culprit, tensor.rank);
+}
+
+// table (rows,), scalars (): the optimizer's kernels read them
+template <class L>
+__global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> loss, Ptr<const StepScalars> table,
+                                   Ptr<StepScalars> scalars, int64_t rows) {
+    const StepControl c = control[0];
+    StepScalars now = table[c.applied < rows ? c.applied : rows - 1];
+    now.grad_scale = static_cast<float>(1.0 / c.loss_scale);
+    now.applied = is_finite(as_float(loss[0])) && c.culprit == 0 && c.halted == 0;
+    scalars[0] = now;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    restore_kernel(const __grid_constant__ TensorTable<RestoredTensor<T>> table, Ptr<const StepScalars> scalars) {
+    if (scalars[0].applied) return;
+    const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
+    const RestoredTensor<T>& tensor = table.entries[index];
+    const int64_t i =
+        (slice - table.first_slice[index]) * (kBlock * kEight) + static_cast<int64_t>(threadIdx.x) * kEight;
+    const int count = chunk_count(i, tensor.size);
+    if (count == 0) return;
+    float values[kEight];
+    load_chunk<T>(tensor.before, i, count, tensor.vectors, values);
+    store_chunk<T>(tensor.x, i, count, tensor.vectors, values);
+}
+
+// results (rows, kStepResults); one thread
+template <class L>
+__global__ void advance_step_kernel(Ptr<StepControl> control, Ptr<const L> loss, Ptr<int32_t> results, int64_t rows,
+                                    const StepPolicy policy) {
+    StepControl c = control[0];
+    if (!c.halted) {
+        const float value = as_float(loss[0]);
+        if (c.steps < rows) {
+            const int64_t row = c.steps * kStepResults;
+            results[row + kLoss] = __float_as_int(value);
+            results[row + kCorrect] = c.correct;
+            results[row + kCulprit] = c.culprit;
+            results[row + kOrigin] = c.origin;
+        }
+        c.steps++;
+        c.batch++;
+        c.dropout += policy.dropout;
+        if (is_finite(value) && c.culprit == 0) {
+            c.applied++;
+            c.bad_streak = 0;
+            if (policy.scaled) advance_scale(c, policy, true);
+        } else if (is_finite(value) && policy.scaled) {
+            advance_scale(c, policy, false);
+        } else {
+            c.bad_streak++;
+            if (c.bad_streak >= policy.max_bad_steps) c.halted = 1;
+        }
+    }
+    c.correct = c.culprit = c.origin = 0;
+    control[0] = c;
+}
+
+}  // namespace fp16engine::gpu

@@ -60,6 +60,8 @@ class Function:
 
     # Casts and moves change the dtype or device on purpose and sum nothing, so any accumulator suits them.
     accumulates = True
+    # Dot products, whose factors a policy may round on the way in.
+    multiplies = False
 
     backend: Any
     acc: str
@@ -89,7 +91,10 @@ class Function:
                     "move one with .to(device)"
                 )
         node.backend = backends.get(node.device)
-        node.acc = active().accumulate
+        policy = active()
+        if cls.multiplies:
+            policy.check(node.backend)
+        node.acc = policy.products if cls.multiplies else policy.accumulate
         if node.acc == "float16" and cls.accumulates:
             for t in present:
                 accumulator(t.dtype)

@@ -40,6 +40,7 @@ _PACKAGES = (
     "sacrebleu",
     "tensorboardX",
     "torch",
+    "cupy-cuda13x",
 )
 _FLAGS = ("f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
 
@@ -111,30 +112,37 @@ def _memory_bytes() -> int | None:
 def report() -> dict[str, Any]:
     """Look at everything and return it as JSON values; never raises for something that is missing.
 
-    Keys: version, machine, cpu_features, cpu_backend, gpu, packages, extras, devices, self_test, advice, ok.
-    `ok` is False when the CPU backend is not available or its self-test fails.
+    Keys: version, machine, cpu_features, cpu_backend, cuda_backend, gpu, packages, extras, devices,
+    self_test, cuda_self_test, advice, ok. `ok` is False when the CPU backend is not available, or the
+    self-test of an available backend fails.
     """
     features = sorted(set(_cpuinfo().get("flags", "").split()) & set(_FLAGS))
-    cpu: dict[str, Any]
-    try:
-        cpu = {"available": True, "reason": None, **backend_info("cpu")}
-    except (BackendUnavailable, ImportError, OSError) as error:  # a broken build is a finding, not a crash
-        cpu = {"available": False, "reason": f"{error}"}
+    cpu, cuda = _backend("cpu"), _backend("cuda")
     test = self_test("cpu") if cpu["available"] else None
+    cuda_test = self_test("cuda") if cuda["available"] else None
     result = {
         "version": __version__,
         "machine": machine(),
         "cpu_features": features,
         "cpu_backend": cpu,
+        "cuda_backend": cuda,
         "gpu": gpu(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "extras": [extra for extra in map(_extra, EXTRAS) if extra["missing"]],
-        "devices": ["cpu"] if cpu["available"] else [],
+        "devices": backends.devices(),
         "self_test": test,
-        "ok": bool(test and test["passed"]),
+        "cuda_self_test": cuda_test,
+        "ok": bool(test and test["passed"] and (cuda_test is None or cuda_test["passed"])),
     }
     result["advice"] = list(_advice(result))
     return result
+
+
+def _backend(device: str) -> dict[str, Any]:
+    try:
+        return {"available": True, "reason": None, **backend_info(device)}
+    except (BackendUnavailable, ImportError, OSError) as error:  # a broken build is a finding, not a crash
+        return {"available": False, "reason": f"{error}"}
 
 
 def self_test(device: str) -> dict[str, Any]:
@@ -237,7 +245,9 @@ def _advice(result: dict[str, Any]) -> Iterator[str]:
             "The CPU module was built without oneDNN, so convolutions are slower: "
             "rebuild it with network access or with a system oneDNN 3.x."
         )
-    if graphics["devices"] and not graphics["backend_built"]:
-        yield "A GPU is here, but this build of fp16engine has no CUDA module: training runs on the CPU."
+    if graphics["devices"] and not result["cuda_backend"]["available"]:
+        yield f"A GPU is here, but training runs on the CPU: {result['cuda_backend']['reason']}."
+    if result["cuda_self_test"] and not result["cuda_self_test"]["passed"]:
+        yield "The CUDA backend gives wrong convolutions on this machine: please report this output."
     for extra in result["extras"]:
         yield f"{extra['install']} adds {extra['adds']} (missing: {', '.join(extra['missing'])})."

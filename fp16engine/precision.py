@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 from .errors import UnsupportedPrecision
 
-_WORDS = {"float16": "binary16 (FP16)", "float32": "binary32 (FP32)", "float64": "binary64 (FP64)"}
+NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
+
+_WORDS = {
+    "float16": "binary16 (FP16)",
+    "float32": "binary32 (FP32)",
+    "float64": "binary64 (FP64)",
+    "tf32": "TF32",
+}
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "master32": "on an FP32 master copy, then rounded to storage",
@@ -70,6 +77,8 @@ class Precision:
     Presets (`Precision.get(name)`):
 
     - `fp32`: everything binary32;
+    - `tf32`: as `fp32`, and factors of dot products are rounded to TF32 (8 exponent and 10 fraction bits) by
+      the tensor cores of a CUDA device, the only one that runs it;
     - `fp16`: everything stored in binary16, dot products and reductions accumulate in FP32 registers and
       round once;
     - `fp16-strict`: as `fp16`, and every accumulator is binary16 too;
@@ -91,11 +100,12 @@ class Precision:
     loss_scale: LossScale | None = None
 
     def __post_init__(self) -> None:
+        tensor_cores = self.operand == "tf32" and self.storage == "float32"
         for field in ("storage", "operand", "accumulate", "statistics"):
             value = getattr(self, field)
-            if value not in ("float16", "float32"):
+            if value not in ("float16", "float32") and not (field == "operand" and tensor_cores):
                 raise UnsupportedPrecision(f"{field}: {value!r} given, 'float16' or 'float32' is wanted")
-        if self.operand != self.storage:
+        if self.operand != self.storage and not tensor_cores:
             raise UnsupportedPrecision(
                 f"operand: {self.operand!r} with {self.storage!r} storage given; "
                 "the operands of a dot product are the stored tensors, so the two must be equal"
@@ -126,18 +136,30 @@ class Precision:
             return name
         if name in _PRESETS:
             return _PRESETS[name]
-        if name == "tf32":
-            raise UnsupportedPrecision(
-                "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
-            )
+        if name == _TF32.name:
+            return _TF32
         if name == "booster" or (isinstance(name, str) and name.startswith("hbfp")):
             raise UnsupportedPrecision(f"precision: {name!r} arrives with the block floating point backend")
         raise ValueError(f"precision: {name!r} given, one of {', '.join(_PRESETS)} is wanted")
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return the names of the presets that run here."""
+        """Return the names of the presets that run on every device."""
         return list(_PRESETS)
+
+    @property
+    def products(self) -> str:
+        """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
+        return "tf32" if self.operand == "tf32" else self.accumulate
+
+    def check(self, backend: object) -> None:
+        """Require a backend that can honour this policy.
+
+        Raises:
+            UnsupportedPrecision: it cannot, and would not say so by itself.
+        """
+        if self.products == "tf32" and not getattr(backend, "tf32", False):
+            raise UnsupportedPrecision(NO_TF32)
 
     @contextmanager
     def use(self) -> Iterator[Precision]:
@@ -181,6 +203,7 @@ _PRESETS = {
         Precision("mp", "float16", "float16", "float32", "float32", "master32", LossScale()),
     )
 }
+_TF32 = Precision("tf32", "float32", "tf32", "float32", "float32")
 _active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=_PRESETS["fp32"])
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from . import backend as backends
+from .interop import gpu_of
 
 Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
+FLOATS = ("float16", "float32")  # what a GPU casts to
 
 
 @lru_cache(maxsize=64)
@@ -111,7 +114,15 @@ class Tensor:
         return array.copy() if copy else array
 
     def __dlpack__(self, **options: Any) -> Any:
-        return self.data.__dlpack__(**options)
+        with _exporting(self.device):
+            return self.data.__dlpack__(**options)
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        # an AttributeError where the data have none: then the tensor has none
+        with _exporting(self.device):
+            interface: dict[str, Any] = self.data.__cuda_array_interface__
+            return interface
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return self.data.__dlpack_device__()
@@ -262,12 +273,12 @@ def tensor(
     """Return a new `Tensor` with a copy of `data`.
 
     Args:
-        data: a number, (nested) lists, a NumPy array, a `Tensor`, or anything in host memory with
-            `__dlpack__`.
+        data: a number, (nested) lists, a NumPy array, a `Tensor`, or anything with `__dlpack__`: in host
+            memory, or on a GPU (there `__cuda_array_interface__` is enough).
         dtype: "float16", "float32", "int64", or "float64" (device "reference" only). None keeps float16 and
             float32, turns every other floating-point type into float32 (NumPy's float64 included) and
             integers into int64.
-        device: None means "cpu".
+        device: None means where the data are, else "cpu".
         requires_grad: whether `backward()` gathers a gradient here.
 
     Values are rounded to nearest even; what exceeds the dtype's range becomes inf.
@@ -281,10 +292,19 @@ def tensor(
     >>> fe.tensor([[1, 2], [3, 4]], dtype="float16", device="reference").shape
     (2, 2)
     """
+    source = None if isinstance(data, Tensor) else gpu_of(data)
     if device is None:
-        device = data.device if isinstance(data, Tensor) else "cpu"
+        device = data.device if isinstance(data, Tensor) else source or "cpu"
     backend = backends.get(device)
-    host = _host_array(data)
+    if source is not None:
+        gpu: Any = backends.get(source)
+        array = gpu.import_array(data)
+        wanted = dtype or (str(array.dtype) if array is not None else None)
+        if array is not None and backend is gpu and (wanted == str(array.dtype) or wanted in FLOATS):
+            return Tensor(gpu.cast(array, wanted) if wanted in FLOATS else array, device, requires_grad)
+        host = gpu.read_array(data)
+    else:
+        host = _host_array(data)
     if dtype is None:
         dtype = "int64" if host.dtype.kind in "biu" else host.dtype.name
         if dtype not in ("int64", "float16"):
@@ -303,6 +323,13 @@ def tensor(
     with np.errstate(over="ignore"):
         host = np.asarray(host, dtype=dtype, order="C")
     return Tensor(backend.from_numpy(host), device, requires_grad)
+
+
+def _exporting(device: str) -> AbstractContextManager[Any]:
+    """Arrays that leave the engine are in the order of their device's stream, where there is one."""
+    exporting = getattr(backends.get(device), "exporting", nullcontext)
+    context: AbstractContextManager[Any] = exporting()
+    return context
 
 
 def _host_array(data: Any) -> np.ndarray:

@@ -7,12 +7,14 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fp16engine import backend as backends
+from fp16engine.backend import cuda as cuda_backend
 
 # With --import-mode=importlib nothing puts this folder, where bounds.py and op_cases.py lie, on the path.
 sys.path.insert(0, str(Path(__file__).parent))
@@ -20,12 +22,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 _MISSING = {
     "cpu": "the compiled module fp16engine._cpu is not built",
     "simt": "the simulator fp16engine._simt is not built, cmake -DFP16ENGINE_SIMT=ON does",
+    "cuda": "no GPU, or fp16engine._cuda is not built: 'fp16engine doctor' says what is missing",
 }
 SCHEDULES = 5
 
 
+@cache
 def _built(name: str) -> bool:
-    return importlib.util.find_spec(f"fp16engine._{name}") is not None
+    if importlib.util.find_spec(f"fp16engine._{name}") is None:
+        return False
+    return name != "cuda" or cuda_backend.gpus() > 0
 
 
 def _parameter(name: str) -> Any:

@@ -56,7 +56,6 @@ def test_get_passes_a_policy_through() -> None:
     ("name", "error", "message"),
     [
         ("fp8", ValueError, "precision: 'fp8' given, one of fp32, fp16, fp16-strict, mp is wanted"),
-        ("tf32", fe.UnsupportedPrecision, "'tf32' needs the tensor cores of a CUDA device"),
         ("hbfp4", fe.UnsupportedPrecision, "'hbfp4' arrives with the block floating point backend"),
         ("booster", fe.UnsupportedPrecision, "'booster' arrives with"),
         (16, ValueError, "precision: 16 given, one of"),

@@ -43,23 +43,30 @@ def get(device: str) -> Backend:
 
 
 def devices() -> list[str]:
-    """Return the devices this machine can compute on: `["cpu"]`, or none if its module is missing.
+    """Return the devices this machine can compute on: "cpu" if its module is there, and "cuda:0" and so on.
 
     "reference" and "simt", which are for checks, are not listed.
     """
+    found = []
     try:
         get("cpu")
+        found.append("cpu")
     except BackendUnavailable:
-        return []
-    return ["cpu"]
+        pass
+    cuda = importlib.import_module("fp16engine.backend.cuda")
+    return found + [f"cuda:{index}" for index in range(cuda.gpus())]
 
 
 def _load(device: str) -> Backend:
     if not isinstance(device, str):
         raise TypeError(f"device: {device!r} given, a string such as 'cpu' is wanted")
     if _CUDA.fullmatch(device):
-        raise BackendUnavailable(f"device {device!r}: the CUDA backend is not part of this build, use 'cpu'")
+        # "cuda" and "cuda:0" are one GPU, and one backend with one stream
+        twin = {"cuda": "cuda:0", "cuda:0": "cuda"}.get(device, device)
+        cuda: Backend = _loaded.get(twin) or importlib.import_module("fp16engine.backend.cuda").load(device)
+        return cuda
     if device not in _MODULES:
-        raise ValueError(f"device: {device!r} given, one of {', '.join(map(repr, _MODULES))} is wanted")
+        choices = ", ".join(map(repr, (*_MODULES, "cuda")))
+        raise ValueError(f"device: {device!r} given, one of {choices} is wanted")
     backend: Backend = importlib.import_module(_MODULES[device]).load()
     return backend

@@ -32,7 +32,8 @@ Accumulators
     in the blocking. Scatters (`index_add`, `embedding_backward`, the backward of pooling) add sequentially,
     without blocks.
 
-    float16 accumulators for float32 arrays raise UnsupportedPrecision.
+    float16 accumulators for float32 arrays raise UnsupportedPrecision. Dot products may get "tf32": float32
+    accumulators, and the device may round float32 factors to TF32; where it cannot, it raises the same.
 """
 
 from __future__ import annotations

@@ -60,13 +60,19 @@ def _print(found: dict[str, Any]) -> None:
         ),
     ]
     if test:
-        verdict = "passed" if test["passed"] else f"FAILED, largest errors {test['max_error']}"
-        rows.append(("self-test", f"{verdict}: {test['what']}"))
+        rows.append(("self-test", _verdict(test)))
+    if found["cuda_self_test"]:
+        rows.append(("self-test on the GPU", _verdict(found["cuda_self_test"])))
     print_table(f"fp16engine {found['version']}", ("", ""), rows, left=2)
     print()
     print("Ready to train on: " + (", ".join(found["devices"]) or "nothing here"))
     for line in found["advice"]:
         print(f"- {line}")
+
+
+def _verdict(test: dict[str, Any]) -> str:
+    verdict = "passed" if test["passed"] else f"FAILED, largest errors {test['max_error']}"
+    return f"{verdict}: {test['what']}"
 
 
 def _cpu(cpu: dict[str, Any]) -> str:

@@ -198,6 +198,7 @@ class Module:
             target = value.device if device is None else device
             dtype = value.dtype
             if policy is not None:
+                policy.check(backends.get(target))
                 dtype = policy.statistics if name in module.statistics else policy.storage
             with np.errstate(over="ignore"):
                 host = np.asarray(_host_array(value)).astype(dtype)

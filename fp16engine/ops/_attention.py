@@ -8,6 +8,8 @@ from . import _check
 
 
 class Attention(Function):
+    multiplies = True
+
     def forward(self, q: Array, k: Array, v: Array, lengths: Array | None, causal: bool) -> Array:
         y, probs = self.backend.attention_forward(q, k, v, causal, lengths, self.acc)
         self.saved = (q, k, v, probs)

@@ -10,6 +10,8 @@ from . import _check
 
 
 class Conv2d(Function):
+    multiplies = True
+
     def forward(
         self,
         x: Array,

@@ -11,6 +11,8 @@ from ._shape import broadcast_to, reshape
 
 
 class MatMul(Function):
+    multiplies = True
+
     def forward(self, a: Array, b: Array) -> Array:
         self.a, self.b = a if self.needs[1] else None, b if self.needs[0] else None
         return self.backend.matmul(a, b, False, False, self.acc)
@@ -24,6 +26,8 @@ class MatMul(Function):
 
 
 class Linear(Function):
+    multiplies = True
+
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.x, self.w = x, w
         return self.backend.linear_forward(x, w, b, self.acc)

@@ -92,7 +92,7 @@ class Trainer:
     ) -> None:
         self.precision = Precision.get(precision)
         self.device = "cpu" if device is None else device
-        backends.get(self.device)
+        self.precision.check(backends.get(self.device))
         self.seed = batches.count("seed", seed, 0)
         self.max_bad_steps = batches.count("max_bad_steps", max_bad_steps, 1)
         if not (isinstance(lr, int | float | np.number) and math.isfinite(lr) and lr > 0):

@@ -57,7 +57,7 @@ def document(capsys):
             ["train", "--precision", "hbfp8"],
             "--precision: 'hbfp8' arrives with the block floating point backend",
         ),
-        (["train", "--precision", "tf32"], "--precision: 'tf32' needs the tensor cores"),
+        (["train", "--precision", "tf32"], "precision: 'tf32' needs the tensor cores"),
         (["compare", "--precision", "fp16,fp16"], "--precision: fp16,fp16 given, each precision once"),
         (["compare", "--precision", "fp16,"], "--precision: '' given"),
         (["train", "--data", "imagenet"], "--data: 'imagenet' given, one of digits, mnist"),

@@ -1,0 +1,321 @@
+"""The CUDA backend: our own kernels, cuBLASLt and cuDNN on CuPy arrays, on one stream of their own.
+
+Nothing of NVIDIA's is needed before the device is asked for: the module fp16engine._cuda imports anywhere,
+CuPy and the libraries are loaded here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import math
+import sys
+import threading
+from contextlib import AbstractContextManager, suppress
+from functools import partial
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendUnavailable
+from . import cuda_libraries
+from .arena import Arena
+from .base import Array, Shape
+from .compiled import CompiledBackend
+from .compiled.device import DTYPES
+from .compiled.gpu import GpuOperations
+
+BUILD = (
+    "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "
+    "elsewhere 'pip install . -C cmake.define.FP16ENGINE_CUDA=ON'"
+)
+
+# The device whose stream the native module of this thread launches on.
+_active = threading.local()
+
+
+def load(device: str = "cuda") -> CudaBackend:
+    """Return the backend of "cuda" (the first GPU) or "cuda:N".
+
+    Raises:
+        BackendUnavailable: names the one thing that is missing, and what brings it.
+    """
+    index = int(device.partition(":")[2] or 0)
+    native = _module(device)
+    cupy = _cupy(device)
+    count = _gpus(device, cupy)
+    if index >= count:
+        raise BackendUnavailable(
+            f"device {device!r}: this machine has {count} GPU{'s' if count > 1 else ''}, "
+            f"'cuda:0' to 'cuda:{count - 1}' are there"
+        )
+    for name, path in cuda_libraries.preload().items():
+        if name in ("cublasLt", "cudnn"):
+            native.set_library_path(name, path)
+    return CudaBackend(native, cupy, index, device)
+
+
+def gpus() -> int:
+    """Return how many GPUs the engine can use: 0 where the module, CuPy, the driver or a GPU is missing."""
+    try:
+        _module("cuda")
+        return _gpus("cuda", _cupy("cuda"))
+    except BackendUnavailable:
+        return 0
+
+
+def driver_problem() -> str | None:
+    """Return why there is no working NVIDIA driver here, or None. Asks the driver itself, not CuPy."""
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver (libcuda.so.1) on this machine"
+    status = driver.cuInit(0)
+    if status == 100:
+        return "the NVIDIA driver is there but finds no GPU"
+    return (
+        None if status == 0 else f"the NVIDIA driver is there but does not start (cuInit returned {status})"
+    )
+
+
+def _module(device: str) -> Any:
+    try:
+        return importlib.import_module("fp16engine._cuda")
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"device {device!r}: the module fp16engine._cuda is not part of this build ({error}); {BUILD}"
+        ) from error
+
+
+def _cupy(device: str) -> Any:
+    problem = driver_problem()
+    if problem is not None:
+        raise BackendUnavailable(
+            f"device {device!r}: {problem}; install NVIDIA's driver (580 or later for CUDA 13), or use 'cpu'"
+        )
+    try:
+        return importlib.import_module("cupy")
+    except ImportError as error:
+        raise BackendUnavailable(
+            f"device {device!r}: CuPy could not be imported ({error}); {cuda_libraries.INSTALL}"
+        ) from error
+
+
+def _gpus(device: str, cupy: Any) -> int:
+    try:
+        count = int(cupy.cuda.runtime.getDeviceCount())
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendUnavailable(
+            f"device {device!r}: the CUDA runtime finds no GPU ({error}); is the driver as new as CUDA 13?"
+        ) from error
+    if count == 0:
+        raise BackendUnavailable(f"device {device!r}: this machine has no GPU; use 'cpu'")
+    return count
+
+
+class CudaBackend(GpuOperations, CompiledBackend):
+    """Every operation of :class:`fp16engine.backend.base.Backend` on an NVIDIA GPU.
+
+    Arrays are CuPy's, in memory of a CuPy pool of this backend. Everything runs in order on `stream`, which
+    waits for no other stream and which no other waits for: arrays come in and go out through `import_array`,
+    `exporting` and the host, which keep the order.
+    """
+
+    tf32 = True
+
+    def __init__(self, native: ModuleType, cupy: Any, index: int, name: str) -> None:
+        self.name, self.xp, self.index = name, cupy, index
+        self._module = native
+        self._current = self._peak = 0
+        self._lock = threading.Lock()
+        with cupy.cuda.Device(index):
+            self._pool = cupy.cuda.MemoryPool()
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+
+    @property
+    def native(self) -> Any:  # type: ignore[override]
+        """The compiled functions, which launch on this device and its stream from now on."""
+        if getattr(_active, "backend", None) is not self:
+            self.xp.cuda.runtime.setDevice(self.index)
+            self._module.set_stream(self.stream.ptr)
+            _active.backend = self
+        return self._module
+
+    @property
+    def products(self) -> Any:  # type: ignore[override]
+        return self.native
+
+    def compute(self, acc: str, x: Array) -> tuple[bool, ...]:
+        # cuBLASLt and cuDNN round float32 factors to TF32 where they are told to, halves never
+        return self.half_accumulator(acc, x), acc == "tf32" and x.dtype == np.float32
+
+    # Arrays
+
+    def empty(self, shape: Shape, dtype: str | np.dtype) -> Array:
+        dtype = DTYPES[dtype] if isinstance(dtype, str) else np.dtype(dtype)
+        nbytes = math.prod(shape) * dtype.itemsize
+        return self.xp.ndarray(tuple(shape), dtype, self._memory(max(nbytes, 1)))
+
+    def _memory(self, nbytes: int) -> Any:
+        """Device memory that is accounted for until the last array on it is gone."""
+        cuda = self.xp.cuda
+        if self._arena is not None:
+            number, start = self._arena.allocate(nbytes)
+            owner: Any = _Owner(self._arena.memory)
+            self._arena.watch(owner, number)
+            address = self._arena.memory.ptr + start
+        else:
+            with cuda.Device(self.index):
+                block = self._pool.malloc(nbytes)
+            owner = _Counted(self, block, nbytes)
+            if self._trace is not None:
+                self._trace.watch(owner, self._trace.allocate(nbytes))
+            address = block.ptr
+        return cuda.MemoryPointer(cuda.UnownedMemory(address, nbytes, owner, self.index), 0)
+
+    @staticmethod
+    def address(x: Array) -> int:
+        address: int = x.data.ptr
+        return address
+
+    def from_numpy(self, a: np.ndarray) -> Array:
+        x = self.empty(a.shape, a.dtype)
+        self.write(x, a)
+        return x
+
+    def write(self, x: Array, a: np.ndarray) -> None:
+        """Copy the host's values a into x, in the order of the stream; `a` may change afterwards."""
+        self._not_while_recording("a value came from the host")
+        if x.size:
+            # from pageable memory: the driver has taken the values when this returns
+            x.set(np.ascontiguousarray(a, x.dtype).reshape(x.shape), stream=self.stream)
+
+    def to_numpy(self, x: Array) -> np.ndarray:
+        self._not_while_recording("a value was read back to the host")
+        y = np.empty(x.shape, x.dtype)
+        if x.size:
+            x.get(stream=self.stream, out=y)
+            self.stream.synchronize()
+        return y
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started is done."""
+        self.stream.synchronize()
+
+    # Other libraries' arrays
+
+    def import_array(self, data: Any) -> Array | None:
+        """Return a copy of another library's array on this GPU, or None for a type tensors do not have.
+
+        The copy waits for the work the other library has started on its own stream.
+        """
+        found = self._borrowed(data)
+        return self.copy(found) if str(found.dtype) in ("float16", "float32", "int64") else None
+
+    def read_array(self, data: Any) -> np.ndarray:
+        """Return the values of another library's array on the host, whatever their type."""
+        found = self._borrowed(data)
+        host: np.ndarray = found.get(stream=self.stream)
+        self.stream.synchronize()
+        return host
+
+    def _borrowed(self, data: Any) -> Array:
+        with self.stream:  # CuPy orders its current stream behind the producer's
+            return self.xp.from_dlpack(data) if hasattr(data, "__dlpack__") else self.xp.asarray(data)
+
+    def exporting(self) -> AbstractContextManager[Any]:
+        """Inside the block CuPy hands arrays to other libraries in the order of this backend's stream."""
+        stream: AbstractContextManager[Any] = self.stream
+        return stream
+
+    # Accounts
+
+    def memory(self) -> dict[str, int]:
+        scratch = int(self.native.workspace_bytes())
+        return {
+            "current": self._current + scratch,
+            "peak": self._peak + scratch,
+            "scratch": scratch,
+            "reserved": int(self._pool.total_bytes()),
+        }
+
+    def reset_peak(self) -> None:
+        self._peak = self._current
+
+    def _count(self, nbytes: int) -> None:
+        with self._lock:
+            self._current += nbytes
+            self._peak = max(self._peak, self._current)
+
+    def info(self) -> dict[str, object]:
+        """GPU, compute capability, and the libraries in use."""
+        properties = self.xp.cuda.runtime.getDeviceProperties(self.index)
+        name = properties["name"]
+        return {
+            "gpu": name.decode() if isinstance(name, bytes) else name,
+            "compute_capability": self.native.compute_capability() / 10,
+            "cublaslt": self.native.cublaslt_version(),
+            "cudnn": self.native.cudnn_version(),
+            "cupy": self.xp.__version__,
+        }
+
+    def implementations(self) -> list[str]:
+        """One line per distinct convolution and matrix product run so far: shape, compute type, algorithm."""
+        return [*self.native.conv2d_implementations(), *self.native.matmul_implementations()]
+
+    # Recording
+
+    def _arena_memory(self, nbytes: int) -> Any:
+        return self._memory(max(nbytes, 1))
+
+    def _begin(self) -> None:
+        self.native  # noqa: B018  the stream is set before it is captured
+        self.stream.begin_capture()
+
+    def _end(self, failed: bool) -> Any:
+        if not failed:
+            return self.stream.end_capture()
+        with suppress(self.xp.cuda.runtime.CUDARuntimeError):  # an operation may have ended it already
+            self.stream.end_capture()
+        return None
+
+    def _finished(self, graph: Any, arena: Arena) -> Recording:
+        nodes = partial(self.native.graph_nodes, int(graph.graph))
+        graph.upload(self.stream)
+        return Recording(graph, arena, self.stream, int(nodes()))
+
+
+class Recording:
+    """A captured CUDA graph with the memory it works in."""
+
+    def __init__(self, graph: Any, arena: Arena, stream: Any, kernels: int) -> None:
+        self._graph, self._arena, self._stream = graph, arena, stream
+        self.kernels = kernels
+        self.arena_bytes = arena.plan.nbytes
+
+    def replay(self) -> None:
+        """Put one run of the step on the stream; does not wait for it."""
+        self._graph.launch(self._stream)
+
+
+class _Owner:
+    """Stands for a place in an arena, and keeps the arena's memory."""
+
+    __slots__ = ("__weakref__", "_memory")
+
+    def __init__(self, memory: Any) -> None:
+        self._memory = memory
+
+
+class _Counted:
+    """Keeps a block of the pool, and takes it off the account in the end."""
+
+    __slots__ = ("__weakref__", "_backend", "_block", "_nbytes")
+
+    def __init__(self, backend: CudaBackend, block: Any, nbytes: int) -> None:
+        self._backend, self._block, self._nbytes = backend, block, nbytes
+        backend._count(nbytes)
+
+    def __del__(self) -> None:
+        self._backend._count(-self._nbytes)

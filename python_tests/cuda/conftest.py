@@ -1,0 +1,38 @@
+"""The CUDA backend on a GPU made of the simulator (fake_gpu.py): its own code, on any machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fp16engine import backend as backends
+from fp16engine.backend import cuda as cuda_backend
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+
+@pytest.fixture
+def gpu() -> Iterator[Any]:
+    """fake_gpu.py, whose log is empty."""
+    for module in ("_cpu", "_simt"):
+        if importlib.util.find_spec(f"fp16engine.{module}") is None:
+            pytest.skip(f"fp16engine.{module} is not built")
+    import fake_gpu
+
+    fake_gpu.log.clear()
+    yield fake_gpu
+    fake_gpu.log.clear()
+
+
+@pytest.fixture
+def cuda(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The CUDA backend on it, as device "cuda"."""
+    backend = cuda_backend.CudaBackend(gpu.Native(), gpu, 0, "cuda")
+    monkeypatch.setattr(backends, "_loaded", {**backends._loaded, "cuda": backend})
+    yield backend
+    cuda_backend._active.__dict__.clear()

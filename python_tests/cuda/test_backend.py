@@ -1,0 +1,157 @@
+"""Arrays, streams, accounts and products of the CUDA backend."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import bounds
+import numpy as np
+import pytest
+from op_case import Case, arrays, call
+from op_cases import CASES
+
+import fp16engine as fe
+from fp16engine.backend.cuda import CudaBackend
+
+# One case of every operation and accumulator is enough here: the kernels have their tests on "simt".
+FIRST = {(case.method, case.accumulates): case for case in reversed(CASES)}.values()
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in FIRST])
+def test_every_operation_as_on_the_simulator(cuda: Any, case: Case) -> None:
+    for acc in ("float32", "float16") if case.accumulates else ("float32",):
+        inputs = arrays(case, "normal" if "normal" in case.ranges else case.ranges[0], "float16")
+        for got, wanted in zip(
+            call(cuda, case, inputs, acc), call(fe.backend.get("simt"), case, inputs, acc), strict=True
+        ):
+            assert (got is None) == (wanted is None)
+            if got is not None and wanted is not None:
+                bounds.same_bits(got, wanted)
+
+
+def test_everything_is_on_one_stream(cuda: Any, gpu: Any) -> None:
+    x = cuda.from_numpy(np.ones((2, 3), np.float16))
+    cuda.to_numpy(cuda.binary("add", x, x))
+    streams = [entry[1] for entry in gpu.log if entry[0] in ("set", "get", "synchronize")]
+    assert streams and all(stream is cuda.stream for stream in streams)
+    assert ("device", 0) in gpu.log and ("stream", cuda.stream.ptr) in gpu.log
+    # a copy to the host is waited for before anyone reads it
+    kinds = [entry[0] for entry in gpu.log]
+    assert kinds[kinds.index("get") :] == ["get", "synchronize"]
+
+
+def test_two_gpus_take_turns(cuda: Any, gpu: Any) -> None:
+    other = CudaBackend(gpu.Native(), gpu, 1, "cuda:1")
+    gpu.log.clear()
+    for backend in (cuda, cuda, other, cuda):
+        backend.zeros((3,), "float32")
+    turns = [entry for entry in gpu.log if entry[0] in ("device", "stream")]
+    wanted = [(0, cuda), (1, other), (0, cuda)]
+    assert turns == [e for index, b in wanted for e in (("device", index), ("stream", b.stream.ptr))]
+
+
+def test_memory_is_counted_until_the_last_view_is_gone(cuda: Any) -> None:
+    before = cuda.memory()
+    assert before["scratch"] == 4096 and before["current"] >= before["scratch"]
+    x = cuda.zeros((10, 10), "float16")
+    view = x.reshape(100)[3:]
+    del x
+    gc.collect()
+    assert cuda.memory()["current"] - before["current"] == 200
+    del view
+    gc.collect()
+    assert cuda.memory()["current"] == before["current"]
+    assert cuda.memory()["peak"] - before["current"] == 200
+    cuda.reset_peak()
+    assert cuda.memory()["peak"] == before["current"]
+    assert cuda.memory()["reserved"] >= 200
+
+
+@pytest.mark.parametrize("shape", [(), (0, 3), (1,), (2, 3, 4)])
+@pytest.mark.parametrize("dtype", ["float16", "float32", "uint8", "int64"])
+def test_to_the_device_and_back(cuda: Any, shape: tuple[int, ...], dtype: str) -> None:
+    host = np.asarray(np.arange(np.prod(shape)).reshape(shape), dtype)
+    x = cuda.from_numpy(host)
+    assert isinstance(x, cuda.xp.ndarray) and x.shape == shape
+    back = cuda.to_numpy(x)
+    assert type(back) is np.ndarray
+    np.testing.assert_array_equal(back, host)
+
+
+def test_info_and_implementations(cuda: Any) -> None:
+    assert cuda.info() == {
+        "gpu": "Made of NumPy",
+        "compute_capability": 9.0,
+        "cublaslt": 130000,
+        "cudnn": 91900,
+        "cupy": "0",
+    }
+    assert cuda.implementations() == ["a convolution", "a product"]
+
+
+@pytest.mark.parametrize("precision", ["tf32", "fp32", "fp16", "fp16-strict"])
+def test_products_are_told_what_the_policy_says(cuda: Any, gpu: Any, precision: str) -> None:
+    policy = fe.Precision.get(precision)
+    fe.manual_seed(0)
+    model = fe.nn.Sequential(
+        fe.nn.Conv2d(3, 4, 3), fe.nn.GlobalAvgPool2d(), fe.nn.Flatten(), fe.nn.Linear(4, 2)
+    ).to("cuda", policy)
+    x = fe.tensor(np.ones((2, 6, 6, 3)), policy.storage, "cuda")
+    gpu.log.clear()
+    with policy.use():
+        loss = (model(x) @ fe.tensor(np.ones((2, 1)), policy.storage, "cuda")).sum()
+    loss.backward()  # outside the block: the policy of the forward pass counts
+    products = [entry for entry in gpu.log if entry[0].startswith(("matmul", "conv2d", "scaled"))]
+    wanted = precision == "fp16-strict", precision == "tf32"
+    assert {entry[0] for entry in products} == {"matmul", "conv2d_forward", "conv2d_backward"}
+    assert {entry[1:] for entry in products} == {wanted}
+
+
+def test_attention_of_long_sequences_too(cuda: Any, gpu: Any) -> None:
+    with fe.Precision.get("tf32").use():
+        q = fe.tensor(np.ones((1, 1, 130, 4)), "float32", "cuda", requires_grad=True)
+        fe.functional.attention(q, q, q).sum().backward()
+    told = {entry for entry in gpu.log if entry[0] in ("matmul", "scaled_product")}
+    assert told == {("matmul", False, True), ("scaled_product", False, True)}
+
+
+def test_audit_shows_tf32(cuda: Any) -> None:
+    from fp16engine.numerics.audit import Audit
+
+    with Audit() as audit, fe.Precision.get("tf32").use():
+        x = fe.tensor(np.ones((2, 2)), "float32", "cuda")
+        (x @ x).sum()
+    assert {row.op: row.accumulator for row in audit.rows if row.accumulator != "none"} == {
+        "matmul": "tf32",
+        "sum": "float32",
+    }
+
+
+@pytest.mark.parametrize("device", ["cpu", "reference"])
+def test_no_tf32_elsewhere(cpu: Any, device: str) -> None:
+    wanted = pytest.raises(fe.UnsupportedPrecision, match="'tf32' needs the tensor cores of a CUDA device")
+    model = fe.nn.Sequential(fe.nn.Linear(2, 2))
+    with wanted:
+        fe.Trainer(model, precision="tf32", device=device)
+    with wanted:
+        model.to(device, "tf32")
+    x = fe.tensor([[1.0]], device=device)
+    with fe.Precision.get("tf32").use():
+        assert (x + x).item() == 2
+        with wanted:
+            x @ x
+        with wanted:
+            fe.functional.linear(x, x)
+        with wanted:
+            fe.functional.conv2d(x.reshape(1, 1, 1, 1), x.reshape(1, 1, 1, 1))
+        with wanted:
+            fe.functional.attention(*[x.reshape(1, 1, 1, 1)] * 3)
+
+
+def test_tf32_says_its_choices() -> None:
+    words = fe.Precision.get("tf32").describe()
+    assert (words["storage"], words["operand"]) == ("binary32 (FP32)", "TF32")
+    assert "tf32" not in fe.Precision.names()
+    with pytest.raises(fe.UnsupportedPrecision, match="operand: 'tf32' given, 'float16' or"):
+        fe.Precision("mine", "float16", "tf32", "float32", "float16")

@@ -25,6 +25,7 @@ from .base import Array, Shape
 from .compiled import CompiledBackend
 from .compiled.device import DTYPES
 from .compiled.gpu import GpuOperations
+from .compiled.products import StrictProducts
 
 BUILD = (
     "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "
@@ -143,8 +144,9 @@ class CudaBackend(GpuOperations, CompiledBackend):
         return self._module
 
     @property
-    def products(self) -> Any:  # type: ignore[override]
-        return self.native
+    def products(self) -> Any:
+        native = self.native
+        return StrictProducts(native, native)
 
     def compute(self, acc: str, x: Array) -> tuple[bool, ...]:
         # cuBLASLt and cuDNN round float32 factors to TF32 where they are told to, halves never

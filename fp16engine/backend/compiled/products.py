@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 from ..base import Array, Pads
 
 
 class StrictProducts:
-    """Stands in for the module `library` where `kernels`, a module of the GPU's, has its binary16 sums."""
+    """Stands in for the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
 
-    def __init__(self, kernels: ModuleType, library: ModuleType) -> None:
+    `how` is what else the library is told (`Device.compute`).
+    """
+
+    def __init__(self, kernels: Any, library: Any) -> None:
         self._kernels, self._library = kernels, library
 
     def __getattr__(self, name: str) -> Any:
@@ -26,17 +28,18 @@ class StrictProducts:
         transpose_a: bool,
         transpose_b: bool,
         half: bool,
+        *how: bool,
     ) -> None:
         if half:
             self._kernels.strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0)
         else:
-            self._library.matmul(a, b, bias, c, transpose_a, transpose_b, half)
+            self._library.matmul(a, b, bias, c, transpose_a, transpose_b, half, *how)
 
-    def scaled_product(self, a: Array, b: Array, c: Array, scale: float, half: bool) -> None:
+    def scaled_product(self, a: Array, b: Array, c: Array, scale: float, half: bool, *how: bool) -> None:
         if half:
             self._kernels.strict_matmul(a, b, None, c, False, False, scale)
         else:
-            self._library.scaled_product(a, b, c, scale, half)
+            self._library.scaled_product(a, b, c, scale, half, *how)
 
     def conv2d_forward(
         self,
@@ -49,11 +52,12 @@ class StrictProducts:
         pads: Pads,
         groups: int,
         half: bool,
+        *how: bool,
     ) -> None:
         if half:
             self._kernels.strict_conv2d_forward(x, w, b, y, sh, sw, pads, groups)
         else:
-            self._library.conv2d_forward(x, w, b, y, sh, sw, pads, groups, half)
+            self._library.conv2d_forward(x, w, b, y, sh, sw, pads, groups, half, *how)
 
     def conv2d_backward(
         self,
@@ -68,8 +72,9 @@ class StrictProducts:
         pads: Pads,
         groups: int,
         half: bool,
+        *how: bool,
     ) -> None:
         if half:
             self._kernels.strict_conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups)
         else:
-            self._library.conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, half)
+            self._library.conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, half, *how)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,8 @@ _RC: dict[Any, Any] = {
     "svg.hashsalt": "fp16engine",
 }
 _SIZE = (5.0, 3.6)
+_BELOW: Final = "outside lower center"
+Place = Literal["outside lower center", "outside upper right"]
 _FLOOR = 2.0**-24  # smallest positive binary16: where differences of exactly zero are drawn on a log axis
 
 
@@ -68,9 +70,9 @@ def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-def _legend(figure: Figure, columns: int) -> None:
-    """Put the legend under the axes, where it hides no point."""
-    figure.legend(loc="outside lower center", ncols=columns, columnspacing=1.4, handlelength=2.6)
+def _legend(figure: Figure, columns: int, place: Place = _BELOW) -> None:
+    """Put the legend outside the axes, where it hides no point."""
+    figure.legend(loc=place, ncols=columns, columnspacing=1.4, handlelength=2.6)
 
 
 def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
@@ -145,7 +147,7 @@ def delta_gamma(
         return figure
 
 
-def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str) -> Figure:
+def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str, legend: Place = _BELOW) -> Figure:
     """Draw mean and standard deviation of delta and Gamma per epoch, as Figure 2 of the study."""
     with themed():
         figure, axes = _figure(f"δ and Γ over training, {label(other)}", "epoch", "mean ± standard deviation")
@@ -162,7 +164,7 @@ def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str) -> F
                 epochs, np.maximum(mean - std, 1e-4), mean + std, color=colour, alpha=0.16, linewidth=0
             )
         axes.set_yscale("log")
-        _legend(figure, 2)
+        _legend(figure, 2, legend)
         return figure
 
 

@@ -87,6 +87,8 @@ class Work:
             open_ = status[spec.key] not in (DONE, FAILED)
             try:
                 if open_:
+                    if self.workshop.estimator.known(spec, library[spec.data_sha256]) is None:
+                        self.shown.note(f"measuring the speed of {spec.model} in {spec.precision}")
                     self.workshop.estimator.rate(spec, library[spec.data_sha256])
                 reason = None
             except Exception as error:  # this run will fail and say so; the others have estimates

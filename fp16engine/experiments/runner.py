@@ -20,7 +20,7 @@ from ..errors import CheckpointError, NonFiniteError
 from ..train import Interrupted, SaveError, Trainer
 from ..train.batches import Resident
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
-from ..train.metrics import finished_epochs
+from ..train.metrics import finished_epochs, losses
 from ..train.progress import Reporter, duration
 from .estimate import Estimator, Rate, make_trainer
 from .predictions import PredictingReporter, Predictions, probabilities
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 BEAT_SECONDS = 20.0
 BUDGET_SPENT = "the end of the time given (--budget)"
 _TAKEN_OVER = "another process, which has taken the run over,"
+_LOSSES = 50  # of training steps, kept to show how a run went
 _INFERENCE_IMAGES = 1024  # timed after training, at most
 _FIGURES = (
     "parameters", "test_accuracy", "train_accuracy", "test_loss", "train_loss",
@@ -193,11 +194,13 @@ class Workshop:
                 resume=resume,
                 progress=shown,
                 checkpoint_every=self.checkpoint_every,
+                log_every=log_every,
                 stop=stop,
                 **spec.fitting,
             )
 
         parameters = trainer.model.num_parameters()
+        log_every = max(1, spec.epochs * -(-spec.train_images // spec.batch_size) // _LOSSES)
         try:
             try:
                 history = fit((folder / CHECKPOINT).exists())
@@ -213,7 +216,7 @@ class Workshop:
         summary = history.summary()
         measured = {name: summary[name] for name in _MEASURED}
         measured["inference_images_per_second"] = _inference_rate(trainer, dataset, spec.batch_size)
-        figures = {"parameters": parameters, **{name: summary[name] for name in _FIGURES}}
+        figures = {**{name: summary[name] for name in _FIGURES}, "losses": losses(folder)}
         return Result(DONE, figures, measured, summary["history"])
 
     def _learn(self, spec: RunSpec, dataset: Dataset, measured: Mapping[str, Any]) -> None:

@@ -221,7 +221,7 @@ class Store:
             claims=found[5],
         )
 
-    def keys(self) -> list[str]:
+    def run_keys(self) -> list[str]:
         """Return the keys of all runs in canonical order: that of their specs."""
         found = self._database.execute("SELECT key, spec FROM runs").fetchall()
         return [key for key, _ in sorted(found, key=lambda pair: (_order(json.loads(pair[1])), pair[0]))]
@@ -260,7 +260,7 @@ class Store:
         interrupted.
         """
         runs = []
-        for key in self.keys():
+        for key in self.run_keys():
             row = self.row(key)
             assert row is not None
             times = () if measured else WALL_TIME_FIELDS

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import quantiles
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from .experiment import Spread
 from .names import style
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _COLUMNS = 3
 _SOFT = "#5b6370"
 _FOOT_POINTS = 7.5
+_ABOVE: Final = "outside upper right"  # of the axes: the foot of a picture says what was reduced
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def circles(points: Sequence[Circle]) -> Figure:
             axes.scatter([], [], s=60, color=look.colour, alpha=0.6, label=capital(look.label))
         axes.margins(0.11, 0.12)
         _name_networks(figure, axes, points)
-        figure.legend(loc="outside upper right", ncols=4)
+        figure.legend(loc=_ABOVE, ncols=4)
         return figure
 
 
@@ -152,7 +153,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 def tolerance(records: Sequence[dict[str, Any]], other: str, reference: str) -> Figure:
     """Draw delta and Gamma over the epochs."""
-    return over_epochs(records, other, reference)
+    return over_epochs(records, other, reference, legend=_ABOVE)
 
 
 def accuracies(curves: Sequence[Curve]) -> Figure:
@@ -167,7 +168,7 @@ def accuracies(curves: Sequence[Curve]) -> Figure:
             _draw(axes, curve.precision, curve.train, test=False)
             _draw(axes, curve.precision, curve.test, test=True)
         _whole_epochs(axes)
-        figure.legend(loc="outside lower center", ncols=4, handlelength=2.6)
+        figure.legend(loc=_ABOVE, ncols=4, handlelength=2.6)
         return figure
 
 
@@ -222,18 +223,14 @@ def _has_height(numbers: Sequence[float]) -> bool:
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Write what was reduced under a picture, in small letters."""
+    """Write what was reduced under a picture, in small letters; its legend must not stand there."""
     import textwrap
 
     lines = textwrap.wrap(text, int(figure.get_figwidth() * 15))
     foot = (len(lines) * _FOOT_POINTS * 1.25 + 6) / 72  # inches
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, height + foot)
-    # legends outside the axes stand at the edge of the figure, so they are moved with the axes
     share = foot / (height + foot)
-    for legend in figure.legends:
-        if getattr(legend, "_outside_loc", None) == "lower":
-            legend.set_bbox_to_anchor((0, share, 1, 1 - share), transform=figure.transFigure)
     engine = figure.get_layout_engine()
     assert engine is not None
     engine.set(rect=(0, share, 1, 1 - share))  # type: ignore[call-arg]
@@ -308,4 +305,4 @@ def _shared_legend(figure: Figure, precisions: Sequence[str]) -> None:
         if look.dashes:
             line.set_dashes(look.dashes)
         handles.append(line)
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles), handlelength=2.6)
+    figure.legend(handles=handles, loc=_ABOVE, ncols=len(handles), handlelength=2.6)

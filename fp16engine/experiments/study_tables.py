@@ -10,7 +10,7 @@ from . import paper
 from .experiment import Case, Results, Spread
 from .names import MINUS, label
 from .parts import Column, Finding, Part, Table
-from .store import FAILED
+from .store import DONE, FAILED, Row
 from .verdict import capital, signed
 
 Report = Callable[[Results], list[Part]]
@@ -65,6 +65,7 @@ def table2(results: Results) -> list[Part]:
     names = [arm.label for arm in results.arms]
     return [
         Finding(_points(rows, names)),
+        Finding(_fallen(results)),
         _accuracies("table2", "Test accuracy, %", rows, names),
         *_speed_tables("table2", rows, names),
     ]
@@ -82,6 +83,7 @@ def _line(results: Results, case: Case) -> dict[str, Any]:
         counts = results.spread(case, name, "parameters")
         row["parameters"] = int(counts.mean) if counts else row["parameters"]
         row[f"{name}_accuracy"] = found
+        row[f"{name}_loss"] = _loss(results.rows(case, name))
         row[f"{name}_failed"] = len(results.rows(case, name, FAILED)) or None
         for key in _MEASUREMENTS:
             measured = results.spread(case, name, key)
@@ -153,7 +155,19 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
         ("inference_images_per_second", "inference, images/s", _thousands),
     ):
         use += [Column(f"{arm}_{key}", "mixed" if arm == "mp" else label(arm), text, group) for arm in names]
+    loss = [Column("model", "model", left=True)]
+    loss += [
+        Column(f"{arm}_loss", "mixed" if arm == "mp" else label(arm), _from_to, "first to last")
+        for arm in names
+    ]
     return [
+        Table(
+            f"{name}-loss",
+            "Training loss",
+            loss,
+            rows,
+            "Mean of the first and of the last tenth of the logged training steps, first seed.",
+        ),
         Table(
             f"{name}-speed",
             "Training time",
@@ -190,6 +204,35 @@ def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
 
 def _faster(speeds: Sequence[float], printed: float) -> str:
     return f", {mean(speeds):.2f} times as fast (paper {printed})" if speeds else ""
+
+
+def _ends(row: Row) -> tuple[float, float] | None:
+    """Return the mean loss of the first and of the last tenth of a run's logged steps."""
+    values = [loss for _, loss in row.figures.get("losses", ()) if loss is not None]
+    if len(values) < 2:
+        return None
+    part = max(1, len(values) // 10)
+    return mean(values[:part]), mean(values[-part:])
+
+
+def _loss(rows: Sequence[Row]) -> tuple[float, float] | None:
+    return _ends(rows[0]) if rows else None
+
+
+def _from_to(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:.2f} to {ends[1]:.2f}"
+
+
+def _fallen(results: Results) -> str:
+    """Say in how many runs the loss fell and everything stayed finite."""
+    done = [row for _, row in results.runs if row.status == DONE]
+    fell = sum(ends[1] < ends[0] for row in done if (ends := _ends(row)) is not None)
+    finite = sum(
+        row.figures.get("nonfinite_steps") == 0 and row.figures.get("test_loss") is not None for row in done
+    )
+    return (
+        f"The loss fell in {fell} of {len(done)} runs done; in {finite} every step and the result is finite."
+    )
 
 
 def table3(results: Results) -> list[Part]:

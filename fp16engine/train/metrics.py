@@ -29,6 +29,12 @@ def finished_epochs(directory: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "epoch"]
 
 
+def losses(directory: Path) -> list[list[Any]]:
+    """[step, loss] of the logged steps of a run in `directory`; None for a loss that is not finite."""
+    rows = [json.loads(line) for line in (directory / FILE_NAME).read_text().splitlines()]
+    return [[row["step"], row["loss"]] for row in rows if row["kind"] == "step"]
+
+
 class MetricsWriter:
     """Appends rows to DIR/metrics.jsonl and, with `tensorboard`, scalars to DIR/tensorboard.
 

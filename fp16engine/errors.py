@@ -1,5 +1,9 @@
 """What can go wrong, by name; wrong arguments raise plain `ValueError` and `TypeError`."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class BackendUnavailable(RuntimeError):
     """A device, driver or compiled module is missing; the message says which and how to get it."""
@@ -10,7 +14,16 @@ class UnsupportedPrecision(ValueError):
 
 
 class NonFiniteError(RuntimeError):
-    """Too many training steps in a row had an infinite or undefined loss or gradient."""
+    """Training steps had an infinite or undefined loss or gradient: too many in a row, or one too many.
+
+    `explanation`: what the replay of the step found (`numerics.explain`), as JSON values; None without one.
+    """
+
+    explanation: dict[str, Any] | None = None
+
+
+class PrecisionViolation(RuntimeError):
+    """A strict run held an array, or added up in a type, that its precision policy forbids."""
 
 
 class CaptureError(RuntimeError):

@@ -708,7 +708,7 @@ def _optimizers() -> Iterable[Case]:
             )
 
 
-# Ranges: wide arrays, an odd length beyond one block's slice, and more of them than a table of tensors holds
+# Ranges: an array longer than one block's slice, and more arrays than one table of tensors holds
 
 _RANGE_STATISTICS = [
     Case(

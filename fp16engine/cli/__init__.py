@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from ..errors import BackendUnavailable, NonFiniteError
+from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
 
 DONE, FAILED, WRONG = 0, 1, 2
 DEBUG = "FP16ENGINE_DEBUG"
@@ -72,7 +72,7 @@ def _explain(error: Exception) -> int:
     )
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
-    if isinstance(error, Interrupted | NonFiniteError | SaveError):
+    if isinstance(error, Interrupted | NonFiniteError | PrecisionViolation | SaveError):
         return _say(str(error), FAILED)
     if isinstance(error, wrong_input):
         return _say(_sentence(error), WRONG)

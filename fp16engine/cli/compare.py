@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
     )
     options.add_training(parser)
     options.add_device(parser)
+    options.add_numerics(parser)
     options.add_output(parser, folder=True)
     parser.set_defaults(run=run)
 
@@ -56,6 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
+        monitor_every=arguments.monitor_every,
+        on_nonfinite=arguments.on_nonfinite,
+        strict=arguments.strict,
         **options.training_settings(arguments),
     )
     if arguments.json:
@@ -96,5 +100,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
             f"predictions must agree, {share(tolerance['agreement'])} do "
             f"({tolerance['other']} and {tolerance['reference']})."
         )
+    for run in summary["runs"]:
+        for finding in run.get("findings", []):
+            print(f"\n{run['precision']}: {finding['text']}")
     print(f"\nResults: {out}")
     print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])

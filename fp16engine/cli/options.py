@@ -21,6 +21,7 @@ DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 AUGMENTATIONS = ("none", "study", "crop-flip")
 SCHEDULES = ("constant", "cosine")
+ON_NONFINITE = ("skip", "stop", "explain")
 
 
 @dataclass(frozen=True)
@@ -187,6 +188,30 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         "--device", default="cpu", metavar="NAME", help="cpu, or reference (NumPy, very slow) (default: cpu)"
     )
     group.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (default: all cores)")
+
+
+def add_numerics(parser: argparse.ArgumentParser) -> None:
+    """Add the options of what is watched during training."""
+    group = parser.add_argument_group("numerics")
+    group.add_argument(
+        "--monitor-every",
+        type=whole(1),
+        metavar="N",
+        help="look at the ranges and lost updates of every layer every N steps",
+    )
+    group.add_argument(
+        "--on-nonfinite",
+        type=one_of(ON_NONFINITE),
+        default="skip",
+        metavar="WHAT",
+        help="a step with a loss or gradient that is not finite: skip it (default), stop, or explain, which "
+        "replays it, names the operation, and stops",
+    )
+    group.add_argument(
+        "--strict",
+        action="store_true",
+        help="fail before training if a step holds or adds up in a type that the precision forbids",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser, folder: bool) -> None:

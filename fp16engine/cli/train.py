@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from .output import megabytes, plain, print_json, print_table, share
 from .parser import add_command
 
 AUDIT_BATCH = 4
+WATCH_EVERY = 10
 
 
 def add(commands: Any) -> None:
@@ -36,7 +38,13 @@ def add(commands: Any) -> None:
     )
     options.add_training(parser)
     options.add_device(parser)
+    options.add_numerics(parser)
     options.add_output(parser, folder=True)
+    parser.add_argument(
+        "--watch",
+        action="store_true",
+        help=f"show the layers' number lines live on the terminal (default --monitor-every {WATCH_EVERY})",
+    )
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs to --out too")
     parser.set_defaults(run=run)
 
@@ -45,7 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from .. import models
     from ..doctor import machine
+    from ..experiments import number_line
     from ..experiments.folder import SUMMARY, refuse_results, write_json
+    from ..numerics import strict
     from ..numerics.audit import audit_step
     from ..train import Checkpoint, Trainer
 
@@ -62,7 +72,12 @@ def run(arguments: argparse.Namespace) -> int:
             channels=dataset.channels,
             seed=arguments.seed,
         )
-        return Trainer(model, precision=arguments.precision, **options.training_settings(arguments))
+        return Trainer(
+            model,
+            precision=arguments.precision,
+            on_nonfinite=arguments.on_nonfinite,
+            **options.training_settings(arguments),
+        )
 
     runner = trainer()
     if arguments.resume:
@@ -71,7 +86,10 @@ def run(arguments: argparse.Namespace) -> int:
         refuse_results(out)
     # a twin is audited, so that the run itself is exactly what Trainer.fit gives
     images = dataset.normalised("train", runner.precision.storage)[:AUDIT_BATCH]
-    audit = audit_step(trainer(), images, dataset.train.labels[:AUDIT_BATCH]).to_dict(runner.precision)
+    labels = dataset.train.labels[:AUDIT_BATCH]
+    if arguments.strict:
+        strict.check(trainer(), images, labels)
+    audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
     runner.audit = audit
     history = runner.fit(
         dataset,
@@ -80,15 +98,27 @@ def run(arguments: argparse.Namespace) -> int:
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
+        progress=_live() if arguments.watch else None,
         tensorboard=arguments.tensorboard,
+        monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )
     summary = {**history.summary(), "audit": audit, "machine": machine(arguments.device)}
+    if runner.monitor is not None:
+        summary["findings"] = [finding.to_dict() for finding in runner.monitor.findings]
+        summary["report"] = number_line.write(out, summary)
     write_json(out / SUMMARY, summary)
     if arguments.json:
         print_json(summary)
     else:
         _print(summary, out)
     return 0
+
+
+def _live() -> Any:
+    """The live view where standard error is a terminal; lines otherwise."""
+    from ..train.live import LiveView
+
+    return LiveView() if sys.stderr.isatty() else None
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
@@ -108,4 +138,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     ]
     title = f"{summary['model']} on {summary['data']}, {summary['precision']}, {summary['epochs']} epochs"
     print_table(title, ("", ""), rows)
+    for finding in summary.get("findings", []):
+        print(f"\n{finding['text']}")
     print(f"\nResults: {out}")
+    if summary.get("report"):
+        print(f"Report:  {out / summary['report']}")

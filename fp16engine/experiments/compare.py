@@ -23,6 +23,7 @@ from ..data.augment import Augmentation
 from ..doctor import machine
 from ..errors import NonFiniteError
 from ..numerics.audit import audit_step
+from ..numerics.strict import check as hold_to_policy
 from ..numerics.tolerance import analyse, delta, gamma_sound
 from ..precision import Precision
 from ..train import Trainer
@@ -65,6 +66,14 @@ class Settings:
     test_images: int
 
 
+@dataclass(frozen=True)
+class _Looking:
+    """What is watched during the runs; no part of their settings, since it changes no bit of them."""
+
+    monitor_every: int | None
+    on_nonfinite: str
+
+
 def run(
     model_name: str,
     dataset: Dataset,
@@ -86,6 +95,9 @@ def run(
     resume: bool = False,
     progress: bool | Reporter | None = None,
     checkpoint_every: int | None = None,
+    monitor_every: int | None = None,
+    on_nonfinite: str = "skip",
+    strict: bool = False,
 ) -> dict[str, Any]:
     """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
 
@@ -93,6 +105,8 @@ def run(
     Each run is `Trainer.fit` with the same seed, so initial weights and batch order are the same; the runs
     follow one another. A run that ends with `NonFiniteError` is recorded as failed and the others go on. With
     `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit for bit.
+    `monitor_every` and `on_nonfinite` are those of `Trainer.fit` and `Trainer`; `strict` audits a step of
+    every run before the first one starts.
 
     Returns the contents of `summary.json`: device, model, data, `runs` (an entry per precision), `tolerance`
     (delta, Gamma and shares of the fp32 reference against fp16, or against the first other precision; None
@@ -100,7 +114,7 @@ def run(
     `machine`.
 
     Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
-    `BackendUnavailable`, and what `Trainer.fit` raises.
+    `BackendUnavailable`, `PrecisionViolation` in a strict comparison, and what `Trainer.fit` raises.
     """
     policies = _policies(precisions)
     if momentum is None and optimizer == "sgd":
@@ -128,6 +142,10 @@ def run(
     backends.get(settings.device)
     for policy in policies:  # wrong settings show here, before a folder is made
         _trainer(settings, policy, dataset)
+    if strict:
+        for policy in policies:
+            _hold_to(settings, policy, dataset)
+    looking = _Looking(monitor_every, on_nonfinite)
     out = Path(out)
     stored = {**asdict(settings), "precisions": list(settings.precisions)}
     may_change = {"precisions"} | ({"epochs"} if schedule == "constant" else set())
@@ -136,7 +154,8 @@ def run(
     shown = reporter(progress)
     started = _now()
     runs = [
-        _run(settings, policy, dataset, out / policy.name, shown, checkpoint_every) for policy in policies
+        _run(settings, policy, dataset, out / policy.name, shown, checkpoint_every, looking)
+        for policy in policies
     ]
     tolerances, points = _tolerances(runs, settings, out)
     summary: dict[str, Any] = {
@@ -212,6 +231,7 @@ def _run(
     folder: Path,
     shown: Reporter,
     checkpoint_every: int | None,
+    looking: _Looking,
 ) -> dict[str, Any]:
     record = folder / _RUN
     if record.exists():
@@ -224,7 +244,7 @@ def _run(
         "precision": policy.name,
         "seed": settings.seed,
         "precision_choices": policy.describe(),
-        **_train(settings, policy, dataset, folder, shown, checkpoint_every, audit),
+        **_train(settings, policy, dataset, folder, shown, checkpoint_every, looking, audit),
         "audit": audit,
     }
     write_json(record, result)
@@ -239,10 +259,12 @@ def _train(
     folder: Path,
     shown: Reporter,
     checkpoint_every: int | None,
+    looking: _Looking,
     audit: dict[str, Any],
 ) -> dict[str, Any]:
     trainer = _trainer(settings, policy, dataset)
     trainer.audit = audit
+    trainer.on_nonfinite = looking.on_nonfinite
     watching = PredictingReporter(
         shown,
         lambda: probabilities(trainer, dataset, settings.batch_size),
@@ -258,11 +280,20 @@ def _train(
             resume=(folder / "checkpoint.json").exists(),
             progress=watching,
             checkpoint_every=checkpoint_every,
+            monitor_every=looking.monitor_every,
         )
     except NonFiniteError as error:
         shown.note(f"{policy.name}: {error}")
-        return {"parameters": parameters, **_failed(trainer, str(error), folder)}
-    return {"parameters": parameters, **history.summary(), "status": "finished", "error": None}
+        failure = {**_failed(trainer, str(error), folder), "explanation": error.explanation}
+        return {"parameters": parameters, **failure, **_findings(trainer)}
+    finished = {**history.summary(), "status": "finished", "error": None}
+    return {"parameters": parameters, **finished, **_findings(trainer)}
+
+
+def _findings(trainer: Trainer) -> dict[str, Any]:
+    if trainer.monitor is None:
+        return {}
+    return {"findings": [finding.to_dict() for finding in trainer.monitor.findings]}
 
 
 def _failed(trainer: Trainer, error: str, folder: Path) -> dict[str, Any]:
@@ -286,6 +317,12 @@ def _failed(trainer: Trainer, error: str, folder: Path) -> dict[str, Any]:
         "status": "failed",
         "error": error,
     }
+
+
+def _hold_to(settings: Settings, policy: Precision, dataset: Dataset) -> None:
+    x = dataset.normalised("train", policy.storage)[:AUDIT_BATCH]
+    hold_to_policy(_trainer(settings, policy, dataset), x, dataset.train.labels[:AUDIT_BATCH])
+    gc.collect()
 
 
 def _audit(settings: Settings, policy: Precision, dataset: Dataset) -> dict[str, Any]:

@@ -71,6 +71,12 @@ class PredictingReporter:
         self._store.save(record.epoch, self._predict())
         self._inner.epoch(record)
 
+    def sample(self, sample: Any) -> None:
+        """What a monitor saw goes to a reporter that shows it."""
+        show = getattr(self._inner, "sample", None)
+        if show is not None:
+            show(sample)
+
     def note(self, text: str) -> None:
         """See Reporter."""
         self._inner.note(text)

@@ -164,7 +164,25 @@ def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> li
             )
             caption = "The further Γ lies above δ, the safer the predictions."
             result.append(_plot(figure, folder, f"delta-gamma-epochs-{other}", caption, alt))
+    for run in runs:
+        result += heat_plots(folder.parent / run["precision"], run["precision"], folder)
     return result
+
+
+def heat_plots(run_folder: Path, precision: str, folder: Path) -> list[Plot]:
+    """Draw the maps of a monitored run into `folder`; none where no monitor looked."""
+    from . import heatmaps
+
+    return [
+        _plot(
+            heatmaps.draw(heat, precision),
+            folder,
+            f"heat-{heat.name}-{precision}",
+            heat.caption,
+            heatmaps.in_words(heat, precision),
+        )
+        for heat in heatmaps.heats(heatmaps.samples(run_folder))
+    ]
 
 
 def _plot(figure: Any, folder: Path, name: str, caption: str, alt: str) -> Plot:

@@ -222,11 +222,27 @@ def audit_step(trainer: Any, x: Any, y: Any) -> Audit:
         if applied:
             break
     audit.scratch_bytes = int(backends.get(trainer.device).memory()["scratch"])
-    audit.resident = list(_resident(trainer))
+    audit.resident = list(residents(trainer))
     return audit
 
 
-def _resident(trainer: Any) -> Iterable[Resident]:
+def audit_quietly(trainer: Any, inputs: Any, labels: Any) -> Audit:
+    """Audit a training step on a batch as `Trainer.train_batch` takes it; the trainer stays what it was."""
+    from .replay import preserved
+
+    with preserved(trainer):
+        trainer.set_total_steps(ATTEMPTS)
+        for _ in range(ATTEMPTS):
+            with Audit() as audit:
+                applied = trainer.train_batch(inputs, labels)[0].applied
+            if applied:
+                break
+        audit.resident = list(residents(trainer))
+    return audit
+
+
+def residents(trainer: Any) -> Iterable[Resident]:
+    """Yield the arrays that stay between steps, by kind and type."""
     state = {name: value for name, value in trainer.optimizer.state_dict().items() if hasattr(value, "dtype")}
     groups = {
         "parameters": [p.data for _, p in trainer.model.named_parameters()],
@@ -254,7 +270,11 @@ def _is_float(named: Named) -> bool:
 
 
 def _forbidden(row: AuditRow, named: Named, policy: Precision | None) -> bool:
-    name, dtype = named
+    return forbidden(row.op, *named, policy)
+
+
+def forbidden(op: str, name: str, dtype: str, policy: Precision | None) -> bool:
+    """Tell whether `policy` forbids an argument or result `name` of `op` to be float32 (None: all are)."""
     if dtype != "float32":
         return False
     if policy is None:
@@ -264,4 +284,4 @@ def _forbidden(row: AuditRow, named: Named, policy: Precision | None) -> bool:
     if policy.statistics == "float32" and name in _STATISTICS:
         return False
     keeps_float32 = policy.statistics == "float32" or policy.update == "master32"
-    return not (keeps_float32 and row.op in _STATE_OPS)
+    return not (keeps_float32 and op in _STATE_OPS)

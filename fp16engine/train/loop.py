@@ -17,7 +17,9 @@ import numpy as np
 
 from .. import backend as backends
 from .._version import __version__
-from ..errors import CheckpointError
+from ..errors import CheckpointError, NonFiniteError
+from ..numerics.audit import audit_quietly
+from ..numerics.monitor import Monitor, Sample
 from . import checkpoint, metrics
 from .batches import labelled
 from .checkpoint import Checkpoint, RunState
@@ -29,11 +31,13 @@ from .progress import Reporter, reporter
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..data.encoded import EncodedText
-    from .trainer import Trainer
+    from .trainer import StepResult, Trainer
 
     Corpus = Dataset | EncodedText
 
 SUMMARY_NAME = "summary.json"
+EXPLANATION_NAME = "nonfinite.json"
+MOST_ADVICE = 8  # lines at the end of a run
 EVALUATION_BATCH = 256
 
 
@@ -50,6 +54,7 @@ class Options:
     log_every: int
     tensorboard: bool
     stop: Callable[[], str | None] | None = None
+    monitor_every: int | None = None
 
 
 def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
@@ -68,6 +73,10 @@ def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
     state.history.run = _describe(trainer, dataset, options)
+    if options.monitor_every is not None:
+        trainer.monitor = Monitor(every=options.monitor_every)
+    if out is not None and trainer.audit is None:
+        trainer.audit = _audit(trainer, feed)
     return _Run(trainer, feed, options, out, state).go()
 
 
@@ -141,7 +150,8 @@ class _Run:
         start = time.perf_counter()
         inputs, labels = self.feed.batch(order, state.step)
         skipped, nonfinite = trainer.skipped_steps, trainer.nonfinite_steps
-        result, correct = trainer.train_batch(inputs, labels)
+        looking = trainer.monitor is not None and trainer.monitor.due(trainer)
+        result, correct = self.train_batch(inputs, labels)
         sums.seconds += time.perf_counter() - start
         count = labelled(labels)
         sums.images += count
@@ -166,10 +176,30 @@ class _Run:
                     "loss_scale": None if trainer.scaler is None else trainer.scaler.scale,
                 }
             )
+        if looking and trainer.monitor is not None:
+            self.sample(trainer.monitor.samples[-1])
         every = self.options.checkpoint_every
         if every is not None and trainer.step_count % every == 0:
             self.save()
         self.stop_if_asked()
+
+    def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
+        """The trainer's, with the explanation of a step that ends the run kept beside its results."""
+        try:
+            return self.trainer.train_batch(inputs, labels)
+        except NonFiniteError as error:
+            if self.out is not None and error.explanation is not None:
+                text = json.dumps(error.explanation, indent=1, allow_nan=False)
+                write_atomically(self.out / EXPLANATION_NAME, text.encode() + b"\n")
+            raise
+
+    def sample(self, sample: Sample) -> None:
+        """What the monitor saw of this step, to the metrics and to a reporter that shows it."""
+        if self.metrics is not None:
+            self.metrics.write({"kind": "ranges", "epoch": self.state.epoch + 1, **sample.to_dict()})
+        show = getattr(self.reporter, "sample", None)  # not every reporter has it
+        if show is not None:
+            show(sample)
 
     def save(self) -> None:
         """A checkpoint of this moment; the metrics it counts reach the disk first."""
@@ -214,7 +244,22 @@ def account(trainer: Trainer) -> list[str]:
             f"{trainer.nonfinite_steps} of {trainer.step_count} steps were not applied: "
             "their loss or gradient was not finite"
         )
+    if trainer.monitor is not None:
+        advice = trainer.monitor.advice
+        notes += [f"monitor: {line}" for line in advice[:MOST_ADVICE]]
+        if len(advice) > MOST_ADVICE:
+            notes.append(f"monitor: {len(advice) - MOST_ADVICE} more layers with such faults")
     return notes
+
+
+def _audit(trainer: Trainer, feed: Any) -> dict[str, Any]:
+    """What a step of this trainer runs in, for its checkpoints; the trainer stays bit for bit what it was.
+
+    Without the size of the kernels' work buffers, which depends on what ran before.
+    """
+    found = audit_quietly(trainer, *feed.batch(feed.order(trainer.seed, 0), 0)).to_dict(trainer.precision)
+    del found["scratch_bytes"]
+    return found
 
 
 def _existing(out: Path | None) -> Path:

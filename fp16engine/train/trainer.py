@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..data.encoded import EncodedText
     from ..nn import Module
+    from ..numerics.explain import Explanation
+    from ..numerics.monitor import Monitor
     from .history import History
     from .progress import Reporter
 
@@ -34,6 +36,7 @@ Array = Any
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 _NOT_THE_OPTIMIZERS = ("optimizer", "schedule", "warmup", "augment")  # settings that it does not take
+ON_NONFINITE = ("skip", "stop", "explain")
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,9 @@ class Trainer:
     `step` and of evaluation never. `seed` orders the data and drives dropout and augmentation. A step whose
     loss or gradient is not finite changes nothing (weights, optimizer state, running statistics); after
     `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp` overflows first lower the loss
-    scale; only overflows at its floor count.
+    scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on after such a step, "stop" raises
+    NonFiniteError at the first one, "explain" replays it before and says which operation of which layer it
+    was. `monitor`: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -89,12 +94,20 @@ class Trainer:
         betas: tuple[float, float] | None = None,
         augment: str | Augmentation | None = None,
         max_bad_steps: int = 50,
+        on_nonfinite: str = "skip",
+        monitor: Monitor | int | None = None,
     ) -> None:
         self.precision = Precision.get(precision)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
         self.seed = batches.count("seed", seed, 0)
         self.max_bad_steps = batches.count("max_bad_steps", max_bad_steps, 1)
+        if on_nonfinite not in ON_NONFINITE:
+            raise ValueError(
+                f"on_nonfinite: {on_nonfinite!r} given, one of {', '.join(ON_NONFINITE)} is wanted"
+            )
+        self.on_nonfinite = on_nonfinite
+        self.monitor = _monitor(monitor)
         if not (isinstance(lr, int | float | np.number) and math.isfinite(lr) and lr > 0):
             raise ValueError(f"lr: {lr} given, a finite number > 0 is wanted")
         self.base_lr = float(lr)
@@ -151,18 +164,21 @@ class Trainer:
         self.optimizer.lr = self.learning_rate()
         self.optimizer.zero_grad()
         before = [(buffer, backend.copy(buffer.data)) for buffer in self._buffers]
+        drawn = dict(self._random_state)
         scale = 1.0 if self.scaler is None else self.scaler.scale
-        with self.precision.use(), self._own_randomness():
+        with self.precision.use(), self._own_randomness(), self._watched() as phase:
             logits = self._logits(images)
             correct = _correct(logits, labels)
             loss = self._loss(logits, labels)
             value = float(loss.item())
             culprit = None
             if math.isfinite(value):
+                phase("backward")
                 loss.backward(Tensor(backend.full(loss.shape, scale, loss.dtype), self.device))
                 culprit = self._nonfinite_gradient()
             applied = math.isfinite(value) and culprit is None
             if applied:
+                phase("update")
                 self.optimizer.step(grad_scale=1.0 / scale)
         self.step_count += 1
         if applied:
@@ -175,10 +191,10 @@ class Trainer:
             buffer.data = data
         if culprit is None:
             reason = f"the loss is {value}: {self._why(images)}"
-            self._count_nonfinite(reason)
+            self._count_nonfinite(reason, lambda: self._explained(images, labels, drawn, scale))
         elif self.scaler is None:
             reason = f"the gradient of {culprit!r} is not finite"
-            self._count_nonfinite(reason)
+            self._count_nonfinite(reason, lambda: self._explained(images, labels, drawn, scale))
         else:
             reason = f"the gradient of {culprit!r} is not finite at loss scale {scale:g}"
             self._count_skipped()
@@ -197,6 +213,7 @@ class Trainer:
         log_every: int = 50,
         tensorboard: bool = False,
         stop: Callable[[], str | None] | None = None,
+        monitor_every: int | None = None,
     ) -> History:
         """Train for `epochs` passes over dataset.train, evaluating on dataset.test after each.
 
@@ -207,7 +224,8 @@ class Trainer:
         `resume`, which goes on from its checkpoint and gives the same bits as a run that was never stopped.
         SIGINT and SIGTERM then finish the step, save and raise `train.Interrupted`. progress: None a bar or
         lines on standard error, False nothing, or a `train.progress.Reporter`. stop: asked after every step;
-        what it returns, in words, stops the run as a signal does.
+        what it returns, in words, stops the run as a signal does. monitor_every: let a `numerics.Monitor`
+        look at every so many steps; what it sees goes into metrics.jsonl (kind "ranges").
 
         Raises ValueError naming the argument, CheckpointError (nothing to resume, or another run's
         checkpoint), NonFiniteError, and SaveError when the disk refuses (the previous checkpoint survives).
@@ -231,6 +249,9 @@ class Trainer:
                 log_every=batches.count("log_every", log_every, 1),
                 tensorboard=tensorboard,
                 stop=stop,
+                monitor_every=(
+                    None if monitor_every is None else batches.count("monitor_every", monitor_every, 1)
+                ),
             ),
         )
 
@@ -383,14 +404,50 @@ class Trainer:
         if self.scaler.diagnosis is not None:
             raise NonFiniteError(self.scaler.diagnosis)
 
-    def _count_nonfinite(self, reason: str) -> None:
+    def _watched(self) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+        """What surrounds a step: the monitor where it is its turn, nothing otherwise."""
+        if self.monitor is not None and self.monitor.due(self):
+            return self.monitor.sample(self)
+        return contextlib.nullcontext(_unwatched)
+
+    def _explained(
+        self, images: Array, labels: np.ndarray, drawn: dict[str, Any], scale: float
+    ) -> Explanation:
+        from ..numerics.explain import explain
+
+        return explain(self, images, labels, drawn, scale)
+
+    def _count_nonfinite(self, reason: str, explained: Callable[[], Explanation]) -> None:
         self.nonfinite_steps += 1
         self._bad_streak += 1
+        if self.on_nonfinite == "stop":
+            raise NonFiniteError(f"step {self.step_count} was not applied because {reason}")
+        if self.on_nonfinite == "explain":
+            explanation = explained()
+            error = NonFiniteError(f"{explanation.text}\n({reason})")
+            error.explanation = explanation.to_dict()
+            raise error
         if self._bad_streak >= self.max_bad_steps:
             raise NonFiniteError(
                 f"{self._bad_streak} steps in a row were not applied, the last one (step {self.step_count}) "
                 f"because {reason}; lower the learning rate, check the input, or try precision 'mp' or 'fp32'"
             )
+
+
+def _unwatched(phase: str) -> None:
+    """Where nobody looks, a phase begins unnoticed."""
+
+
+def _monitor(given: Monitor | int | None) -> Monitor | None:
+    if given is None:
+        return None
+    from ..numerics.monitor import Monitor
+
+    if isinstance(given, Monitor):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"monitor: {given!r} given, a numerics.Monitor or a number of steps is wanted")
+    return Monitor(every=given)
 
 
 def _correct(logits: Tensor, labels: np.ndarray) -> int:

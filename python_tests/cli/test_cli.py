@@ -379,3 +379,30 @@ def test_a_closed_pipe_is_no_traceback():
         process.stdout.close()
         err = process.stderr.read()
     assert "Traceback" not in err
+
+
+def test_numerics_options_end_in_findings_report_and_status(capsys):
+    """A learning rate far too small: the run works, and says what is lost; an input too large ends it."""
+    argv = ["train", *TINY, "--monitor-every", "1", "--strict", "--on-nonfinite", "explain", "--json"]
+    assert main([*argv, "--epochs", "2", "--lr", "1e-7", "--momentum", "0", "--out", "lost"]) == 0
+    summary = document(capsys)
+    assert summary["report"] == "report.html" and os.path.exists("lost/report.html")
+    assert {finding["problem"] for finding in summary["findings"]} == {"lost updates"}
+    assert all("use update='stochastic' or lr >= " in finding["text"] for finding in summary["findings"])
+    assert main([*argv, "--lr", "60000", "--epochs", "3", "--out", "broken"]) == 1
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert any(line.startswith("fp16engine: step ") and " pass, layer " in line for line in lines)
+    assert any(line.strip().startswith("remedy: ") for line in lines)
+    assert os.path.exists("broken/nonfinite.json")
+
+
+def test_compare_takes_them_too(capsys):
+    argv = ["compare", *TINY, "--precision", "fp16", "--monitor-every", "1", "--strict", "--json"]
+    assert main([*argv, "--out", "both"]) == 0
+    summary = document(capsys)
+    assert [run["findings"] for run in summary["runs"]] == [[]]
+    assert os.path.exists("both/plots/heat-lost-fp16.png")
+    assert fails(capsys, "train", "--on-nonfinite", "pray") == (
+        "fp16engine: --on-nonfinite: 'pray' given, one of skip, stop, explain is wanted "
+        "(see fp16engine train --help)"
+    )

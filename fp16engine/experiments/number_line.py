@@ -1,0 +1,48 @@
+"""The page of a monitored training run: what was found, and the heat maps. Needs the extra `report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..train.files import write_atomically
+from . import report
+from .heatmaps import samples
+from .names import label
+
+REPORT = report.REPORT
+
+
+def write(out: Path, summary: dict[str, Any]) -> str | None:
+    """Write out/report.html from the samples in out/metrics.jsonl; return its name.
+
+    summary: what `fp16engine train` writes to summary.json, with `findings`. Returns None, and writes
+    nothing, where matplotlib or jinja2 is missing or fewer than two steps were looked at.
+    """
+    if report.missing() is not None:
+        return None
+    rows = samples(out)
+    plots = report.heat_plots(out, summary["precision"], _folder(out))
+    if not plots:
+        return None
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("fp16engine.experiments"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["label"] = label
+    page = environment.get_template("number_line.html.j2").render(
+        s=summary, plots=plots, steps=[row["step"] for row in rows], findings=summary["findings"]
+    )
+    write_atomically(out / REPORT, page.encode())
+    return REPORT
+
+
+def _folder(out: Path) -> Path:
+    folder = out / report.PLOTS
+    folder.mkdir(exist_ok=True)
+    return folder

@@ -1,0 +1,196 @@
+"""From what the monitor saw to one line each: the layer, what is wrong, how much of it, and what to do."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .ranges import percent
+from .stagnation import FORGIVING
+
+if TYPE_CHECKING:
+    from .monitor import Row, Sample
+
+PATIENCE = 3  # samples in a row that show a slow fault before it is reported
+LOST_SHARE = 0.9  # of nonzero updates lost, and
+LOST_SIZE_SHARE = 0.5  # of the sum of their sizes
+FEW = 32  # a layer with fewer nonzero updates is not judged
+TAIL_LR = 0.05  # of the run's learning rate: below it, a schedule is ending and updates may well be lost
+UNDERFLOW_SHARE = 0.5  # of the nonzero values that an operation makes 0
+OFF_SHARE = 0.05  # of the channels of a norm layer
+TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradients: a factor of 4 below 2^15
+
+OVERFLOW = "overflow"
+NEAR = "near the largest number"
+UNDERFLOW = "underflow"
+STAGNATION = "lost updates"
+RUNNING = "running statistics do not move"
+CONSTANT = "a number that is 0 in binary16"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fault: where, what, how much of it, and the remedy; `text` says it in a line."""
+
+    step: int
+    layer: str
+    kind: str
+    problem: str
+    share: float
+    remedy: str
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+
+def rounded_up(value: float) -> str:
+    """Return a number with one digit, not below the value: 2.31e-4 -> "3e-04"."""
+    exponent = math.floor(math.log10(value))
+    digit = math.ceil(value / 10**exponent - 1e-9)
+    return f"{digit * 10**exponent:.0e}" if value < 0.01 else f"{digit * 10**exponent:.{max(0, -exponent)}f}"
+
+
+class Judge:
+    """Turns samples into findings; what is slow to show (lost updates, underflow) has to last."""
+
+    def __init__(self) -> None:
+        self._streaks: dict[tuple[str, str, str], int] = {}
+
+    def findings(self, sample: Sample, trainer: Any) -> list[Finding]:
+        """Return what this sample shows, a stored type of FP16 provided."""
+        if trainer.precision.storage != "float16":
+            return []
+        found = [*_constants(sample)]
+        overflow = _overflow(sample)
+        if overflow is not None:
+            return [*found, overflow]  # what comes after an infinity says nothing about its own layer
+        found += _near(sample)
+        lasting = [*_underflow(sample), *_lost(sample, trainer), *_running(sample)]
+        keys = {(f.layer, f.kind, f.problem) for f in lasting}
+        self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
+        return found + [f for f in lasting if self._streaks[f.layer, f.kind, f.problem] >= PATIENCE]
+
+
+def _constants(sample: Sample) -> list[Finding]:
+    return [
+        Finding(
+            sample.step,
+            one.layer,
+            "activations",
+            CONSTANT,
+            1.0,
+            one.remedy,
+            f"{one.layer}: {one.in_words()}; {one.remedy}",
+        )
+        for one in dict.fromkeys(sample.constants)
+    ]
+
+
+def _overflow(sample: Sample) -> Finding | None:
+    """The first activations, then the first gradients, that are not finite."""
+    for kind in ("activations", "activation gradients", "gradients"):
+        for row in sample.rows:
+            if row.kind == kind and not row.ranges.finite:
+                if kind != "activations" and sample.loss_scale > 1:
+                    return None  # the loss scaler's business
+                return _overflow_of(row, sample)
+    return None
+
+
+def _overflow_of(row: Row, sample: Sample) -> Finding:
+    ranges = row.ranges
+    if row.kind == "activations":
+        remedy = "normalise or scale down what this layer takes in, or train with precision 'fp32'"
+    else:
+        remedy = "lower the learning rate, clip the gradient, or train with precision 'mp'"
+    share = ranges.share(ranges.inf + ranges.nan)
+    what = f"{ranges.inf:,} infinite, {ranges.nan:,} NaN of {ranges.values:,}"
+    text = f"{row.layer}: {row.kind} leave binary16 (beyond 65504: {what}); {remedy}"
+    return Finding(sample.step, row.layer, row.kind, OVERFLOW, share, remedy, text)
+
+
+def _near(sample: Sample) -> list[Finding]:
+    kinds = ["activations", "weights"]
+    if sample.loss_scale == 1:
+        kinds += ["activation gradients", "gradients"]
+    result = []
+    for row in sample.rows:
+        if row.kind in kinds and row.ranges.near_max:
+            share = row.ranges.share(row.ranges.near_max)
+            remedy = "scale this layer's input or weights down before it overflows"
+            text = f"{row.layer}: {percent(share)} of {row.kind} are within a factor 2 of 65504; {remedy}"
+            result.append(Finding(sample.step, row.layer, row.kind, NEAR, share, remedy, text))
+    return result[:1]
+
+
+def loss_scale(top: int) -> float:
+    """Return the power of two that moves gradients whose largest exponent is `top` up to 2^13.
+
+    At least 1 and at most 2^15, the largest power of two in binary16.
+
+    >>> loss_scale(-12)
+    32768.0
+    """
+    return 2.0 ** min(max(TOP_EXPONENT - top, 0), 15)
+
+
+def _underflow(sample: Sample) -> list[Finding]:
+    """The first layer of the backward pass that makes most of the gradient 0, and of the forward pass."""
+    result = []
+    for kinds in (("activation gradients", "gradients"), ("activations",)):
+        rows = [row for row in sample.rows if row.kind in kinds and row.underflow >= UNDERFLOW_SHARE]
+        if not rows:
+            continue
+        row = rows[0]
+        if row.kind == "activations":
+            remedy = "scale this layer's input or weights up"
+        else:
+            remedy = f"use a loss scale ({_wanted_scale(sample)}: precision 'mp')"
+        text = f"{row.layer}: {percent(row.underflow)} of {row.kind} underflow to 0 (below 2^-25); {remedy}"
+        result.append(Finding(sample.step, row.layer, row.kind, UNDERFLOW, row.underflow, remedy, text))
+    return result
+
+
+def _wanted_scale(sample: Sample) -> str:
+    tops = [
+        row.ranges.exponent_range[1]
+        for row in sample.rows
+        if row.kind == "activation gradients" and row.ranges.exponent_range
+    ]
+    return f"{loss_scale(max(tops)) * sample.loss_scale:g}" if tops else "32768"
+
+
+def _lost(sample: Sample, trainer: Any) -> list[Finding]:
+    if trainer.optimizer.update in FORGIVING or sample.lr < TAIL_LR * trainer.base_lr:
+        return []
+    result = []
+    for row in sample.updates:
+        lost_size = row.lost_size / row.size if row.size else 1.0
+        if row.nonzero < FEW or row.share < LOST_SHARE or lost_size < LOST_SIZE_SHARE:
+            continue
+        factor = row.factor()
+        remedy = "use update='stochastic'"
+        if factor is not None and math.isfinite(factor):
+            remedy += f" or lr >= {rounded_up(sample.lr * factor)}"
+        text = f"{row.layer}: {percent(row.share)} of updates lost; {remedy}"
+        result.append(Finding(sample.step, row.layer, "weights", STAGNATION, row.share, remedy, text))
+    return result
+
+
+def _running(sample: Sample) -> list[Finding]:
+    result = []
+    for row in sample.running:
+        for what, off in (("mean", row.mean_off), ("variance", row.var_off)):
+            share = off / row.channels if row.channels else 0.0
+            if share < OFF_SHARE:
+                continue
+            remedy = "use a smaller momentum (0.9), FP32 statistics (precision 'mp'), or centre its input"
+            text = (
+                f"{row.layer}: the running {what} of {percent(share)} of the channels does not move, "
+                f"though the batches' is elsewhere; {remedy}"
+            )
+            result.append(Finding(sample.step, row.layer, f"running {what}", RUNNING, share, remedy, text))
+    return result

@@ -1,0 +1,225 @@
+"""Explain my NaN: replay a step that was not applied and name the operation that left the finite numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .. import backend as backends
+from ..tensor import Tensor
+from . import constants
+from .intercept import arrays_in, named_arguments
+from .ranges import Ranges
+from .watch import BACKWARD, FORWARD, Call, Watch, watch
+
+if TYPE_CHECKING:
+    from ..train import Trainer
+
+Array = Any
+
+_SKIPPED = frozenset(
+    ("empty", "zeros", "full", "from_numpy", "copy", "all_finite", "range_statistics", "memory", "reset_peak")
+)
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """The first operation whose inputs were finite and whose result was not, or what came in not finite.
+
+    `layer` and `op` are None where the replay met nothing (a machine that does not give the same bits twice).
+    """
+
+    step: int
+    phase: str
+    layer: str | None
+    op: str | None
+    inputs: dict[str, Ranges]
+    output: Ranges | None
+    cause: str
+    remedy: str
+
+    @property
+    def text(self) -> str:
+        """Several lines: where, what, the ranges of the inputs, the remedy."""
+        if self.layer is None:
+            return f"step {self.step}: {self.cause}; {self.remedy}"
+        lines = [f"step {self.step}, {self.phase} pass, layer {self.layer!r} ({self.op}): {self.cause}"]
+        lines += [f"  {name}: {ranges.in_words()}" for name, ranges in self.inputs.items()]
+        if self.output is not None:
+            lines.append(f"  result: {self.output.in_words()}")
+        return "\n".join([*lines, f"  remedy: {self.remedy}"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {
+            "step": self.step,
+            "phase": self.phase,
+            "layer": self.layer,
+            "op": self.op,
+            "inputs": {name: ranges.to_dict() for name, ranges in self.inputs.items()},
+            "output": None if self.output is None else self.output.to_dict(),
+            "cause": self.cause,
+            "remedy": self.remedy,
+        }
+
+
+class _Found(Exception):
+    """Ends the replay at the first operation that is to be named."""
+
+
+class _Search:
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer = trainer
+        self._backend = backends.get(trainer.device)
+        self._busy = False
+        self._lost: list[constants.Lost] = []
+        self.watch: Watch | None = None
+        self.found: Explanation | None = None
+
+    def around(self, call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self._busy or call.op in _SKIPPED or not call.layer:
+            return method(*args, **kwargs)
+        named = named_arguments(method, args, kwargs)
+        looked_at = {name: self._ranges(value) for name, value in named.items()}
+        inputs = {name: ranges for name, ranges in looked_at.items() if ranges is not None}
+        if call.phase == FORWARD:
+            self._lost += constants.lost(call.layer, call.op, named, self._trainer.precision)
+        result = method(*args, **kwargs)
+        output = self._ranges(result)
+        if output is not None and not output.finite:
+            self._report(call, named, inputs, output)
+            raise _Found
+        return result
+
+    def _ranges(self, value: Any) -> Ranges | None:
+        arrays = [a for a in arrays_in(value) if str(a.dtype) in ("float16", "float32") and a.size]
+        if not arrays:
+            return None
+        self._busy = True
+        try:
+            counts = self._backend.to_numpy(self._backend.range_statistics(arrays))
+        finally:
+            self._busy = False
+        return Ranges.of_counts(counts.sum(axis=0))
+
+    def _report(self, call: Call, named: dict[str, Any], inputs: dict[str, Ranges], output: Ranges) -> None:
+        cause, remedy = _cause(call, named, inputs, output, self._lost)
+        op = f"{call.op} {named['op']}" if call.op in ("binary", "unary", "unary_backward") else call.op
+        step = self._trainer.step_count
+        self.found = Explanation(step, call.phase, call.layer, op, inputs, output, cause, remedy)
+
+
+def explain(
+    trainer: Trainer, images: Array, labels: np.ndarray, random_state: dict[str, Any], scale: float = 1.0
+) -> Explanation:
+    """Replay the forward and backward pass of a step that was not applied, and find where it went wrong.
+
+    trainer: in the state it had before the step, as it is after a step that was not applied; images:
+    (N, H, W, C) on its device; labels: (N,) int64; random_state: the trainer's before the step; scale: its
+    loss scale. Nothing of the trainer is changed.
+    """
+    backend = backends.get(trainer.device)
+    search = _Search(trainer)
+    kept_state, trainer._random_state = trainer._random_state, dict(random_state)
+    buffers = [(buffer, backend.copy(buffer.data)) for buffer in trainer._buffers]
+    grads = [(p, p.grad) for _, p in trainer._parameters]
+    try:
+        bad = _given(trainer, images)
+        if bad is not None:
+            return bad
+        trainer.optimizer.zero_grad()
+        with trainer.precision.use(), trainer._own_randomness(), watch(trainer.model, search.around) as state:
+            search.watch = state
+            loss = trainer._loss(trainer._logits(images), labels)
+            state.phase = BACKWARD
+            loss.backward(Tensor(backend.full(loss.shape, scale, loss.dtype), trainer.device))
+    except _Found:
+        assert search.found is not None
+        return search.found
+    finally:
+        trainer._random_state = kept_state
+        for buffer, data in buffers:
+            buffer.data = data
+        for parameter, grad in grads:
+            parameter.grad = grad
+    return Explanation(
+        trainer.step_count,
+        FORWARD,
+        None,
+        None,
+        {},
+        None,
+        "the replay gave finite values only",
+        "run it again; if it comes back, the device does not give the same bits twice",
+    )
+
+
+def _given(trainer: Trainer, images: Array) -> Explanation | None:
+    """What was not finite before any operation ran: the input, or a parameter."""
+    backend = backends.get(trainer.device)
+
+    def ranges(array: Array) -> Ranges:
+        return Ranges.of_counts(backend.to_numpy(backend.range_statistics([array]))[0])
+
+    step = trainer.step_count
+    if not trainer._is_finite(images):
+        remedy = "check the data; values beyond 65504 are infinite in binary16, so normalise them"
+        return Explanation(
+            step, FORWARD, "(input)", "x", {"x": ranges(images)}, None, "the input is not finite", remedy
+        )
+    for name, parameter in trainer._parameters:
+        if not backend.all_finite([parameter.data]):
+            remedy = "go back to an earlier checkpoint; lower the learning rate or clip the gradient"
+            where, _, what = name.rpartition(".")
+            cause = f"the parameter {name!r} is not finite"
+            return Explanation(
+                step, FORWARD, where or name, what, {name: ranges(parameter.data)}, None, cause, remedy
+            )
+    return None
+
+
+def _cause(
+    call: Call,
+    named: dict[str, Any],
+    inputs: dict[str, Ranges],
+    output: Ranges,
+    lost: list[constants.Lost],
+) -> tuple[str, str]:
+    """Say in words why a call with these inputs is not finite, and what to do."""
+    how_many = f"{output.inf + output.nan:,} of {output.values:,} values are {_what(output)}"
+    kind = named.get("op")
+    divisor = inputs.get("b")
+    if call.op == "binary" and kind == "div" and (named["b"] == 0 if divisor is None else divisor.zeros):
+        mine = [one for one in lost if one.layer == call.layer] or lost
+        if mine:
+            return f"{how_many}: divided by 0 after {mine[-1].in_words()}", mine[-1].remedy
+        return f"{how_many}: divided by 0", "add an eps of at least 6e-8 (better 1e-3) to the divisor"
+    if call.op in ("batch_norm_forward", "layer_norm_forward"):
+        mine = [one for one in lost if one.layer == call.layer]
+        if mine:
+            return f"{how_many}: {mine[-1].in_words()}", mine[-1].remedy
+    x = inputs.get("x")
+    if call.op == "unary" and kind == "log" and x is not None and x.zeros:
+        return f"{how_many}: logarithm of 0", "use log_softmax or cross_entropy, which take the logits"
+    if call.op == "unary" and kind == "sqrt":
+        return f"{how_many}: square root of a negative number", "clip its input at 0"
+    if call.op == "unary" and kind == "exp":
+        return f"{how_many}: exp overflows from 11.09 on", "subtract the maximum first, as softmax does"
+    if call.phase == BACKWARD:
+        return (
+            f"{how_many}: the gradient leaves binary16 (beyond 65504)",
+            "lower the learning rate or the loss scale, clip the gradient, or train with precision 'mp'",
+        )
+    return (
+        f"{how_many}: the result leaves binary16 (beyond 65504)",
+        "normalise or scale down what this layer takes in, or train with precision 'fp32'",
+    )
+
+
+def _what(output: Ranges) -> str:
+    if output.inf and output.nan:
+        return "infinite or NaN"
+    return "infinite" if output.inf else "NaN"

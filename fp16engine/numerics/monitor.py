@@ -1,0 +1,341 @@
+"""The number-line monitor: layer by layer, how close a run is to the ends of binary16, every N steps.
+
+A sampled step runs the same kernels in the same order as any other and gives the same bits; the monitor reads
+what passes through the backend. Besides, a part of the operations is run once more on FP32 copies of its
+FP16 inputs (the shadow), which tells values that are 0 because they underflowed from those that are 0 anyway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .. import backend as backends
+from . import advice, constants, stagnation
+from .intercept import arrays_in, named_arguments
+from .ranges import EMPTY, Ranges
+from .watch import BACKWARD, FORWARD, UPDATE, Call, Watch, watch
+
+EVERY = 50
+SHADOW = 4
+KEPT = 64
+
+ACTIVATIONS = "activations"
+BACKWARD_GRADIENTS = "activation gradients"
+GRADIENTS = "gradients"
+WEIGHTS = "weights"
+STATE = "optimizer state"
+KINDS = (WEIGHTS, ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, STATE)
+
+# What each result of an operation with several is; those not named here are inner values.
+_RESULTS = {
+    "linear_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
+    "conv2d_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
+    "batch_norm_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
+    "layer_norm_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
+    "attention_backward": (BACKWARD_GRADIENTS,) * 3,
+    "embedding_backward": (GRADIENTS,),
+}
+# fmt: off
+_MOVES = frozenset((
+    "empty", "zeros", "full", "from_numpy", "cast", "copy", "all_finite", "range_statistics", "memory",
+    "reset_peak", "transpose", "broadcast_to", "getitem", "cat", "pad2d", "crop2d", "gather", "embedding",
+    "dropout", "max_pool_forward", "max",
+))
+# fmt: on
+# Exact on what is stored, so that nothing can underflow in them.
+_EXACT = frozenset(["max_backward", "max_pool_backward", "index_add", "embedding_backward"])
+_EXACT_UNARY = frozenset(("relu", "relu6", "neg"))
+
+
+@dataclass
+class Row:
+    """Ranges of one kind of values of a layer; of `shadowed` nonzero FP32 values, `underflowed` became 0."""
+
+    layer: str
+    kind: str
+    ranges: Ranges = EMPTY
+    shadowed: int = 0
+    underflowed: int = 0
+
+    @property
+    def underflow(self) -> float:
+        """Share of the nonzero FP32 values that binary16 makes 0, of what had a shadow in this sample."""
+        return self.underflowed / self.shadowed if self.shadowed else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the row as JSON values."""
+        return {
+            "layer": self.layer,
+            "kind": self.kind,
+            **self.ranges.to_dict(),
+            "shadowed": self.shadowed,
+            "underflowed": self.underflowed,
+        }
+
+
+@dataclass
+class Sample:
+    """What the monitor saw of one step. Rows are in the order in which the step met them."""
+
+    step: int
+    applied: bool
+    lr: float
+    loss_scale: float
+    rows: list[Row] = field(default_factory=list)
+    updates: list[stagnation.Updates] = field(default_factory=list)
+    running: list[stagnation.Running] = field(default_factory=list)
+    constants: list[constants.Lost] = field(default_factory=list)
+    findings: list[advice.Finding] = field(default_factory=list)
+
+    def row(self, layer: str, kind: str) -> Row | None:
+        """Return the row of a layer and kind, or None."""
+        return next((row for row in self.rows if (row.layer, row.kind) == (layer, kind)), None)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values: a row of metrics.jsonl (kind "ranges")."""
+        return {
+            "step": self.step,
+            "applied": self.applied,
+            "lr": self.lr,
+            "loss_scale": self.loss_scale,
+            "rows": [row.to_dict() for row in self.rows],
+            "updates": [row.to_dict() for row in self.updates],
+            "running": [row.to_dict() for row in self.running],
+            "findings": [finding.to_dict() for finding in self.findings],
+        }
+
+
+class Monitor:
+    """Looks at every `every`-th step of a `Trainer`, the first one included.
+
+    Args:
+        every: steps from one sample to the next.
+        shadow: 1 runs every operation of a sampled step on FP32 copies too, n every n-th, others in the next
+            sample; 0 none.
+        on_sample: called with each `Sample`.
+
+    Attributes:
+        samples: the last 64 samples.
+        findings: what went wrong so far, each layer and problem once, in the order of discovery.
+
+    Weights, gradients and everything else stay bit for bit what they are without a monitor; the peak memory
+    of a sampled step is higher. `Trainer(monitor=...)` takes one; steps in between cost nothing.
+
+    >>> import fp16engine as fe
+    >>> digits = fe.data.digits().limit(32)
+    >>> model = fe.models.create("dnn", image_size=8, channels=1)
+    >>> trainer = fe.Trainer(model, device="reference", monitor=Monitor(every=1))
+    >>> _ = trainer.step(digits.normalised("train", "float16"), digits.train.labels)
+    >>> trainer.monitor.samples[-1].row("1", "activations").ranges.inf
+    0
+    """
+
+    def __init__(
+        self,
+        every: int = EVERY,
+        shadow: int = SHADOW,
+        on_sample: Callable[[Sample], None] | None = None,
+    ) -> None:
+        for name, value, least in (("every", every, 1), ("shadow", shadow, 0)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(f"{name}: {value!r} given, a whole number of at least {least} is wanted")
+        self.every, self.shadow, self.on_sample = every, shadow, on_sample
+        self.samples: list[Sample] = []
+        self.findings: list[advice.Finding] = []
+        self._judge = advice.Judge()
+
+    @property
+    def advice(self) -> list[str]:
+        """One line per finding: layer, share, remedy."""
+        return [finding.text for finding in self.findings]
+
+    def due(self, trainer: Any) -> bool:
+        """Tell whether the next step of `trainer` is one to look at."""
+        return bool(trainer.step_count % self.every == 0)
+
+    @contextmanager
+    def sample(self, trainer: Any) -> Iterator[Callable[[str], None]]:
+        """Watch one step; yields what is to be called at the start of each phase ("backward", "update")."""
+        looking = _Look(trainer, self)
+        with watch(trainer.model, looking.around) as state:
+            looking.watch = state
+            yield looking.phase
+        found = looking.finish()
+        found.findings = self._judge.findings(found, trainer)
+        known = {(f.layer, f.kind, f.problem) for f in self.findings}
+        self.findings += [f for f in found.findings if (f.layer, f.kind, f.problem) not in known]
+        self.samples = [*self.samples[1 - KEPT :], found]
+        if self.on_sample is not None:
+            self.on_sample(found)
+
+
+class _Look:
+    """One sampled step while it runs."""
+
+    def __init__(self, trainer: Any, monitor: Monitor) -> None:
+        self.watch: Watch | None = None
+        self._trainer = trainer
+        self._backend = backends.get(trainer.device)
+        self._monitor = monitor
+        self._turn = trainer.step_count // monitor.every
+        self._calls = 0
+        self._busy = False
+        self._counts: dict[tuple[str, str], list[Any]] = {}
+        self._shadows: list[tuple[tuple[str, str], Any, Any]] = []
+        self._running: list[tuple[str, float, Any, Any, Any, Any]] = []
+        self._constants: list[constants.Lost] = []
+        self._meter: stagnation.Meter | None = None
+        self._storage = trainer.precision.storage
+        self._scale = 1.0 if trainer.scaler is None else trainer.scaler.scale
+
+    def phase(self, name: str) -> None:
+        assert self.watch is not None
+        self.watch.phase = name
+        if name == UPDATE:
+            self._stored()
+            names = [path for path, _ in self._trainer._parameters]
+            self._meter = stagnation.Meter(self._trainer.optimizer, names, 1.0 / self._scale)
+
+    def around(self, call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        if self._busy or not call.layer or call.phase == UPDATE or call.op in _MOVES:
+            return method(*args, **kwargs)
+        before = None
+        named = named_arguments(method, args, kwargs)
+        if call.op == "batch_norm_forward":
+            before = [self._backend.copy(named[name]) for name in ("running_mean", "running_var")]
+        shadowed = self._wants_shadow(call, named)
+        wide = self._widened(named) if shadowed else None
+        result = method(*args, **kwargs)
+        if before is not None:
+            now = [self._backend.copy(named[name]) for name in ("running_mean", "running_var")]
+            self._running.append((call.layer, named["eps"], before, now, result[1], result[2]))
+        if call.phase == FORWARD and self._storage == "float16":
+            self._constants += constants.lost(call.layer, call.op, named, self._trainer.precision)
+        outputs = self._outputs(call, result)
+        for kind, array in outputs:
+            if kind != GRADIENTS:  # those are read whole, after they were added up
+                self._count(call.layer, kind, array)
+        if wide is not None:
+            self._shadow(call, wide, outputs)
+        return result
+
+    def finish(self) -> Sample:
+        trainer = self._trainer
+        rows: dict[tuple[str, str], Row] = {}
+        to_numpy = self._backend.to_numpy
+        for key, arrays in self._counts.items():
+            total = sum((to_numpy(counts).sum(axis=0) for counts in arrays), np.zeros(47, np.int64))
+            rows[key] = Row(*key, Ranges.of_counts(total))
+        strict = trainer.precision.accumulate == "float16"
+        for key, shadow, own in self._shadows:
+            row = rows.setdefault(key, Row(*key))
+            wide = Ranges.of_counts(to_numpy(shadow)[0])
+            # A binary16 sum of products that each underflow is 0 too, though its value is not.
+            excess = Ranges.of_counts(to_numpy(own)[0]).zeros - wide.zeros if strict else 0
+            row.shadowed += wide.values - wide.zeros
+            row.underflowed += max(wide.under, excess)
+        if self._meter is None:  # the step was not applied
+            self._stored()
+        return Sample(
+            step=trainer.step_count + 1,
+            applied=self._meter is not None,
+            lr=float(trainer.optimizer.lr),
+            loss_scale=self._scale,
+            rows=sorted(rows.values(), key=lambda row: KINDS.index(row.kind)),
+            updates=[] if self._meter is None else self._meter.after(),
+            running=[
+                stagnation.running(
+                    layer,
+                    eps,
+                    (to_numpy(before[0]), to_numpy(before[1])),
+                    (to_numpy(now[0]), to_numpy(now[1])),
+                    to_numpy(mean),
+                    to_numpy(inv_std),
+                )
+                for layer, eps, before, now, mean, inv_std in self._running
+            ],
+            constants=self._constants,
+        )
+
+    def _stored(self) -> None:
+        """Count weights, their gradients and the optimizer's state, before the update."""
+        if any(kind == WEIGHTS for _, kind in self._counts):
+            return
+        optimizer = self._trainer.optimizer
+        groups: dict[tuple[str, str], list[Any]] = {}
+        for i, (path, parameter) in enumerate(self._trainer._parameters):
+            layer = path.rpartition(".")[0] or path
+            groups.setdefault((layer, WEIGHTS), []).append(parameter.data)
+            if parameter.grad is not None:
+                groups.setdefault((layer, GRADIENTS), []).append(parameter.grad.data)
+            for values in optimizer.state.values():
+                if values[i] is not None:
+                    groups.setdefault((layer, STATE), []).append(values[i])
+        for key, arrays in groups.items():
+            self._counts.setdefault(key, []).append(self._statistics(arrays))
+
+    def _count(self, layer: str, kind: str, array: Any) -> None:
+        self._counts.setdefault((layer, kind), []).append(self._statistics([array]))
+
+    def _statistics(self, arrays: list[Any]) -> Any:
+        self._busy = True
+        try:
+            return self._backend.range_statistics(arrays)
+        finally:
+            self._busy = False
+
+    def _outputs(self, call: Call, result: Any) -> list[tuple[str, Any]]:
+        parts = result if isinstance(result, tuple) else (result,)
+        if call.phase == FORWARD:
+            kinds: tuple[str, ...] = (ACTIVATIONS,)
+        elif call.phase == BACKWARD:
+            kinds = _RESULTS.get(call.op, (BACKWARD_GRADIENTS,))
+        else:
+            return []
+        pairs = zip(kinds, parts, strict=False)
+        return [(kind, a) for kind, a in pairs if a is not None and str(a.dtype).startswith("float")]
+
+    def _wants_shadow(self, call: Call, named: dict[str, Any]) -> bool:
+        if self._storage != "float16" or not self._monitor.shadow or call.op in _EXACT:
+            return False
+        if call.op in ("unary", "unary_backward") and named.get("op") in _EXACT_UNARY:
+            return False
+        self._calls += 1
+        return (self._calls + self._turn) % self._monitor.shadow == 0
+
+    def _widened(self, named: dict[str, Any]) -> dict[str, Any]:
+        """The arguments with FP32 copies of their float arrays, also of those that are FP32 already."""
+        self._busy = True
+        try:
+            return {name: self._wide(value) for name, value in named.items()} | (
+                {"acc": "float32"} if "acc" in named else {}
+            )
+        finally:
+            self._busy = False
+
+    def _wide(self, value: Any) -> Any:
+        if isinstance(value, list | tuple):
+            return type(value)(self._wide(item) for item in value)
+        if any(True for _ in arrays_in(value)) and str(value.dtype) in ("float16", "float32"):
+            return self._backend.cast(value, "float32")
+        return value
+
+    def _shadow(self, call: Call, wide: dict[str, Any], outputs: list[tuple[str, Any]]) -> None:
+        self._busy = True
+        try:
+            parts = getattr(self._backend, call.op)(**wide)
+            references = self._outputs(call, parts)
+            for (kind, own), (_, reference) in zip(outputs, references, strict=True):
+                if str(own.dtype) != "float16":
+                    continue
+                counts = self._backend.range_statistics([reference])
+                strict = self._trainer.precision.accumulate == "float16"
+                mine = self._backend.range_statistics([own]) if strict else None
+                self._shadows.append(((call.layer, kind), counts, mine))
+        finally:
+            self._busy = False

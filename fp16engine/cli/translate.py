@@ -238,9 +238,13 @@ def run_text(arguments: argparse.Namespace) -> int:
     from ..experiments.translation import translations
 
     trainer, tokenizer, _ = _load(arguments)
-    lines = sys.stdin.buffer.read().decode("utf-8").splitlines()
-    for line in translations(trainer, tokenizer, lines, arguments.beam):
-        print(line)
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").split("\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"standard input: byte {error.start} is no UTF-8 text, which is wanted") from None
+    said = iter(translations(trainer, tokenizer, [line for line in lines if line.strip()], arguments.beam))
+    for line in lines:
+        print(next(said) if line.strip() else "")
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -107,6 +107,16 @@ class ImageOrder:
 
     epoch: int
     samples: np.ndarray
+
+
+class Labelled(Protocol):
+    """What `Trainer.score` takes: batches of inputs and labels; the length is the number of labels that
+    count."""
+
+    def __len__(self) -> int: ...
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Any, np.ndarray]]:
+        """Every sample once."""
 
 
 @dataclass(frozen=True)

@@ -267,7 +267,7 @@ class Trainer:
         )
 
     def score(
-        self, data: batches.Resident, batch_size: int, between: Callable[[], None] | None = None
+        self, data: batches.Labelled, batch_size: int, between: Callable[[], None] | None = None
     ) -> tuple[float, float]:
         """`evaluate` on data that are on the device already; `between` is called after every batch."""
         correct, loss = 0, 0.0

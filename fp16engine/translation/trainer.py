@@ -14,7 +14,7 @@ from ..data.encoded import IGNORED, EncodedPairs, EncodedText, PairBatch, cut
 from ..models.transformer import Transformer
 from ..precision import Precision
 from ..tensor import Tensor
-from ..train import Trainer
+from ..train import StepResult, Trainer
 from ..train.batches import data_order
 
 
@@ -90,7 +90,7 @@ class TranslationTrainer(Trainer):
     >>> model = fe.models.transformer.create("transformer-tiny", 300)
     >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3, device="reference")
     >>> batch = EncodedPairs((np.array([7, 8, 2]),), (np.array([9, 2]),)).batch([0])
-    >>> trainer.train_batch(batch, batch.labels)[0].applied
+    >>> trainer.step(batch).applied
     True
     """
 
@@ -98,6 +98,20 @@ class TranslationTrainer(Trainer):
         super().__init__(model, precision, *args, **options)
         self.network = model
         self._vocabulary = model.source_embedding.weight.shape[0]
+
+    def step(self, x: PairBatch, y: Any = None) -> StepResult:
+        """One training step on the pairs of a batch, which has its labels; TypeError for anything else."""
+        if not isinstance(x, PairBatch) or y is not None:
+            raise TypeError(f"x: a {type(x).__name__} given, one PairBatch (of EncodedPairs.batch) is wanted")
+        return self.train_batch(x, x.labels)[0]
+
+    def evaluate(self, dataset: EncodedText, batch_size: int = 4096) -> tuple[float, float]:  # type: ignore[override]
+        """(share of tokens predicted, mean cross-entropy) on dataset.test, `batch_size` tokens at a time."""
+        return self.score(self.feed(dataset, batch_size).test, batch_size)
+
+    def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
+        """No class probabilities here: TypeError. `translate` gives translations."""
+        raise TypeError("predict: a TranslationTrainer classifies no images; translation.translate is wanted")
 
     def feed(self, dataset: EncodedText, batch_size: int) -> TextFeed:
         """See `TextFeed`; ValueError when a token is none of the model's."""

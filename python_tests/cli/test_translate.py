@@ -53,9 +53,15 @@ def test_trains_stops_goes_on_translates(
     evaluate = ["translate", "evaluate", str(out / "fp16"), "--data-dir", str(corpus), "--json"]
     assert main(evaluate) == 0
     assert json.loads(capsys.readouterr().out)["bleu"] == summary["runs"][1]["bleu"]
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("Eine Frau läuft.\n".encode())))
+    monkeypatch.setattr(
+        sys, "stdin", io.TextIOWrapper(io.BytesIO("Eine Frau läuft.\n\nEin\u2028Hund".encode()))
+    )
     assert main(["translate", "text", str(out / "fp16"), "--beam", "2"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 1
+    first, blank, third = capsys.readouterr().out.removesuffix("\n").split("\n")
+    assert first and third and not blank
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff")))
+    assert main(["translate", "text", str(out / "fp16")]) == 2
+    assert "standard input: byte 1 is no UTF-8" in capsys.readouterr().err
     said = (out / "fp32" / "translations.txt").read_text().splitlines()
     assert len(said) == 15 and bleu(said, (corpus / "test.en").read_text().splitlines()).score > 90
 

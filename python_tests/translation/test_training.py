@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
+from fp16engine.numerics.intercept import arrays_in, intercept
 from fp16engine.translation import translate
 from fp16engine.translation.trainer import TextFeed
 
@@ -30,6 +31,25 @@ def test_learns_a_tiny_corpus_by_heart(precision: str) -> None:
     found = translate(trainer.model, pairs.source, precision, beam=1)
     assert [[*h.tokens, 2] for h in found] == [t.tolist() for t in pairs.target]
     assert trainer.nonfinite_steps == 0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp16-strict"])
+def test_no_32_bit_tensor_passes_through_the_backend(precision: str) -> None:
+    """In a step of FP16 training, forward, backward and update; tokens and lengths are int64."""
+    trainer, pairs = tiny_text.trainer(precision, "reference", dropout=0.1), tiny_text.pairs()
+    seen: dict[str, set[str]] = {}
+
+    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
+        result = method(*args, **kwargs)
+        for array in arrays_in([*args, *kwargs.values(), result]):
+            seen.setdefault(str(array.dtype), set()).add(op)
+        return result
+
+    batch = pairs.batch(range(3))
+    with intercept(around):
+        assert trainer.train_batch(batch, batch.labels)[0].applied
+    assert set(seen) == {"float16", "int64"}
+    assert {"attention_forward", "attention_backward", "cross_entropy_backward", "adam"} <= seen["float16"]
 
 
 def test_an_epoch_has_every_pair_once_in_an_order_of_its_own() -> None:
@@ -94,10 +114,19 @@ def test_evaluation_counts_tokens_and_leaves_dropout_out() -> None:
         trainer.score(trainer.feed(text, 99).test, 0),
     )
     assert first[0] == again[0] and abs(first[1] - again[1]) < 2 * bounds.EPS["float32"] * first[1]
+    assert trainer.evaluate(text) == first and trainer.model.training
     batch = text.test.batch(range(3))
+    trainer.model.eval()
     logits = trainer._logits(batch).numpy()
-    right = (logits.argmax(1) == batch.labels).sum()
-    assert trainer.model.training and right <= text.test.tokens
+    assert first[0] == (logits.argmax(1) == batch.labels).sum() / text.test.tokens
+
+
+def test_images_are_refused() -> None:
+    trainer = tiny_text.trainer("fp32", "reference")
+    with pytest.raises(TypeError, match="x: a ndarray given, one PairBatch"):
+        trainer.step(np.zeros((1, 8, 8, 1)), np.zeros(1, np.int64))
+    with pytest.raises(TypeError, match=r"translation\.translate is wanted"):
+        trainer.predict(np.zeros((1, 8, 8, 1)))
 
 
 def test_unknown_tokens_are_refused_before_anything() -> None:

@@ -23,6 +23,8 @@ _WORDS = {
 }
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
+    "stochastic": "in place, rounded stochastically (right on the mean)",
+    "kahan": "in place, with a compensation of the storage type that keeps what rounding takes",
     "master32": "on an FP32 master copy, then rounded to storage",
 }
 
@@ -118,6 +120,11 @@ class Precision:
         if self.update not in _UPDATES:
             raise UnsupportedPrecision(
                 f"update: {self.update!r} given, one of {', '.join(_UPDATES)} is wanted"
+            )
+        if self.update == "stochastic" and self.storage == "float32":
+            raise UnsupportedPrecision(
+                "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
+                "so nothing is rounded, 'nearest' is wanted"
             )
         if self.accumulate == "float16" and self.statistics == "float32":
             raise UnsupportedPrecision(

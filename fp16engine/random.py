@@ -13,7 +13,8 @@ _FIELDS = ("seed", "stream", "dropout")
 _state = {"seed": 0, "stream": 0, "dropout": 0}
 
 
-def _checked(seed: int) -> int:
+def checked_seed(seed: int) -> int:
+    """Return `seed` as an int in [0, 2**64); TypeError or ValueError for anything else."""
     if isinstance(seed, bool) or not hasattr(seed, "__index__"):
         raise TypeError(f"seed: {seed!r} given, an integer is wanted")
     seed = seed.__index__()
@@ -28,7 +29,7 @@ def manual_seed(seed: int) -> None:
     Raises:
         TypeError, ValueError: `seed` is no such integer.
     """
-    _state.update(seed=_checked(seed), stream=0, dropout=0)
+    _state.update(seed=checked_seed(seed), stream=0, dropout=0)
 
 
 def generator() -> np.random.Generator:

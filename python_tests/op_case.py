@@ -28,7 +28,7 @@ class Fill:
 
     role: "values" (any value of the range), "finite" (the same, but normal under "special", for operands that
     meet padding zeros), "positive" (for log, sqrt, variances), "unit" (in [-1, 1]), "index" (0 <= i < limit),
-    "label" (the same, every third negative).
+    "label" (the same, every third negative), "zeros" (what is added to).
     """
 
     shape: tuple[int, ...]
@@ -114,6 +114,8 @@ def _draw(fill: Fill, values: str, dtype: str, rng: np.random.Generator) -> np.n
     if fill.role == "label":
         labels = rng.integers(0, fill.limit, shape)
         return np.where(np.arange(labels.size) % 3 == 1, -1 - labels, labels)
+    if fill.role == "zeros":
+        return np.zeros(shape, dtype)
     if fill.role == "unit":
         return bounds.rounded(rng.uniform(-1, 1, shape), dtype)
     if fill.role == "finite" and values == "special":

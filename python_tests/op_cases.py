@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from op_case import ACC, RANGES, Arrays, Case, Fill
 
+from fp16engine.backend.base import COUNTS, StepScalars
+
 # Elementwise
 
 _PAIRS = {
@@ -619,22 +621,40 @@ _ATTENTION = [
     ),
 ]
 
-# Optimizers, with and without FP32 master weights
+# Optimizers
 
 _PARAMETERS = ((17, 33), (1,), (3, 3, 2, 5), ())
 
 
 def _optimizers() -> Iterable[Case]:
-    def state(role: str, dtype: str | None) -> list[Fill]:
+    """Every step with every way to store a weight, and the counts of what storing lost."""
+
+    def drawn(role: str, dtype: str | None = None) -> list[Fill]:
         return [Fill(shape, role, dtype=dtype) for shape in _PARAMETERS]
 
-    for master in (False, True):
+    for form in ("nearest", "master", "stochastic", "kahan"):
+        master = form == "master"
         dtype = "float32" if master else None
-        storage = ("float16",) if master else ("float16", "float32")
-        shared = {"params": state("values", None), "grads": state("values", None)}
-        masters = state("values", dtype) if master else None
-        decay = [0.0, 5e-4, 0.01, 0.0]
-        suffix = "-master" if master else ""
+        suffix = "" if form == "nearest" else f"-{form}"
+        masters = drawn("values", dtype) if master else None
+        compensations = drawn("unit") if form == "kahan" else None
+        weights = {"masters": masters, "compensations": compensations}
+
+        def common(
+            step: int, grad_scale: float, form: str = form, corrections: tuple[float, float] = (1.0, 1.0)
+        ) -> dict[str, Any]:
+            return {
+                "weight_decay": [0.0, 5e-4, 0.01, 0.0],
+                "stochastic": form == "stochastic",
+                "indices": [0, 7, 2, 2**31 - 1],
+                "scalars": StepScalars(1e-2, grad_scale, *corrections, seed=2**64 - 9, step=step),
+                "counts": Fill((len(_PARAMETERS), len(COUNTS)), "zeros", dtype="int64"),
+            }
+
+        options: dict[str, Any] = {
+            "storage": ("float16",) if master else ("float16", "float32"),
+            "ranges": ("normal", "subnormal") if master else ("normal", "subnormal", "large"),
+        }
         for label, momentum, nesterov in (
             ("plain", 0.0, False),
             ("momentum", 0.9, False),
@@ -645,66 +665,68 @@ def _optimizers() -> Iterable[Case]:
                 label + suffix,
                 "bits",
                 {
-                    **shared,
-                    "momenta": state("values", dtype) if momentum else None,
-                    "masters": masters,
-                    "lr": 0.1,
+                    "params": drawn("values"),
+                    "grads": drawn("values"),
+                    "momenta": drawn("values", dtype) if momentum else None,
+                    **weights,
                     "momentum": momentum,
                     "nesterov": nesterov,
-                    "weight_decay": decay,
-                    "grad_scale": 1 / 1024 if master else 1.0,
+                    **common(3, 1 / 1024 if master else 1.0),
                 },
-                mutates=("params", "momenta", "masters"),
-                storage=storage,
-                ranges=("normal", "subnormal"),
+                mutates=("params", "momenta", "masters", "compensations", "counts"),
+                **options,
             )
-        for label, step, decoupled, eps in (
-            ("first", 1, False, 1e-3),
-            ("later", 1000, False, 1e-4),
-            ("decoupled", 7, True, 1e-3),
+        for label, step, decoupled, eps, native in (
+            ("first", 1, False, 1e-3, False),
+            ("later", 1000, False, 1e-4, False),
+            ("decoupled", 7, True, 1e-3, False),
+            ("native", 1000, False, 1e-8, True),
+            ("native-decoupled", 1, True, 1e-8, True),
         ):
             yield Case(
                 "adam",
                 label + suffix,
                 "bits",
                 {
-                    **shared,
-                    "m": state("values", dtype),
-                    "v": state("positive", dtype),
-                    "masters": masters,
-                    "lr": 1e-3,
+                    "params": drawn("values"),
+                    "grads": drawn("values"),
+                    "m": drawn("values", dtype),
+                    "v": drawn("positive", dtype),
+                    **weights,
                     "beta1": 0.9,
                     "beta2": 0.999,
                     "eps": eps,
-                    "step": step,
-                    "weight_decay": decay,
+                    "native": native,
                     "decoupled": decoupled,
-                    "grad_scale": 1.0,
+                    **common(step, 1.0, corrections=(1 - 0.9**step, 1 - 0.999**step)),
                 },
-                mutates=("params", "m", "v", "masters"),
-                storage=storage,
-                ranges=("normal", "subnormal"),
+                mutates=("params", "m", "v", "masters", "compensations", "counts"),
+                **options,
             )
-        for label, momentum in (("plain", 0.0), ("momentum", 0.9)):
+        for label, momentum, native in (
+            ("plain", 0.0, False),
+            ("momentum", 0.9, False),
+            ("native", 0.0, True),
+            ("native-momentum", 0.9, True),
+        ):
             yield Case(
                 "rmsprop",
                 label + suffix,
                 "bits",
                 {
-                    **shared,
-                    "v": state("positive", dtype),
-                    "momenta": state("values", dtype) if momentum else None,
-                    "masters": masters,
-                    "lr": 0.01,
+                    "params": drawn("values"),
+                    "grads": drawn("values"),
+                    "v": drawn("positive", dtype),
+                    "momenta": drawn("values", dtype) if momentum else None,
+                    **weights,
                     "alpha": 0.9,
                     "eps": 1e-3,
                     "momentum": momentum,
-                    "weight_decay": decay,
-                    "grad_scale": 0.5,
+                    "native": native,
+                    **common(2**32 - 1, 0.5),
                 },
-                mutates=("params", "v", "momenta", "masters"),
-                storage=storage,
-                ranges=("normal", "subnormal"),
+                mutates=("params", "v", "momenta", "masters", "compensations", "counts"),
+                **options,
             )
 
 

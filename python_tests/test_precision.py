@@ -71,7 +71,14 @@ def test_unknown_names(name: object, error: type[Exception], message: str) -> No
     [
         ({"storage": "bfloat16"}, "storage: 'bfloat16' given"),
         ({"operand": "float32"}, "operand: 'float32' with 'float16' storage given"),
-        ({"update": "stochastic"}, "update: 'stochastic' given, one of nearest, master32 is wanted"),
+        (
+            {"update": "up"},
+            "update: 'up' given, one of nearest, stochastic, kahan, master32 is wanted",
+        ),
+        (
+            {"storage": "float32", "operand": "float32", "statistics": "float32", "update": "stochastic"},
+            "update: 'stochastic' with float32 storage given",
+        ),
         (
             {"storage": "float32", "operand": "float32", "statistics": "float32", "accumulate": "float16"},
             "accumulate: 'float16' with float32 storage given",

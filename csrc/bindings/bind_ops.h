@@ -3,6 +3,8 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
+#include "bindings/update_caster.h"
+
 namespace fp16engine {
 
 static void bind_ops(pybind11::module_& m) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "common/array_view.h"
+#include "common/weight_update.h"
 
 namespace fp16engine::cpu {
 
@@ -100,19 +101,13 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
 // c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator);
 
-// Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of
-// a state.
-void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads,
-         const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double momentum,
-         bool nesterov, const std::vector<double>& weight_decay, double grad_scale);
-void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& m,
-          const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2,
-          double eps_float16, double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled,
-          double grad_scale);
-void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& v,
-             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha,
-             double eps_float16, double eps_float32, double momentum, const std::vector<double>& weight_decay,
-             double grad_scale);
+// Optimizer steps in place on all tensors, of one dtype; no momenta: an empty list. `native`: the state of float16
+// weights is kept as roots, rounded stochastically. eps comes as it is used, rounded or not.
+void sgd(const WeightUpdate& update, const std::vector<ArrayView>& momenta, double momentum, bool nesterov);
+void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std::vector<ArrayView>& v, double beta1,
+          double beta2, double eps, bool native, bool decoupled);
+void rmsprop(const WeightUpdate& update, const std::vector<ArrayView>& v, const std::vector<ArrayView>& momenta,
+             double alpha, double eps, double momentum, bool native);
 bool all_finite(const std::vector<ArrayView>& arrays);
 // counts int64 (arrays, 47), the columns of RangeKernels
 void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& counts);

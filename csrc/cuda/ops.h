@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "common/array_view.h"
+#include "common/weight_update.h"
 
 namespace fp16engine::gpu {
 
@@ -109,19 +110,13 @@ void strict_conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayVi
 void strict_conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                             const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w,
                             const Pads& pads, int64_t groups);
-// Optimizer steps in place on all tensors; no masters (or momenta): an empty list. eps comes rounded to either dtype of
-// a state.
-void sgd(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads,
-         const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double momentum,
-         bool nesterov, const std::vector<double>& weight_decay, double grad_scale);
-void adam(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& m,
-          const std::vector<ArrayView>& v, const std::vector<ArrayView>& masters, double lr, double beta1, double beta2,
-          double eps_float16, double eps_float32, int64_t step, const std::vector<double>& weight_decay, bool decoupled,
-          double grad_scale);
-void rmsprop(const std::vector<ArrayView>& params, const std::vector<ArrayView>& grads, const std::vector<ArrayView>& v,
-             const std::vector<ArrayView>& momenta, const std::vector<ArrayView>& masters, double lr, double alpha,
-             double eps_float16, double eps_float32, double momentum, const std::vector<double>& weight_decay,
-             double grad_scale);
+// Optimizer steps in place on all tensors, of one dtype; no momenta: an empty list. `native`: the state of float16
+// weights is kept as roots, rounded stochastically. eps comes as it is used, rounded or not.
+void sgd(const WeightUpdate& update, const std::vector<ArrayView>& momenta, double momentum, bool nesterov);
+void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std::vector<ArrayView>& v, double beta1,
+          double beta2, double eps, bool native, bool decoupled);
+void rmsprop(const WeightUpdate& update, const std::vector<ArrayView>& v, const std::vector<ArrayView>& momenta,
+             double alpha, double eps, double momentum, bool native);
 // flag int32 (): 1 if an array holds an infinity or a NaN, else 0; all_finite is the same, read back to the host.
 void nonfinite(const std::vector<ArrayView>& arrays, const ArrayView& flag);
 bool all_finite(const std::vector<ArrayView>& arrays);

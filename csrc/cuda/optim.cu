@@ -1,8 +1,6 @@
 // Launches the optimizer steps: one kernel per type of tensor and kTableTensors tensors.
 #include "kernels/optim.cuh"
 
-#include <cmath>
-
 #include "cuda/ops.h"
 #include "cuda/tensor_table.h"
 
@@ -11,84 +9,86 @@ namespace {
 
 using Arrays = std::vector<ArrayView>;
 
-struct Update {
-    const Arrays &params, &grads, &masters;
-    const std::vector<double>& decays;
-    double grad_scale;
-    bool coupled;         // the decay belongs to the gradient
-    double decay_factor;  // of the decay that the kernel gets
-
-    // One view of the weights' type per tensor, or none at all.
-    void expect_state(const char* argument, const Arrays& state, bool optional) const {
-        if (optional && state.empty()) return;
-        expect_count(argument, state.size());
-        for (size_t i = 0; i < params.size(); i++) {
-            expect_dtype(argument, state[i], masters.empty() ? params[i].dtype : DType::float32);
-            expect_size(argument, state[i], i);
-        }
-    }
-
-    void expect_consistent() const {
-        expect_floats("params", params);
-        expect_count("grads", grads.size());
-        expect_count("weight_decay", decays.size());
-        expect_state("masters", masters, true);
-        for (size_t i = 0; i < params.size(); i++) {
-            expect_dtype("grads", grads[i], params[i].dtype);
-            expect_size("grads", grads[i], i);
-        }
-    }
-
-    template <class Step>
-    void run(const Arrays& first, const Arrays& second, const Step& step) const {
-        if (masters.empty()) {
-            launch<__half, __half, false>(first, second, step);
-            launch<float, float, false>(first, second, step);
-        } else {
-            launch<__half, float, true>(first, second, step);
-            launch<float, float, true>(first, second, step);
-        }
-    }
-
-private:
-    template <class T, class W, bool kMaster, class Step>
-    void launch(const Arrays& first, const Arrays& second, const Step& step) const {
-        using Tensor = UpdatedTensor<T, W>;
-        const auto entry = [&](size_t i) {
-            Tensor tensor{};
-            tensor.param = pointer<T>(params[i]);
-            tensor.grad = pointer<const T>(grads[i]);
-            tensor.vectors = aligned(params[i]) && aligned(grads[i]);
-            const auto attach = [&](const Arrays& state, Ptr<W>& to) {
-                if (state.empty()) return;
-                to = pointer<W>(state[i]);
-                tensor.vectors = tensor.vectors && aligned(state[i]);
-            };
-            attach(masters, tensor.master);
-            attach(first, tensor.first);
-            attach(second, tensor.second);
-            tensor.size = params[i].size();
-            tensor.decay = static_cast<float>(decay_factor * decays[i]);
-            tensor.decays = decays[i] != 0.0;
-            return tensor;
+template <class T, class W, bool kMaster, Rounding kRounding, bool kCount, class Rule>
+void launch_counted(const WeightUpdate& update, const Arrays& first, const Arrays& second, const Rule& rule) {
+    using Tensor = UpdatedTensor<T, W>;
+    using Table = TensorTable<Tensor>;
+#if defined(__CUDACC__)
+    static_assert(sizeof(Table) + sizeof(Rule) + sizeof(StepScalars) + 4 * sizeof(void*) <= 4096,
+                  "a kernel's arguments are at most 4096 bytes");
+#endif
+    const auto entry = [&](size_t i) {
+        Tensor tensor{};
+        tensor.param = pointer<T>(update.params[i]);
+        tensor.grad = pointer<const T>(update.grads[i]);
+        tensor.vectors = aligned(update.params[i]) && aligned(update.grads[i]);
+        const auto attach = [&](const Arrays& state, Ptr<W>& to) {
+            if (state.empty()) return;
+            to = pointer<W>(state[i]);
+            tensor.vectors = tensor.vectors && aligned(state[i]);
         };
-        const float scale = static_cast<float>(grad_scale);
-        const bool coupled_decay = coupled;
-        for_tables<T, Tensor>(params, kUpdateSlice, entry, [&](const TensorTable<Tensor>& table, unsigned slices) {
-            FP16_LAUNCH((update_kernel<T, W, kMaster, Step>), slices, kBlock, table, step, scale, coupled_decay);
-        });
-    }
+        attach(kMaster ? update.masters : update.compensations, tensor.extra);
+        attach(first, tensor.first);
+        attach(second, tensor.second);
+        tensor.size = update.params[i].size();
+        tensor.decay = static_cast<float>(update.weight_decay[i]);
+        tensor.index = static_cast<unsigned>(update.indices[i]);
+        tensor.row = static_cast<int>(i);
+        return tensor;
+    };
+    const StepScalars scalars = update.step.values;
+    ArrayView place = update.step.memory;
+    place.ndim = 0;  // one struct
+    const auto memory = pointer<const StepScalars>(place);
+    const auto counts = pointer<unsigned long long>(update.counts);
+    for_tables<T, Tensor>(update.params, kUpdateSlice, entry, [&](const Table& table, unsigned slices) {
+        FP16_LAUNCH((update_kernel<T, W, kMaster, Rule, kRounding, kCount>), slices, kBlock, table, rule, scalars,
+                    memory, counts);
+    });
+}
 
-    void expect_count(const char* argument, size_t count) const {
-        expect(count == params.size(), std::string(argument) + ": " + std::to_string(count) + " entries given, " +
-                                           std::to_string(params.size()) + " as in params wanted");
-    }
+template <class T, class W, bool kMaster, Rounding kRounding, class Rule>
+void launch(const WeightUpdate& update, const Arrays& first, const Arrays& second, const Rule& rule) {
+    if (update.counts)
+        launch_counted<T, W, kMaster, kRounding, true>(update, first, second, rule);
+    else
+        launch_counted<T, W, kMaster, kRounding, false>(update, first, second, rule);
+}
 
-    void expect_size(const char* argument, const ArrayView& view, size_t i) const {
-        expect(view.size() == params[i].size(),
-               std::string(argument) + ": " + view.describe() + " given for a parameter " + params[i].describe());
+// Weights of type T without masters; binary32 ones have nothing to round stochastically.
+template <class T, class Rule>
+void launch_in_place(const WeightUpdate& update, const Arrays& first, const Arrays& second, const Rule& rule) {
+    if (update.rounding() == Rounding::kahan) {
+        launch<T, T, false, Rounding::kahan>(update, first, second, rule);
+        return;
     }
-};
+    if constexpr (sizeof(T) == 2) {
+        if (update.rounding() == Rounding::stochastic) {
+            launch<T, T, false, Rounding::stochastic>(update, first, second, rule);
+            return;
+        }
+    }
+    launch<T, T, false, Rounding::nearest>(update, first, second, rule);
+}
+
+// kNative rules are for binary16 state only.
+template <class Rule>
+void run(const WeightUpdate& update, const Arrays& first, const Arrays& second, const Rule& rule) {
+    if constexpr (Rule::kNative) {
+        launch_in_place<__half>(update, first, second, rule);
+    } else if (update.masters.empty()) {
+        launch_in_place<__half>(update, first, second, rule);
+        launch_in_place<float>(update, first, second, rule);
+    } else {
+        launch<__half, float, true, Rounding::nearest>(update, first, second, rule);
+        launch<float, float, true, Rounding::nearest>(update, first, second, rule);
+    }
+}
+
+// Whether the state is kept in native form.
+bool holds_roots(const WeightUpdate& update, bool native) {
+    return native && !update.params.empty() && update.weight_type(0) == DType::float16;
+}
 
 // Sets flag[0] to 1 if there is an infinity or a NaN.
 template <class T>
@@ -104,65 +104,69 @@ void find_nonfinite(const Arrays& arrays, Ptr<int> flag) {
 
 }  // namespace
 
-void sgd(const Arrays& params, const Arrays& grads, const Arrays& momenta, const Arrays& masters, double lr,
-         double momentum, bool nesterov, const std::vector<double>& weight_decay, double grad_scale) {
-    const Update update{params, grads, masters, weight_decay, grad_scale, true, 1.0};
+void sgd(const WeightUpdate& update, const Arrays& momenta, double momentum, bool nesterov) {
+    expect_floats("params", update.params);
     update.expect_consistent();
     update.expect_state("momenta", momenta, true);
     if (momenta.empty()) {
-        PlainSgdStep step{};
-        step.lr = static_cast<float>(lr);
-        update.run({}, {}, step);
+        PlainSgdRule rule{};
+        rule.coupled = true;
+        run(update, {}, {}, rule);
         return;
     }
-    SgdStep step{};
-    step.lr = static_cast<float>(lr);
-    step.momentum = static_cast<float>(momentum);
-    step.nesterov = nesterov;
-    update.run(momenta, {}, step);
+    SgdRule rule{};
+    rule.coupled = true;
+    rule.momentum = static_cast<float>(momentum);
+    rule.nesterov = nesterov;
+    run(update, momenta, {}, rule);
 }
 
-void adam(const Arrays& params, const Arrays& grads, const Arrays& m, const Arrays& v, const Arrays& masters, double lr,
-          double beta1, double beta2, double eps_float16, double eps_float32, int64_t step,
-          const std::vector<double>& weight_decay, bool decoupled, double grad_scale) {
-    const Update update{params, grads, masters, weight_decay, grad_scale, !decoupled, decoupled ? lr : 1.0};
+void adam(const WeightUpdate& update, const Arrays& m, const Arrays& v, double beta1, double beta2, double eps,
+          bool native, bool decoupled) {
+    expect_floats("params", update.params);
     update.expect_consistent();
     update.expect_state("m", m, false);
     update.expect_state("v", v, false);
-    AdamStep s{};
-    s.lr = static_cast<float>(lr);
-    s.beta1 = static_cast<float>(beta1);
-    s.rest1 = static_cast<float>(1.0 - beta1);
-    s.beta2 = static_cast<float>(beta2);
-    s.rest2 = static_cast<float>(1.0 - beta2);
-    s.correction1 = static_cast<float>(1.0 - std::pow(beta1, static_cast<double>(step)));
-    s.correction2 = static_cast<float>(1.0 - std::pow(beta2, static_cast<double>(step)));
-    s.eps_float16 = static_cast<float>(eps_float16);
-    s.eps_float32 = static_cast<float>(eps_float32);
-    s.decoupled = decoupled;
-    update.run(m, v, s);
+    const auto run_rule = [&](auto rule) {
+        rule.coupled = !decoupled;
+        rule.beta1 = static_cast<float>(beta1);
+        rule.rest1 = static_cast<float>(1.0 - beta1);
+        rule.beta2 = static_cast<float>(beta2);
+        rule.rest2 = static_cast<float>(1.0 - beta2);
+        rule.eps = static_cast<float>(eps);
+        run(update, m, v, rule);
+    };
+    if (holds_roots(update, native))
+        run_rule(AdamRule<true>{});
+    else
+        run_rule(AdamRule<false>{});
 }
 
-void rmsprop(const Arrays& params, const Arrays& grads, const Arrays& v, const Arrays& momenta, const Arrays& masters,
-             double lr, double alpha, double eps_float16, double eps_float32, double momentum,
-             const std::vector<double>& weight_decay, double grad_scale) {
-    const Update update{params, grads, masters, weight_decay, grad_scale, true, 1.0};
+void rmsprop(const WeightUpdate& update, const Arrays& v, const Arrays& momenta, double alpha, double eps,
+             double momentum, bool native) {
+    expect_floats("params", update.params);
     update.expect_consistent();
     update.expect_state("v", v, false);
     update.expect_state("momenta", momenta, true);
-    const auto run = [&](auto step) {
-        step.lr = static_cast<float>(lr);
-        step.alpha = static_cast<float>(alpha);
-        step.rest = static_cast<float>(1.0 - alpha);
-        step.eps_float16 = static_cast<float>(eps_float16);
-        step.eps_float32 = static_cast<float>(eps_float32);
-        step.momentum = static_cast<float>(momentum);
-        update.run(v, momenta, step);
+    const auto run_rule = [&](auto rule) {
+        rule.coupled = true;
+        rule.alpha = static_cast<float>(alpha);
+        rule.rest = static_cast<float>(1.0 - alpha);
+        rule.eps = static_cast<float>(eps);
+        rule.momentum = static_cast<float>(momentum);
+        run(update, v, momenta, rule);
     };
-    if (momenta.empty())
-        run(RmspropStep<OneState>{});
-    else
-        run(RmspropStep<TwoStates>{});
+    if (holds_roots(update, native)) {
+        if (momenta.empty())
+            run_rule(RmspropRule<1, true>{});
+        else
+            run_rule(RmspropRule<2, true>{});
+    } else {
+        if (momenta.empty())
+            run_rule(RmspropRule<1, false>{});
+        else
+            run_rule(RmspropRule<2, false>{});
+    }
 }
 
 void nonfinite(const Arrays& arrays, const ArrayView& flag) {

@@ -119,6 +119,11 @@ __device__ __forceinline__ float warp_sum(float v) {
     return v;
 }
 
+__device__ __forceinline__ int warp_count(int n) {
+    for (int bits = kWarpSize / 2; bits; bits /= 2) n += __shfl_xor_sync(kFullWarp, n, bits);
+    return n;
+}
+
 __device__ __forceinline__ float warp_max(float v) {
     for (int bits = kWarpSize / 2; bits; bits /= 2) v = fmaxf(v, __shfl_xor_sync(kFullWarp, v, bits));
     return v;

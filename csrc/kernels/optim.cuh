@@ -1,15 +1,20 @@
-// Optimizer steps over many tensors at once. With w the weight, g = grad * grad_scale [+ decay * w]:
-//   sgd      m = momentum * m + g;  s = m, with nesterov g + momentum * m, without a momentum g;  w = w - lr * s
+// Optimizer steps over many tensors at once. With w the weight, g = grad * grad_scale [+ decay * w], every step
+// subtracts a change u from it:
+//   sgd      m = momentum * m + g;  u = lr * m, with nesterov lr * (g + momentum * m), without a momentum lr * g
 //   adam     m = beta1 * m + (1 - beta1) * g;  v = fl(beta2 * v + (1 - beta2) * (g * g));
-//            w = w - ((lr * (m / correction1)) / (sqrt(v / correction2) + eps) [+ (lr * decay) * w])
-//   rmsprop  v = fl(alpha * v + (1 - alpha) * (g * g));  s = g / (sqrt(v) + eps);
-//            [b = momentum * b + s; s = b];  w = w - lr * s
-// Registers are float, operation by operation as written; weight and state are rounded once at the store, and a
-// parameter with a master becomes fl(master). No sums, so nothing depends on an order.
-// nonfinite: one flag for all tensors, which any block may set; x is read once.
-// Bytes per element: gradient read; weight and every state read and written; with a master the parameter written too.
+//            u = (lr * (m / correction1)) / (sqrt(v / correction2) + eps) [+ (lr * decay) * w]
+//   rmsprop  v = fl(alpha * v + (1 - alpha) * (g * g));  s = g / (sqrt(v) + eps);  [b = momentum * b + s; s = b];
+//            u = lr * s
+// Native state (binary16) holds +-sqrt |m| and v^(1/4), rounded stochastically; m, b and v are then registers.
+// A new weight is fl(w - u), to nearest or stochastically, or, with compensation, d = rest - u; w' = fl(w + d);
+// rest' = fl(d - (w' - w)). A parameter with a master becomes fl(master).
+// Registers are float, operation by operation as written; what is stored is rounded once. No sums, so nothing depends
+// on an order; counts are integers. nonfinite: one flag for all tensors, which any block may set; x is read once.
+// Bytes per element: gradient read; weight, compensation and every state read and written; with a master the parameter
+// written too. Random bits: ten rounds of Philox for eight elements.
 #pragma once
-#include "kernels/chunk.cuh"
+#include "common/step_scalars.h"
+#include "kernels/stochastic.cuh"
 #include "kernels/tensor_table.cuh"
 
 namespace fp16engine::gpu {
@@ -21,112 +26,222 @@ template <class T, class W>
 struct UpdatedTensor {
     Ptr<T> param;
     Ptr<const T> grad;
-    Ptr<W> master, first, second;  // absent where the step has no such state
+    Ptr<W> extra;          // the master, or the compensation, or absent
+    Ptr<W> first, second;  // absent where the step has no such state
     int64_t size;
     float decay;
-    bool decays, vectors;
+    unsigned index;  // of the parameter in its optimizer
+    int row;         // of the counts
+    bool vectors;
 };
 
-struct NoState {
-    static constexpr int kStates = 0;
-};
-struct OneState {
-    static constexpr int kStates = 1;
-};
-struct TwoStates {
-    static constexpr int kStates = 2;
+template <int kStateCount, bool kIsNative, bool kAlone>
+struct UpdateRule {
+    static constexpr int kStates = kStateCount;
+    static constexpr bool kNative = kIsNative;
+    static constexpr bool kDecayStandsAlone = kAlone;  // where it is coupled: its part of the change is lr * decay * w
+    bool coupled;                                      // the decay belongs to the gradient
 };
 
-// Every step returns the new weight, and leaves in first and second what is to be stored.
-struct PlainSgdStep : NoState {
-    float lr;
-
+// Every rule returns the change, and leaves in first and second what is to be stored.
+struct PlainSgdRule : UpdateRule<0, false, true> {
     template <class W>
-    __device__ __forceinline__ float update(float w, float g, float, bool, float&, float&) const {
-        return w - lr * g;
+    __device__ __forceinline__ float change(float, float g, float, const StepScalars& step, float&, float&) const {
+        return step.lr * g;
     }
 };
 
-struct SgdStep : OneState {
-    float lr, momentum;
+struct SgdRule : UpdateRule<1, false, true> {
+    float momentum;
     bool nesterov;
 
     template <class W>
-    __device__ __forceinline__ float update(float w, float g, float, bool, float& first, float&) const {
+    __device__ __forceinline__ float change(float, float g, float, const StepScalars& step, float& first,
+                                            float&) const {
         first = momentum * first + g;
-        return w - lr * (nesterov ? g + momentum * first : first);
+        return step.lr * (nesterov ? g + momentum * first : first);
     }
 };
 
-struct AdamStep : TwoStates {
-    float lr, beta1, rest1, beta2, rest2, correction1, correction2, eps_float16, eps_float32;
-    bool decoupled;
+__device__ __forceinline__ float expand_signed(float root) { return root * fabsf(root); }
+__device__ __forceinline__ float compress_signed(float v) { return with_sign_of(__fsqrt_rn(fabsf(v)), v); }
+__device__ __forceinline__ float expand_square(float root) { return (root * root) * (root * root); }
+__device__ __forceinline__ float compress_square(float v) { return __fsqrt_rn(__fsqrt_rn(v)); }
+
+template <bool kIsNative>
+struct AdamRule : UpdateRule<2, kIsNative, false> {
+    float beta1, rest1, beta2, rest2, eps;
 
     template <class W>
-    __device__ __forceinline__ float update(float w, float g, float decay, bool decays, float& first,
+    __device__ __forceinline__ float change(float w, float g, float decay, const StepScalars& step, float& first,
                                             float& second) const {
-        first = beta1 * first + rest1 * g;
-        second = rounded<W>(beta2 * second + rest2 * (g * g));
-        const float eps = sizeof(W) == 2 ? eps_float16 : eps_float32;
-        float change = __fdiv_rn(lr * __fdiv_rn(first, correction1), __fsqrt_rn(__fdiv_rn(second, correction2)) + eps);
-        if (decoupled && decays) change = change + decay * w;
-        return w - change;
+        float m, v;
+        if constexpr (kIsNative) {
+            m = beta1 * expand_signed(first) + rest1 * g;
+            v = beta2 * expand_square(second) + rest2 * (g * g);
+            first = compress_signed(m);
+            second = compress_square(v);
+        } else {
+            m = first = beta1 * first + rest1 * g;
+            second = beta2 * second + rest2 * (g * g);
+            v = rounded<W>(second);
+        }
+        float change =
+            __fdiv_rn(step.lr * __fdiv_rn(m, step.correction1), __fsqrt_rn(__fdiv_rn(v, step.correction2)) + eps);
+        if (!this->coupled && decay != 0.0f) change = change + (step.lr * decay) * w;
+        return change;
     }
 };
 
-template <class States>
-struct RmspropStep : States {
-    float lr, alpha, rest, eps_float16, eps_float32, momentum;
+template <int kStateCount, bool kIsNative>
+struct RmspropRule : UpdateRule<kStateCount, kIsNative, false> {
+    float alpha, rest, eps, momentum;
 
     template <class W>
-    __device__ __forceinline__ float update(float w, float g, float, bool, float& first, float& second) const {
-        first = rounded<W>(alpha * first + rest * (g * g));
-        float step = __fdiv_rn(g, __fsqrt_rn(first) + (sizeof(W) == 2 ? eps_float16 : eps_float32));
-        if (States::kStates == 2) {
-            second = momentum * second + step;
-            step = second;
+    __device__ __forceinline__ float change(float, float g, float, const StepScalars& step, float& first,
+                                            float& second) const {
+        float v;
+        if constexpr (kIsNative) {
+            v = alpha * expand_square(first) + rest * (g * g);
+            first = compress_square(v);
+        } else {
+            first = alpha * first + rest * (g * g);
+            v = rounded<W>(first);
         }
-        return w - lr * step;
+        float b = __fdiv_rn(g, __fsqrt_rn(v) + eps);
+        if constexpr (kStateCount == 2) {
+            b = momentum * (kIsNative ? expand_signed(second) : second) + b;
+            second = kIsNative ? compress_signed(b) : b;
+        }
+        return step.lr * b;
     }
 };
+
+// w' and rest' of a compensated weight.
+struct Compensated {
+    float weight, rest;
+};
+
+template <class W>
+__device__ __forceinline__ Compensated compensated(float w, float rest, float change) {
+    const float due = rest - change, weight = rounded<W>(w + due);
+    return {weight, rounded<W>(due - (weight - w))};
+}
+
+// Whether storing `updated` leaves `stored` as it is, whatever the random bits.
+template <class W, bool kStochastic>
+__device__ __forceinline__ bool unmoved(float stored, float updated) {
+    if (kStochastic && sizeof(W) == 2)
+        return round_stochastic(updated, 0u) == stored && round_stochastic(updated, 0xffffu) == stored;
+    return rounded<W>(updated) == stored;
+}
+
+template <class W, Rounding kRounding>
+__device__ __forceinline__ bool lost(float w, float rest, float change) {
+    if (kRounding != Rounding::kahan) return unmoved<W, kRounding == Rounding::stochastic>(w, w - change);
+    const Compensated next = compensated<W>(w, rest, change);
+    return next.weight == w && next.rest == rest;
+}
+
+__device__ __forceinline__ void count(int (&found)[kUpdateCounts], UpdateCount column, bool changes, bool unchanged) {
+    found[column] += changes;
+    found[column + 1] += changes && unchanged;
+}
+
+__device__ __forceinline__ RandomBits random_bits(const StepScalars& step, int64_t element, unsigned stream,
+                                                  unsigned index) {
+    const PhiloxWords counter = {{static_cast<unsigned>(element / kEight), step.step, stream, index}};
+    return {philox(counter, step.seed)};
+}
+
+template <class W>
+__device__ __forceinline__ void round_state(float (&state)[kEight], const StepScalars& step, int64_t i, unsigned stream,
+                                            unsigned index) {
+    const RandomBits bits = random_bits(step, i, stream, index);
+    for (int j = 0; j < kEight; j++) state[j] = round_stochastic(state[j], bits[j]);
+}
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kUpdateSlice = kBlock * kEight;
 
-// coupled: the decay belongs to the gradient.
-template <class T, class W, bool kMaster, class Step>
+// scalars: those of the step, or, where `memory` (1,) is there, that one's. counts (params, kUpdateCounts): added to.
+template <class T, class W, bool kMaster, class Rule, Rounding kRounding, bool kCount>
 __global__ void __launch_bounds__(kBlock)
-    update_kernel(const __grid_constant__ TensorTable<UpdatedTensor<T, W>> table, const __grid_constant__ Step step,
-                  float grad_scale, bool coupled) {
-    const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
-    const UpdatedTensor<T, W>& tensor = table.entries[index];
-    const int64_t i = (slice - table.first_slice[index]) * kUpdateSlice + static_cast<int64_t>(threadIdx.x) * kEight;
-    const int count = chunk_count(i, tensor.size);
-    if (count == 0) return;
+    update_kernel(const __grid_constant__ TensorTable<UpdatedTensor<T, W>> table, const __grid_constant__ Rule rule,
+                  const __grid_constant__ StepScalars scalars, Ptr<const StepScalars> memory,
+                  Ptr<unsigned long long> counts) {
+    const StepScalars step = memory ? memory[0] : scalars;
+    if (!step.applied) return;
+    const int slice = static_cast<int>(blockIdx.x), entry = table.find(slice);
+    const UpdatedTensor<T, W>& tensor = table.entries[entry];
+    const int64_t i = (slice - table.first_slice[entry]) * kUpdateSlice + static_cast<int64_t>(threadIdx.x) * kEight;
+    const int valid = chunk_count(i, tensor.size);
+    if (!kCount && valid == 0) return;
     const bool vectors = tensor.vectors;
 
-    float w[kEight], g[kEight], first[kEight] = {}, second[kEight] = {};
-    load_chunk<T>(tensor.grad, i, count, vectors, g);
+    float w[kEight], g[kEight], first[kEight] = {}, second[kEight] = {}, rest[kEight] = {};
+    load_chunk<T>(tensor.grad, i, valid, vectors, g);
     if constexpr (kMaster)
-        load_chunk<W>(tensor.master, i, count, vectors, w);
+        load_chunk<W>(tensor.extra, i, valid, vectors, w);
     else
-        load_chunk<T>(tensor.param, i, count, vectors, w);
-    if constexpr (Step::kStates >= 1) load_chunk<W>(tensor.first, i, count, vectors, first);
-    if constexpr (Step::kStates >= 2) load_chunk<W>(tensor.second, i, count, vectors, second);
+        load_chunk<T>(tensor.param, i, valid, vectors, w);
+    if constexpr (kRounding == Rounding::kahan) load_chunk<W>(tensor.extra, i, valid, vectors, rest);
+    if constexpr (Rule::kStates >= 1) load_chunk<W>(tensor.first, i, valid, vectors, first);
+    if constexpr (Rule::kStates >= 2) load_chunk<W>(tensor.second, i, valid, vectors, second);
 
-    const bool decays = tensor.decays;
     const float decay = tensor.decay;
+    const bool decays = decay != 0.0f;
+    int found[kUpdateCounts] = {};
+    RandomBits bits{};
+    if constexpr (kRounding == Rounding::stochastic) bits = random_bits(step, i, kWeightStream, tensor.index);
     for (int j = 0; j < kEight; j++) {
-        float gradient = g[j] * grad_scale;
-        if (coupled && decays) gradient = gradient + decay * w[j];
-        w[j] = step.template update<W>(w[j], gradient, decay, decays, first[j], second[j]);
+        float gradient = g[j] * step.grad_scale;
+        if (rule.coupled && decays) gradient = gradient + decay * w[j];
+        const float old_first = first[j], old_second = second[j];
+        const float change = rule.template change<W>(w[j], gradient, decay, step, first[j], second[j]);
+        if constexpr (kCount) {
+            const bool here = j < valid;
+            count(found, kUpdates, here && change != 0.0f, lost<W, kRounding>(w[j], rest[j], change));
+            if (decays && (Rule::kDecayStandsAlone || !rule.coupled)) {
+                const float shrinking = (step.lr * decay) * w[j];
+                count(found, kDecays, here && shrinking != 0.0f, lost<W, kRounding>(w[j], rest[j], shrinking));
+            }
+            if constexpr (Rule::kStates >= 1)
+                count(found, kFirst, here && first[j] != old_first, unmoved<W, Rule::kNative>(old_first, first[j]));
+            if constexpr (Rule::kStates >= 2)
+                count(found, kSecond, here && second[j] != old_second,
+                      unmoved<W, Rule::kNative>(old_second, second[j]));
+        }
+        if constexpr (kRounding == Rounding::kahan) {
+            const Compensated next = compensated<W>(w[j], rest[j], change);
+            w[j] = next.weight;
+            rest[j] = next.rest;
+        } else if constexpr (kRounding == Rounding::stochastic) {
+            w[j] = round_stochastic(w[j] - change, bits[j]);
+        } else {
+            w[j] = w[j] - change;
+        }
+    }
+    if constexpr (Rule::kNative) {
+        round_state<W>(first, step, i, kFirstStream, tensor.index);
+        if constexpr (Rule::kStates >= 2) round_state<W>(second, step, i, kSecondStream, tensor.index);
     }
 
-    if constexpr (Step::kStates >= 1) store_chunk<W>(tensor.first, i, count, vectors, first);
-    if constexpr (Step::kStates >= 2) store_chunk<W>(tensor.second, i, count, vectors, second);
-    if constexpr (kMaster) store_chunk<W>(tensor.master, i, count, vectors, w);
-    store_chunk<T>(tensor.param, i, count, vectors, w);
+    if constexpr (Rule::kStates >= 1) store_chunk<W>(tensor.first, i, valid, vectors, first);
+    if constexpr (Rule::kStates >= 2) store_chunk<W>(tensor.second, i, valid, vectors, second);
+    if constexpr (kMaster) store_chunk<W>(tensor.extra, i, valid, vectors, w);
+    if constexpr (kRounding == Rounding::kahan) store_chunk<W>(tensor.extra, i, valid, vectors, rest);
+    store_chunk<T>(tensor.param, i, valid, vectors, w);
+
+    if constexpr (kCount) {
+        for (int c = 0; c < kUpdateCounts; c++) {
+            const int total = warp_count(found[c]);
+            if (threadIdx.x % kWarpSize == 0 && total)
+                atomicAdd(&counts[static_cast<int64_t>(tensor.row) * kUpdateCounts + c],
+                          static_cast<unsigned long long>(total));
+        }
+    }
 }
 
 template <class T>

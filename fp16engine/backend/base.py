@@ -34,12 +34,41 @@ Accumulators
 
     float16 accumulators for float32 arrays raise UnsupportedPrecision. Dot products may get "tf32": float32
     accumulators, and the device may round float32 factors to TF32; where it cannot, it raises the same.
+
+Optimizer steps
+    Lists of arrays of one dtype, updated in place. g = grad * grad_scale; w is the master where there is one,
+    else the parameter, and the parameter becomes fl(master). A weight decay of 0 adds no term. Every step
+    subtracts a change u, a register, from w; state is rounded once, when stored. How a new w is stored:
+
+    - to nearest: w = fl(w - u);
+    - `stochastic`: binary16 w = fl_sr(w - u), binary32 as to nearest; without masters;
+    - `compensations` (one array like each w, zero at first; Kahan): d = c - u; w' = fl(w + d);
+      c' = fl(d - (w' - w)). w + c is the weight to twice its digits. Without masters.
+
+    Stochastic rounding: fl_sr(x) of |x| < 65504 is one of the binary16 neighbours of x, a nearer to zero and
+    b farther away, b where floor(f * 2^16) + r >= 2^16 with f = (x - a) / (b - a) and r of [0, 2^16), so that
+    a value that is stored already stays and the mean is x to 2^-16 of the gap. From 65504 on, for infinities
+    and NaN, it is fl(x). For element i in C order, r is half-word i % 8, low halves first, of the
+    Philox4x32-10 words with key = `scalars.seed` (64 bits, low word first) and counter = (i // 8,
+    `scalars.step`, stream, index): stream 1 for w, 2 and 3 for a step's first and second state, index the
+    parameter's of `indices`. So the bits depend on the seed, the step and the place alone.
+
+    `native` state of binary16 weights without masters is kept as roots: sign(m) * sqrt(|m|) of a signed
+    average, v^(1/4) = sqrt(sqrt(v)) of one of squares, expanded as r * |r| and (r * r) * (r * r), and stored
+    by fl_sr. Half the exponent is enough then: neither underflows or overflows where a gradient does not.
+
+    `scalars`: a `StepScalars`, or an array uint8 (32,) of its packed bytes that the step reads when it runs;
+    not applied, it changes nothing. `counts`, if given, int64 (parameters, 8), has the columns `COUNTS` added
+    to: how many elements had a change to store (u != 0; lr * decay * w != 0, where the decay is no part of a
+    normalised gradient, else not counted; a state's register differs from what is stored), and how many of
+    them were lost: nothing stored would differ, whatever r.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 Array: TypeAlias = Any  # each backend has its own array type
 Shape: TypeAlias = tuple[int, ...]
@@ -47,6 +76,47 @@ Axes: TypeAlias = tuple[int, ...]
 Pair: TypeAlias = tuple[int, int]
 Pads: TypeAlias = tuple[int, int, int, int]
 Needs: TypeAlias = tuple[bool, bool, bool]
+
+
+COUNTS = (
+    "updates",
+    "updates_lost",
+    "decays",
+    "decays_lost",
+    "first",
+    "first_lost",
+    "second",
+    "second_lost",
+)
+
+
+class StepScalars(NamedTuple):
+    """What changes from one optimizer step to the next.
+
+    `lr`, `grad_scale` (1 / loss scale) and Adam's corrections 1 - beta^step are binary32 registers; `seed` is
+    in [0, 2^64), `step` the step's number, from 1. A step that is not `applied` changes nothing.
+
+    >>> StepScalars.unpack(StepScalars(lr=0.5, step=3).pack()).step
+    3
+    """
+
+    lr: float
+    grad_scale: float = 1.0
+    correction1: float = 1.0
+    correction2: float = 1.0
+    seed: int = 0
+    step: int = 1
+    applied: bool = True
+
+    def pack(self) -> bytes:
+        """Return the 32 bytes of the struct in csrc/common/step_scalars.h."""
+        return struct.pack("<4fQII", *self)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> StepScalars:
+        """Return what was packed, its floats rounded to binary32."""
+        lr, grad_scale, correction1, correction2, seed, step, applied = struct.unpack("<4fQII", data)
+        return cls(lr, grad_scale, correction1, correction2, seed, step, bool(applied))
 
 
 class Backend(Protocol):
@@ -412,9 +482,7 @@ class Backend(Protocol):
         dq = fl(s * D ** -0.5) with s the unrounded sums of ds @ k; dk = fl(ds.T @ qs). dp and ds are stored.
         """
 
-    # Optimizers: lists of arrays, updated in place; w is the master where there is one, else the parameter,
-    # and the parameter becomes fl(master). g = grad * grad_scale. State and w are rounded once, when stored.
-    # A weight decay of 0 adds no term.
+    # Optimizers: see "Optimizer steps" above
 
     def sgd(
         self,
@@ -422,15 +490,18 @@ class Backend(Protocol):
         grads: Sequence[Array],
         momenta: Sequence[Array] | None,
         masters: Sequence[Array] | None,
-        lr: float,
+        compensations: Sequence[Array] | None,
         momentum: float,
         nesterov: bool,
         weight_decay: Sequence[float],
-        grad_scale: float,
+        stochastic: bool,
+        indices: Sequence[int],
+        scalars: StepScalars | Array,
+        counts: Array | None,
     ) -> None:
-        """Step w = fl(w - lr * step) with g = g + decay * w; m = momentum * m + g.
+        """Step with u = lr * s, g = g + decay * w, m = momentum * m + g.
 
-        step = m, with `nesterov` g + momentum * m, from the register m; without `momenta`, g.
+        s = m, with `nesterov` g + momentum * m, from the register m; without `momenta`, g.
         """
 
     def adam(
@@ -440,22 +511,24 @@ class Backend(Protocol):
         m: Sequence[Array],
         v: Sequence[Array],
         masters: Sequence[Array] | None,
-        lr: float,
+        compensations: Sequence[Array] | None,
         beta1: float,
         beta2: float,
         eps: float,
-        step: int,
-        weight_decay: Sequence[float],
+        native: bool,
         decoupled: bool,
-        grad_scale: float,
+        weight_decay: Sequence[float],
+        stochastic: bool,
+        indices: Sequence[int],
+        scalars: StepScalars | Array,
+        counts: Array | None,
     ) -> None:
-        """Step w = fl(w - s), s = (lr * (m / (1 - beta1^t))) / (sqrt(v / (1 - beta2^t)) + eps), t = `step` >=
-        1.
+        """Step with u = (lr * (m / correction1)) / (sqrt(v / correction2) + eps).
 
         g = g + decay * w unless `decoupled`; m = beta1 * m + (1 - beta1) * g;
-        v = beta2 * v + (1 - beta2) * (g * g). s takes m from the register, v as stored and eps rounded to the
-        state's dtype: what is stored is what is used;
-        with `decoupled`, s = s + (lr * decay) * w.
+        v = beta2 * v + (1 - beta2) * (g * g). u takes m from the register, v as stored and eps rounded to the
+        state's dtype: what is stored is what is used. With `native` binary16 state, u takes all three from
+        registers. With `decoupled`, u = u + (lr * decay) * w, the product of the two numbers a register.
         """
 
     def rmsprop(
@@ -465,15 +538,19 @@ class Backend(Protocol):
         v: Sequence[Array],
         momenta: Sequence[Array] | None,
         masters: Sequence[Array] | None,
-        lr: float,
+        compensations: Sequence[Array] | None,
         alpha: float,
         eps: float,
         momentum: float,
+        native: bool,
         weight_decay: Sequence[float],
-        grad_scale: float,
+        stochastic: bool,
+        indices: Sequence[int],
+        scalars: StepScalars | Array,
+        counts: Array | None,
     ) -> None:
-        """Step w = fl(w - lr * s) with g = g + decay * w; v = alpha * v + (1 - alpha) * (g * g).
+        """Step with u = lr * s, g = g + decay * w; v = alpha * v + (1 - alpha) * (g * g).
 
-        s = g / (sqrt(v) + eps), v as stored and eps rounded to the state's dtype; with `momenta`,
-        b = momentum * b + s and s is the register b.
+        s = g / (sqrt(v) + eps), v as stored and eps rounded to the state's dtype (`native` binary16 state:
+        both registers); with `momenta`, b = momentum * b + s and s is the register b.
         """

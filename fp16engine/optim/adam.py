@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..tensor import Tensor
-from .optimizer import Optimizer, number
+from .adaptive import Adaptive
+from .optimizer import Array, StepScalars, number
 
 
-class Adam(Optimizer):
+class Adam(Adaptive):
     """Adam (Kingma and Ba, 1412.6980): w -= lr * m' / (sqrt(v') + eps) with bias-corrected moments of g.
 
     Args:
@@ -17,14 +18,16 @@ class Adam(Optimizer):
             argument.
         lr: learning rate > 0.
         betas: decay of the moments, each in [0, 1); kept as FP32 numbers (0.9999 is 1 in float16).
-        eps: None means 1e-8 for float32 state and 1e-3 for float16 state, the best of the study's table 4. It
-            is rounded to the state's dtype.
+        eps: None means 1e-8, or 1e-3 for plain float16 state, the best of the study's table 4. Plain state
+            rounds it to its dtype.
         weight_decay: L2 factor >= 0 added to the gradient.
-        update: "nearest" or "master32"; with masters, the moments are float32 too.
+        update: "nearest", "stochastic", "kahan" or "master32"; with masters, the moments are float32 too.
         master_values: float32 arrays to start the masters from (default: the parameters as they are now).
-
-    In float16 the second moment is 0 for gradients below 5.46e-3 (beta2 = 0.999), so eps alone bounds the
-    step there.
+        state: the form of float16 moments. "native" keeps sign(m) sqrt|m| and v^(1/4), rounded
+            stochastically: they reach as far as gradients do, and eps stays in a register. "plain" is the
+            textbook's m and v, whose v is 0 for gradients below 5.46e-3 (beta2 = 0.999), so that eps alone
+            bounds the step there; eps=0 is for it alone.
+        seed: of stochastic rounding, in [0, 2^64).
 
     Raises:
         ValueError: a number is out of range, `params` is empty, or eps rounds to 0 in the state's dtype.
@@ -35,12 +38,12 @@ class Adam(Optimizer):
 
     >>> import fp16engine as fe
     >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
-    >>> fe.optim.Adam([w]).eps
-    0.001
+    >>> fe.optim.Adam([w]).eps, fe.optim.Adam([w], state="plain").eps
+    (1e-08, 0.001)
     """
 
     slots = ("m", "v")
-    hyper = ("lr", "weight_decay", "beta1", "beta2", "eps")
+    hyper = ("lr", "weight_decay", "seed", "beta1", "beta2", "eps")
     decoupled = False
 
     def __init__(
@@ -52,29 +55,51 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         update: str = "nearest",
         master_values: Sequence[Any] | None = None,
+        state: str = "native",
+        seed: int = 0,
     ) -> None:
+        self._check_form(state)
         self.beta1 = number("betas[0]", betas[0], below=1.0)
         self.beta2 = number("betas[1]", betas[1], below=1.0)
-        super().__init__(params, lr, weight_decay, update, master_values)
+        super().__init__(params, lr, weight_decay, update, master_values, seed)
         self.eps = self._resolve_eps(eps)
 
-    def _kernel(self, backend: Any, members: list[int], grad_scale: float) -> None:
-        params, grads, masters, decays = self._arrays(members)
+    def scalars(self, grad_scale: float = 1.0) -> StepScalars:
+        """Return the numbers of step `step_count`, with the corrections of its moments."""
+        powers = (integer_power(beta, self.step_count) for beta in (self.beta1, self.beta2))
+        correction1, correction2 = (1 - power for power in powers)
+        return super().scalars(grad_scale)._replace(correction1=correction1, correction2=correction2)
+
+    def _kernel(
+        self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None
+    ) -> None:
         backend.adam(
-            params,
-            grads,
-            self._pick("m", members),
-            self._pick("v", members),
-            masters,
-            self.lr,
-            self.beta1,
-            self.beta2,
-            self.eps,
-            self.step_count,
-            decays,
-            self.decoupled,
-            grad_scale,
+            m=self._pick("m", members),
+            v=self._pick("v", members),
+            beta1=self.beta1,
+            beta2=self.beta2,
+            eps=self.eps,
+            native=self.state_form == "native",
+            decoupled=self.decoupled,
+            scalars=scalars,
+            counts=counts,
+            **self._arrays(members),
         )
+
+
+def integer_power(base: float, exponent: int) -> float:
+    """Return base ** exponent by squaring, in binary64: the same bits wherever it is computed.
+
+    >>> integer_power(0.5, 3)
+    0.125
+    """
+    result = 1.0
+    while exponent:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
 
 
 class AdamW(Adam):
@@ -100,5 +125,7 @@ class AdamW(Adam):
         weight_decay: float = 0.01,
         update: str = "nearest",
         master_values: Sequence[Any] | None = None,
+        state: str = "native",
+        seed: int = 0,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, update, master_values)
+        super().__init__(params, lr, betas, eps, weight_decay, update, master_values, state, seed)

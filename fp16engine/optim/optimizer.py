@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-import sys
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import backend as backends
+from .. import random
+from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
 from ..tensor import Tensor
 
 Array = Any
-UPDATES = ("nearest", "master32")
+UPDATES = ("nearest", "stochastic", "kahan", "master32")
+STATES = ("native", "plain")
 
 
 def number(
@@ -41,19 +42,24 @@ class Optimizer:
     """Updates parameters in place from their gradients; the base of SGD, Adam, AdamW and RMSprop.
 
     A step runs one multi-tensor kernel per dtype: gradient times `grad_scale`, weight decay, state and step
-    are computed in FP32 registers, and each stored value is rounded once. `update="nearest"` rounds the
-    parameter itself; "master32" updates a float32 master copy and rounds that to the parameter. A float32
-    parameter is its own master.
+    are computed in FP32 registers, and each stored value is rounded once. `update` says how the new weight w
+    - u is stored: "nearest" rounds it; "stochastic" rounds it up or down by random bits of (seed, step,
+    parameter, element), right on the mean; "kahan" keeps what rounding took in a compensation of the weight's
+    dtype; "master32" updates a float32 master copy and rounds that to the parameter. A float32 parameter is
+    its own master and has nothing to round stochastically.
 
     Attributes:
         params: the parameters, in the order given.
         lr: the learning rate; assign to it to change it.
         step_count: steps taken.
+        counts: None, or after `step(count=True)` int64 (parameters, 8), on the host, with the columns
+            `COUNTS`: elements that had a weight update, a weight decay, a first and a second state to change,
+            and after each how many of them rounding left as they were.
     """
 
     # Names of the per-parameter state arrays, and of the numbers that state_dict() also keeps.
     slots: tuple[str, ...] = ()
-    hyper: tuple[str, ...] = ("lr", "weight_decay")
+    hyper: tuple[str, ...] = ("lr", "weight_decay", "seed")
 
     def __init__(
         self,
@@ -62,6 +68,7 @@ class Optimizer:
         weight_decay: float,
         update: str,
         master_values: Sequence[Any] | None,
+        seed: int,
     ) -> None:
         self.params = list(params)
         _check_parameters(self.params)
@@ -70,7 +77,9 @@ class Optimizer:
         if update not in UPDATES:
             raise UnsupportedPrecision(f"update: {update!r} given, one of {', '.join(UPDATES)} is wanted")
         self.update = update
+        self.seed = random.checked_seed(seed)
         self.step_count = 0
+        self.counts: np.ndarray | None = None
         self.device = self.params[0].device
         self.dtypes = [p.dtype for p in self.params]
         self.masters = self._make_masters(master_values)
@@ -85,6 +94,9 @@ class Optimizer:
             ]
             for slot in self.slots
         }
+        self.compensations: list[Array] = (
+            [backend.zeros(p.shape, p.dtype) for p in self.params] if update == "kahan" else []
+        )
 
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:
         if self.update != "master32":
@@ -107,38 +119,6 @@ class Optimizer:
                 masters.append(backend.from_numpy(host))
         return masters
 
-    def _resolve_eps(self, eps: float | None) -> float:
-        """Return eps, by default one that suits the state's dtype, or explain why it cannot work."""
-        dtype = "float16" if "float16" in self.state_dtypes else self.state_dtypes[0]
-        if eps is None:
-            return 1e-3 if dtype == "float16" else 1e-8
-        eps = number("eps", eps, open_end=True)
-        info = np.finfo(dtype)
-        with np.errstate(over="ignore", under="ignore"):
-            stored = float(np.array(eps).astype(dtype))
-        if stored == 0:
-            remedy = (
-                "eps=1e-3 (the default for float16), or update='master32', which keeps the state in float32"
-                if dtype == "float16"
-                else "eps=1e-8 (the default)"
-            )
-            raise ValueError(
-                f"eps: {eps:g} is 0 in {dtype}, where anything <= {float(info.smallest_subnormal) / 2:.3g} "
-                f"rounds to 0, and a zero gradient would be divided by 0; use {remedy}"
-            )
-        if not math.isfinite(stored):
-            raise ValueError(
-                f"eps: {eps:g} is inf in {dtype}, where the largest number is {float(info.max):g}"
-            )
-        if abs(stored - eps) > 0.01 * eps:
-            warnings.warn(
-                f"eps: {eps:g} becomes {stored:.4g} in {dtype} ({(stored - eps) / eps:+.0%}); "
-                "that is what the optimizer will use",
-                UserWarning,
-                stacklevel=_users_level(),
-            )
-        return eps
-
     # Stepping
 
     def zero_grad(self) -> None:
@@ -146,19 +126,38 @@ class Optimizer:
         for p in self.params:
             p.grad = None
 
-    def step(self, grad_scale: float = 1.0) -> None:
+    def step(self, grad_scale: float = 1.0, count: bool = False) -> None:
         """Update every parameter that has a gradient.
 
         Args:
             grad_scale: factor on the gradients, applied in the register: 1 / loss scale.
+            count: fill `counts` with the updates of this step and those of them that were lost. Same bits,
+                and no cost when it is False.
 
         Raises:
             TypeError: a parameter's dtype changed after the optimizer was made.
         """
         self.step_count += 1
+        self.counts = self.launch(self.scalars(grad_scale), count)
+
+    def scalars(self, grad_scale: float = 1.0) -> StepScalars:
+        """Return the numbers of step `step_count` as the kernels take them."""
+        return StepScalars(self.lr, grad_scale, seed=self.seed, step=self.step_count)
+
+    def launch(self, scalars: StepScalars | Array, count: bool = False) -> np.ndarray | None:
+        """Run the kernels of one step and nothing else; return its counts, or None.
+
+        scalars: the step's numbers, or a uint8 (32,) array on the device that holds them packed when the
+        kernels run, as in a captured step. `step_count` is the caller's.
+        """
         backend = backends.get(self.device)
+        totals = np.zeros((len(self.params), len(COUNTS)), np.int64) if count else None
         for members in self._groups():
-            self._kernel(backend, members, float(grad_scale))
+            counts = None if totals is None else backend.zeros((len(members), len(COUNTS)), "int64")
+            self._kernel(backend, members, scalars, counts)
+            if totals is not None:
+                totals[members] = backend.to_numpy(counts)
+        return totals
 
     def _groups(self) -> list[list[int]]:
         """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
@@ -174,15 +173,22 @@ class Optimizer:
             groups.setdefault((p.dtype, self.masters[i] is None), []).append(i)
         return list(groups.values())
 
-    def _kernel(self, backend: Any, members: list[int], grad_scale: float) -> None:
+    def _kernel(
+        self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None
+    ) -> None:
         raise NotImplementedError
 
-    def _arrays(self, members: list[int]) -> tuple[list[Array], list[Array], list[Array] | None, list[float]]:
-        """Return parameters, gradients, masters and weight decays of a group, as the kernels take them."""
-        params = [self.params[i].data for i in members]
-        grads = [grad.data for grad in (self.params[i].grad for i in members) if grad is not None]
-        masters = None if self.masters[members[0]] is None else [self.masters[i] for i in members]
-        return params, grads, masters, [self._decay(self.params[i]) for i in members]
+    def _arrays(self, members: list[int]) -> dict[str, Any]:
+        """Return what every kernel takes of a group of parameters, by name."""
+        return {
+            "params": [self.params[i].data for i in members],
+            "grads": [grad.data for grad in (self.params[i].grad for i in members) if grad is not None],
+            "masters": None if self.masters[members[0]] is None else [self.masters[i] for i in members],
+            "compensations": [self.compensations[i] for i in members] if self.compensations else None,
+            "weight_decay": [self._decay(self.params[i]) for i in members],
+            "stochastic": self.update == "stochastic",
+            "indices": members,
+        }
 
     def _decay(self, p: Tensor) -> float:
         own = getattr(p, "weight_decay", None)
@@ -194,7 +200,8 @@ class Optimizer:
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of state and masters ("momentum.0", "master.0", NumPy) and numbers ("lr", "step")."""
+        """Return copies of the arrays ("momentum.0", "master.0", "compensation.0", NumPy), and the numbers
+        ("lr", "step") that are kept with them."""
         backend = backends.get(self.device)
         state: dict[str, Any] = {name: getattr(self, name) for name in self.hyper}
         state["step"] = self.step_count
@@ -233,6 +240,8 @@ class Optimizer:
         for i, master in enumerate(self.masters):
             if master is not None:
                 self.masters[i] = backend.from_numpy(hosts[f"master.{i}"])
+        for i in range(len(self.compensations)):
+            self.compensations[i] = backend.from_numpy(hosts[f"compensation.{i}"])
         for name in self.hyper:
             kind = type(getattr(self, name))
             setattr(self, name, kind(state[name]))
@@ -243,16 +252,8 @@ class Optimizer:
             f"{slot}.{i}": array for slot, values in self.state.items() for i, array in enumerate(values)
         }
         arrays.update({f"master.{i}": array for i, array in enumerate(self.masters) if array is not None})
+        arrays.update({f"compensation.{i}": array for i, array in enumerate(self.compensations)})
         return arrays
-
-
-def _users_level() -> int:
-    """Return the `stacklevel` that lets a warning of the caller point outside the package."""
-    package = __name__.partition(".")[0]
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 def _check_parameters(params: list[Any]) -> None:

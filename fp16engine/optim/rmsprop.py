@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..tensor import Tensor
-from .optimizer import Optimizer, number
+from .adaptive import Adaptive
+from .optimizer import Array, StepScalars, number
 
 
-class RMSprop(Optimizer):
+class RMSprop(Adaptive):
     """RMSprop (Tieleman and Hinton, 2012): v = alpha * v + (1 - alpha) * g^2; w -= lr * g / (sqrt(v) + eps).
 
     With `momentum`, the step is accumulated first: b = momentum * b + g / (sqrt(v) + eps); w -= lr * b.
@@ -19,11 +20,13 @@ class RMSprop(Optimizer):
             argument.
         lr: learning rate > 0.
         alpha: decay of the squared gradient, in [0, 1).
-        eps: None means 1e-8 for float32 state and 1e-3 for float16 state; it is rounded to the state's dtype.
+        eps: None means 1e-8, or 1e-3 for plain float16 state. Plain state rounds it to its dtype.
         momentum: in [0, 1).
         weight_decay: L2 factor >= 0 added to the gradient.
-        update: "nearest" or "master32"; with masters, the state is float32 too.
+        update: "nearest", "stochastic", "kahan" or "master32"; with masters, the state is float32 too.
         master_values: float32 arrays to start the masters from (default: the parameters as they are now).
+        state: the form of float16 state, "native" or "plain"; see `Adam`.
+        seed: of stochastic rounding, in [0, 2^64).
 
     Raises:
         ValueError: a number is out of range, `params` is empty, or eps rounds to 0 in the state's dtype.
@@ -38,7 +41,7 @@ class RMSprop(Optimizer):
     1e-08
     """
 
-    hyper = ("lr", "weight_decay", "alpha", "eps", "momentum")
+    hyper = ("lr", "weight_decay", "seed", "alpha", "eps", "momentum")
 
     def __init__(
         self,
@@ -50,26 +53,27 @@ class RMSprop(Optimizer):
         weight_decay: float = 0.0,
         update: str = "nearest",
         master_values: Sequence[Any] | None = None,
+        state: str = "native",
+        seed: int = 0,
     ) -> None:
+        self._check_form(state)
         self.alpha = number("alpha", alpha, below=1.0)
         self.momentum = number("momentum", momentum, below=1.0)
         self.slots = ("v", "momentum") if self.momentum > 0 else ("v",)
-        super().__init__(params, lr, weight_decay, update, master_values)
+        super().__init__(params, lr, weight_decay, update, master_values, seed)
         self.eps = self._resolve_eps(eps)
 
-    def _kernel(self, backend: Any, members: list[int], grad_scale: float) -> None:
-        params, grads, masters, decays = self._arrays(members)
-        momenta = self._pick("momentum", members) if self.momentum > 0 else None
+    def _kernel(
+        self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None
+    ) -> None:
         backend.rmsprop(
-            params,
-            grads,
-            self._pick("v", members),
-            momenta,
-            masters,
-            self.lr,
-            self.alpha,
-            self.eps,
-            self.momentum,
-            decays,
-            grad_scale,
+            v=self._pick("v", members),
+            momenta=self._pick("momentum", members) if self.momentum > 0 else None,
+            alpha=self.alpha,
+            eps=self.eps,
+            momentum=self.momentum,
+            native=self.state_form == "native",
+            scalars=scalars,
+            counts=counts,
+            **self._arrays(members),
         )

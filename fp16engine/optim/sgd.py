@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..tensor import Tensor
-from .optimizer import Optimizer, number
+from .optimizer import Array, Optimizer, StepScalars, number
 
 
 class SGD(Optimizer):
@@ -20,10 +20,12 @@ class SGD(Optimizer):
         nesterov: needs momentum > 0.
         weight_decay: L2 factor >= 0, added to the gradient in the register (as a separate fp16 step it would
             round away for lr * wd <= 2.44e-4).
-        update: "nearest" or "master32".
+        update: "nearest", "stochastic", "kahan" or "master32"; see `Optimizer`.
         master_values: float32 arrays to start the masters from (default: the parameters as they are now).
+        seed: of stochastic rounding, in [0, 2^64).
 
-    An update below half an ulp of a float16 weight is lost: from 1, 4.88e-4 upwards, 2.44e-4 downwards.
+    With "nearest", an update below half an ulp of a float16 weight is lost: from 1, 4.88e-4 upwards, 2.44e-4
+    downwards.
 
     Raises:
         ValueError: a number is out of range, or `params` is empty.
@@ -37,7 +39,7 @@ class SGD(Optimizer):
     0.5
     """
 
-    hyper = ("lr", "weight_decay", "momentum", "nesterov")
+    hyper = ("lr", "weight_decay", "seed", "momentum", "nesterov")
 
     def __init__(
         self,
@@ -48,17 +50,23 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
         update: str = "nearest",
         master_values: Sequence[Any] | None = None,
+        seed: int = 0,
     ) -> None:
         self.momentum = number("momentum", momentum, below=1.0)
         self.nesterov = bool(nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov: True with momentum 0 given, momentum > 0 is wanted")
         self.slots = ("momentum",) if self.momentum > 0 else ()
-        super().__init__(params, lr, weight_decay, update, master_values)
+        super().__init__(params, lr, weight_decay, update, master_values, seed)
 
-    def _kernel(self, backend: Any, members: list[int], grad_scale: float) -> None:
-        params, grads, masters, decays = self._arrays(members)
-        momenta = self._pick("momentum", members) if self.slots else None
+    def _kernel(
+        self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None
+    ) -> None:
         backend.sgd(
-            params, grads, momenta, masters, self.lr, self.momentum, self.nesterov, decays, grad_scale
+            momenta=self._pick("momentum", members) if self.slots else None,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            scalars=scalars,
+            counts=counts,
+            **self._arrays(members),
         )

@@ -6,7 +6,7 @@ import contextlib
 import math
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,15 +53,17 @@ class Trainer:
 
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the
-    optimizer's default for the state's dtype, `betas` adam's and adamw's. `schedule` ("constant", "cosine",
-    "inverse-sqrt") counts applied steps; over the first `warmup` of them the rate rises to `lr`. `augment`
-    ("study", "crop-flip", a `data.Augmentation`) changes the training images of `fit` at random, those of
-    `step` and of evaluation never. `seed` orders the data and drives dropout and augmentation. A step whose
-    loss or gradient is not finite changes nothing (weights, optimizer state, running statistics); after
-    `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp` overflows first lower the loss
-    scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on after such a step, "stop" raises
-    NonFiniteError at the first one, "explain" replays it before and says which operation of which layer it
-    was. `monitor`: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
+    optimizer's default for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's
+    FP16 state ("native", "plain"). `update` takes the place of the policy's. `schedule` ("constant",
+    "cosine", "inverse-sqrt") counts applied steps; over the first `warmup` of them the rate rises to `lr`.
+    `augment` ("study", "crop-flip", a `data.Augmentation`) changes the training images of `fit` at random,
+    those of `step` and of evaluation never. `seed` orders the data and drives dropout, augmentation and
+    stochastic rounding. A step whose loss or gradient is not finite changes nothing (weights, optimizer
+    state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp`
+    overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on
+    after such a step, "stop" raises NonFiniteError at the first one, "explain" replays it before and says
+    which operation of which layer it was. `monitor`: a `numerics.Monitor`, or every how many steps one is to
+    look; it changes no bit.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -93,11 +95,15 @@ class Trainer:
         warmup: int = 0,
         betas: tuple[float, float] | None = None,
         augment: str | Augmentation | None = None,
+        update: str | None = None,
+        state: str = "native",
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
     ) -> None:
         self.precision = Precision.get(precision)
+        if update is not None:
+            self.precision = replace(self.precision, update=update)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
         self.seed = batches.count("seed", seed, 0)
@@ -111,7 +117,9 @@ class Trainer:
         if not (isinstance(lr, int | float | np.number) and math.isfinite(lr) and lr > 0):
             raise ValueError(f"lr: {lr} given, a finite number > 0 is wanted")
         self.base_lr = float(lr)
-        self.settings = _optimizer_settings(optimizer, self.base_lr, momentum, eps, weight_decay, nesterov)
+        self.settings = _optimizer_settings(
+            optimizer, self.base_lr, momentum, eps, weight_decay, nesterov, state
+        )
         if betas is not None:
             self.settings["betas"] = _betas(optimizer, betas)
         self.settings["schedule"] = _schedules.check(schedule)
@@ -132,7 +140,7 @@ class Trainer:
         self.model = model.to(self.device, self.precision)
         self._parameters = list(self.model.named_parameters())
         self._buffers = [buffer for _, buffer in self.model.named_buffers()]
-        self.optimizer = _make_optimizer(self.settings, self.model, self.precision.update, masters)
+        self.optimizer = _make_optimizer(self.settings, self.model, self.precision.update, masters, self.seed)
         scale = self.precision.loss_scale
         self.scaler = None if scale is None else LossScaler(scale, self.precision.storage, self.max_bad_steps)
         self.audit: Any = None
@@ -455,7 +463,13 @@ def _correct(logits: Tensor, labels: np.ndarray) -> int:
 
 
 def _optimizer_settings(
-    name: str, lr: float, momentum: float, eps: float | None, weight_decay: float, nesterov: bool
+    name: str,
+    lr: float,
+    momentum: float,
+    eps: float | None,
+    weight_decay: float,
+    nesterov: bool,
+    state: str,
 ) -> dict[str, Any]:
     """The optimizer's name and arguments; ValueError for one that the named optimizer does not have."""
     if name not in OPTIMIZERS:
@@ -464,10 +478,12 @@ def _optimizer_settings(
     if name == "sgd":
         if eps is not None:
             raise ValueError(f"eps: {eps} given, sgd divides by nothing and has no eps")
+        if state != "native":
+            raise ValueError(f"state: {state!r} given, only adam, adamw and rmsprop have more than one form")
         return {**settings, "momentum": float(momentum), "nesterov": bool(nesterov)}
     if nesterov:
         raise ValueError(f"nesterov: True given, {name} has no Nesterov momentum; use sgd")
-    return {**settings, "eps": None if eps is None else float(eps)}
+    return {**settings, "eps": None if eps is None else float(eps), "state": state}
 
 
 def _betas(optimizer: str, betas: tuple[float, float]) -> list[float]:
@@ -484,7 +500,7 @@ def _host_values(parameter: Tensor) -> np.ndarray:
 
 
 def _make_optimizer(
-    settings: dict[str, Any], model: Module, update: str, masters: list[np.ndarray] | None
+    settings: dict[str, Any], model: Module, update: str, masters: list[np.ndarray] | None, seed: int
 ) -> optim.Optimizer:
     arguments = {key: value for key, value in settings.items() if key not in _NOT_THE_OPTIMIZERS}
     classes: dict[str, Any] = {
@@ -494,6 +510,6 @@ def _make_optimizer(
         "rmsprop": optim.RMSprop,
     }
     made: optim.Optimizer = classes[settings["optimizer"]](
-        model.parameters(), update=update, master_values=masters, **arguments
+        model.parameters(), update=update, master_values=masters, seed=seed, **arguments
     )
     return made

@@ -12,6 +12,8 @@ import bounds
 import numpy as np
 import pytest
 
+from fp16engine.backend.base import StepScalars
+
 BLOCK = 32
 
 
@@ -163,7 +165,10 @@ def test_loss_scale_acts_before_the_division(reference: Any) -> None:
 def test_adam_uses_what_it_stores(reference: Any) -> None:
     """A second moment that underflows in storage counts as 0 in the step: the denominator is eps alone."""
     w, g, m, v = (np.array([value], np.float16) for value in (1, 1e-3, 0, 0))
-    reference.adam([w], [g], [m], [v], None, 0.5, 0.9, 0.999, 1e-3, 1, [0.0], False, 1.0)
+    scalars = StepScalars(0.5, correction1=1 - 0.9, correction2=1 - 0.999)
+    reference.adam(
+        [w], [g], [m], [v], None, None, 0.9, 0.999, 1e-3, False, False, [0.0], False, [0], scalars, None
+    )
     assert v[0] == 0
     step = np.float64(0.5) * float(g[0]) / float(np.float16(1e-3))
     bounds.within_ulps(w, np.array([1 - step]), 1, "float16")

@@ -21,27 +21,38 @@ ADAPTIVE = pytest.mark.parametrize("make", [Adam, AdamW, RMSprop])
 
 @ADAPTIVE
 def test_default_eps_suits_the_state(make: Callable) -> None:
-    assert make([parameter("float16")], lr=0.1).eps == 1e-3
-    assert make([parameter("float32")], lr=0.1).eps == 1e-8
-    assert make([parameter("float16")], lr=0.1, update="master32").eps == 1e-8
-    assert make([parameter("float32"), parameter("float16")], lr=0.1).eps == 1e-3
+    assert make([parameter("float16")], lr=0.1).eps == 1e-8
+    assert make([parameter("float16")], lr=0.1, state="plain").eps == 1e-3
+    assert make([parameter("float32")], lr=0.1, state="plain").eps == 1e-8
+    assert make([parameter("float16")], lr=0.1, state="plain", update="master32").eps == 1e-8
+    assert make([parameter("float32"), parameter("float16")], lr=0.1, state="plain").eps == 1e-3
 
 
 @ADAPTIVE
 @pytest.mark.parametrize("eps", [1e-8, 2.98e-8, 1e-12])
 def test_eps_that_is_zero_is_refused(make: Callable, eps: float) -> None:
     with pytest.raises(ValueError) as caught:
-        make([parameter()], lr=0.1, eps=eps)
+        make([parameter()], lr=0.1, eps=eps, state="plain")
     assert str(caught.value) == (
         f"eps: {eps:g} is 0 in float16, where anything <= 2.98e-08 rounds to 0, and a zero gradient "
-        "would be divided by 0; use eps=1e-3 (the default for float16), "
-        "or update='master32', which keeps the state in float32"
+        "would be divided by 0; use state='native' (the default, which keeps eps in a register), "
+        "eps=1e-3 (the default of plain float16 state), "
+        "or update='master32', which keeps the state in float32; eps=0 says that it is meant"
     )
 
 
+@ADAPTIVE
+def test_no_eps_has_to_be_meant(make: Callable) -> None:
+    assert make([parameter()], lr=0.1, eps=0, state="plain").eps == 0
+    for options in ({"state": "native"}, {"state": "plain", "update": "master32"}):
+        with pytest.raises(ValueError, match="eps: 0 given, a finite number > 0 is wanted"):
+            make([parameter()], lr=0.1, eps=0, **options)
+
+
 def test_eps_that_is_zero_in_float32_too() -> None:
-    with pytest.raises(ValueError, match=r"eps: 1e-50 is 0 in float32, .*; use eps=1e-8 \(the default\)"):
-        Adam([parameter("float32")], eps=1e-50)
+    for dtype in ("float16", "float32"):
+        with pytest.raises(ValueError, match=r"eps: 1e-50 is 0 in float32, .*; use eps=1e-8 \(the default\)"):
+            Adam([parameter(dtype)], eps=1e-50)
 
 
 @ADAPTIVE
@@ -54,7 +65,7 @@ def test_eps_that_is_zero_in_float32_too() -> None:
 )
 def test_eps_that_moves_is_announced(make: Callable, eps: float, text: str) -> None:
     with pytest.warns(UserWarning) as caught:
-        make([parameter()], lr=0.1, eps=eps)
+        make([parameter()], lr=0.1, eps=eps, state="plain")
     assert [str(w.message) for w in caught] == [text]
     assert caught[0].filename == __file__
 
@@ -64,8 +75,9 @@ def test_eps_that_moves_is_announced(make: Callable, eps: float, text: str) -> N
 def test_eps_that_fits_is_taken(make: Callable, eps: float) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert make([parameter()], lr=0.1, eps=eps).eps == eps
+        assert make([parameter()], lr=0.1, eps=eps, state="plain").eps == eps
         assert make([parameter("float32")], lr=0.1, eps=1e-8).eps == 1e-8
+        assert make([parameter()], lr=0.1, eps=1e-12).eps == 1e-12
 
 
 @pytest.mark.parametrize("make", [SGD, Adam, AdamW, RMSprop])
@@ -101,12 +113,18 @@ def test_wrong_numbers(make: Callable, options: dict, message: str) -> None:
             r"betas\[1\]: 1.0 given, a finite number >= 0 and < 1",
         ),
         (lambda p: Adam([p], eps=0.0), ValueError, "eps: 0.0 given, a finite number > 0 is wanted"),
-        (lambda p: Adam([p], eps=1e6), ValueError, "eps: 1e.06 is inf in float16"),
+        (lambda p: Adam([p], eps=1e6, state="plain"), ValueError, "eps: 1e.06 is inf in float16"),
+        (
+            lambda p: Adam([p], state="fp16"),
+            ValueError,
+            "state: 'fp16' given, one of native, plain is wanted",
+        ),
+        (lambda p: SGD([p], 0.1, seed=-1), ValueError, "seed: -1 given, an integer in"),
         (lambda p: RMSprop([p], 0.1, alpha=-1), ValueError, "alpha: -1 given"),
         (
-            lambda p: SGD([p], 0.1, update="kahan"),
+            lambda p: SGD([p], 0.1, update="up"),
             fe.UnsupportedPrecision,
-            "update: 'kahan' given, one of nearest, master32 is wanted",
+            "update: 'up' given, one of nearest, stochastic, kahan, master32 is wanted",
         ),
         (lambda p: SGD([], 0.1), ValueError, "params: no parameters given"),
         (lambda p: SGD([p, p], 0.1), ValueError, "params: the same parameter given twice"),

@@ -111,20 +111,6 @@ def test_trajectory_of_masters(
     bounds.same_bits(p.numpy(), master.astype(np.float16))
 
 
-def test_a_thousand_updates_of_one_ten_thousandth(backend_name: str) -> None:
-    def final(dtype: str, update: str = "nearest") -> float:
-        p = parameter([1.0], dtype, backend_name)
-        optimizer = SGD([p], lr=1e-4, update=update)
-        set_grad(p, 1.0)
-        for _ in range(1000):
-            optimizer.step()
-        return p.item()
-
-    assert final("float16") == 1.0
-    assert round(final("float32"), 4) == 0.9
-    assert final("float16", "master32") == np.float16(0.9)
-
-
 def test_weight_decay_alone_is_lost_in_binary16(backend_name: str) -> None:
     p = parameter([1.0], "float16", backend_name)
     optimizer = SGD([p], lr=0.1, weight_decay=5e-4)
@@ -216,12 +202,13 @@ def test_masters_start_where_they_are_told(backend_name: str) -> None:
     assert given.state_dict()["master.0"] == np.float32(0.1)
 
 
-@pytest.mark.parametrize("update", ["nearest", "master32"])
+@pytest.mark.parametrize("update", ["nearest", "stochastic", "kahan", "master32"])
 @pytest.mark.parametrize(("make", "plain", "options"), CASES, ids=IDS)
 def test_state_goes_on_bit_for_bit(
     backend_name: str, make: type[Optimizer], plain: Callable, options: dict, update: str
 ) -> None:
     start, grads = drawn("float16")
+    options = {**options, "update": update, "seed": 5}
 
     def run(p: fe.Tensor, optimizer: Optimizer, part: list[np.ndarray]) -> None:
         for g in part:
@@ -229,10 +216,10 @@ def test_state_goes_on_bit_for_bit(
             optimizer.step()
 
     p = parameter(start, "float16", backend_name)
-    optimizer = make([p], update=update, **options)
+    optimizer = make([p], **options)
     run(p, optimizer, grads[:5])
     q = parameter(p.numpy(), "float16", backend_name)
-    resumed = make([q], update=update, **options)
+    resumed = make([q], **{**options, "seed": 6})
     resumed.load_state_dict(optimizer.state_dict())
     run(p, optimizer, grads[5:])
     run(q, resumed, grads[5:])

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "common/half.h"
+#include "common/step_scalars.h"
 
 namespace fp16engine::cpu {
 
@@ -133,33 +134,43 @@ struct SparseKernels {
     bool (*all_finite)(const T* x, int64_t n);
 };
 
-// Constants of an optimizer step; `rest` is 1 - its neighbour, from double.
-struct GradientScale {
-    float scale, decay;
-    bool decays;
-};
+// Constants of an optimizer; `rest` is 1 - its neighbour, from double.
 struct SgdStep {
-    float lr, momentum;
+    float momentum;
     bool nesterov;
 };
 struct AdamStep {
-    float lr, beta1, rest1, beta2, rest2, correction1, correction2, eps, decay;
-    bool decays;
+    float beta1, rest1, beta2, rest2, eps;
+    bool decoupled, native;
 };
 struct RmspropStep {
-    float lr, alpha, rest, eps, momentum;
+    float alpha, rest, eps, momentum;
+    bool native;
 };
 
-// T stores parameter and gradient, W the weight (a master, or the parameter itself) and its state; `momentum` may be
-// nullptr.
+// Elements first to first + n - 1 of a tensor, `first` a multiple of kRandomBlock; the pointers are those of element
+// `first`. T stores parameter and gradient, W the weight (a master, or the parameter itself) and its state.
+constexpr int64_t kRandomBlock = 128;
+template <class T, class W>
+struct UpdateSlice {
+    T* param;
+    const T* grad;
+    W* weight;
+    W* compensation;  // of Rounding::kahan
+    int64_t first, n;
+    Rounding rounding;
+    float decay;
+    uint32_t index;  // of the parameter in its optimizer
+    StepScalars step;
+    int64_t* counts;  // (kUpdateCounts,), added to, or nullptr
+};
+
+// `momentum` may be nullptr.
 template <class T, class W>
 struct UpdateKernels {
-    void (*sgd)(T* param, const T* grad, W* weight, W* momentum, int64_t n, const GradientScale& gradient,
-                const SgdStep& s);
-    void (*adam)(T* param, const T* grad, W* weight, W* m, W* v, int64_t n, const GradientScale& gradient,
-                 const AdamStep& s);
-    void (*rmsprop)(T* param, const T* grad, W* weight, W* v, W* momentum, int64_t n, const GradientScale& gradient,
-                    const RmspropStep& s);
+    void (*sgd)(const UpdateSlice<T, W>& slice, W* momentum, const SgdStep& s);
+    void (*adam)(const UpdateSlice<T, W>& slice, W* m, W* v, const AdamStep& s);
+    void (*rmsprop)(const UpdateSlice<T, W>& slice, W* v, W* momentum, const RmspropStep& s);
 };
 
 // Columns of the counts along binary16's number line: zeros, subnormals, near the largest (32752 <= |x|), infinities,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from ..base import Array
+from ..base import Array, StepScalars
 from .device import Device
 
 Arrays = Sequence[Array]
@@ -19,15 +20,19 @@ class OptimizerSteps(Device):
         grads: Arrays,
         momenta: Arrays | None,
         masters: Arrays | None,
-        lr: float,
+        compensations: Arrays | None,
         momentum: float,
         nesterov: bool,
         weight_decay: Sequence[float],
-        grad_scale: float,
+        stochastic: bool,
+        indices: Sequence[int],
+        scalars: StepScalars | Array,
+        counts: Array | None,
     ) -> None:
-        self.native.sgd(
-            params, grads, momenta or [], masters or [], lr, momentum, nesterov, weight_decay, grad_scale
+        update = _update(
+            params, grads, masters, compensations, weight_decay, stochastic, indices, scalars, counts
         )
+        self.native.sgd(update, momenta or [], momentum, nesterov)
 
     def adam(
         self,
@@ -36,30 +41,22 @@ class OptimizerSteps(Device):
         m: Arrays,
         v: Arrays,
         masters: Arrays | None,
-        lr: float,
+        compensations: Arrays | None,
         beta1: float,
         beta2: float,
         eps: float,
-        step: int,
-        weight_decay: Sequence[float],
+        native: bool,
         decoupled: bool,
-        grad_scale: float,
+        weight_decay: Sequence[float],
+        stochastic: bool,
+        indices: Sequence[int],
+        scalars: StepScalars | Array,
+        counts: Array | None,
     ) -> None:
-        self.native.adam(
-            params,
-            grads,
-            m,
-            v,
-            masters or [],
-            lr,
-            beta1,
-            beta2,
-            *_rounded(eps),
-            step,
-            weight_decay,
-            decoupled,
-            grad_scale,
+        update = _update(
+            params, grads, masters, compensations, weight_decay, stochastic, indices, scalars, counts
         )
+        self.native.adam(update, m, v, beta1, beta2, _used_eps(eps, v, native), native, decoupled)
 
     def rmsprop(
         self,
@@ -68,31 +65,51 @@ class OptimizerSteps(Device):
         v: Arrays,
         momenta: Arrays | None,
         masters: Arrays | None,
-        lr: float,
+        compensations: Arrays | None,
         alpha: float,
         eps: float,
         momentum: float,
+        native: bool,
         weight_decay: Sequence[float],
-        grad_scale: float,
+        stochastic: bool,
+        indices: Sequence[int],
+        scalars: StepScalars | Array,
+        counts: Array | None,
     ) -> None:
-        self.native.rmsprop(
-            params,
-            grads,
-            v,
-            momenta or [],
-            masters or [],
-            lr,
-            alpha,
-            *_rounded(eps),
-            momentum,
-            weight_decay,
-            grad_scale,
+        update = _update(
+            params, grads, masters, compensations, weight_decay, stochastic, indices, scalars, counts
         )
+        self.native.rmsprop(update, v, momenta or [], alpha, _used_eps(eps, v, native), momentum, native)
 
     def all_finite(self, arrays: Arrays) -> bool:
         return self.native.all_finite(arrays)
 
 
-def _rounded(eps: float) -> tuple[float, float]:
-    """`eps` as a binary16 and as a binary32 state holds it, rounded once each."""
-    return float(np.float16(eps)), float(np.float32(eps))
+def _update(
+    params: Arrays,
+    grads: Arrays,
+    masters: Arrays | None,
+    compensations: Arrays | None,
+    weight_decay: Sequence[float],
+    stochastic: bool,
+    indices: Sequence[int],
+    scalars: StepScalars | Array,
+    counts: Array | None,
+) -> tuple[Any, ...]:
+    """A WeightUpdate of csrc/common/weight_update.h, as csrc/bindings/update_caster.h takes it."""
+    return (
+        params,
+        grads,
+        masters or [],
+        compensations or [],
+        weight_decay,
+        stochastic,
+        indices,
+        scalars,
+        counts,
+    )
+
+
+def _used_eps(eps: float, state: Arrays, native: bool) -> float:
+    """`eps` as a plain binary16 state holds it, else as it is."""
+    return float(np.float16(eps)) if state and state[0].dtype == np.float16 and not native else eps

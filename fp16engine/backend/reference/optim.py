@@ -6,9 +6,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ..base import COUNTS, StepScalars
+from . import stochastic as bits
 from .registers import load
 
 Arrays = Sequence[np.ndarray]
+Scalars = StepScalars | np.ndarray
 
 
 def sgd(
@@ -16,19 +19,25 @@ def sgd(
     grads: Arrays,
     momenta: Arrays | None,
     masters: Arrays | None,
-    lr: float,
+    compensations: Arrays | None,
     momentum: float,
     nesterov: bool,
     weight_decay: Sequence[float],
-    grad_scale: float,
+    stochastic: bool,
+    indices: Sequence[int],
+    scalars: Scalars,
+    counts: np.ndarray | None,
 ) -> None:
-    for i, w, g in _weights_and_gradients(params, grads, masters, weight_decay, grad_scale):
+    for t in _tensors(
+        params, grads, masters, compensations, weight_decay, stochastic, indices, scalars, counts
+    ):
+        g = t.gradient(True)
         step = g
         if momenta is not None:
-            m = momentum * load(momenta[i]) + g
-            momenta[i][...] = m
+            m = momentum * load(momenta[t.i]) + g
+            t.store_state("first", momenta[t.i], m)
             step = g + momentum * m if nesterov else m
-        _update(params, masters, i, w - lr * step)
+        t.store(t.scalars.lr * step, decay_counts=True)
 
 
 def adam(
@@ -37,26 +46,35 @@ def adam(
     m: Arrays,
     v: Arrays,
     masters: Arrays | None,
-    lr: float,
+    compensations: Arrays | None,
     beta1: float,
     beta2: float,
     eps: float,
-    step: int,
-    weight_decay: Sequence[float],
+    native: bool,
     decoupled: bool,
-    grad_scale: float,
+    weight_decay: Sequence[float],
+    stochastic: bool,
+    indices: Sequence[int],
+    scalars: Scalars,
+    counts: np.ndarray | None,
 ) -> None:
-    coupled = [0.0] * len(params) if decoupled else weight_decay
-    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
-    for i, w, g in _weights_and_gradients(params, grads, masters, coupled, grad_scale):
-        first = beta1 * load(m[i]) + (1 - beta1) * g
-        m[i][...] = first
-        v[i][...] = beta2 * load(v[i]) + (1 - beta2) * (g * g)
-        denominator = np.sqrt(load(v[i]) / correction2) + _stored_eps(eps, v[i])
-        change = (lr * (first / correction1)) / denominator
-        if decoupled and weight_decay[i]:
-            change = change + (lr * weight_decay[i]) * w
-        _update(params, masters, i, w - change)
+    for t in _tensors(
+        params, grads, masters, compensations, weight_decay, stochastic, indices, scalars, counts
+    ):
+        g = t.gradient(not decoupled)
+        first, second = m[t.i], v[t.i]
+        roots = native and first.dtype == np.float16
+        mean = beta1 * _signed(first, roots) + (1 - beta1) * g
+        square = beta2 * _square(second, roots) + (1 - beta2) * (g * g)
+        t.store_state("first", first, _signed_root(mean) if roots else mean, roots)
+        t.store_state("second", second, _fourth_root(square) if roots else square, roots)
+        if not roots:
+            square = load(second)
+        denominator = np.sqrt(square / t.scalars.correction2) + _used_eps(eps, second, roots)
+        change = (t.scalars.lr * (mean / t.scalars.correction1)) / denominator
+        if decoupled and t.decay:
+            change = change + t.shrinking()
+        t.store(change, decay_counts=decoupled)
 
 
 def rmsprop(
@@ -65,43 +83,170 @@ def rmsprop(
     v: Arrays,
     momenta: Arrays | None,
     masters: Arrays | None,
-    lr: float,
+    compensations: Arrays | None,
     alpha: float,
     eps: float,
     momentum: float,
+    native: bool,
     weight_decay: Sequence[float],
-    grad_scale: float,
+    stochastic: bool,
+    indices: Sequence[int],
+    scalars: Scalars,
+    counts: np.ndarray | None,
 ) -> None:
-    for i, w, g in _weights_and_gradients(params, grads, masters, weight_decay, grad_scale):
-        v[i][...] = alpha * load(v[i]) + (1 - alpha) * (g * g)
-        step = g / (np.sqrt(load(v[i])) + _stored_eps(eps, v[i]))
+    for t in _tensors(
+        params, grads, masters, compensations, weight_decay, stochastic, indices, scalars, counts
+    ):
+        g = t.gradient(True)
+        state = v[t.i]
+        roots = native and state.dtype == np.float16
+        square = alpha * _square(state, roots) + (1 - alpha) * (g * g)
+        t.store_state("first", state, _fourth_root(square) if roots else square, roots)
+        if not roots:
+            square = load(state)
+        step = g / (np.sqrt(square) + _used_eps(eps, state, roots))
         if momenta is not None:
-            step = momentum * load(momenta[i]) + step
-            momenta[i][...] = step
-        _update(params, masters, i, w - lr * step)
+            b = momenta[t.i]
+            step = momentum * _signed(b, roots) + step
+            t.store_state("second", b, _signed_root(step) if roots else step, roots)
+        t.store(t.scalars.lr * step, decay_counts=False)
 
 
-def _weights_and_gradients(
+class _Tensor:
+    """One parameter in a step: its registers, and how what comes of them is stored and counted."""
+
+    def __init__(
+        self,
+        i: int,
+        param: np.ndarray,
+        grad: np.ndarray,
+        master: np.ndarray | None,
+        compensation: np.ndarray | None,
+        decay: float,
+        stochastic: bool,
+        index: int,
+        scalars: StepScalars,
+        counts: np.ndarray | None,
+    ) -> None:
+        self.i, self.decay, self.index, self.scalars, self.counts = i, decay, index, scalars, counts
+        self.param, self.master, self.compensation = param, master, compensation
+        self.stochastic = stochastic and param.dtype == np.float16
+        self.weight = param if master is None else master
+        self.w = load(self.weight)
+        self.g = load(grad) * scalars.grad_scale
+
+    def gradient(self, coupled: bool) -> np.ndarray:
+        """The gradient with the coupled decay in it."""
+        return self.g + self.decay * self.w if coupled and self.decay else self.g
+
+    def shrinking(self) -> np.ndarray:
+        """The decay's part of the change."""
+        kind = self.w.dtype.type
+        return (kind(self.scalars.lr) * kind(self.decay)) * self.w
+
+    def store_state(self, column: str, state: np.ndarray, new: np.ndarray, roots: bool = False) -> None:
+        """Round a register into its state array, stochastically where it holds roots."""
+        old = load(state)
+        if self.counts is not None:
+            self._count(column, new != old, _unmoved(old, new, state.dtype, roots))
+        if roots:
+            new = self._rounded(new, bits.FIRST if column == "first" else bits.SECOND)
+        state[...] = new
+
+    def store(self, change: np.ndarray, decay_counts: bool) -> None:
+        """Subtract the change from the weight, by the update's form."""
+        w = self.w
+        if self.counts is not None:
+            self._count("updates", change != 0, self._lost(change))
+            if decay_counts and self.decay:
+                shrinking = self.shrinking()
+                self._count("decays", shrinking != 0, self._lost(shrinking))
+        if self.compensation is not None:
+            weight, rest = self._compensated(change)
+            self.compensation[...] = rest
+        else:
+            weight = self._rounded(w - change, bits.WEIGHT) if self.stochastic else w - change
+        self.weight[...] = weight
+        if self.master is not None:
+            self.param[...] = self.master
+
+    def _rounded(self, x: np.ndarray, stream: int) -> np.ndarray:
+        s = self.scalars
+        return bits.round_stochastic(
+            x, bits.random_bits(s.seed, s.step, stream, self.index, x.size).reshape(x.shape)
+        )
+
+    def _compensated(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        assert self.compensation is not None
+        dtype = self.weight.dtype
+        due = load(self.compensation) - change
+        weight = _fl(self.w + due, dtype)
+        return weight, _fl(due - (weight - self.w), dtype)
+
+    def _lost(self, change: np.ndarray) -> np.ndarray:
+        if self.compensation is None:
+            return _unmoved(self.w, self.w - change, self.weight.dtype, self.stochastic)
+        weight, rest = self._compensated(change)
+        return (weight == self.w) & (rest == load(self.compensation))
+
+    def _count(self, column: str, changes: np.ndarray, unchanged: np.ndarray) -> None:
+        assert self.counts is not None
+        place = COUNTS.index(column)
+        self.counts[self.i, place] += np.count_nonzero(changes)
+        self.counts[self.i, place + 1] += np.count_nonzero(changes & unchanged)
+
+
+def _tensors(
     params: Arrays,
     grads: Arrays,
     masters: Arrays | None,
+    compensations: Arrays | None,
     weight_decay: Sequence[float],
-    grad_scale: float,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yield (index, weight register, gradient register with the scale and the coupled decay in it)."""
-    for i, decay in enumerate(weight_decay):
-        w = load(params[i] if masters is None else masters[i])
-        g = load(grads[i]) * grad_scale
-        yield i, w, g + decay * w if decay else g
+    stochastic: bool,
+    indices: Sequence[int],
+    scalars: Scalars,
+    counts: np.ndarray | None,
+) -> Iterator[_Tensor]:
+    """Yield the parameters one by one; none when the step is not applied."""
+    numbers = scalars if isinstance(scalars, StepScalars) else StepScalars.unpack(scalars.tobytes())
+    if not numbers.applied:
+        return
+    for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+        master = None if masters is None else masters[i]
+        compensation = None if compensations is None else compensations[i]
+        decay, index = weight_decay[i], indices[i]
+        yield _Tensor(i, param, grad, master, compensation, decay, stochastic, index, numbers, counts)
 
 
-def _stored_eps(eps: float, state: np.ndarray) -> np.ndarray:
-    return load(np.asarray(eps, state.dtype))
+def _fl(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round to `dtype` and stay in registers."""
+    return load(np.asarray(x, dtype))
 
 
-def _update(params: Arrays, masters: Arrays | None, i: int, w: np.ndarray) -> None:
-    if masters is None:
-        params[i][...] = w
-    else:
-        masters[i][...] = w
-        params[i][...] = masters[i]
+def _unmoved(stored: np.ndarray, new: np.ndarray, dtype: np.dtype, stochastic: bool) -> np.ndarray:
+    """Where storing `new` leaves `stored` as it is, whatever the random bits."""
+    if stochastic:
+        return (bits.round_stochastic(new, 0) == stored) & (bits.round_stochastic(new, 0xFFFF) == stored)
+    return _fl(new, dtype) == stored
+
+
+def _used_eps(eps: float, state: np.ndarray, roots: bool) -> float | np.ndarray:
+    return eps if roots else load(np.asarray(eps, state.dtype))
+
+
+def _signed(state: np.ndarray, roots: bool) -> np.ndarray:
+    r = load(state)
+    return r * np.abs(r) if roots else r
+
+
+def _square(state: np.ndarray, roots: bool) -> np.ndarray:
+    r = load(state)
+    return (r * r) * (r * r) if roots else r
+
+
+def _signed_root(x: np.ndarray) -> np.ndarray:
+    return np.copysign(np.sqrt(np.abs(x)), x)
+
+
+def _fourth_root(x: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.sqrt(x))

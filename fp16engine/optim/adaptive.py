@@ -1,0 +1,93 @@
+"""What optimizers that divide by the root of a squared average share: the form of their state, and eps."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from .optimizer import STATES, Optimizer, number
+
+PLAIN_EPS = 1e-3  # for plain float16 state, the best of the study's table 4
+EPS = 1e-8
+
+
+class Adaptive(Optimizer):
+    """The base of Adam, AdamW and RMSprop.
+
+    Attributes:
+        state_form: "native" or "plain", which differ for float16 state only.
+        eps: what is added to the root of the squared average.
+    """
+
+    state_form: str
+    eps: float
+
+    def _check_form(self, form: str) -> None:
+        if form not in STATES:
+            raise ValueError(f"state: {form!r} given, one of {', '.join(STATES)} is wanted")
+        self.state_form = form
+
+    def _resolve_eps(self, eps: float | None) -> float:
+        """Return eps, by default one that suits the state, or explain why it cannot work."""
+        plain = self.state_form == "plain" and "float16" in self.state_dtypes
+        if eps is None:
+            return PLAIN_EPS if plain else EPS
+        dtype = "float16" if plain else "float32"
+        eps = number("eps", eps, open_end=not plain)
+        info = np.finfo(dtype)
+        with np.errstate(over="ignore", under="ignore"):
+            stored = float(np.array(eps).astype(dtype))
+        if stored == 0 and eps != 0:
+            remedy = (
+                "state='native' (the default, which keeps eps in a register), eps=1e-3 (the default of plain "
+                "float16 state), or update='master32', which keeps the state in float32; eps=0 says that it "
+                "is meant"
+                if plain
+                else "eps=1e-8 (the default)"
+            )
+            raise ValueError(
+                f"eps: {eps:g} is 0 in {dtype}, where anything <= {float(info.smallest_subnormal) / 2:.3g} "
+                f"rounds to 0, and a zero gradient would be divided by 0; use {remedy}"
+            )
+        if not math.isfinite(stored):
+            raise ValueError(
+                f"eps: {eps:g} is inf in {dtype}, where the largest number is {float(info.max):g}"
+            )
+        if abs(stored - eps) > 0.01 * eps:
+            warnings.warn(
+                f"eps: {eps:g} becomes {stored:.4g} in {dtype} ({(stored - eps) / eps:+.0%}); "
+                "that is what the optimizer will use",
+                UserWarning,
+                stacklevel=_users_level(),
+            )
+        return eps
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `Optimizer.state_dict` does, and the form of the state."""
+        return {**super().state_dict(), "state_form": self.state_form}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, as `Optimizer.load_state_dict` does.
+
+        Raises:
+            ValueError: the state has the other form.
+        """
+        rest = dict(state)
+        form = rest.pop("state_form", None)
+        if form != self.state_form:
+            raise ValueError(f"load_state_dict: 'state_form' is {form!r}, {self.state_form!r} is wanted")
+        super().load_state_dict(rest)
+
+
+def _users_level() -> int:
+    """Return the `stacklevel` that lets a warning of the caller point outside the package."""
+    package = __name__.partition(".")[0]
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == package:
+        level, frame = level + 1, frame.f_back
+    return level

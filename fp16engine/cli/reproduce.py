@@ -97,6 +97,12 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("otherwise than the study (its open questions)")
     group.add_argument("--batch-size", type=options.whole(1), metavar="N", help="images per step")
+    group.add_argument(
+        "--activation",
+        type=options.one_of(("relu", "relu6", "gelu", "tanh")),
+        metavar="NAME",
+        help="relu, relu6, gelu, tanh: in the place of every network's own",
+    )
     group.add_argument("--optimizer", type=options.one_of(options.OPTIMIZERS), metavar="NAME")
     group.add_argument("--lr", type=options.number(True), metavar="X", help="learning rate")
     group.add_argument("--momentum", type=options.number(False), metavar="X", help="of sgd")
@@ -170,6 +176,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         models=arguments.models,
         precisions=None if arguments.precisions is None else tuple(arguments.precisions),
         device=arguments.device,
+        activation=arguments.activation,
         training=training,
     )
 

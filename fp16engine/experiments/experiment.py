@@ -8,7 +8,7 @@ changes) into runs; `Results` hands their rows to the experiment's `report`. How
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
@@ -75,7 +75,8 @@ class Request:
 
     `models` and `precisions` select; a name that the experiment does not have is added (a model with the data
     set of the first case, a precision as an arm of its own). `data` maps a data set's name to the one to use
-    instead. `training` and `fitting` override the arguments of every arm.
+    instead. `activation` takes the place of every network's own non-linearity. `training` and `fitting`
+    override the arguments of every arm.
     """
 
     seeds: int | None = None
@@ -84,6 +85,7 @@ class Request:
     models: tuple[str, ...] | None = None
     precisions: tuple[str, ...] | None = None
     device: str = "cpu"
+    activation: str | None = None
     training: Mapping[str, Any] = field(default_factory=dict)
     fitting: Mapping[str, Any] = field(default_factory=dict)
 
@@ -131,10 +133,12 @@ def plan(experiment: Experiment, request: Request, data: Data) -> list[Planned]:
 
 
 def _cases(experiment: Experiment, request: Request) -> list[Case]:
-    if request.models is None:
-        return list(experiment.cases)
     known = {case.model: case for case in experiment.cases}
-    return [known.get(name, Case(name, experiment.cases[0].data)) for name in request.models]
+    names = known if request.models is None else request.models
+    cases = [known.get(name, Case(name, experiment.cases[0].data)) for name in names]
+    if request.activation is None:
+        return cases
+    return [replace(case, model=f"{case.model.partition('+')[0]}+{request.activation}") for case in cases]
 
 
 def _arms(experiment: Experiment, request: Request) -> list[Arm]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import random
 from ..nn import Module
-from . import transformer
+from . import activations, transformer
 from .alexnet import alexnet, alexnet_4096
 from .densenet import densenet121, densenet169
 from .dnn import dnn
@@ -60,7 +60,24 @@ def known(name: str) -> bool:
     >>> known("resnet20"), known("resnet26"), known("resnet27")
     (True, True, False)
     """
-    return name in _BUILDERS or builder(name) is not None
+    return _find(name) is not None
+
+
+def _find(name: str) -> Builder | None:
+    """Return what builds the network of a name, with another non-linearity where the name says so."""
+    base, sign, activation = name.partition("+")
+    build = _BUILDERS.get(base) or builder(base)
+    if build is None or not sign:
+        return build
+    if activation not in activations.NAMES:
+        return None
+
+    def other(num_classes: int, image_size: tuple[int, int], channels: int) -> Module:
+        model = build(num_classes, image_size, channels)
+        activations.replace(model, activation)
+        return model
+
+    return other
 
 
 def wanted() -> str:
@@ -75,7 +92,8 @@ def create(
 
     Args:
         name: one of `names()`, or "resnetN" with N = 6n + 2, "vitN" with N blocks, "resnet18-wN" or
-            "resnet34-wN" with N channels in the first stage.
+            "resnet34-wN" with N channels in the first stage; "+gelu", "+tanh", "+relu", "+relu6" after any of
+            them puts that non-linearity in the place of the network's own.
         num_classes: outputs, >= 1.
         image_size: height and width of the images, one integer for both.
         channels: of the images, >= 1.
@@ -91,7 +109,7 @@ def create(
     >>> fe.models.create("resnet20", image_size=8, channels=1).num_parameters()
     270122
     """
-    build = _BUILDERS.get(name) or builder(name)
+    build = _find(name)
     if build is None:
         raise ValueError(f"model: {name!r} given, {wanted()} is wanted")
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 
 from ..nn import Module
+from . import activations
 from .resnet import ResNet
 from .resnet_basic import BLOCKS, BasicResNet
 from .vit import vit
@@ -13,7 +14,10 @@ from .vit import vit
 Builder = Callable[[int, tuple[int, int], int], Module]
 
 # For error messages, after the names that the study has.
-WORDS = "or resnetN (N = 6n + 2), vitN, resnet18-wN or resnet34-wN (N channels in the first stage)"
+WORDS = (
+    "or resnetN (N = 6n + 2), vitN, resnet18-wN or resnet34-wN (N channels in the first stage), each also "
+    f"with another non-linearity (+{', +'.join(activations.NAMES)})"
+)
 
 
 def builder(name: str) -> Builder | None:

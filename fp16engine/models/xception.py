@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .. import functional as F
-from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, SeparableConv2d, Sequential
+from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, ReLU, SeparableConv2d, Sequential
 from ..tensor import Tensor
 from ._size import at_least
 
@@ -25,6 +25,7 @@ class Unit(Module):
     def __init__(self, channels: int, widths: tuple[int, ...], shrink: bool, rectified: bool = True) -> None:
         super().__init__()
         self.rectified = rectified
+        self.activate = ReLU()
         self.shortcut: Sequential | None = None
         if shrink:
             self.shortcut = Sequential(
@@ -39,7 +40,7 @@ class Unit(Module):
             channels = width
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(x) if self.rectified else x
+        y = self.activate(x) if self.rectified else x
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             y = norm(convolution(y))
         if self.shortcut is None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .. import functional as F
 from ..tensor import Tensor
 from . import init
 from .module import Module
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "relu6": F.relu6,
+    "gelu": F.gelu,
+    "tanh": F.tanh,
+}
 
 
 class BatchNorm2d(Module):
@@ -13,7 +22,8 @@ class BatchNorm2d(Module):
 
     gamma: (num_features,), ones; beta, running_mean: zeros; running_var: ones. `momentum` is the share of the
         old
-    running statistics that is kept (Keras' meaning and defaults). `activation="relu"` is fused.
+    running statistics that is kept (Keras' meaning and defaults). `activation` follows: "relu" is fused,
+    "relu6", "gelu" and "tanh" are operations of their own.
 
     >>> import fp16engine as fe
     >>> fe.nn.BatchNorm2d(3, activation="relu")
@@ -28,8 +38,9 @@ class BatchNorm2d(Module):
     ) -> None:
         super().__init__()
         init.positive("BatchNorm2d", num_features=num_features)
-        if activation not in (None, "relu"):
-            raise ValueError(f"BatchNorm2d: activation is {activation!r}, None or 'relu' is wanted")
+        if activation not in (None, *_ACTIVATIONS):
+            names = ", ".join(_ACTIVATIONS)
+            raise ValueError(f"BatchNorm2d: activation is {activation!r}, None or one of {names} is wanted")
         self.momentum = momentum
         self.eps = eps
         self.activation = activation
@@ -39,7 +50,8 @@ class BatchNorm2d(Module):
         self.running_var = init.constant((num_features,), 1.0).detach()
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.batch_norm(
+        fused = self.activation if self.activation == "relu" else None
+        y = F.batch_norm(
             x,
             self.gamma,
             self.beta,
@@ -48,8 +60,9 @@ class BatchNorm2d(Module):
             self.training,
             self.momentum,
             self.eps,
-            self.activation,
+            fused,
         )
+        return y if self.activation in (None, fused) else _ACTIVATIONS[self.activation](y)
 
     def extra_repr(self) -> str:
         activation = f", activation={self.activation!r}" if self.activation else ""

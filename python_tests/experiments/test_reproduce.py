@@ -180,6 +180,8 @@ def test_a_request_changes_a_plan() -> None:
         ("vit8", "fp16-strict", 0), ("vit8", "fp16", 0),
         ("resnet20", "fp16-strict", 0), ("resnet20", "fp16", 0),
     ]  # fmt: skip
+    other = plan(EXPERIMENTS["table3"], Request(activation="tanh", seeds=1), study_run.Tiny().get)
+    assert {p.spec.model for p in other} >= {"dnn+tanh", "vit8+tanh"} and len(other) == 10
     assert len(planned) == 8 and planned[0].case == Case("vit8", "cifar10")
     assert dict(planned[0].spec.training) == {
         "optimizer": "adam", "lr": 0.5, "momentum": None, "schedule": "constant",

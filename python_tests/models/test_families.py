@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
+from fp16engine import functional as F
 from fp16engine import nn
-from fp16engine.models import densenet, mobilenet, resnet, resnet_basic, vit
+from fp16engine.models import activations, densenet, mobilenet, resnet, resnet_basic, vit
 from fp16engine.models.xception import Unit
 
 CLASSES = 3
@@ -105,6 +106,47 @@ def test_names_with_numbers(name: str, same: str | None, parameters: int | None)
     if same is not None:
         ours, theirs = model.state_dict(), fe.models.create(same).state_dict()
         assert all(np.array_equal(ours[key], theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize("activation", ["relu6", "gelu", "tanh"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_non_linearity_is_the_only_one(family: str, activation: str) -> None:
+    with fe.random.fork(0):
+        model = FAMILIES[family]()
+    names = list(model.state_dict())
+    activations.replace(model, activation)
+    assert list(model.state_dict()) == names
+    modules = [module for _, module in model.named_modules()]
+    layers = {"relu": nn.ReLU, "relu6": nn.ReLU6, "gelu": nn.GELU, "tanh": nn.Tanh}
+    found = {type(module) for module in modules if isinstance(module, tuple(layers.values()))}
+    norms = {module.activation for module in modules if isinstance(module, nn.BatchNorm2d)}
+    assert found <= {layers[activation]} and norms <= {None, activation}
+    assert found or activation in norms
+    x = model_checks.images(2, 8)
+    assert np.all(np.isfinite(model_checks.logits(model.to("reference"), x, "reference", "float32")))
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu6", "gelu", "tanh"])
+def test_a_norm_is_followed_by_its_non_linearity(backend_name: str, activation: str) -> None:
+    x = fe.tensor(model_checks.images(4, 3), "float16", backend_name)
+    with fe.Precision.get("fp16").use():
+        own = nn.BatchNorm2d(3, activation=activation).to(backend_name, "fp16")(x)
+        after = getattr(F, activation)(nn.BatchNorm2d(3).to(backend_name, "fp16")(x))
+    np.testing.assert_array_equal(own.numpy(), after.numpy())
+
+
+def test_a_name_with_a_non_linearity() -> None:
+    model = fe.models.create("resnet8+gelu", image_size=8)
+    assert fe.models.known("vit1+tanh") and not fe.models.known("vit1+swish")
+    x = model_checks.images(2, 8)
+
+    def outputs(network: nn.Module) -> np.ndarray:
+        return model_checks.logits(network.to("reference", "fp16"), x, "reference")
+
+    own, plain = outputs(model), outputs(fe.models.create("resnet8", image_size=8))
+    np.testing.assert_array_equal(own, outputs(fe.models.create(**model.config)))
+    np.testing.assert_array_equal(plain, outputs(fe.models.create("resnet8+relu", image_size=8)))
+    assert not np.array_equal(own, plain)
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,7 @@ def test_dropout_only_in_training(backend_name: str) -> None:
             ValueError,
             "Conv2d: groups is 2, a divisor of 3 input and 8 output",
         ),
-        (lambda: nn.BatchNorm2d(3, activation="gelu"), ValueError, "BatchNorm2d: activation is 'gelu'"),
+        (lambda: nn.BatchNorm2d(3, activation="swish"), ValueError, "BatchNorm2d: activation is 'swish'"),
         (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p is 1.0, a probability in \[0, 1\) is wanted"),
         (
             lambda: nn.MultiHeadAttention(8, 3),

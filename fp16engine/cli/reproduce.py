@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..experiments.runner import Outcome
 
 _ALL = "all"
+_NONE = "none"
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -109,6 +110,18 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--eps", type=options.number(True), metavar="X", help="of adam, adamw, rmsprop")
     group.add_argument("--weight-decay", type=options.number(False), metavar="X")
     group.add_argument("--schedule", type=options.one_of(options.SCHEDULES), metavar="NAME")
+    group.add_argument(
+        "--state",
+        type=options.one_of(("native", "plain")),
+        metavar="NAME",
+        help="FP16 state of adam, adamw, rmsprop: native or plain",
+    )
+    group.add_argument(
+        "--augment",
+        type=options.one_of(options.AUGMENTATIONS),
+        metavar="NAME",
+        help=", ".join(options.AUGMENTATIONS),
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -165,8 +178,10 @@ def _request(arguments: argparse.Namespace) -> Request:
     for name in arguments.models or ():
         if not models.known(name):
             raise ValueError(f"--models: {name!r} given, {models.wanted()} is wanted")
-    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule")
+    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
     training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if training.get("augment") == _NONE:
+        training["augment"] = None
     if arguments.optimizer not in (None, "sgd"):
         training.setdefault("momentum", None)  # sgd's, which the study's runs have
     return Request(

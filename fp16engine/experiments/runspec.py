@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..data.augment import Augmentation
 from ..precision import Precision
 
 # Goes up whenever a change of the engine changes the bits of a run, so that results kept from before are
@@ -47,11 +48,16 @@ class RunSpec:
     results_version: int = RESULTS_VERSION
 
     def document(self) -> dict[str, Any]:
-        """Return the fields as JSON values, with the choices that the precision's name stands for."""
+        """Return the fields as JSON values, with what the names of precision and augmentation stand for."""
         fields = {**asdict(self), "keep": list(self.keep)}
         for name in ("training", "fitting"):
             fields[name] = {k: v for k, v in sorted(fields[name].items()) if v is not None}
-        return {**fields, "precision_choices": json.loads(json.dumps(asdict(Precision.get(self.precision))))}
+        augment = Augmentation.get(self.training.get("augment"))
+        return {
+            **fields,
+            "precision_choices": json.loads(json.dumps(asdict(Precision.get(self.precision)))),
+            "augment_choices": None if augment is None else augment.to_dict(),
+        }
 
     @property
     def key(self) -> str:
@@ -69,7 +75,7 @@ class RunSpec:
     @classmethod
     def of_document(cls, document: Mapping[str, Any]) -> RunSpec:
         """Return the spec that `document` describes."""
-        fields = {name: value for name, value in document.items() if name != "precision_choices"}
+        fields = {name: value for name, value in document.items() if not name.endswith("_choices")}
         return cls(**{**fields, "keep": tuple(fields["keep"])})
 
 

@@ -77,8 +77,7 @@ _ALL = (
         seeds=4,
         epochs=300,
         batch_size=256,
-        training=SGD,
-        fitting={"augment": "study"},
+        training={**SGD, "augment": "study"},
         report=study_tables.table3,
     ),
     Experiment(

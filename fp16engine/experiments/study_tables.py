@@ -7,7 +7,7 @@ from statistics import mean
 from typing import Any
 
 from . import paper
-from .experiment import Case, Results, Spread
+from .experiment import Arm, Case, Results, Spread
 from .names import MINUS, label
 from .parts import Column, Finding, Part, Table
 from .store import DONE, FAILED, Row
@@ -274,13 +274,12 @@ def results_data(results: Results, case: Case) -> str:
 def table4(results: Results) -> list[Part]:
     """Return Table 4: accuracy by epsilon for each network and form of Adam, the printed line below."""
     rows, findings = [], []
-    epsilons = sorted({_eps(planned.spec.training) for planned, _ in results.runs}, reverse=True)
+    epsilons = sorted({_eps(arm) for arm in results.arms}, reverse=True)
     for case in results.cases:
         by_form: dict[str, dict[float, Spread | None]] = {}
         for arm in results.arms:
-            eps = _eps({**arm.training})
             form = arm.label.partition(",")[0]
-            by_form.setdefault(form, {})[eps] = results.spread(case, arm.label, "test_accuracy")
+            by_form.setdefault(form, {})[_eps(arm)] = results.spread(case, arm.label, "test_accuracy")
         for form, values in by_form.items():
             rows.append({"model": case.model, "form": form, **{f"{e:g}": values.get(e) for e in epsilons}})
         printed = paper.TABLE4.get(case.model)
@@ -318,5 +317,7 @@ def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) ->
     ]
 
 
-def _eps(training: Any) -> float:
-    return float(training.get("eps") or 0.0)
+def _eps(arm: Arm) -> float:
+    """Return the epsilon that an arm is called by; in binary16 it may be another number."""
+    name = arm.label.rpartition("eps ")[2]
+    return float(name) if name != arm.label else 0.0

@@ -56,7 +56,8 @@ def finish(store: Store, one: RunSpec, seconds: float = 1.0, status: str = DONE)
     [
         {"model": "resnet20"}, {"data_sha256": "ac"}, {"train_images": 31}, {"test_images": 15}, {"seed": 1},
         {"precision": "fp32"}, {"epochs": 3}, {"batch_size": 9}, {"device": "cuda"}, {"results_version": 0},
-        {"training": {"optimizer": "sgd", "lr": 0.2}}, {"fitting": {"more": 1}}, {"training": {"augment": "study"}}, {"keep": ("p",)},
+        {"training": {"optimizer": "sgd", "lr": 0.2}}, {"training": {"augment": "study"}},
+        {"fitting": {"more": 1}}, {"keep": ("p",)},
     ],
 )  # fmt: skip
 def test_whatever_defines_a_run_changes_its_key(changes: dict[str, Any]) -> None:
@@ -66,7 +67,10 @@ def test_whatever_defines_a_run_changes_its_key(changes: dict[str, Any]) -> None
 def test_what_defines_nothing_does_not() -> None:
     assert spec(data="renamed").key == spec().key
     assert spec(training={"lr": 0.1, "eps": None, "optimizer": "sgd"}).key == spec().key
-    assert set(spec().document()) == {f.name for f in dataclasses.fields(RunSpec)} | {"precision_choices", "augment_choices"}
+    assert set(spec().document()) == {f.name for f in dataclasses.fields(RunSpec)} | {
+        "precision_choices",
+        "augment_choices",
+    }
     assert RunSpec.of_document(json.loads(json.dumps(spec().document()))).key == spec().key
 
 

@@ -32,7 +32,7 @@ PACKAGES = (
 )  # fmt: skip
 TOOLS = ("nvcc", "compute-sanitizer", "ncu", "nsys", "cmake", "ninja", "c++")
 HEADERS = ("cublasLt.h", "cudnn.h", "nvrtc.h", "cudnn_frontend.h")
-MODELS = ("resnet20", "resnet56", "alexnet", "vgg16")
+MODELS = ("resnet56", "resnet20", "alexnet", "vgg16")
 
 
 class Run:
@@ -415,18 +415,30 @@ def kernels(run: Run) -> None:
 
 def steps(run: Run) -> None:
     """`bench step` of each network, one after the other, as many as there is time for."""
-    result: dict[str, Any] = {"models": {}}
-    failed = []
+    before = run.out / "steps.json"
+    known = (json.loads(before.read_text()).get("result") or {}).get("models", {}) if before.exists() else {}
+    result: dict[str, Any] = {"models": {m: found for m, found in known.items() if "failed" not in found}}
+    failed: list[str] = []
+    # What torch.compile has compiled is kept, so that a run that was cut short goes on from there.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(BUILD / "inductor"))
     for model in ("dnn",) if run.dry else MODELS:
+        if model in result["models"]:
+            continue
         size = ["--batch-size", "4", "--image-size", "8"] if run.dry else ["--batch-size", "256"]
         pace = ["--rounds", "1", "--seconds", "0.001"] if run.dry else ["--rounds", "5", "--seconds", "0.3"]
-        wanted = "fp16,fp32,mp" if not run.device.startswith("cuda") else "fp16,fp32,tf32,mp"
-        found = engine(
-            run, "bench", "step", "--model", model, *size, *pace, "--precision", wanted, "--peer", "torch"
-        )
+        wanted = "fp16,fp32,tf32,mp" if run.device.startswith("cuda") else "fp16,fp32,mp"
+        named = ["--model", model, "--precision", wanted, "--peer", "torch"]
+        capture = ["--capture"] if run.device.startswith("cuda") and can_capture() else []
+        found = engine(run, "bench", "step", *named, *size, *pace, *capture)
         result["models"][model] = found
         failed += [f"{model}: {found['failed']}"] if found.get("failed") else []
         run.save({**result, **({"failed": "; ".join(failed)} if failed else {})})
+
+
+def can_capture() -> bool:
+    from fp16engine.experiments import bench_step
+
+    return bench_step.can_capture()
 
 
 def captured(run: Run) -> None:

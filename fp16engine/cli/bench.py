@@ -57,6 +57,7 @@ def add(commands: Any) -> None:
     step.add_argument(
         "--seconds", type=options.number(True), default=1.0, metavar="X", help="length of a turn (default: 1)"
     )
+    step.add_argument("--capture", action="store_true", help="measure the captured step beside the eager one")
     options.add_device(step)
     step.add_argument("--out", metavar="FILE", help="write the result as JSON to this new file")
     step.add_argument(
@@ -88,6 +89,7 @@ def run(arguments: argparse.Namespace) -> int:
         peer=arguments.peer,
         rounds=arguments.rounds,
         seconds=arguments.seconds,
+        capture=arguments.capture,
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
     if out is not None:
@@ -102,7 +104,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _print(result: dict[str, Any]) -> None:
     rates = {row["name"]: row["images_per_second"] for row in result["contenders"]}
-    fp16 = rates.get("fp16")
+    fp16 = rates.get("fp16-captured", rates.get("fp16"))
+    on_gpu = result["machine"]["device"].startswith("cuda")
     rows = [
         (
             row["name"],
@@ -118,13 +121,20 @@ def _print(result: dict[str, Any]) -> None:
     ]
     head = ("", "batch", "images/s", "range", "ms/step", "fp16 is", "peak memory", "of it scratch")
     print_table(f"Training step of {result['model']}, medians of {result['rounds']} rounds", head, rows)
+    for row in result["contenders"]:
+        if row["host_us_per_step"] is not None:
+            kernels = "" if row["kernels_per_step"] is None else f", {row['kernels_per_step']} kernels"
+            print(f"{row['name']}: host {row['host_us_per_step']:.1f} us per step{kernels}")
+    if on_gpu:
+        _print_epochs(result)
     if result["memory_ratio_fp16_fp32"]:
         print(f"\nPeak memory of fp16 over fp32: {result['memory_ratio_fp16_fp32']:.2f}")
     peer = result["peer"]
     if peer and not peer["available"]:
         print(f"\nNo peer: {peer['reason']}")
     elif peer:
-        print(f"\nPeer: {peer['name']} {peer['version']}; its pure FP16 ran on a batch of 4, for a few steps")
+        small = "" if on_gpu else "; its pure FP16 ran on a batch of 4, for a few steps"
+        print(f"\nPeer: {peer['name']} {peer['version']}{small}")
     names = list(result["time"])
     _print_times(result, names, "operations", "op", lambda row: row["ms"], "Time by operation (ms per step)")
     _print_times(
@@ -137,6 +147,12 @@ def _print(result: dict[str, Any]) -> None:
         print("\nConvolution implementations chosen:")
         for line in result["implementations"]:
             print(f"  {line}")
+
+
+def _print_epochs(result: dict[str, Any]) -> None:
+    goal = result["goal_seconds_per_epoch"]
+    epochs = ", ".join(f"{row['name']} {row['seconds_per_epoch']:.2f} s" for row in result["contenders"])
+    print(f"\nAn epoch of 50 000 images at this rate: {epochs}" + (f"; the goal is {goal} s" if goal else ""))
 
 
 def _rate(value: float) -> str:

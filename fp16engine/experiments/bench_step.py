@@ -1,13 +1,14 @@
 """A training step, measured: images per second beside PyTorch's, memory, and where the time goes.
 
 All contenders run in one process, turn by turn, so that a machine that slows down slows all of them. The
-step is forward, backward and an SGD update with momentum on one synthetic batch that is in memory already.
+step is forward, backward and an SGD update with momentum on one synthetic batch that is on the device.
 """
 
 from __future__ import annotations
 
 import gc
 import importlib.util
+import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,7 +27,17 @@ from ..train import Trainer
 from .steptime import profile
 
 PEERS = ("torch",)
+# Eager steps on a processor; on a GPU what PyTorch does best there, eager and compiled.
 PEER_PRECISIONS = ("fp32", "bf16", "fp16")
+GPU_PEER_PRECISIONS = ("amp", "fp16", "compiled")
+EPOCH_IMAGES = 50_000  # of CIFAR-10, whose epochs the goals are for
+# Seconds per epoch at batch 256 on an H200 that the engine sets out to reach: bytes and FLOPs of a step at
+# 80 % and 50 % of what the GPU can do, and 1.5 us per kernel. Estimates, to be held against what is measured.
+GOALS = {
+    "resnet20": 0.11, "resnet32": 0.18, "resnet56": 0.31, "resnet110": 0.62, "resnet18": 0.46,
+    "vgg16": 0.28, "vgg19": 0.35, "alexnet": 0.03, "alexnet-4096": 0.04, "mobilenetv2": 0.15,
+    "densenet121": 0.37, "vit8": 0.15, "vit12": 0.22,
+}  # fmt: skip
 SLOW_BATCH = 4  # for PyTorch's FP16, whose convolutions fall back to scalar code on most CPUs
 _CLASSES = 10
 _LR, _MOMENTUM = 0.01, 0.9
@@ -44,12 +55,17 @@ class Contender:
     step: Callable[[], object]
     steps: int = 1  # timed steps per round
     rounds: int | None = None  # None: every round
+    captured: bool = False  # ours, replayed from a graph
+    wait: Callable[[], object] = lambda: None  # until the device has done what the steps asked for
+    kernels: Callable[[], int | None] = lambda: None  # of a captured step
     rates: list[float] = field(default_factory=list)
+    host_seconds: list[float] = field(default_factory=list)  # per step, until the next one may be asked for
 
     @property
     def name(self) -> str:
-        """Return e.g. "fp16" for ours and "torch-fp16" for a peer."""
-        return self.precision if self.engine == "fp16engine" else f"{self.engine}-{self.precision}"
+        """Return e.g. "fp16" or "fp16-captured" for ours and "torch-fp16" for a peer."""
+        own = f"{self.precision}-captured" if self.captured else self.precision
+        return own if self.engine == "fp16engine" else f"{self.engine}-{self.precision}"
 
 
 def run(
@@ -64,14 +80,17 @@ def run(
     peer: str | None = None,
     rounds: int = 7,
     seconds: float = 1.0,
+    capture: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure a training step of `model_name` under each precision, and of `peer` ("torch") if installed.
 
     In each of `rounds` rounds every contender takes turns of about `seconds` seconds, after an untimed step;
     rates are medians over the rounds. Memory is the backend's own count of one step's peak, each precision
-    alone. Time per operation and layer comes from a separate pass. PyTorch's pure FP16 runs on a batch of
-    4 for a few steps, because it may take a hundred times longer.
+    alone. Time per operation and layer comes from a separate pass. On a processor PyTorch's pure FP16 runs on
+    a batch of 4 for a few steps, because it may take a hundred times longer; on a GPU its steps are eager
+    autocast ("amp"), eager FP16 and `torch.compile(mode="max-autotune")` with FP16 weights ("compiled").
+    `capture` measures our captured step beside the eager one.
 
     Returns JSON values: contenders, ratios, memory_ratio, time, implementations, peer, machine.
     Raises ValueError for wrong arguments, BackendUnavailable, UnsupportedPrecision. A peer that is missing
@@ -83,32 +102,53 @@ def run(
         raise ValueError(f"peer: {peer!r} given, {' or '.join(PEERS)} is wanted")
     device = device or "cpu"
     backend: Any = backends.get(device)
+    stream = getattr(backend, "stream", None)
+    wait: Callable[[], object] = (lambda: None) if stream is None else stream.synchronize
     generator = np.random.Generator(np.random.Philox(0))
     x = generator.standard_normal((batch_size, image_size, image_size, channels), np.float32)
     y = generator.integers(0, _CLASSES, batch_size)
 
-    def trainer(precision: str) -> Trainer:
+    if capture and not can_capture():
+        raise ValueError("capture: True given, but the Trainer of this version has no captured step")
+
+    def trainer(precision: str, **options: Any) -> Trainer:
         model = models.create(model_name, _CLASSES, image_size, channels, seed=0)
-        return Trainer(model, precision=precision, optimizer="sgd", lr=_LR, momentum=_MOMENTUM, device=device)
+        return Trainer(
+            model,
+            precision=precision,
+            optimizer="sgd",
+            lr=_LR,
+            momentum=_MOMENTUM,
+            device=device,
+            **options,
+        )
+
+    def batch(precision: str) -> Any:
+        return backend.from_numpy(x.astype(Precision.get(precision).storage))
 
     memory, times, ours = {}, {}, []
     for name in precisions:
         note(f"{name}: memory and time per layer")
         one = trainer(name)
-        images = x.astype(Precision.get(name).storage)
+        images = batch(name)
         memory[name] = _memory(backend, one, images, y)
-        times[name] = profile(one.model, partial(one.step, images, y), steps=5)
+        times[name] = profile(one.model, partial(one.train_batch, images, y), steps=5, wait=wait)
         parameters = one.model.num_parameters()
         del one
         gc.collect()
     for name in precisions:
-        one, images = trainer(name), x.astype(Precision.get(name).storage)
-        ours.append(Contender("fp16engine", name, batch_size, partial(one.step, images, y)))
-    found, peers = _peers(peer, model_name, x, y, ours, threads)
+        for captured in (False, True) if capture else (False,):
+            one = trainer(name, **({"capture": True} if captured else {}))
+            step = partial(one.train_batch, batch(name), y)
+            mine = Contender("fp16engine", name, batch_size, step, captured=captured, wait=wait)
+            mine.kernels = partial(getattr, one, "kernels_per_step", None)
+            ours.append(mine)
+    found, peers = _peers(peer, model_name, x, y, device, threads)
     contenders = ours + peers
     _measure(contenders, rounds, seconds, note)
     rows = [_row(c, memory.get(c.precision) if c.engine == "fp16engine" else None) for c in contenders]
     rates = {row["name"]: row["images_per_second"] for row in rows}
+    first = "fp16-captured" if "fp16-captured" in rates else "fp16"
     return {
         "version": __version__,
         "model": model_name,
@@ -118,9 +158,10 @@ def run(
         "channels": channels,
         "rounds": rounds,
         "contenders": rows,
-        "ratios": {f"fp16/{k}": rates["fp16"] / v for k, v in rates.items() if k != "fp16"}
-        if "fp16" in rates
+        "ratios": {f"{first}/{k}": rates[first] / v for k, v in rates.items() if k != first}
+        if first in rates
         else {},
+        "goal_seconds_per_epoch": GOALS.get(model_name) if device.startswith("cuda") else None,
         "memory_ratio_fp16_fp32": _ratio(memory, "fp16", "fp32"),
         "time": times,
         "implementations": list(backend.implementations()) if hasattr(backend, "implementations") else [],
@@ -129,14 +170,19 @@ def run(
     }
 
 
-def _memory(backend: Any, trainer: Trainer, x: np.ndarray, y: np.ndarray) -> dict[str, int]:
+def can_capture() -> bool:
+    """Tell whether the Trainer has a captured step."""
+    return "capture" in inspect.signature(Trainer.__init__).parameters
+
+
+def _memory(backend: Any, trainer: Trainer, x: Any, y: np.ndarray) -> dict[str, int]:
     """Return peak and scratch bytes of a step: parameters, state, activations, gradients and the batch."""
     for _ in range(_SETTLE_STEPS):
-        if trainer.step(x, y).applied:
+        if trainer.train_batch(x, y)[0].applied:
             break
     gc.collect()
     backend.reset_peak()
-    trainer.step(x, y)
+    trainer.train_batch(x, y)
     now = backend.memory()
     return {"peak": int(now["peak"]), "scratch": int(now["scratch"])}
 
@@ -146,7 +192,7 @@ def _peers(
     model_name: str,
     x: np.ndarray,
     y: np.ndarray,
-    ours: list[Contender],
+    device: str,
     threads: int | None,
 ) -> tuple[dict[str, Any] | None, list[Contender]]:
     if peer is None:
@@ -160,16 +206,21 @@ def _peers(
     if model_name not in torch_peer.names():
         reason = f"{model_name} has no peer network, {', '.join(torch_peer.names())} have"
         return {**found, "available": False, "reason": reason}, []
+    on_gpu = device.startswith("cuda")
+    why = torch_peer.missing(device)
+    if why is not None:
+        return {**found, "available": False, "reason": why}, []
     if threads is not None:
         torch_peer.use_threads(threads)
     state = models.create(model_name, _CLASSES, x.shape[1], x.shape[3], seed=0).state_dict()
     result = []
-    for precision in PEER_PRECISIONS:
+    for precision in GPU_PEER_PRECISIONS if on_gpu else PEER_PRECISIONS:
         net = torch_peer.create(model_name, _CLASSES, x.shape[1], x.shape[3])
         torch_peer.load(net, state)
-        size = min(SLOW_BATCH, len(y)) if precision == "fp16" else len(y)
-        step = torch_peer.Step(net, precision, x[:size], y[:size], _LR, _MOMENTUM)
-        result.append(Contender(peer, precision, size, step, rounds=3 if precision == "fp16" else None))
+        slow = precision == "fp16" and not on_gpu
+        size = min(SLOW_BATCH, len(y)) if slow else len(y)
+        step = torch_peer.Step(net, precision, x[:size], y[:size], _LR, _MOMENTUM, torch_peer.place(device))
+        result.append(Contender(peer, precision, size, step, rounds=3 if slow else None, wait=step.wait))
     return found, result
 
 
@@ -179,8 +230,10 @@ def _measure(contenders: list[Contender], rounds: int, seconds: float, note: Cal
         slow = contender.rounds is not None
         for _ in range(1 if slow else 3):
             contender.step()
+        contender.wait()
         start = time.perf_counter()
         contender.step()
+        contender.wait()
         one = time.perf_counter() - start
         contender.steps = 1 if slow else int(min(max(seconds / one, 1), _MAX_STEPS))
     for number in range(rounds):
@@ -190,10 +243,14 @@ def _measure(contenders: list[Contender], rounds: int, seconds: float, note: Cal
                 continue
             if contender.rounds is None:
                 contender.step()  # fills caches and wakes the threads of this contender's library
+                contender.wait()
             start = time.perf_counter()
             for _ in range(contender.steps):
                 contender.step()
+            asked = time.perf_counter() - start
+            contender.wait()
             elapsed = time.perf_counter() - start
+            contender.host_seconds.append(asked / contender.steps)
             contender.rates.append(contender.steps * contender.batch_size / elapsed)
 
 
@@ -209,6 +266,9 @@ def _row(contender: Contender, memory: dict[str, int] | None) -> dict[str, Any]:
         "highest": max(contender.rates),
         "step_ms": 1e3 * contender.batch_size / rate,
         "timed_steps": contender.steps * len(contender.rates),
+        "kernels_per_step": contender.kernels() if contender.captured else None,
+        "host_us_per_step": 1e6 * median(contender.host_seconds) if contender.captured else None,
+        "seconds_per_epoch": EPOCH_IMAGES / rate,
         "peak_memory_bytes": memory["peak"] if memory else None,
         "scratch_bytes": memory["scratch"] if memory else None,
     }

@@ -13,12 +13,15 @@ UNNAMED = "(shortcuts, pooling, loss, copies)"
 UPDATE = "(weight update and checks)"
 
 
-def profile(model: Any, step: Callable[[], object], steps: int) -> dict[str, Any]:
+def profile(
+    model: Any, step: Callable[[], object], steps: int, wait: Callable[[], object] = lambda: None
+) -> dict[str, Any]:
     """Time `steps` calls of `step`, backend call by backend call; returns the one of median length, in ms.
 
     A call belongs to the layer one of whose parameters it is given (their memory tells), which names forward
     and backward alike. `python_ms` is what the step takes outside the backend: the tape, the checks of
-    arguments, and this timer (some microseconds per call).
+    arguments, and this timer (some microseconds per call). `wait` waits for the device after every call, so
+    that its time is the call's; it adds to each.
     """
     owners = {_address(p.data): name.rpartition(".")[0] for name, p in model.named_parameters()}
     calls: list[tuple[str, str, float]] = []
@@ -26,6 +29,7 @@ def profile(model: Any, step: Callable[[], object], steps: int) -> dict[str, Any
     def around(op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         start = time.perf_counter()
         result = method(*args, **kwargs)
+        wait()
         seconds = time.perf_counter() - start
         layer = UPDATE if op in _UPDATES else _owner(owners, (*args, *kwargs.values()))
         calls.append((op, layer, seconds))
@@ -73,7 +77,8 @@ def _owner(owners: dict[int, str], values: Iterable[Any]) -> str:
 
 
 def _address(array: Any) -> int:
-    if hasattr(array, "__array_interface__"):
-        address: int = array.__array_interface__["data"][0]
-        return address
+    for name in ("__array_interface__", "__cuda_array_interface__"):
+        if hasattr(array, name):
+            address: int = getattr(array, name)["data"][0]
+            return address
     return id(array)

@@ -38,6 +38,10 @@ class LossScale:
     five factors are powers of two, so that scaling is exact. The scale enters the backward pass as a binary16
     gradient of the loss, so its cap is the largest power of two there is in binary16.
 
+    `automatic=True` chooses the scale from the histogram of the gradients instead, without crash and halve:
+    the power of two that puts the largest of the last measured gradients of weights at 2^13, a factor of
+    eight below infinity. `LossScale.from_histogram()` is such a policy, starting at 1.
+
     Raises:
         ValueError: a factor is no power of two, or `initial` is outside [`floor`, `cap`].
     """
@@ -49,6 +53,16 @@ class LossScale:
     floor: float = 1.0
     cap: float = 32768.0
     dynamic: bool = True
+    automatic: bool = False
+
+    @classmethod
+    def from_histogram(cls) -> LossScale:
+        """Return the policy that chooses the scale from the histogram of the gradients.
+
+        >>> LossScale.from_histogram().initial
+        1.0
+        """
+        return cls(initial=1.0, automatic=True)
 
     def __post_init__(self) -> None:
         for name in ("initial", "growth", "backoff", "floor", "cap"):
@@ -187,6 +201,8 @@ class Precision:
         scale = self.loss_scale
         if scale is None:
             loss_scale = "none"
+        elif scale.automatic:
+            loss_scale = f"from the histogram of the gradients, within [{scale.floor:g}, {scale.cap:g}]"
         elif scale.dynamic:
             loss_scale = f"dynamic, from {scale.initial:g} within [{scale.floor:g}, {scale.cap:g}]"
         else:

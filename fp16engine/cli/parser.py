@@ -28,7 +28,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
 
 def build() -> Parser:
     """Return the parser; after parsing, `arguments.run(arguments)` carries the command out."""
-    from . import bench, compare, doctor, evaluate, reproduce, train, translate
+    from . import bench, compare, doctor, evaluate, preflight, reproduce, tolerance, train, translate
 
     parser = Parser(
         prog="fp16engine",
@@ -43,7 +43,9 @@ def build() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"fp16engine {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (doctor, train, compare, evaluate, reproduce, bench, translate):
+    for command in (
+        doctor, preflight, train, compare, evaluate, tolerance, reproduce, bench, translate,
+    ):  # fmt: skip
         command.add(commands)
     return parser
 

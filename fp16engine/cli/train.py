@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..precision import LossScale, Precision
 from . import options
 from .output import megabytes, plain, print_json, print_table, share
 from .parser import add_command
 
 AUDIT_BATCH = 4
 WATCH_EVERY = 10
+LOSS_SCALES = ("policy", "auto")
 
 
 def add(commands: Any) -> None:
@@ -37,6 +40,13 @@ def add(commands: Any) -> None:
         help="fp32, fp16, fp16-strict or mp (default: fp16)",
     )
     options.add_training(parser)
+    parser.add_argument(
+        "--loss-scale",
+        type=options.one_of(LOSS_SCALES),
+        default="policy",
+        metavar="WHAT",
+        help="policy: as the precision says (default); auto: chosen from the histogram of the gradients",
+    )
     options.add_device(parser)
     options.add_numerics(parser)
     options.add_output(parser, folder=True)
@@ -60,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..train import Checkpoint, Trainer
 
     options.fill(arguments)
+    policy = _policy(arguments)
     dataset = options.load_data(arguments)
     out = options.results_folder(arguments, f"train-{arguments.data}-{arguments.model}-{arguments.precision}")
     options.use_threads(arguments)
@@ -74,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return Trainer(
             model,
-            precision=arguments.precision,
+            precision=policy,
             on_nonfinite=arguments.on_nonfinite,
             **options.training_settings(arguments),
         )
@@ -112,6 +123,15 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(summary, out)
     return 0
+
+
+def _policy(arguments: argparse.Namespace) -> Precision:
+    policy = Precision.get(arguments.precision)
+    if arguments.loss_scale == "policy":
+        return policy
+    if policy.storage != "float16":
+        raise ValueError(f"--loss-scale: auto given, but {policy.name} stores no FP16 gradients to scale")
+    return replace(policy, loss_scale=LossScale.from_histogram())
 
 
 def _live() -> Any:

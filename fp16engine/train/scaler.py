@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from fp16engine.numerics.ranges import Ranges
     from fp16engine.precision import LossScale
 
 Number = int | float
+
+TOP_EXPONENT = 13  # where an automatic scale puts the largest gradient: 2^13 to 2^14, 2^16 being infinite
+SETTLING = 16  # applied steps that are all measured
+MEASURED_EVERY = 16  # applied steps from one measurement to the next, later on
+WINDOW = 8  # measurements whose largest gradient counts
 
 
 def largest_power_of_two(dtype: str) -> float:
@@ -43,6 +49,7 @@ class LossScaler:
         if patience < 1:
             raise ValueError(f"patience: {patience} given, at least 1 step is wanted")
         self.dynamic = policy.dynamic
+        self.automatic = policy.automatic
         self.interval = policy.interval
         self.patience = patience
         self.scale = min(policy.initial, self.cap)
@@ -51,6 +58,32 @@ class LossScaler:
         self.search_skips = 0
         self._clean_steps = 0
         self._stuck_steps = 0
+        self._tops: list[int] = []  # exponents of the largest unscaled gradients
+        self.subnormal_share = 0.0  # of the last measured gradients that are not 0
+        self.zero_share = 0.0
+
+    @property
+    def measuring(self) -> bool:
+        """True where the gradients of this step are to be given to `observe`."""
+        return self.automatic and (self.applied < SETTLING or self._clean_steps % MEASURED_EVERY == 0)
+
+    def observe(self, gradients: Ranges) -> None:
+        """Choose the next step's scale from the ranges of this step's scaled gradients, all finite.
+
+        The largest one of the last `WINDOW` measurements is put at 2^13; what lies below 2^-14 then, where
+        binary16 loses digits, and what is 0, is kept as `subnormal_share` and `zero_share`.
+        """
+        nonzero = gradients.values - gradients.zeros
+        self.zero_share = gradients.share(gradients.zeros)
+        self.subnormal_share = gradients.subnormal / nonzero if nonzero else 0.0
+        span = gradients.exponent_range
+        if span is None:  # nothing is left of the gradient: the scale is far too low
+            self.scale = min(self.scale * 2.0**TOP_EXPONENT, self.cap)
+            return
+        exponent = math.frexp(self.scale)[1] - 1
+        self._tops = [*self._tops[1 - WINDOW :], span[1] - exponent]
+        wanted = math.ldexp(1.0, TOP_EXPONENT - max(self._tops))
+        self.scale = min(max(wanted, self.floor), self.cap)
 
     @property
     def searching(self) -> bool:
@@ -68,13 +101,14 @@ class LossScaler:
             self.applied += 1
             self._stuck_steps = 0
             self._clean_steps += 1
-            if self.dynamic and self._clean_steps >= self.interval:
+            if self.dynamic and not self.automatic and self._clean_steps >= self.interval:
                 self.scale = min(self.scale * self.growth, self.cap)
                 self._clean_steps = 0
             return
         self.skipped += 1
         self.search_skips += self.searching
         self._clean_steps = 0
+        self._tops = []
         if self.at_floor:
             self._stuck_steps += 1
         else:
@@ -93,7 +127,13 @@ class LossScaler:
         )
 
     def summary(self) -> str | None:
-        """One line on the skipped steps of the run, None when there were none."""
+        """One line on the skipped steps of the run, or on an automatic scale; None when there is none."""
+        if self.automatic and not self.skipped:
+            return (
+                f"loss scale {self.scale:g}, chosen from the histogram: no step skipped, "
+                f"{100 * self.subnormal_share:.1f} % of the gradients have fewer digits (below 2^-14), "
+                f"{100 * self.zero_share:.1f} % are 0"
+            )
         if not self.skipped:
             return None
         total = self.applied + self.skipped
@@ -110,8 +150,13 @@ class LossScaler:
         found = f", {self.search_skips} of them while the start scale was found" if self.search_skips else ""
         return f"loss scale {self.scale:g}: {self.skipped} of {total} steps skipped{found} ({verdict})"
 
-    def state_dict(self) -> dict[str, Number]:
-        """The scale and the counts, as JSON numbers."""
+    def state_dict(self) -> dict[str, Any]:
+        """The scale and the counts, as JSON numbers; of an automatic one what it has measured, too."""
+        measured = {
+            "tops": list(self._tops),
+            "subnormal_share": self.subnormal_share,
+            "zero_share": self.zero_share,
+        }
         return {
             "scale": self.scale,
             "applied": self.applied,
@@ -119,15 +164,16 @@ class LossScaler:
             "search_skips": self.search_skips,
             "clean_steps": self._clean_steps,
             "stuck_steps": self._stuck_steps,
+            **(measured if self.automatic else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` gave; ValueError for a missing or unknown entry or a wrong value."""
         counts = ("applied", "skipped", "search_skips", "clean_steps", "stuck_steps")
-        if set(state) != {"scale", *counts}:
-            raise ValueError(
-                f"scaler state: entries {sorted(state)} given, {sorted(('scale', *counts))} are wanted"
-            )
+        measured = ("tops", "subnormal_share", "zero_share") if self.automatic else ()
+        wanted = {"scale", *counts, *measured}
+        if set(state) != wanted:
+            raise ValueError(f"scaler state: entries {sorted(state)} given, {sorted(wanted)} are wanted")
         for key in counts:
             if not isinstance(state[key], int) or isinstance(state[key], bool) or state[key] < 0:
                 raise ValueError(f"scaler state: {key} = {state[key]!r} given, a count is wanted")
@@ -138,6 +184,13 @@ class LossScaler:
             raise ValueError(
                 f"scaler state: scale = {scale:g}, a power of two in [{self.floor:g}, {self.cap:g}] is wanted"
             )
+        if self.automatic:
+            tops = state["tops"]
+            if not isinstance(tops, list) or not all(isinstance(t, int) for t in tops):
+                raise ValueError(f"scaler state: tops = {tops!r} given, a list of exponents is wanted")
+            self._tops = list(tops)
+            self.subnormal_share = float(state["subnormal_share"])
+            self.zero_share = float(state["zero_share"])
         self.scale = scale
         self.applied, self.skipped, self.search_skips = (
             state["applied"],

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ..nn import Module
     from ..numerics.explain import Explanation
     from ..numerics.monitor import Monitor
+    from ..numerics.ranges import Ranges
     from .history import History
     from .progress import Reporter
 
@@ -193,6 +194,8 @@ class Trainer:
             self.applied_steps += 1
             self._bad_streak = 0
             if self.scaler is not None:
+                if self.scaler.measuring:
+                    self.scaler.observe(self._gradient_ranges())
                 self.scaler.update(True)
             return StepResult(value, True), correct
         for buffer, data in before:
@@ -394,6 +397,14 @@ class Trainer:
             return None
         # the backward pass meets the parameters in reverse order
         return next(name for name, grad in reversed(named) if not backend.all_finite([grad]))
+
+    def _gradient_ranges(self) -> Ranges:
+        """Where the gradients of all parameters, as they are stored, lie on binary16's number line."""
+        from ..numerics.ranges import Ranges
+
+        backend = backends.get(self.device)
+        grads = [p.grad.data for _, p in self._parameters if p.grad is not None]
+        return Ranges.of_counts(backend.to_numpy(backend.range_statistics(grads)).sum(axis=0))
 
     def _why(self, images: Array) -> str:
         """Where a non-finite loss comes from, as far as input and weights tell."""

@@ -1,11 +1,17 @@
 """The loss scale: powers of two, floor, cap, growth, backoff, and the account of skipped steps."""
 
+import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import train.tiny_run as tiny
+from planted import Times, batch, net
 
-from fp16engine.precision import LossScale
+import fp16engine as fe
+from fp16engine.numerics import ranges
+from fp16engine.precision import LossScale, Precision
 from fp16engine.train.scaler import LossScaler, largest_power_of_two
 
 
@@ -125,3 +131,103 @@ def test_refuses_a_floor_above_what_the_dtype_holds():
         LossScaler(LossScale(initial=2.0**20, floor=2.0**17, cap=2.0**24), "float16")
     with pytest.raises(ValueError, match="patience"):
         LossScaler(LossScale(), patience=0)
+
+
+# The automatic scale
+
+
+def automatic(tops: list[int], **policy: float) -> list[float]:
+    """The scales that gradients of these unscaled sizes give, one after the other."""
+    scaler = LossScaler(LossScale(initial=1.0, automatic=True, **policy))
+    scales = []
+    for top in tops:
+        scaled = np.array([2.0**top * scaler.scale, 2.0**-20], np.float16)
+        scaler.observe(ranges.of(scaled, "reference"))
+        scaler.update(True)
+        scales.append(scaler.scale)
+    return scales
+
+
+def test_the_largest_gradient_goes_to_two_to_the_thirteen():
+    assert automatic([3, 3, 0]) == [2.0**10] * 3  # the largest of the last measurements counts
+    assert automatic([-3]) == [2.0**15]  # the cap: 2^16 is infinite as the gradient of the loss
+    assert automatic([15]) == [1.0]  # the floor
+    assert automatic([5] + [-1] * 8) == [2.0**8] * 8 + [2.0**14]
+
+
+def test_nothing_left_raises_the_scale():
+    scaler = LossScaler(LossScale.from_histogram())
+    scaler.observe(ranges.of(np.zeros(4, np.float16), "reference"))
+    assert scaler.scale == 2.0**13 and scaler.zero_share == 1.0
+
+
+def test_an_overflow_still_halves_and_forgets():
+    scaler = LossScaler(LossScale.from_histogram())
+    scaler.observe(ranges.of(np.array([8.0], np.float16), "reference"))
+    assert scaler.scale == 2.0**10
+    scaler.update(False)
+    assert scaler.scale == 2.0**9 and scaler.state_dict()["tops"] == []
+
+
+def test_an_automatic_scale_resumes_where_it_was():
+    one, two = (LossScaler(LossScale.from_histogram()) for _ in range(2))
+    one.observe(ranges.of(np.array([8.0, 2.0**-20, 0.0], np.float16), "reference"))
+    one.update(True)
+    two.load_state_dict(json.loads(json.dumps(one.state_dict())))
+    assert two.state_dict() == one.state_dict() and two.subnormal_share == 0.5
+    with pytest.raises(ValueError, match="tops = 'x' given"):
+        two.load_state_dict({**one.state_dict(), "tops": "x"})
+    with pytest.raises(ValueError, match="scaler state: entries"):
+        two.load_state_dict(LossScaler(LossScale()).state_dict())
+
+
+def test_measurements_are_rare_once_it_has_settled():
+    scaler = LossScaler(LossScale.from_histogram())
+    measured = []
+    for step in range(64):
+        if scaler.measuring:
+            measured.append(step)
+            scaler.observe(ranges.of(np.array([1.0], np.float16), "reference"))
+        scaler.update(True)
+    assert measured == [*range(16), 16, 32, 48]
+    assert not LossScaler(LossScale()).measuring
+
+
+@pytest.mark.parametrize("precision", ["fp16", "mp"])
+def test_gradients_that_would_underflow_are_kept_without_a_skipped_step(precision, backend_name):
+    policy = replace(Precision.get(precision), loss_scale=LossScale.from_histogram())
+    x, y = batch()
+    trainer = fe.Trainer(net(Times(2.0**-18)), policy, device=backend_name, lr=1e-3)
+    for _ in range(3):
+        assert trainer.step(x, y).applied
+    assert trainer.scaler.scale > 1 and trainer.skipped_steps == 0
+    kept = trainer.model.hidden.weight.grad.numpy()
+    plain = fe.Trainer(net(Times(2.0**-18)), "fp16", device=backend_name, lr=1e-3)
+    plain.step(x, y)
+    lost = plain.model.hidden.weight.grad.numpy()
+    assert np.count_nonzero(kept) == kept.size > 1.5 * np.count_nonzero(lost)
+
+
+def test_a_run_with_an_automatic_scale_resumes_bit_for_bit(tmp_path):
+    policy = replace(Precision.get("fp16"), loss_scale=LossScale.from_histogram())
+
+    def fit(out, epochs, resume=False):
+        tiny.trainer(policy).fit(tiny.data(), epochs, tiny.BATCH, out, resume, progress=False)
+        return fe.Checkpoint.load(out).body
+
+    whole = fit(tmp_path / "whole", 2)
+    fit(tmp_path / "parts", 1)
+    parts = fit(tmp_path / "parts", 2, resume=True)
+    assert parts["tensors"] == whole["tensors"] and parts["trainer"] == whole["trainer"]
+    assert whole["trainer"]["scaler"]["tops"]
+
+
+def test_it_is_described_and_summed_up():
+    policy = replace(Precision.get("fp16"), loss_scale=LossScale.from_histogram())
+    assert policy.describe()["loss_scale"].startswith("from the histogram of the gradients")
+    scaler = LossScaler(policy.loss_scale)
+    scaler.observe(ranges.of(np.array([8.0, 2.0**-20, 0.0, 0.0], np.float16), "reference"))
+    assert scaler.summary() == (
+        "loss scale 1024, chosen from the histogram: no step skipped, 50.0 % of the gradients have fewer "
+        "digits (below 2^-14), 50.0 % are 0"
+    )

@@ -1,0 +1,311 @@
+"""Will FP16 work here? A minute before a run: the device, a probing batch in FP32, memory, and a policy.
+
+The probing steps run in FP32, so they see every magnitude as it is; what binary16 would make of them
+(infinite, 0, an update without effect) is counted along its number line.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backend as backends
+from ..precision import Precision
+from ..train import Trainer
+from . import advice
+from .monitor import ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, Monitor, Sample
+from .ranges import EMPTY, Ranges, percent
+
+STEPS = 3
+PROBE = 32  # images of the probing batch, at most
+PRECISIONS = ("fp16", "mp", "fp32")
+UNDERFLOW_SHARE = advice.UNDERFLOW_SHARE
+LOST_SHARE = advice.LOST_SHARE
+
+_SHAPES = {"linear": (64, 96, 48), "conv": (4, 8, 8, 16, 24)}
+
+
+@dataclass(frozen=True)
+class LayerForecast:
+    """What binary16 would do to a layer: shares of values, and the exponent of the largest activation."""
+
+    layer: str
+    largest_activation: int | None
+    overflow: float  # of activations
+    gradient_underflow: float  # of nonzero gradients passed back
+    weight_gradient_underflow: float  # of nonzero gradients of its weights
+    lost_updates: float | None  # of nonzero updates; None without weights
+
+    @property
+    def problems(self) -> list[str]:
+        """The faults to be expected, in words."""
+        found = []
+        if self.overflow:
+            found.append(f"{percent(self.overflow)} of activations beyond 65504")
+        worst = max(self.gradient_underflow, self.weight_gradient_underflow)
+        if worst >= UNDERFLOW_SHARE:
+            found.append(f"{percent(worst)} of gradients underflow to 0")
+        if self.lost_updates is not None and self.lost_updates >= LOST_SHARE:
+            found.append(f"{percent(self.lost_updates)} of updates lost")
+        return found
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """Bytes under one precision; activations and work buffers for the batch asked for, by proportion."""
+
+    precision: str
+    weights: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.weights + self.gradients + self.optimizer + self.activations
+
+
+def run(
+    make: Callable[[Precision], Trainer],
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    note: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Probe a run before it starts.
+
+    make: gives a new trainer of the run under a policy, the same weights each time; images (N, H, W, C)
+    floating point, labels (N,), N >= 2 * `PROBE` or as many as there are; batch_size: of the planned run.
+    Returns JSON values: `device` (self-test), `layers` (forecasts), `memory`, `loss_scale`, `suggestion`,
+    `ok` (the device computes FP16 as it should), `seconds`.
+    """
+    start = time.perf_counter()
+    note("testing the device")
+    probe = make(Precision.get("fp32"))
+    device = self_test(probe.device)
+    note("a probing batch in FP32")
+    samples, lost = _probe(probe, images, labels)
+    layers = _forecast(samples, lost)
+    tops = [
+        row.ranges.exponent_range[1]
+        for sample in samples
+        for row in sample.rows
+        if row.kind in (BACKWARD_GRADIENTS, GRADIENTS) and row.ranges.exponent_range
+    ]
+    scale = advice.loss_scale(max(tops)) if tops else 1.0
+    learning_rate = float(probe.optimizer.lr)
+    del probe
+    note("memory under each precision")
+    memory = [_plan(make, name, images, labels, batch_size) for name in PRECISIONS]
+    return {
+        "device": device,
+        "layers": [{**asdict(layer), "problems": layer.problems} for layer in layers],
+        "memory": [{**asdict(plan), "total": plan.total} for plan in memory],
+        "loss_scale": scale,
+        "learning_rate": learning_rate,
+        "suggestion": suggest(layers, scale, bool(device["passed"])),
+        "ok": bool(device["passed"]),
+        "seconds": round(time.perf_counter() - start, 2),
+    }
+
+
+def suggest(layers: list[LayerForecast], scale: float, device_passed: bool = True) -> dict[str, Any]:
+    """Choose a policy from the forecasts: its name, further settings, and the reasons in words."""
+    overflow = [layer for layer in layers if layer.overflow]
+    underflow = [
+        layer
+        for layer in layers
+        if max(layer.gradient_underflow, layer.weight_gradient_underflow) >= UNDERFLOW_SHARE
+    ]
+    lost = [layer for layer in layers if (layer.lost_updates or 0.0) >= LOST_SHARE]
+    if not device_passed:
+        return _choice("fp32", {}, ["this device does not compute FP16 as it should"])
+    if overflow:
+        return _choice(
+            "fp32",
+            {},
+            [f"activations of {_names(overflow)} leave binary16, under every policy that stores FP16"],
+        )
+    reasons: list[str] = []
+    settings: dict[str, Any] = {}
+    name = "fp16"
+    if underflow:
+        settings["loss_scale"] = scale
+        reasons.append(f"gradients of {_names(underflow)} underflow without a loss scale of {scale:g}")
+        name = "mp"
+    if lost:
+        settings["update"] = "master32"
+        reasons.append(f"updates of {_names(lost)} are lost in FP16 weights at this learning rate")
+        name = "mp"
+    return _choice(name, settings, reasons or ["every layer fits into binary16, and its updates count"])
+
+
+def _choice(precision: str, settings: dict[str, Any], reasons: list[str]) -> dict[str, Any]:
+    return {"precision": precision, "settings": settings, "reasons": reasons}
+
+
+def _names(layers: list[LayerForecast]) -> str:
+    first = ", ".join(layer.layer for layer in layers[:3])
+    return first if len(layers) <= 3 else f"{first} and {len(layers) - 3} more"
+
+
+# The probing steps
+
+
+def _probe(trainer: Trainer, images: np.ndarray, labels: np.ndarray) -> tuple[list[Sample], dict[str, float]]:
+    """Samples of a few FP32 steps, and per layer the share of updates that FP16 weights would lose."""
+    trainer.monitor = monitor = Monitor(every=1, shadow=0)
+    backend = backends.get(trainer.device)
+    trainer.set_total_steps(STEPS)
+    nonzero: dict[str, int] = {}
+    lost: dict[str, int] = {}
+    for step in range(STEPS):
+        part = np.arange(step * PROBE, (step + 1) * PROBE) % len(images)
+        before = {name: np.array(backend.to_numpy(p.data)) for name, p in trainer.model.named_parameters()}
+        trainer.step(images[part], labels[part])
+        for name, parameter in trainer.model.named_parameters():
+            layer = name.rpartition(".")[0] or name
+            old, new = before[name], backend.to_numpy(parameter.data)
+            changed = old != new
+            with np.errstate(over="ignore"):
+                half = old.astype(np.float16)
+            with np.errstate(over="ignore", invalid="ignore"):
+                moved = (half.astype(np.float32) + (new - old)).astype(np.float16)
+            stays = changed & (moved == half)
+            nonzero[layer] = nonzero.get(layer, 0) + int(np.count_nonzero(changed))
+            lost[layer] = lost.get(layer, 0) + int(np.count_nonzero(stays))
+    return monitor.samples, {layer: lost[layer] / n for layer, n in nonzero.items() if n}
+
+
+def _forecast(samples: list[Sample], lost: dict[str, float]) -> list[LayerForecast]:
+    total: dict[tuple[str, str], Ranges] = {}
+    for sample in samples:
+        for row in sample.rows:
+            total[row.layer, row.kind] = total.get((row.layer, row.kind), EMPTY) + row.ranges
+    layers = list(dict.fromkeys(layer for layer, kind in total if kind == ACTIVATIONS))
+    layers += [layer for layer in lost if layer not in layers]
+    result = []
+    for layer in layers:
+        forward = total.get((layer, ACTIVATIONS), EMPTY)
+        span = forward.exponent_range
+        result.append(
+            LayerForecast(
+                layer,
+                span[1] if span else None,
+                forward.share(forward.over + forward.inf + forward.nan),
+                _under(total.get((layer, BACKWARD_GRADIENTS), EMPTY)),
+                _under(total.get((layer, GRADIENTS), EMPTY)),
+                lost.get(layer),
+            )
+        )
+    return result
+
+
+def _under(ranges: Ranges) -> float:
+    """Share of the values that are not 0 that binary16 makes 0."""
+    nonzero = ranges.values - ranges.zeros
+    return ranges.under / nonzero if nonzero else 0.0
+
+
+# Memory
+
+
+def _plan(
+    make: Callable[[Precision], Trainer], name: str, images: np.ndarray, labels: np.ndarray, batch_size: int
+) -> MemoryPlan:
+    """Measure one step on the probing batch and scale what depends on the batch up to the planned one."""
+    trainer = make(Precision.get(name))
+    backend = backends.get(trainer.device)
+    count = min(PROBE, len(images))
+    weights = sum(a.nbytes for a in _arrays(trainer, "weights"))
+    optimizer = sum(a.nbytes for a in _arrays(trainer, "optimizer"))
+    trainer.set_total_steps(1)
+    x, y = images[:count], labels[:count]
+    gc.collect()
+    backend.reset_peak()
+    before = int(backend.memory()["current"])
+    trainer.step(x, y)
+    peak = int(backend.memory()["peak"]) - before
+    gradients = sum(p.data.nbytes for p in trainer.model.parameters())
+    activations = max(peak - gradients, 0)
+    return MemoryPlan(name, weights, gradients, optimizer, activations * batch_size // count)
+
+
+def _arrays(trainer: Trainer, kind: str) -> list[Any]:
+    if kind == "weights":
+        tensors = [*trainer.model.named_parameters(), *trainer.model.named_buffers()]
+        return [tensor.data for _, tensor in tensors]
+    optimizer = trainer.optimizer
+    state = [a for values in optimizer.state.values() for a in values if a is not None]
+    return state + [master for master in optimizer.masters if master is not None]
+
+
+# The device
+
+
+def self_test(device: str) -> dict[str, Any]:
+    """Compute matrix products, convolutions, norms and softmax in FP16 on `device` and hold them to FP32.
+
+    A sum of n products of random values, accumulated in FP32 and rounded once, may miss FP32's result by half
+    a unit in the last place of binary16, and by what two orders of n additions differ. Returns `passed` and a
+    row per operation with its largest error and what is allowed.
+    """
+    backend = backends.get(device)
+    rng = np.random.default_rng(0)
+    rows = []
+    for name, call, arrays, terms in _operations(rng):
+        half = [backend.from_numpy(a.astype(np.float16)) for a in arrays]
+        wide = [backend.cast(a, "float32") for a in half]
+        got = backend.to_numpy(call(backend, *half)).astype(np.float64)
+        want = backend.to_numpy(call(backend, *wide)).astype(np.float64)
+        largest = float(np.abs(want).max())
+        u16, u32 = (float(np.finfo(t).eps) / 2 for t in ("float16", "float32"))
+        allowed = largest * (u16 + 4 * u32 * terms)
+        error = float(np.abs(got - want).max()) if np.isfinite(got).all() else float("inf")
+        rows.append(
+            {"operation": name, "error": error if np.isfinite(error) else None, "allowed": allowed}
+            | {"passed": bool(error <= allowed)}
+        )
+    return {"device": device, "passed": all(row["passed"] for row in rows), "operations": rows}
+
+
+def _operations(rng: np.random.Generator) -> list[tuple[str, Callable[..., Any], list[np.ndarray], int]]:
+    m, k, n = _SHAPES["linear"]
+    batch, height, width, inputs, outputs = _SHAPES["conv"]
+    same = (1, 1, 1, 1)
+    x, w = rng.standard_normal((m, k)) / 8, rng.standard_normal((n, k)) / 8
+    dy = rng.standard_normal((m, n)) / 8
+    images = rng.standard_normal((batch, height, width, inputs)) / 8
+    kernel = rng.standard_normal((outputs, 3, 3, inputs)) / 8
+    dimages = rng.standard_normal((batch, height, width, outputs)) / 8
+    rows = rng.standard_normal((m, k))
+
+    def back(part: int) -> Callable[..., Any]:
+        return lambda f, a, b, d: f.conv2d_backward(a, b, d, (1, 1), same, 1, (True, True, False), "float32")[
+            part
+        ]
+
+    return [
+        ("linear", lambda f, a, b: f.linear_forward(a, b, None, "float32"), [x, w], k),
+        (
+            "linear gradient",
+            lambda f, a, b, d: f.linear_backward(a, b, d, (True, True, False), "float32")[1],
+            [x, w, dy],
+            m,
+        ),
+        (
+            "convolution",
+            lambda f, a, b: f.conv2d_forward(a, b, None, (1, 1), same, 1, "float32"),
+            [images, kernel],
+            9 * inputs,
+        ),
+        ("convolution, data gradient", back(0), [images, kernel, dimages], 9 * outputs),
+        ("convolution, weight gradient", back(1), [images, kernel, dimages], batch * height * width),
+        ("softmax", lambda f, a: f.softmax(a, 1, "float32"), [rows], k),
+        ("sum", lambda f, a: f.sum(a, (0,), "float32"), [rows], m),
+    ]

@@ -54,7 +54,18 @@ def load(device: str = "cuda") -> CudaBackend:
     for name, path in cuda_libraries.preload().items():
         if name in ("cublasLt", "cudnn"):
             native.set_library_path(name, path)
-    return CudaBackend(native, cupy, index, device)
+    backend = CudaBackend(native, cupy, index, device)
+    _allow_proven(backend)
+    return backend
+
+
+def _allow_proven(backend: CudaBackend) -> None:
+    """Let binary16 sums be the libraries' where they were found to be that on this GPU, else our kernels'."""
+    from ..numerics import accumulators  # not at the top: numerics looks at backends
+
+    entries = accumulators.load()
+    if entries:
+        accumulators.allow_proven(backend.native, *accumulators.identify(backend), entries)
 
 
 def gpus() -> int:

@@ -184,6 +184,14 @@ def _same(entry: dict[str, Any], gpu: str, libraries: dict[str, str]) -> bool:
     return bool(entry["gpu"] == gpu and entry["libraries"] == libraries)
 
 
+def identify(backend: Any) -> tuple[str, dict[str, str]]:
+    """Return the name of a CUDA backend's GPU and its libraries' versions: what findings hold for."""
+    properties = backend.xp.cuda.runtime.getDeviceProperties(backend.index)
+    native = backend.native
+    libraries = {"cublasLt": str(native.cublaslt_version()), "cudnn": str(native.cudnn_version())}
+    return properties["name"].decode(), libraries
+
+
 def proven(gpu: str, libraries: dict[str, str], entries: list[dict[str, Any]] | None = None) -> bool:
     """Tell whether a GPU's libraries were found to round after every product, on every path.
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 from . import backend as backends
-from .precision import accumulator, active
+from .precision import accumulator, active, chunk_terms
 
 Array = Any
 
@@ -60,7 +60,7 @@ class Function:
 
     # Casts and moves change the dtype or device on purpose and sum nothing, so any accumulator suits them.
     accumulates = True
-    # Dot products, whose factors a policy may round on the way in.
+    # Dot products, whose factors a policy may round on the way in and whose sums it may take in chunks.
     multiplies = False
 
     backend: Any
@@ -95,9 +95,11 @@ class Function:
         if cls.multiplies:
             policy.check(node.backend)
         node.acc = policy.products if cls.multiplies else policy.accumulate
-        if node.acc == "float16" and cls.accumulates:
+        if node.acc != "float32" and cls.accumulates:
             for t in present:
                 accumulator(t.dtype)
+        if chunk_terms(node.acc) and not cls.multiplies:
+            node.acc = "float32"
         recording = _recording.get()
         node.needs = tuple(recording and t is not None and t.requires_grad for t in inputs)
         out = Tensor(node.forward(*(None if t is None else t.data for t in inputs), **options), node.device)

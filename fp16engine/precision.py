@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from .errors import UnsupportedPrecision
 
+CHUNKS = (8, 16, 32, 64, 128, 256)  # terms of a chunk that binary16 partial sums may cover
 NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
 
 _WORDS = {
@@ -27,6 +28,26 @@ _UPDATES = {
     "kahan": "in place, with a compensation of the storage type that keeps what rounding takes",
     "master32": "on an FP32 master copy, then rounded to storage",
 }
+
+
+def _is_chunked(accumulate: object) -> bool:
+    return accumulate in [f"float16:{terms}" for terms in CHUNKS]
+
+
+def chunk_terms(accumulate: str) -> int:
+    """Return the n of "float16:n", 0 for an accumulator without chunks.
+
+    >>> chunk_terms("float16:32"), chunk_terms("float16")
+    (32, 0)
+    """
+    return int(accumulate.partition(":")[2] or 0)
+
+
+def _accumulate_in_words(accumulate: str) -> str:
+    terms = chunk_terms(accumulate)
+    if not terms:
+        return _WORDS[accumulate]
+    return f"{_WORDS['float16']} within {terms} terms of a dot product, else {_WORDS['float32']}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +107,9 @@ class Precision:
     """What each part of training is kept and computed in.
 
     `storage`: weights, activations, gradients and optimizer state. `operand`: what dot-product operands are
-    rounded to. `accumulate`: what dot products and sums are accumulated in. `statistics`: norm statistics,
+    rounded to. `accumulate`: what dot products and sums are accumulated in; "float16:n", n in 8, 16, ... 256,
+    lies between the two: a dot product's partial sums are binary16 within chunks of n terms, the sums of the
+    chunks are added in FP32 and rounded once, and all other sums are FP32. `statistics`: norm statistics,
     their scale and shift, and running averages. `update`: how a weight update is applied. `loss_scale`: a
     `LossScale` or None.
 
@@ -98,6 +121,7 @@ class Precision:
     - `fp16`: everything stored in binary16, dot products and reductions accumulate in FP32 registers and
       round once;
     - `fp16-strict`: as `fp16`, and every accumulator is binary16 too;
+    - `fp16-chunk<n>`: as `fp16`, with dot products accumulated as "float16:n";
     - `mp`: FP16 compute, FP32 master weights and norm statistics, dynamic loss scaling (1710.03740).
 
     Raises:
@@ -119,6 +143,8 @@ class Precision:
         tensor_cores = self.operand == "tf32" and self.storage == "float32"
         for field in ("storage", "operand", "accumulate", "statistics"):
             value = getattr(self, field)
+            if field == "accumulate" and _is_chunked(value):
+                continue
             if value not in ("float16", "float32") and not (field == "operand" and tensor_cores):
                 raise UnsupportedPrecision(f"{field}: {value!r} given, 'float16' or 'float32' is wanted")
         if self.operand != self.storage and not tensor_cores:
@@ -127,9 +153,9 @@ class Precision:
                 "the operands of a dot product are the stored tensors, so the two must be equal"
             )
         for field in ("accumulate", "statistics"):
-            if self.storage == "float32" and getattr(self, field) == "float16":
+            if self.storage == "float32" and getattr(self, field) != "float32":
                 raise UnsupportedPrecision(
-                    f"{field}: 'float16' with float32 storage given, 'float32' is wanted"
+                    f"{field}: {getattr(self, field)!r} with float32 storage given, 'float32' is wanted"
                 )
         if self.update not in _UPDATES:
             raise UnsupportedPrecision(
@@ -140,9 +166,9 @@ class Precision:
                 "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
                 "so nothing is rounded, 'nearest' is wanted"
             )
-        if self.accumulate == "float16" and self.statistics == "float32":
+        if self.accumulate != "float32" and self.statistics == "float32":
             raise UnsupportedPrecision(
-                "statistics: 'float32' with float16 accumulators given, 'float16' is wanted"
+                f"statistics: 'float32' with {self.accumulate} accumulators given, 'float16' is wanted"
             )
 
     @classmethod
@@ -157,6 +183,9 @@ class Precision:
             return name
         if name in _PRESETS:
             return _PRESETS[name]
+        accumulate = f"float16:{str(name).removeprefix('fp16-chunk')}"
+        if str(name).startswith("fp16-chunk") and _is_chunked(accumulate):
+            return cls(name, "float16", "float16", accumulate, "float16")
         if name == _TF32.name:
             return _TF32
         if name == "booster" or (isinstance(name, str) and name.startswith("hbfp")):
@@ -210,7 +239,7 @@ class Precision:
         return {
             "storage": _WORDS[self.storage],
             "operand": _WORDS[self.operand],
-            "accumulate": _WORDS[self.accumulate],
+            "accumulate": _accumulate_in_words(self.accumulate),
             "statistics": _WORDS[self.statistics],
             "update": _UPDATES[self.update],
             "loss_scale": loss_scale,
@@ -242,9 +271,9 @@ def accumulator(dtype: str) -> str:
         UnsupportedPrecision: binary16 accumulators were asked for wider tensors.
     """
     policy = _active.get()
-    if policy.accumulate == "float16" and dtype in ("float32", "float64"):
+    if policy.accumulate != "float32" and dtype in ("float32", "float64"):
         raise UnsupportedPrecision(
-            f"precision {policy.name!r} accumulates in float16, but a {dtype} tensor came; "
+            f"precision {policy.name!r} accumulates in {policy.accumulate}, but a {dtype} tensor came; "
             "cast it with .astype('float16')"
         )
     return policy.accumulate

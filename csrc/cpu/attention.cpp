@@ -4,7 +4,7 @@
 
 namespace fp16engine::cpu {
 
-void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator) {
+void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, int64_t accumulator) {
     const int64_t M = a.dim(-2), K = a.dim(-1), N = b.dim(-1);
     expect(a.ndim >= 2 && b.ndim == a.ndim && b.dim(-2) == K,
            "b: " + b.describe() + " given, does not match a " + a.describe());
@@ -38,7 +38,7 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
                     from_floats(tile + i * ld, c.as<T>() + (item * M + i0 + i) * N + j0, n);
                 }
             };
-            product_tile(m0, std::min(kTile, M - m0), n0, std::min(kTile, N - n0), K, half_accumulator, pack_a, pack_b,
+            product_tile(m0, std::min(kTile, M - m0), n0, std::min(kTile, N - n0), K, accumulator, pack_a, pack_b,
                          store);
         });
     });

@@ -46,21 +46,21 @@ std::string ConvShape::describe() const {
 }
 
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
-                    int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator) {
+                    int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator) {
     const ConvShape shape = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
     if (bias) expect_shape("bias", bias, {shape.K});
     if (y.size() == 0) return;
-    if (half_accumulator || !conv_onednn_forward(shape, x, w, bias, y))
-        conv_product_forward(shape, x, w, bias, y, half_accumulator);
+    if (accumulator || !conv_onednn_forward(shape, x, w, bias, y))
+        conv_product_forward(shape, x, w, bias, y, accumulator);
 }
 
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                     int64_t groups, bool half_accumulator) {
+                     int64_t groups, int64_t accumulator) {
     const ConvShape shape = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
     // An empty batch has gradients too: sums of nothing.
-    if (half_accumulator || shape.N == 0 || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
-        conv_product_backward(shape, x, w, dy, {dx, dw, db}, half_accumulator);
+    if (accumulator || shape.N == 0 || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
+        conv_product_backward(shape, x, w, dy, {dx, dw, db}, accumulator);
 }
 
 std::vector<std::string> conv2d_implementations() { return conv_onednn_implementations(); }

@@ -25,9 +25,9 @@ struct ConvGradients {
 
 // Implicit matrix product: both accumulators, any machine.
 void conv_product_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
-                          const ArrayView& y, bool half_accumulator);
+                          const ArrayView& y, int64_t accumulator);
 void conv_product_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
-                           const ConvGradients& gradients, bool half_accumulator);
+                           const ConvGradients& gradients, int64_t accumulator);
 
 // oneDNN's float32 primitives on float tiles of a few images; float32 accumulator only.
 // False, with nothing done, where oneDNN offers no more than its reference implementation.

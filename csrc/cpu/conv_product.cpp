@@ -37,7 +37,7 @@ void pack_transposed_weights(const T* w, int64_t row, int64_t k0, int64_t k, int
 }
 
 template <class T>
-void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y, bool half_accumulator) {
+void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y, int64_t accumulator) {
     const int64_t Cg = s.group_inputs(), Kg = s.group_outputs(), depth = s.R * s.S * Cg;
     for (int64_t g = 0; g < s.groups; g++) {
         const T* const wg = w + g * Kg * depth;
@@ -63,12 +63,12 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y, bo
                 from_floats(tile + i * ld, y + (m0 + i) * s.K + g * Kg + n0, n);
             }
         };
-        packed_product(s.N * s.OH * s.OW, Kg, depth, half_accumulator, pack_a, pack_b, store);
+        packed_product(s.N * s.OH * s.OW, Kg, depth, accumulator, pack_a, pack_b, store);
     }
 }
 
 template <class T>
-void data_gradient(const ConvShape& s, const T* w, const T* dy, T* dx, bool half_accumulator) {
+void data_gradient(const ConvShape& s, const T* w, const T* dy, T* dx, int64_t accumulator) {
     const int64_t Cg = s.group_inputs(), Kg = s.group_outputs(), depth = s.R * s.S * Kg;
     for (int64_t g = 0; g < s.groups; g++) {
         const auto pack_a = [&](int64_t m0, int64_t m, int64_t k0, int64_t k, float* tile) {
@@ -97,12 +97,12 @@ void data_gradient(const ConvShape& s, const T* w, const T* dy, T* dx, bool half
         const auto store = [&](int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t ld, float* tile) {
             for (int64_t i = 0; i < m; i++) from_floats(tile + i * ld, dx + (m0 + i) * s.C + g * Cg + n0, n);
         };
-        packed_product(s.N * s.H * s.W, Cg, depth, half_accumulator, pack_a, pack_b, store);
+        packed_product(s.N * s.H * s.W, Cg, depth, accumulator, pack_a, pack_b, store);
     }
 }
 
 template <class T>
-void weight_gradient(const ConvShape& s, const T* x, const T* dy, T* dw, bool half_accumulator) {
+void weight_gradient(const ConvShape& s, const T* x, const T* dy, T* dw, int64_t accumulator) {
     const int64_t Cg = s.group_inputs(), Kg = s.group_outputs(), width = s.R * s.S * Cg;
     for (int64_t g = 0; g < s.groups; g++) {
         const auto pack_a = [&](int64_t m0, int64_t m, int64_t k0, int64_t k, float* tile) {
@@ -125,13 +125,13 @@ void weight_gradient(const ConvShape& s, const T* x, const T* dy, T* dw, bool ha
         const auto store = [&](int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t ld, float* tile) {
             for (int64_t i = 0; i < m; i++) from_floats(tile + i * ld, dw + (g * Kg + m0 + i) * width + n0, n);
         };
-        packed_product(Kg, width, s.N * s.OH * s.OW, half_accumulator, pack_a, pack_b, store);
+        packed_product(Kg, width, s.N * s.OH * s.OW, accumulator, pack_a, pack_b, store);
     }
 }
 
-// A product of ones with dy: the same accumulators and order as every other dot product here.
+// A product of ones with dy, in the same order as every other dot product here; float32 or binary16 sums.
 template <class T>
-void bias_gradient(const ConvShape& s, const T* dy, T* db, bool half_accumulator) {
+void bias_gradient(const ConvShape& s, const T* dy, T* db, int64_t accumulator) {
     const auto pack_a = [&](int64_t, int64_t m, int64_t, int64_t k, float* tile) {
         std::fill(tile, tile + m * k, 1.0f);
         return TileStrides{k, 1};
@@ -145,26 +145,26 @@ void bias_gradient(const ConvShape& s, const T* dy, T* db, bool half_accumulator
     const auto store = [&](int64_t, int64_t, int64_t n0, int64_t n, int64_t, float* tile) {
         from_floats(tile, db + n0, n);
     };
-    packed_product(1, s.K, s.N * s.OH * s.OW, half_accumulator, pack_a, pack_b, store);
+    packed_product(1, s.K, s.N * s.OH * s.OW, accumulator, pack_a, pack_b, store);
 }
 
 }  // namespace
 
 void conv_product_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
-                          const ArrayView& y, bool half_accumulator) {
+                          const ArrayView& y, int64_t accumulator) {
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        forward(shape, x.as<T>(), w.as<T>(), bias.as<T>(), y.as<T>(), half_accumulator);
+        forward(shape, x.as<T>(), w.as<T>(), bias.as<T>(), y.as<T>(), accumulator);
     });
 }
 
 void conv_product_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
-                           const ConvGradients& gradients, bool half_accumulator) {
+                           const ConvGradients& gradients, int64_t accumulator) {
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        if (gradients.dx) data_gradient(shape, w.as<T>(), dy.as<T>(), gradients.dx.as<T>(), half_accumulator);
-        if (gradients.dw) weight_gradient(shape, x.as<T>(), dy.as<T>(), gradients.dw.as<T>(), half_accumulator);
-        if (gradients.db) bias_gradient(shape, dy.as<T>(), gradients.db.as<T>(), half_accumulator);
+        if (gradients.dx) data_gradient(shape, w.as<T>(), dy.as<T>(), gradients.dx.as<T>(), accumulator);
+        if (gradients.dw) weight_gradient(shape, x.as<T>(), dy.as<T>(), gradients.dw.as<T>(), accumulator);
+        if (gradients.db) bias_gradient(shape, dy.as<T>(), gradients.db.as<T>(), accumulator == kHalfSums);
     });
 }
 

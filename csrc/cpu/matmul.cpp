@@ -47,9 +47,9 @@ TileStrides pack_a_tile(const T* a, const Matrix& shape, int64_t m0, int64_t m, 
 
 template <class T>
 void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b_shape, const T* bias, T* c,
-                  int64_t batch, bool half_accumulator) {
+                  int64_t batch, int64_t accumulator) {
     const int64_t M = a_shape.rows, K = a_shape.columns, N = b_shape.columns;
-    const int64_t tile = half_accumulator ? 64 : 128;
+    const int64_t tile = accumulator ? 64 : 128;
     const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile;
     parallel_for(batch * rows * columns, [&](int64_t task, int) {
         const int64_t item = task / (rows * columns), m0 = task / columns % rows * tile, n0 = task % columns * tile;
@@ -69,15 +69,14 @@ void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b
                 from_floats(from + i * ld, c_item + (i0 + i) * N + j0, n);
             }
         };
-        product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, half_accumulator, pack_a, pack_b,
-                     store);
+        product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, accumulator, pack_a, pack_b, store);
     });
 }
 
 }  // namespace
 
 void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
-            bool transpose_b, bool half_accumulator) {
+            bool transpose_b, int64_t accumulator) {
     const Matrix a_shape = {a.dim(transpose_a ? -1 : -2), a.dim(transpose_a ? -2 : -1), transpose_a};
     const Matrix b_shape = {b.dim(transpose_b ? -1 : -2), b.dim(transpose_b ? -2 : -1), transpose_b};
     expect(a_shape.columns == b_shape.rows, "b: " + b.describe() + " given, does not match a " + a.describe());
@@ -93,8 +92,7 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
            "c: " + c.describe() + " given, does not match a and b");
     with_storage("a", a.dtype, [&](auto type) {
         using T = decltype(type);
-        matmul_typed(a.as<T>(), a_shape, b.as<T>(), b_shape, bias.as<T>(), c.as<T>(), c.size() / per_item,
-                     half_accumulator);
+        matmul_typed(a.as<T>(), a_shape, b.as<T>(), b_shape, bias.as<T>(), c.as<T>(), c.size() / per_item, accumulator);
     });
 }
 

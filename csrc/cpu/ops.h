@@ -1,6 +1,6 @@
 // Every operation of the CPU backend. Outputs are given by the caller and overwritten; arguments: inputs, outputs,
 // sizes, policy. `half_accumulator`: true when the policy accumulates in binary16 (fp16-strict), false for float32
-// accumulators.
+// accumulators. `accumulator` of dot products: the number that cpu/packed_product.h explains.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -16,15 +16,15 @@ using Pads = std::vector<int64_t>;  // top, bottom, left, right
 // c = op(a) op(b) [+ bias along the last axis]; a (..., M, K) or (..., K, M) if transposed, b (..., K, N) or (..., N,
 // K).
 void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
-            bool transpose_b, bool half_accumulator);
+            bool transpose_b, int64_t accumulator);
 
 // x (N, H, W, C), w (K, R, S, C / groups), bias (K,) or absent, y (N, OH, OW, K)
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
-                    int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator);
+                    int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator);
 // Absent dx, dw or db are not computed.
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                     int64_t groups, bool half_accumulator);
+                     int64_t groups, int64_t accumulator);
 // One line per distinct convolution run so far: shape, direction, implementation chosen.
 std::vector<std::string> conv2d_implementations();
 
@@ -99,7 +99,7 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
              double high, bool mirrored, double fill);
 // c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
-void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator);
+void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, int64_t accumulator);
 
 // Optimizer steps in place on all tensors, of one dtype; no momenta: an empty list. `native`: the state of float16
 // weights is kept as roots, rounded stochastically. eps comes as it is used, rounded or not.

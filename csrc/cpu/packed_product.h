@@ -1,6 +1,7 @@
 // C = A B in tiles: operands are converted to float tile by tile (a product of two halves is exact in float32),
 // multiplied with the declared accumulator, and rounded once at the store. Only cache-sized tiles are ever held in
-// float32. float32 accumulator: k ascending. binary16 accumulator: blocks of 32 along k, combined by StrictSum.
+// float32. The accumulator is a number: 0 is float32, k ascending; 1 is binary16, blocks of 32 along k combined by
+// StrictSum; n > 1 is binary16 within chunks of n terms, at most kMostChunk, whose sums are added in float32 in order.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -13,6 +14,8 @@
 
 namespace fp16engine::cpu {
 
+constexpr int64_t kHalfSums = 1, kMostChunk = 256;
+
 inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 
 // pack_a(m0, m, k0, k, tile): fills tile and returns its two strides {row, step};
@@ -23,17 +26,18 @@ struct TileStrides {
 };
 
 template <class PackA, class PackB, class Store>
-void product_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t K, bool half_accumulator, const PackA& pack_a,
+void product_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t K, int64_t accumulator, const PackA& pack_a,
                   const PackB& pack_b, const Store& store) {
     const GemmKernels& gemm = kernels().gemm;
-    const int64_t ld = round_up(n, 16), step = half_accumulator ? kStrictBlock : 256;
-    const int64_t levels = half_accumulator ? strict_levels(K) + 1 : 0;
+    const int64_t ld = round_up(n, 16);
+    const int64_t step = accumulator == 0 ? 256 : accumulator == kHalfSums ? kStrictBlock : accumulator;
+    const int64_t levels = accumulator == 0 ? 0 : accumulator == kHalfSums ? strict_levels(K) + 1 : 1;
     const Scratch scratch(m * step + step * ld + (1 + levels) * m * ld);
     float* const a = scratch.get();
     float* const b = a + m * step;
     float* const c = b + step * ld;
-    if (half_accumulator) {
-        float* const block = c + m * ld;
+    float* const block = c + m * ld;
+    if (accumulator == kHalfSums) {
         StrictSum sum(block + m * ld, m * ld);
         for (int64_t k0 = 0; k0 < K; k0 += step) {
             const int64_t k = std::min(step, K - k0);
@@ -49,21 +53,25 @@ void product_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t K, bool 
             const int64_t k = std::min(step, K - k0);
             const TileStrides strides = pack_a(m0, m, k0, k, a);
             pack_b(k0, k, n0, n, ld, b);
-            gemm.multiply(a, strides.row, strides.step, b, c, m, ld, k);
+            if (accumulator == 0) {
+                gemm.multiply(a, strides.row, strides.step, b, c, m, ld, k);
+            } else {
+                gemm.multiply_half_block(a, strides.row, strides.step, b, block, m, ld, k);
+                kernels().accumulate(block, c, m * ld);
+            }
         }
     }
     store(m0, m, n0, n, ld, c);
 }
 
 template <class PackA, class PackB, class Store>
-void packed_product(int64_t M, int64_t N, int64_t K, bool half_accumulator, const PackA& pack_a, const PackB& pack_b,
+void packed_product(int64_t M, int64_t N, int64_t K, int64_t accumulator, const PackA& pack_a, const PackB& pack_b,
                     const Store& store) {
-    const int64_t tile = half_accumulator ? 64 : 128;
+    const int64_t tile = accumulator ? 64 : 128;
     const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile;
     parallel_for(rows * columns, [&](int64_t task, int) {
         const int64_t m0 = task / columns * tile, n0 = task % columns * tile;
-        product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, half_accumulator, pack_a, pack_b,
-                     store);
+        product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, accumulator, pack_a, pack_b, store);
     });
 }
 

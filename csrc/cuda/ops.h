@@ -102,14 +102,14 @@ void depthwise_backward(const ArrayView& x, const ArrayView& w, const ArrayView&
                         int64_t groups, bool half_accumulator);
 // Products and convolutions of float16 arrays with binary16 accumulators, in the documented order, bit for bit: the
 // arguments of matmul and of conv2d in products.h, all of whose sums are a library's. c = fl(sum * scale), or fl(sum +
-// bias).
+// bias). accumulator: 1, or n > 1 for binary16 within chunks of n terms whose sums are added in float32.
 void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
-                   bool transpose_b, double scale);
+                   bool transpose_b, double scale, int64_t accumulator);
 void strict_conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
-                           int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups);
+                           int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator);
 void strict_conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                             const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w,
-                            const Pads& pads, int64_t groups);
+                            const Pads& pads, int64_t groups, int64_t accumulator);
 // Optimizer steps in place on all tensors, of one dtype; no momenta: an empty list. `native`: the state of float16
 // weights is kept as roots, rounded stochastically. eps comes as it is used, rounded or not.
 void sgd(const WeightUpdate& update, const std::vector<ArrayView>& momenta, double momentum, bool nesterov);

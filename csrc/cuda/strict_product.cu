@@ -13,22 +13,32 @@ namespace {
 constexpr int64_t kFewOutputs = 1 << 16, kManyBlocks = 8, kMostPartials = 1 << 25;
 
 template <class Product>
-void run(const Product& product, int64_t terms, const StrictStore& store, const ArrayView& y) {
-    const int64_t outputs = y.size(), blocks = ceil_divide(terms, kStrictBlock);
+void run(const Product& product, int64_t terms, const StrictStore& store, const ArrayView& y, int64_t accumulator) {
+    expect(accumulator >= 1, "accumulator: " + std::to_string(accumulator) + " given, at least 1 wanted");
+    const bool chunked = accumulator > 1;
+    const int64_t length = chunked ? accumulator : kStrictBlock, outputs = y.size(),
+                  blocks = ceil_divide(terms, length);
     if (outputs == 0) return;
-    expect(blocks < (int64_t{1} << kProductLevels),
+    expect(chunked || blocks < (int64_t{1} << kProductLevels),
            std::to_string(terms) + " terms of a binary16 sum given, fewer than 2^25 wanted");
     const auto ys = pointer<__half>(y);
     if (outputs > kFewOutputs || blocks < kManyBlocks || blocks * outputs > kMostPartials) {
-        FP16_LAUNCH((strict_product_kernel<Product>), grid_for(outputs), kBlock, product, store, ys, outputs);
+        if (chunked)
+            FP16_LAUNCH((chunked_product_kernel<Product>), grid_for(outputs), kBlock, product, store, ys, outputs,
+                        length);
+        else
+            FP16_LAUNCH((strict_product_kernel<Product>), grid_for(outputs), kBlock, product, store, ys, outputs);
         return;
     }
     const Workspace workspace(blocks * outputs);
     const Ptr<float> partial = workspace.get();
     FP16_LAUNCH((strict_product_block_kernel<Product>), grid_for(blocks * outputs), kBlock, product, partial, outputs,
-                blocks);
-    FP16_LAUNCH(strict_product_merge_kernel, grid_for(outputs * kWarpSize), kBlock, partial, store, ys, outputs,
-                blocks);
+                blocks, length);
+    if (chunked)
+        FP16_LAUNCH(chunked_product_merge_kernel, grid_for(outputs), kBlock, partial, store, ys, outputs, blocks);
+    else
+        FP16_LAUNCH(strict_product_merge_kernel, grid_for(outputs * kWarpSize), kBlock, partial, store, ys, outputs,
+                    blocks);
 }
 
 void expect_halves(const char* argument, const ArrayView& array) { expect_dtype(argument, array, DType::float16); }
@@ -61,7 +71,7 @@ StrictConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayVi
 }  // namespace
 
 void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
-                   bool transpose_b, double scale) {
+                   bool transpose_b, double scale, int64_t accumulator) {
     const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
     const int64_t N = b.dim(transpose_b ? -2 : -1);
     expect(b.dim(transpose_b ? -1 : -2) == K, "b: " + b.describe() + " given, does not match a " + a.describe());
@@ -79,39 +89,39 @@ void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias
     const StrictMatrices product = {
         pointer<const __half>(a), pointer<const __half>(b), M, N, K, transpose_a ? 1 : K, transpose_a ? M : 1,
         transpose_b ? K : 1,      transpose_b ? 1 : N};
-    run(product, K, {pointer<const __half>(bias), N, static_cast<float>(scale)}, c);
+    run(product, K, {pointer<const __half>(bias), N, static_cast<float>(scale)}, c, accumulator);
 }
 
 void strict_conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
-                           int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups) {
+                           int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator) {
     const StrictConvShape s = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
     if (bias) {
         expect_halves("bias", bias);
         expect_shape("bias", bias, {w.shape[0]});
     }
     const StrictConvForward product = {pointer<const __half>(x), pointer<const __half>(w), s};
-    run(product, int64_t{s.R} * s.S * s.Cg, {pointer<const __half>(bias), s.K, 1.0f}, y);
+    run(product, int64_t{s.R} * s.S * s.Cg, {pointer<const __half>(bias), s.K, 1.0f}, y, accumulator);
 }
 
 void strict_conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                             const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w,
-                            const Pads& pads, int64_t groups) {
+                            const Pads& pads, int64_t groups, int64_t accumulator) {
     const StrictConvShape s = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
     const StrictStore plain = {{}, 1, 1.0f};
     if (dx) {
         expect_like("dx", dx, x);
         const StrictConvDataGradient product = {pointer<const __half>(dy), pointer<const __half>(w), s};
-        run(product, int64_t{s.R} * s.S * s.Kg, plain, dx);
+        run(product, int64_t{s.R} * s.S * s.Kg, plain, dx, accumulator);
     }
     if (dw) {
         expect_like("dw", dw, w);
         const StrictConvWeightGradient product = {pointer<const __half>(x), pointer<const __half>(dy), s};
-        run(product, int64_t{s.N} * s.OH * s.OW, plain, dw);
+        run(product, int64_t{s.N} * s.OH * s.OW, plain, dw, accumulator);
     }
     if (db) {
         expect_halves("db", db);
         expect_shape("db", db, {s.K});
-        reduce("sum", dy, db, 1, int64_t{s.N} * s.OH * s.OW, s.K, true);
+        reduce("sum", dy, db, 1, int64_t{s.N} * s.OH * s.OW, s.K, accumulator == 1);
     }
 }
 

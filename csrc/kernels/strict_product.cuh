@@ -5,8 +5,10 @@
 // products k; convolution forward (kh, kw, c), data gradient (kh, kw, k), weight gradient (n, oh, ow). Outside the
 // image and between strides a term is 0 * b and takes its place. A term needs no more than its operands, so the two
 // ways below give the same bits. One thread per output and all its terms; or, for few outputs of many terms, one per
-// block of 32 terms and then a warp per output that merges the block sums. No atomics. Bytes: every operand is read for
-// every product it takes part in, from the cache. This is the exact way, not a fast one.
+// block of 32 terms and then a warp per output that merges the block sums. Or, for accumulators between binary16 and
+// float32, in chunks of n terms, each summed in binary16 from +0, S the float sum of the chunks' sums in order: the
+// same two ways, with a thread per output in the end. No atomics. Bytes: every operand is read for every product it
+// takes part in, from the cache. This is the exact way, not a fast one.
 #pragma once
 #include "kernels/strict_dot.cuh"
 
@@ -193,14 +195,36 @@ __global__ void __launch_bounds__(kBlock)
     }
 }
 
-// partial (blocks, outputs): sums of 32 terms
+// The same with float sums of binary16 sums of `chunk` terms.
 template <class Product>
 __global__ void __launch_bounds__(kBlock)
-    strict_product_block_kernel(Product product, Ptr<float> partial, int64_t outputs, int64_t blocks) {
+    chunked_product_kernel(Product product, StrictStore store, Ptr<__half> y, int64_t outputs, int64_t chunk) {
+    const int64_t terms = product.terms();
+    for (int64_t output = grid_thread(); output < outputs; output += grid_threads()) {
+        float sum = 0.0f;
+        auto walk = product.walk(output, 0);
+        for (int64_t begin = 0; begin < terms; begin += chunk) {
+            const int64_t end = begin + chunk < terms ? begin + chunk : terms;
+            __half part = zero_half();
+            for (int64_t i = begin; i < end; i++, walk.next()) {
+                __half a, b;
+                walk.read(a, b);
+                part = __hfma(a, b, part);
+            }
+            sum = __fadd_rn(sum, __half2float(part));
+        }
+        put(y[output], store(output, sum));
+    }
+}
+
+// partial (blocks, outputs): sums of `length` terms, 32 or a chunk
+template <class Product>
+__global__ void __launch_bounds__(kBlock)
+    strict_product_block_kernel(Product product, Ptr<float> partial, int64_t outputs, int64_t blocks, int64_t length) {
     const int64_t terms = product.terms();
     for (int64_t i = grid_thread(); i < blocks * outputs; i += grid_threads()) {
-        const int64_t block = i / outputs, output = i - block * outputs, begin = block * kStrictBlock;
-        const int64_t end = begin + kStrictBlock < terms ? begin + kStrictBlock : terms;
+        const int64_t block = i / outputs, output = i - block * outputs, begin = block * length;
+        const int64_t end = begin + length < terms ? begin + length : terms;
         auto walk = product.walk(output, begin);
         __half sum = zero_half();
         for (int64_t j = begin; j < end; j++, walk.next()) {
@@ -219,6 +243,16 @@ __global__ void __launch_bounds__(kBlock) strict_product_merge_kernel(Ptr<const 
     for (int64_t i = grid_thread() / kWarpSize; i < outputs; i += warps) {
         const float sum = strict_fold<false>(blocks, [&](int64_t block) { return partial[block * outputs + i]; }).sum();
         if (threadIdx.x % kWarpSize == 0) put(y[i], store(i, sum));
+    }
+}
+
+// partial (chunks, outputs): a thread per output, in order
+__global__ void __launch_bounds__(kBlock) chunked_product_merge_kernel(Ptr<const float> partial, StrictStore store,
+                                                                       Ptr<__half> y, int64_t outputs, int64_t chunks) {
+    for (int64_t i = grid_thread(); i < outputs; i += grid_threads()) {
+        float sum = 0.0f;
+        for (int64_t chunk = 0; chunk < chunks; chunk++) sum = __fadd_rn(sum, partial[chunk * outputs + i]);
+        put(y[i], store(i, sum));
     }
 }
 

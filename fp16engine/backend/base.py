@@ -32,8 +32,14 @@ Accumulators
     in the blocking. Scatters (`index_add`, `embedding_backward`, the backward of pooling) add sequentially,
     without blocks.
 
-    float16 accumulators for float32 arrays raise UnsupportedPrecision. Dot products may get "tf32": float32
-    accumulators, and the device may round float32 factors to TF32; where it cannot, it raises the same.
+    "float16:n" lies between: a dot product's terms are taken in index order in chunks of n, the last one may
+    be shorter; each chunk is summed as above, s = fl16(s + a * b) sequentially from +0, and the chunks' sums
+    are added in binary32, in order, from +0: that is the unrounded sum. Every other sum is a float32 one,
+    bias gradients too.
+
+    float16 and float16:n accumulators for float32 arrays raise UnsupportedPrecision. Dot products may get
+    "tf32": float32 accumulators, and the device may round float32 factors to TF32; where it cannot, it raises
+    the same.
 
 Optimizer steps
     Lists of arrays of one dtype, updated in place. g = grad * grad_scale; w is the master where there is one,

@@ -159,9 +159,9 @@ class CudaBackend(GpuOperations, CompiledBackend):
         native = self.native
         return StrictProducts(native, native)
 
-    def compute(self, acc: str, x: Array) -> tuple[bool, ...]:
+    def compute(self, acc: str, x: Array) -> tuple[int, ...]:
         # cuBLASLt and cuDNN round float32 factors to TF32 where they are told to, halves never
-        return self.half_accumulator(acc, x), acc == "tf32" and x.dtype == np.float32
+        return self.dot_accumulator(acc, x), acc == "tf32" and x.dtype == np.float32
 
     # Arrays
 

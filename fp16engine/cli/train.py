@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         type=options.precision,
         default="fp16",
         metavar="NAME",
-        help="fp32, fp16, fp16-strict or mp (default: fp16)",
+        help="fp32, fp16, fp16-strict, fp16-chunk<n> or mp (default: fp16)",
     )
     options.add_training(parser)
     parser.add_argument(

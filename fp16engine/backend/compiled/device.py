@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UnsupportedPrecision
-from ...precision import NO_TF32
+from ...precision import NO_TF32, chunk_terms
 from ..base import Array, Shape
 
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "uint8", "int32", "int64")}
@@ -36,18 +36,22 @@ class Device:
         """Where an array's first element lies."""
         raise NotImplementedError
 
-    def compute(self, acc: str, x: Array) -> tuple[bool, ...]:
-        """How `products` are told what to compute in: whether in binary16, and what else the device asks."""
-        return (self.half_accumulator(acc, x),)
+    def compute(self, acc: str, x: Array) -> tuple[int, ...]:
+        """How `products` are told what to compute in: the accumulator, and what else the device asks."""
+        return (self.dot_accumulator(acc, x),)
 
     def half_accumulator(self, acc: str, x: Array) -> bool:
-        """True for binary16 accumulators; they need binary16 operands."""
+        """True for binary16 accumulators; they need binary16 operands. Chunks are for dot products alone."""
+        return self.dot_accumulator(acc, x) == 1
+
+    def dot_accumulator(self, acc: str, x: Array) -> int:
+        """The accumulator as compiled dot products take it: 0 float32, 1 binary16, n > 1 chunks of n."""
         if acc == "float32" or (acc == "tf32" and self.tf32):
-            return False
+            return 0
         if acc == "tf32":
             raise UnsupportedPrecision(NO_TF32)
         if x.dtype != np.float16:
             raise UnsupportedPrecision(
                 f"accumulate: {acc} accumulators with {x.dtype} tensors given, float16 tensors are wanted"
             )
-        return True
+        return chunk_terms(acc) or 1

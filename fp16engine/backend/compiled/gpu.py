@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...precision import chunk_terms
 from ..base import Array, Needs, Pads, Pair
 from .attention import Attention
 from .recording import Recordable
@@ -21,7 +22,7 @@ class GpuOperations(Recordable, Sparse, Attention):
     def conv2d_forward(
         self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> Array:
-        if not _depthwise(x, groups):
+        if not _depthwise(x, groups, acc):
             return super().conv2d_forward(x, w, b, stride, pads, groups, acc)
         y = self.empty(self._conv2d_shape(x, w, stride, pads), x.dtype)
         self.native.depthwise_forward(x, w, b, y, *stride, pads, groups, self.half_accumulator(acc, x))
@@ -38,7 +39,7 @@ class GpuOperations(Recordable, Sparse, Attention):
         needs: Needs,
         acc: str,
     ) -> tuple[Array | None, Array | None, Array | None]:
-        if not _depthwise(x, groups):
+        if not _depthwise(x, groups, acc):
             return super().conv2d_backward(x, w, dy, stride, pads, groups, needs, acc)
         dx, dw, db = self._conv2d_gradients(x, w, needs)
         half = self.half_accumulator(acc, x)
@@ -48,7 +49,7 @@ class GpuOperations(Recordable, Sparse, Attention):
     def attention_forward(
         self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
     ) -> tuple[Array, Array]:
-        if not _in_one_piece(q, k):
+        if not _in_one_piece(q, k, acc):
             return super().attention_forward(q, k, v, causal, lengths, acc)
         y, probs = self._empty_like(q), self.empty((*q.shape[:3], k.shape[2]), q.dtype)
         self.native.attention_forward(q, k, v, y, probs, causal, lengths, self.half_accumulator(acc, q))
@@ -57,7 +58,7 @@ class GpuOperations(Recordable, Sparse, Attention):
     def attention_backward(
         self, q: Array, k: Array, v: Array, probs: Array, dy: Array, acc: str
     ) -> tuple[Array, Array, Array]:
-        if not _in_one_piece(q, k):
+        if not _in_one_piece(q, k, acc):
             return super().attention_backward(q, k, v, probs, dy, acc)
         dq, dk, dv = self._empty_like(q), self._empty_like(k), self._empty_like(v)
         self.native.attention_backward(q, k, v, probs, dy, dq, dk, dv, self.half_accumulator(acc, q))
@@ -97,10 +98,10 @@ class GpuOperations(Recordable, Sparse, Attention):
         self.native.move(self.address(x), self.address(y), y.dtype.itemsize, y.shape, x.strides, y.strides)
 
 
-def _depthwise(x: Array, groups: int) -> bool:
+def _depthwise(x: Array, groups: int, acc: str) -> bool:
     """Tell whether every group reads one channel; a single channel is left to the library."""
-    return 1 < groups == x.shape[3]
+    return 1 < groups == x.shape[3] and not chunk_terms(acc)
 
 
-def _in_one_piece(q: Array, k: Array) -> bool:
-    return max(q.shape[2], q.shape[3], k.shape[2]) <= MOST_ATTENDED
+def _in_one_piece(q: Array, k: Array, acc: str) -> bool:
+    return not chunk_terms(acc) and max(q.shape[2], q.shape[3], k.shape[2]) <= MOST_ATTENDED

@@ -10,7 +10,7 @@ from ..base import Array, Pads
 class StrictProducts:
     """Stands in for the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
 
-    `how` is what else the library is told (`Device.compute`).
+    `accumulator` is 0 for the library's float32 sums; `how` is what else it is told (`Device.compute`).
     """
 
     def __init__(self, kernels: Any, library: Any) -> None:
@@ -27,19 +27,21 @@ class StrictProducts:
         c: Array,
         transpose_a: bool,
         transpose_b: bool,
-        half: bool,
+        accumulator: int,
         *how: bool,
     ) -> None:
-        if half:
-            self._kernels.strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0)
+        if accumulator:
+            self._kernels.strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, accumulator)
         else:
-            self._library.matmul(a, b, bias, c, transpose_a, transpose_b, half, *how)
+            self._library.matmul(a, b, bias, c, transpose_a, transpose_b, False, *how)
 
-    def scaled_product(self, a: Array, b: Array, c: Array, scale: float, half: bool, *how: bool) -> None:
-        if half:
-            self._kernels.strict_matmul(a, b, None, c, False, False, scale)
+    def scaled_product(
+        self, a: Array, b: Array, c: Array, scale: float, accumulator: int, *how: bool
+    ) -> None:
+        if accumulator:
+            self._kernels.strict_matmul(a, b, None, c, False, False, scale, accumulator)
         else:
-            self._library.scaled_product(a, b, c, scale, half, *how)
+            self._library.scaled_product(a, b, c, scale, False, *how)
 
     def conv2d_forward(
         self,
@@ -51,13 +53,13 @@ class StrictProducts:
         sw: int,
         pads: Pads,
         groups: int,
-        half: bool,
+        accumulator: int,
         *how: bool,
     ) -> None:
-        if half:
-            self._kernels.strict_conv2d_forward(x, w, b, y, sh, sw, pads, groups)
+        if accumulator:
+            self._kernels.strict_conv2d_forward(x, w, b, y, sh, sw, pads, groups, accumulator)
         else:
-            self._library.conv2d_forward(x, w, b, y, sh, sw, pads, groups, half, *how)
+            self._library.conv2d_forward(x, w, b, y, sh, sw, pads, groups, False, *how)
 
     def conv2d_backward(
         self,
@@ -71,10 +73,10 @@ class StrictProducts:
         sw: int,
         pads: Pads,
         groups: int,
-        half: bool,
+        accumulator: int,
         *how: bool,
     ) -> None:
-        if half:
-            self._kernels.strict_conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups)
+        if accumulator:
+            self._kernels.strict_conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, accumulator)
         else:
-            self._library.conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, half, *how)
+            self._library.conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, False, *how)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...precision import chunk_terms
 from .elementwise import binary
 from .linear import matmul
 from .registers import accumulator, store
@@ -33,7 +34,7 @@ def attention_backward(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     scale = q.shape[-1] ** -0.5
     ds = softmax_backward(probs, matmul(dy, v, False, True, acc), -1, acc)
-    sums = dot(ds, k, accumulator(q, acc))
+    sums = dot(ds, k, accumulator(q, acc), chunk_terms(acc))
     dq = store(sums * sums.dtype.type(scale), q.dtype)
     dk = matmul(ds, binary("mul", q, scale), True, False, acc)
     return dq, dk, matmul(probs, dy, True, False, acc)

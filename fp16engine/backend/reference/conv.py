@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ...precision import chunk_terms
 from .linear import add_bias
 from .registers import accumulator, load, store
 from .sums import dot, total
@@ -19,7 +20,7 @@ def conv2d_forward(
     seen = patches(x, w.shape[1:3], stride, pads)
     left = _by_group(seen, groups)  # (G, pixels, kh * kw * C / G)
     right = w.reshape(groups, w.shape[0] // groups, math.prod(w.shape[1:])).swapaxes(1, 2)
-    sums = dot(left, right, partial).transpose(1, 0, 2).reshape(*seen.shape[:3], w.shape[0])
+    sums = _dot(left, right, acc).transpose(1, 0, 2).reshape(*seen.shape[:3], w.shape[0])
     return store(add_bias(sums, b, partial), x.dtype)
 
 
@@ -34,8 +35,8 @@ def conv2d_backward(
     acc: str,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     partial = accumulator(x, acc)
-    dx = _data_gradient(x.shape, w, dy, stride, pads, groups, partial) if needs[0] else None
-    dw = _weight_gradient(x, w.shape, dy, stride, pads, groups, partial) if needs[1] else None
+    dx = _data_gradient(x.shape, w, dy, stride, pads, groups, acc) if needs[0] else None
+    dw = _weight_gradient(x, w.shape, dy, stride, pads, groups, acc) if needs[1] else None
     db = store(total(load(dy), (0, 1, 2), partial), w.dtype) if needs[2] else None
     return dx, dw, db
 
@@ -47,7 +48,7 @@ def _data_gradient(
     stride: Pair,
     pads: Pads,
     groups: int,
-    partial: np.dtype,
+    acc: str,
 ) -> np.ndarray:
     n, height, width, channels = shape
     k, kernel_height, kernel_width, _ = w.shape
@@ -60,7 +61,7 @@ def _data_gradient(
     left = _by_group(seen, groups)  # (G, pixels, kh * kw * K / G)
     grouped = w.reshape(groups, k // groups, kernel_height, kernel_width, channels // groups)
     right = grouped.transpose(0, 2, 3, 1, 4).reshape(groups, left.shape[2], channels // groups)
-    return store(dot(left, right, partial).transpose(1, 0, 2).reshape(shape), dy.dtype)
+    return store(_dot(left, right, acc).transpose(1, 0, 2).reshape(shape), dy.dtype)
 
 
 def _weight_gradient(
@@ -70,12 +71,16 @@ def _weight_gradient(
     stride: Pair,
     pads: Pads,
     groups: int,
-    partial: np.dtype,
+    acc: str,
 ) -> np.ndarray:
     k = shape[0]
     left = dy.reshape(math.prod(dy.shape[:3]), groups, k // groups).transpose(1, 2, 0)  # (G, K / G, pixels)
     right = _by_group(patches(x, shape[1:3], stride, pads), groups)
-    return store(dot(left, right, partial).reshape(shape), x.dtype)
+    return store(_dot(left, right, acc).reshape(shape), x.dtype)
+
+
+def _dot(left: np.ndarray, right: np.ndarray, acc: str) -> np.ndarray:
+    return dot(left, right, accumulator(left, acc), chunk_terms(acc))
 
 
 def _by_group(seen: np.ndarray, groups: int) -> np.ndarray:

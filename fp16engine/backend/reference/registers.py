@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UnsupportedPrecision
+from ...precision import chunk_terms
 
 
 def load(x: np.ndarray) -> np.ndarray:
@@ -20,9 +21,9 @@ def store(register: Any, dtype: Any) -> np.ndarray:
 
 
 def accumulator(x: np.ndarray, acc: str) -> np.dtype:
-    """Return the dtype of the partial sums over terms made of `x`."""
+    """Return the dtype of the partial sums over terms made of `x`; with chunks, of the sums of theirs."""
     if x.dtype == np.float64:
         return np.dtype(np.float64)
-    if acc == "float16" and x.dtype != np.float16:
-        raise UnsupportedPrecision(f"accumulate: float16 given for {x.dtype} tensors, float32 is wanted")
-    return np.dtype(acc)
+    if acc != "float32" and x.dtype != np.float16:
+        raise UnsupportedPrecision(f"accumulate: {acc} given for {x.dtype} tensors, float32 is wanted")
+    return np.dtype("float32" if chunk_terms(acc) else acc)

@@ -15,15 +15,18 @@ BLOCK = 32
 _WORKING_SET = 1 << 18  # partial sums held at once, to stay in the cache
 
 
-def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype) -> np.ndarray:
-    """Return the unrounded sums of a (..., M, K) @ b (..., K, N) as register values (..., M, N)."""
+def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype, chunk: int = 0) -> np.ndarray:
+    """Return the unrounded sums of a (..., M, K) @ b (..., K, N) as register values (..., M, N).
+
+    With `chunk` the partial sums within so many terms are binary16.
+    """
     if partial == np.float64:
         return np.asarray(a @ b)
     *batch, rows, terms = a.shape
     groups, columns = math.prod(batch), b.shape[-1]
     # In binary64 the product of two halves is exact, and its sum with a half is exact wherever the result
     # comes near a tie of binary16; so rounding to binary16 afterwards is a true fused multiply-add.
-    working = np.float64 if partial == np.float16 else np.float32
+    working = np.float64 if chunk or partial == np.float16 else np.float32
     left = a.reshape(groups, rows, terms).astype(working).transpose(2, 0, 1)[..., None]  # (K, G, M, 1)
     right = b.reshape(groups, terms, columns).astype(working).transpose(1, 0, 2)[:, :, None]  # (K, G, 1, N)
     out = np.empty((groups, rows, columns), np.float32)
@@ -34,8 +37,9 @@ def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype) -> np.ndarray:
         def term(index: slice, part: np.ndarray = part) -> np.ndarray:
             return part[index] * right[index]
 
-        out[:, first : first + step] = _blocked(
-            term, terms, (groups, part.shape[2], columns), partial, working
+        shape = (groups, part.shape[2], columns)
+        out[:, first : first + step] = (
+            _chunked(term, terms, shape, chunk) if chunk else _blocked(term, terms, shape, partial, working)
         )
     return out.reshape(*batch, rows, columns)
 
@@ -80,13 +84,35 @@ def _blocked(
     halved: bool = False,
 ) -> np.ndarray:
     """Sum `count` terms; term(index) gives a slice of them, the terms in front, each of `shape`."""
-    full = count // BLOCK
-    sums: np.ndarray = np.zeros((-(-count // BLOCK), *shape), working)
-    for j in range(BLOCK if full else 0):
-        sums[:full] = rounded(sums[:full] + term(slice(j, full * BLOCK, BLOCK)), partial)
-    for j in range(full * BLOCK, count):
+    return _combined(_block_sums(term, count, shape, partial, working, BLOCK), partial, halved)
+
+
+def _chunked(
+    term: Callable[[slice], np.ndarray], count: int, shape: tuple[int, ...], chunk: int
+) -> np.ndarray:
+    """`_blocked` with binary16 sums of `chunk` terms, added in binary32 in their order."""
+    total = np.zeros(shape, np.float32)
+    for block in _block_sums(term, count, shape, np.dtype(np.float16), np.float64, chunk):
+        total = total + block.astype(np.float32)
+    return total
+
+
+def _block_sums(
+    term: Callable[[slice], np.ndarray],
+    count: int,
+    shape: tuple[int, ...],
+    partial: np.dtype,
+    working: type,
+    block: int,
+) -> np.ndarray:
+    """Sum each block of `block` terms, the last one may be shorter, one term after the other."""
+    full = count // block
+    sums: np.ndarray = np.zeros((-(-count // block), *shape), working)
+    for j in range(block if full else 0):
+        sums[:full] = rounded(sums[:full] + term(slice(j, full * block, block)), partial)
+    for j in range(full * block, count):
         sums[full:] = rounded(sums[full:] + term(slice(j, j + 1)), partial)
-    return _combined(sums, partial, halved)
+    return sums
 
 
 def _combined(sums: np.ndarray, partial: np.dtype, halved: bool) -> np.ndarray:

@@ -73,6 +73,8 @@ def heats(rows: list[dict[str, Any]]) -> list[Heat]:
         values = np.array([[column.get(layer, np.nan) for column in columns] for layer in layers], float)
         if quantity.name == "underflow":
             values = _carried(values)
+        if np.isnan(values).all():  # an FP32 run has no shadow
+            continue
         result.append(
             Heat(
                 quantity.name,

@@ -16,6 +16,7 @@ PATIENCE = 3  # samples in a row that show a slow fault before it is reported
 LOST_SHARE = 0.9  # of nonzero updates lost, and
 LOST_SIZE_SHARE = 0.5  # of the sum of their sizes
 FEW = 32  # a layer with fewer nonzero updates is not judged
+LEARNED = 0.05  # of the loss by chance: a network that far has small gradients, and little left to update
 TAIL_LR = 0.05  # of the run's learning rate: below it, a schedule is ending and updates may well be lost
 UNDERFLOW_SHARE = 0.5  # of the nonzero values that an operation makes 0
 OFF_SHARE = 0.05  # of the channels of a norm layer
@@ -68,7 +69,9 @@ class Judge:
         if overflow is not None:
             return [*found, overflow]  # what comes after an infinity says nothing about its own layer
         found += _near(sample)
-        lasting = [*_underflow(sample), *_lost(sample, trainer), *_running(sample)]
+        lasting = [*_running(sample)]
+        if sample.loss is None or sample.chance is None or sample.loss > LEARNED * sample.chance:
+            lasting += [*_underflow(sample), *_lost(sample, trainer)]
         keys = {(f.layer, f.kind, f.problem) for f in lasting}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
         return found + [f for f in lasting if self._streaks[f.layer, f.kind, f.problem] >= PATIENCE]

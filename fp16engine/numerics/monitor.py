@@ -7,6 +7,7 @@ FP16 inputs (the shadow), which tells values that are 0 because they underflowed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -86,6 +87,8 @@ class Sample:
     applied: bool
     lr: float
     loss_scale: float
+    loss: float | None = None  # of the step, as it is stored; None where no cross-entropy was computed
+    chance: float | None = None  # ln(classes): the loss of a network that has learned nothing
     rows: list[Row] = field(default_factory=list)
     updates: list[stagnation.Updates] = field(default_factory=list)
     running: list[stagnation.Running] = field(default_factory=list)
@@ -103,6 +106,8 @@ class Sample:
             "applied": self.applied,
             "lr": self.lr,
             "loss_scale": self.loss_scale,
+            "loss": self.loss if self.loss is not None and math.isfinite(self.loss) else None,
+            "chance": self.chance,
             "rows": [row.to_dict() for row in self.rows],
             "updates": [row.to_dict() for row in self.updates],
             "running": [row.to_dict() for row in self.running],
@@ -159,8 +164,11 @@ class Monitor:
         return bool(trainer.step_count % self.every == 0)
 
     @contextmanager
-    def sample(self, trainer: Any) -> Iterator[Callable[[str], None]]:
-        """Watch one step; yields what is to be called at the start of each phase ("backward", "update")."""
+    def sample(self, trainer: Any) -> Iterator[Callable[[str], bool]]:
+        """Watch one step; yields what is to be called at the start of each phase ("backward", "update").
+
+        It returns whether the optimizer is to count its updates.
+        """
         looking = _Look(trainer, self)
         with watch(trainer.model, looking.around) as state:
             looking.watch = state
@@ -190,16 +198,18 @@ class _Look:
         self._running: list[tuple[str, float, Any, Any, Any, Any]] = []
         self._constants: list[constants.Lost] = []
         self._meter: stagnation.Meter | None = None
+        self._loss: tuple[Any, int] | None = None
         self._storage = trainer.precision.storage
         self._scale = 1.0 if trainer.scaler is None else trainer.scaler.scale
 
-    def phase(self, name: str) -> None:
+    def phase(self, name: str) -> bool:
         assert self.watch is not None
         self.watch.phase = name
         if name == UPDATE:
             self._stored()
             names = [path for path, _ in self._trainer._parameters]
             self._meter = stagnation.Meter(self._trainer.optimizer, names, 1.0 / self._scale)
+        return name == UPDATE
 
     def around(self, call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         if self._busy or not call.layer or call.phase == UPDATE or call.op in _MOVES:
@@ -216,6 +226,8 @@ class _Look:
             self._running.append((call.layer, named["eps"], before, now, result[1], result[2]))
         if call.phase == FORWARD and self._storage == "float16":
             self._constants += constants.lost(call.layer, call.op, named, self._trainer.precision)
+        if call.phase == FORWARD and call.op.startswith("cross_entropy"):
+            self._loss = result, int(args[0].shape[-1])
         outputs = self._outputs(call, result)
         for kind, array in outputs:
             if kind != GRADIENTS:  # those are read whole, after they were added up
@@ -246,6 +258,8 @@ class _Look:
             applied=self._meter is not None,
             lr=float(trainer.optimizer.lr),
             loss_scale=self._scale,
+            loss=None if self._loss is None else float(to_numpy(self._loss[0])),
+            chance=None if self._loss is None else math.log(max(self._loss[1], 2)),
             rows=sorted(rows.values(), key=lambda row: KINDS.index(row.kind)),
             updates=[] if self._meter is None else self._meter.after(),
             running=[

@@ -1,12 +1,13 @@
 """The stagnation meter: how many of a step's changes are lost because they are smaller than half a gap.
 
 A binary16 weight w takes a change u only if |u| reaches half the distance to the next number, that is about
-|w| / 2048 to |w| / 4096. The meter compares weights, optimizer state and running statistics before and after
-one step with the change that exact arithmetic would have made.
+|w| / 2048 to |w| / 4096. The optimizer's kernels count the lost ones of a step (`step(count=True)`); the
+meter adds how large they were, and so the learning rate that would have kept them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend as backends
+from ..optim import COUNTS
 
 Values = NDArray[np.float32]
 
@@ -23,7 +25,7 @@ FORGIVING = ("stochastic", "kahan", "master32")  # updates whose small changes a
 
 @dataclass
 class Updates:
-    """What one step did to the parameters of a layer: counts of elements, of up to 2^18 per tensor."""
+    """What one step did to the parameters of a layer: counts of elements; sizes of up to 2^18 per tensor."""
 
     layer: str
     nonzero: int = 0  # the exact change is not 0
@@ -83,7 +85,7 @@ VAR_OFF = 0.1
 
 
 class Meter:
-    """Takes copies before a step and compares after it.
+    """Takes what the optimizer counted in a step, and copies before and after it for the sizes of changes.
 
     optimizer: one of `fp16engine.optim`; names: the path of each of its parameters; grad_scale: the factor
     on the gradients (1 / loss scale).
@@ -94,7 +96,7 @@ class Meter:
         self._before = self._snapshot()
 
     def after(self) -> list[Updates]:
-        """Return what the step has done, layer by layer in the order of the parameters."""
+        """Return what `step(count=True)` has done, layer by layer in the order of the parameters."""
         layers: dict[str, Updates] = {}
         now = self._snapshot()
         for i, (name, old, new) in enumerate(zip(self._names, self._before, now, strict=True)):
@@ -119,35 +121,26 @@ class Meter:
 
     def _compare(self, row: Updates, i: int, old: dict[str, Values], new: dict[str, Values]) -> None:
         optimizer = self._optimizer
-        decay = optimizer._decay(optimizer.params[i])
+        counts = dict(zip(COUNTS, map(int, optimizer.counts[i]), strict=True))
+        row.nonzero += counts["updates"]
+        row.lost += counts["updates_lost"]
+        row.decayed += counts["decays"]
+        row.decay_lost += counts["decays_lost"]
+        for slot, column in zip(optimizer.slots, ("first", "second"), strict=False):
+            row.moving[slot] = row.moving.get(slot, 0) + counts[column]
+            row.stuck[slot] = row.stuck.get(slot, 0) + counts[f"{column}_lost"]
+        change = _change(optimizer, i, new["grad"] * self._scale, old, new)
+        if change is None:
+            return
         stored = optimizer.dtypes[i] if optimizer.masters[i] is None else "float32"
         with np.errstate(all="ignore"):
             half_gap = np.spacing(np.abs(old["w"]).astype(stored)).astype(np.float32) / 2
-        change, states = _exact(optimizer, i, new["grad"] * self._scale, old, new, decay)
-        if change is None:
-            # another form of state: what is known is that something was to be done
-            nonzero = new["grad"] != 0
-            size = np.zeros_like(old["w"])
-        else:
-            nonzero, size = change != 0, np.abs(change)
-        lost = nonzero & (new["w"] == old["w"])
-        row.nonzero += int(np.count_nonzero(nonzero))
-        row.lost += int(np.count_nonzero(lost))
+        size = np.abs(change)
+        lost = (change != 0) & (new["w"] == old["w"])
         row.size += float(size.sum(dtype=np.float64))
         row.lost_size += float(size[lost].sum(dtype=np.float64))
-        if change is not None and lost.any():
+        if lost.any():
             row.ratios.append((size[lost] / half_gap[lost]).astype(np.float32))
-        if decay:
-            decayed = old["w"] != 0
-            row.decayed += int(np.count_nonzero(decayed))
-            row.decay_lost += int(
-                np.count_nonzero(decayed & (np.abs(optimizer.lr * decay * old["w"]) < half_gap))
-            )
-        for slot, wanted in states.items():
-            moving = wanted != old[slot]
-            row.moving[slot] = row.moving.get(slot, 0) + int(np.count_nonzero(moving))
-            stuck = moving & (new[slot] == old[slot])
-            row.stuck[slot] = row.stuck.get(slot, 0) + int(np.count_nonzero(stuck))
 
 
 def _sampled(array: NDArray[Any]) -> Values:
@@ -155,62 +148,76 @@ def _sampled(array: NDArray[Any]) -> Values:
     return flat[:: -(-flat.size // MOST_VALUES) or 1].astype(np.float32)
 
 
-def _exact(
-    optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values], decay: float
-) -> tuple[Values | None, dict[str, Values]]:
-    """Return what the step subtracts from w, from the state it stored, and what each state would exactly be.
+def _change(
+    optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]
+) -> Values | None:
+    """Return what the step subtracts from w, from the state it stored.
 
-    (None, {}) for an optimizer, or a form of its state, that is not known here.
+    None for an optimizer that is not known here.
     """
     kind = type(optimizer).__name__
+    if kind not in _CHANGES:
+        return None
+    if _native(optimizer, i):
+        old, new = _expanded(old), _expanded(new)
+    decay = optimizer._decay(optimizer.params[i])
     coupled = g + np.float32(decay) * old["w"] if decay and kind != "AdamW" else g
     with np.errstate(all="ignore"):
-        if kind == "SGD":
-            return _sgd(optimizer, coupled, old, new)
-        if kind in ("Adam", "AdamW") and not getattr(optimizer, "native", False):
-            return _adam(optimizer, i, coupled, old, new, decay)
-        if kind == "RMSprop" and not getattr(optimizer, "native", False):
-            return _rmsprop(optimizer, i, coupled, old, new)
-    return None, {}
+        return _CHANGES[kind](optimizer, i, coupled, old, new).astype(np.float32)
 
 
-def _sgd(
-    optimizer: Any, g: Values, old: dict[str, Values], new: dict[str, Values]
-) -> tuple[Values, dict[str, Values]]:
+def _native(optimizer: Any, i: int) -> bool:
+    """Whether the state of a parameter is kept as roots (see `backend.base`)."""
+    form = getattr(optimizer, "state_form", "plain")
+    return bool(form == "native" and optimizer.state_dtypes[i] == "float16")
+
+
+def _expanded(arrays: dict[str, Values]) -> dict[str, Values]:
+    """The arrays with the averages that the roots stand for."""
+    powers: dict[str, Callable[[Values], Values]] = {
+        "m": lambda r: r * np.abs(r),
+        "momentum": lambda r: r * np.abs(r),
+        "v": lambda r: (r * r) * (r * r),
+    }
+    return {name: powers[name](a) if name in powers else a for name, a in arrays.items()}
+
+
+def _sgd(optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]) -> Values:
     lr, momentum = np.float32(optimizer.lr), np.float32(optimizer.momentum)
     if "momentum" not in old:
-        return lr * g, {}
-    wanted = momentum * old["momentum"] + g
-    step = g + momentum * wanted if optimizer.nesterov else wanted
-    return lr * step, {"momentum": wanted}
+        return lr * g
+    moving = momentum * old["momentum"] + g
+    return lr * (g + momentum * moving if optimizer.nesterov else moving)
 
 
-def _adam(
-    optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values], decay: float
-) -> tuple[Values, dict[str, Values]]:
+def _adam(optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]) -> Values:
     b1, b2, t = optimizer.beta1, optimizer.beta2, max(optimizer.step_count, 1)
     m = np.float32(b1) * old["m"] + np.float32(1 - b1) * g
-    v = np.float32(b2) * old["v"] + np.float32(1 - b2) * (g * g)
-    eps = np.float32(np.array(optimizer.eps).astype(optimizer.state_dtypes[i]))
-    root = np.sqrt(new["v"] / np.float32(1 - b2**t)) + eps
-    change: Values = (np.float32(optimizer.lr) * (m / np.float32(1 - b1**t)) / root).astype(np.float32)
-    if optimizer.decoupled and decay:
-        change = change + np.float32(optimizer.lr * decay) * old["w"]
-    return change, {"m": m, "v": v}
+    root = np.sqrt(new["v"] / np.float32(1 - b2**t)) + _eps(optimizer, i)
+    change = np.float32(optimizer.lr) * (m / np.float32(1 - b1**t)) / root
+    if optimizer.decoupled:
+        change = change + np.float32(optimizer.lr * optimizer._decay(optimizer.params[i])) * old["w"]
+    return change.astype(np.float32)
 
 
-def _rmsprop(
-    optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]
-) -> tuple[Values, dict[str, Values]]:
-    v = np.float32(optimizer.alpha) * old["v"] + np.float32(1 - optimizer.alpha) * (g * g)
-    eps = np.float32(np.array(optimizer.eps).astype(optimizer.state_dtypes[i]))
-    step: Values = (g / (np.sqrt(new["v"]) + eps)).astype(np.float32)
-    states = {"v": v}
-    for slot in old:
-        if slot not in ("w", "grad", "v"):
-            step = np.float32(optimizer.momentum) * old[slot] + step
-            states[slot] = step
-    return (np.float32(optimizer.lr) * step).astype(np.float32), states
+def _rmsprop(optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]) -> Values:
+    step = g / (np.sqrt(new["v"]) + _eps(optimizer, i))
+    if "momentum" in old:
+        step = np.float32(optimizer.momentum) * old["momentum"] + step
+    return (np.float32(optimizer.lr) * step).astype(np.float32)
+
+
+def _eps(optimizer: Any, i: int) -> np.float32:
+    stored = "float32" if _native(optimizer, i) else optimizer.state_dtypes[i]
+    return np.float32(np.array(optimizer.eps).astype(stored))
+
+
+_CHANGES: dict[str, Callable[..., Values]] = {
+    "SGD": _sgd,
+    "Adam": _adam,
+    "AdamW": _adam,
+    "RMSprop": _rmsprop,
+}
 
 
 def running(

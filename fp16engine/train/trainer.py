@@ -187,8 +187,7 @@ class Trainer:
                 culprit = self._nonfinite_gradient()
             applied = math.isfinite(value) and culprit is None
             if applied:
-                phase("update")
-                self.optimizer.step(grad_scale=1.0 / scale)
+                self.optimizer.step(grad_scale=1.0 / scale, count=phase("update"))
         self.step_count += 1
         if applied:
             self.applied_steps += 1
@@ -423,7 +422,7 @@ class Trainer:
         if self.scaler.diagnosis is not None:
             raise NonFiniteError(self.scaler.diagnosis)
 
-    def _watched(self) -> contextlib.AbstractContextManager[Callable[[str], None]]:
+    def _watched(self) -> contextlib.AbstractContextManager[Callable[[str], bool]]:
         """What surrounds a step: the monitor where it is its turn, nothing otherwise."""
         if self.monitor is not None and self.monitor.due(self):
             return self.monitor.sample(self)
@@ -453,8 +452,9 @@ class Trainer:
             )
 
 
-def _unwatched(phase: str) -> None:
-    """Where nobody looks, a phase begins unnoticed."""
+def _unwatched(phase: str) -> bool:
+    """Where nobody looks, a phase begins unnoticed and nothing is counted."""
+    return False
 
 
 def _monitor(given: Monitor | int | None) -> Monitor | None:

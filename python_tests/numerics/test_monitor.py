@@ -174,7 +174,7 @@ def test_an_eps_of_a_norm_that_is_too_small() -> None:
 
 def test_an_eps_of_an_optimizer_is_refused_at_once() -> None:
     with pytest.raises(ValueError, match="eps: 1e-08 is 0 in float16"):
-        fe.Trainer(net(), device=DEVICE, optimizer="adam", eps=1e-8)
+        fe.Trainer(net(), device=DEVICE, optimizer="adam", eps=1e-8, state="plain")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
@@ -228,6 +228,20 @@ def test_fast_faults_come_at_once_and_slow_ones_have_to_last() -> None:
     assert found(steps(trainer, 1), advice.STAGNATION)
 
 
+def test_a_network_that_has_learned_may_have_small_updates() -> None:
+    """The same lost updates, but of a network whose loss is a fraction of what chance gives."""
+    x, _ = batch()
+    trainer = watched(lr=1e-7, momentum=0.0)
+    trainer.model.classifier.weight.data[...] *= 400
+    y = trainer.predict(x).argmax(axis=1)  # labels it knows already
+    for _ in range(4):
+        trainer.step(x, y)
+    sample = trainer.monitor.samples[-1]
+    assert sample.loss < advice.LEARNED * sample.chance
+    assert max(row.share for row in sample.updates) > advice.LOST_SHARE
+    assert not found(trainer.monitor, advice.STAGNATION)
+
+
 # No false alarms: defaults of the command line
 
 
@@ -263,7 +277,7 @@ def test_lost_updates_are_counted_element_by_element() -> None:
     w.grad = fe.tensor([1.0, 1.0, 0.0], "float16", DEVICE)
     optimizer = SGD([w], lr=1e-4)
     meter = Meter(optimizer, ["layer.w"])
-    optimizer.step()
+    optimizer.step(count=True)
     (row,) = meter.after()
     assert (row.layer, row.nonzero, row.lost) == ("layer", 2, 1)
     # half of the gap above 1, which is what the meter holds a change against
@@ -278,7 +292,7 @@ def test_decay_and_state_are_metered_too() -> None:
     optimizer = SGD([w], lr=0.1, momentum=0.999, weight_decay=5e-4)
     optimizer.state["momentum"][0][...] = 1.0
     meter = Meter(optimizer, ["w"])
-    optimizer.step()
+    optimizer.step(count=True)
     (row,) = meter.after()
     assert (row.decayed, row.decay_lost) == (2, 2)  # 0.1 * 5e-4 of the weight is below half a gap
     # 0.999 * 1 + 5e-4 of decay rounds to 0.9995, a gap away; with the gradient it moves farther
@@ -291,10 +305,10 @@ def test_an_average_that_is_stuck() -> None:
 
     w = fe.tensor([1.0], "float16", DEVICE, requires_grad=True)
     w.grad = fe.tensor([0.25], "float16", DEVICE)
-    optimizer = Adam([w], betas=(0.9, 0.9999), eps=1e-3)
+    optimizer = Adam([w], betas=(0.9, 0.9999), eps=1e-3, state="plain")
     optimizer.state["v"][0][...] = 1.0
     meter = Meter(optimizer, ["w"])
-    optimizer.step()
+    optimizer.step(count=True)
     (row,) = meter.after()
     assert (row.moving["v"], row.stuck["v"]) == (1, 1)
     assert (row.moving["m"], row.stuck["m"]) == (1, 0)

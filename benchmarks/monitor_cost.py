@@ -1,0 +1,82 @@
+"""What the monitor costs: the same training steps without it, between its samples, and sampled.
+
+    python benchmarks/monitor_cost.py [--model resnet20] [--batch-size 128] [--rounds 9] [--device cpu]
+
+Turns of the contenders are interleaved in one process. A turn is one step; `sampled` is a step that is looked
+at, with the shadow of every fourth operation. The share of the run's time at one sample in N steps is
+(sampled / plain - 1) / N.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+import fp16engine as fe
+from fp16engine import backend as backends
+from fp16engine.numerics.monitor import EVERY, Monitor
+
+
+class Always(Monitor):
+    """Looks at every step."""
+
+    def due(self, trainer: Any) -> bool:
+        return True
+
+
+class Never(Monitor):
+    """Is there, and never looks."""
+
+    def due(self, trainer: Any) -> bool:
+        return False
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        backends.get(arguments.device).set_num_threads(arguments.threads)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((arguments.batch_size, 32, 32, 3)).astype(np.float16)
+    y = rng.integers(0, 10, arguments.batch_size)
+    trainers = {}
+    for name, monitor in (("plain", None), ("between samples", Never()), ("sampled", Always())):
+        model = fe.models.create(arguments.model, num_classes=10, image_size=32, channels=3)
+        trainers[name] = fe.Trainer(model, "fp16", lr=0.01, device=arguments.device, monitor=monitor)
+        trainers[name].step(x, y)
+    times: dict[str, list[float]] = {name: [] for name in trainers}
+    for _ in range(arguments.rounds):
+        for name, trainer in trainers.items():
+            start = time.perf_counter()
+            trainer.step(x, y)
+            times[name].append(time.perf_counter() - start)
+    middle = {name: median(values) for name, values in times.items()}
+    extra = middle["sampled"] / middle["plain"] - 1
+    print(
+        json.dumps(
+            {
+                "model": arguments.model,
+                "batch_size": arguments.batch_size,
+                "rounds": arguments.rounds,
+                "step_ms": {name: round(1e3 * value, 2) for name, value in middle.items()},
+                "between_samples_share": round(middle["between samples"] / middle["plain"] - 1, 4),
+                "a_sample_costs_steps": round(extra, 3),
+                f"share_at_{EVERY}": round(extra / EVERY, 4),
+            },
+            indent=1,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

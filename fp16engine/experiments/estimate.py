@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_IMAGES = 8  # fewer make the statistics of a norm over a 1x1 image explode
 _LONG_STEP_SECONDS = 1.0
+_CALIBRATION_STEPS = 3
 _START_SECONDS = 1.0  # of a run: weights, the first checkpoint
 
 
@@ -70,11 +71,12 @@ class Estimator:
 
     def _name(self, spec: RunSpec, dataset: Dataset) -> str:
         shape = [*dataset.train.images.shape[1:], len(dataset.classes)]
-        optimizer = spec.training.get("optimizer", "sgd")
-        return canonical([*self._machine, spec.model, spec.precision, optimizer, spec.batch_size, shape])
+        kind = [spec.training.get(name) for name in ("optimizer", "state", "update")]
+        return canonical([*self._machine, spec.model, spec.precision, *kind, spec.batch_size, shape])
 
     def _calibrate(self, spec: RunSpec, dataset: Dataset) -> Rate:
         trainer = make_trainer(spec, dataset, self._device)
+        trainer.set_total_steps(_CALIBRATION_STEPS)
         whole = min(len(dataset.train), spec.batch_size)
         count = min(CALIBRATION_IMAGES, whole)
         with np.errstate(all="ignore"):  # the reference device warns about overflows; they cost no time

@@ -73,7 +73,6 @@ def circles(points: Sequence[Circle]) -> Figure:
         if max(seconds) > 8 * min(seconds):
             axes.set_xscale("log")
             _plain_log_ticks(axes)
-        largest = max(point.parameters for point in points)
         for model in dict.fromkeys(point.model for point in points):
             own = sorted((p for p in points if p.model == model), key=lambda p: p.seconds)
             axes.plot(
@@ -85,7 +84,7 @@ def circles(points: Sequence[Circle]) -> Figure:
             axes.scatter(
                 [p.seconds for p in own],
                 [p.accuracy for p in own],
-                s=[24 + 700 * p.parameters / largest for p in own],
+                s=[_area(p, points) for p in own],
                 color=look.colour,
                 alpha=0.6,
                 linewidths=0.8,
@@ -93,10 +92,19 @@ def circles(points: Sequence[Circle]) -> Figure:
                 zorder=2,
             )
             axes.scatter([], [], s=60, color=look.colour, alpha=0.6, label=capital(look.label))
+        smallest, largest = (find(points, key=lambda p: p.parameters) for find in (min, max))
+        for point in dict.fromkeys((smallest, largest)):
+            text = f"{point.parameters / 1e6:.2g} M parameters"
+            axes.scatter([], [], s=_area(point, points), facecolors="none", edgecolors=_SOFT, label=text)
         axes.margins(0.11, 0.12)
         _name_networks(figure, axes, points)
-        figure.legend(loc=_ABOVE, ncols=4)
+        figure.legend(loc=_ABOVE, ncols=5, handletextpad=0.9, borderpad=0.9)
         return figure
+
+
+def _area(point: Circle, points: Sequence[Circle]) -> float:
+    """Return the area of a circle in square points."""
+    return 24 + 700 * point.parameters / max(p.parameters for p in points)
 
 
 def _plain_log_ticks(axes: Axes) -> None:
@@ -112,8 +120,16 @@ def _name_networks(figure: Figure, axes: Axes, points: Sequence[Circle]) -> None
     """Write each network's name beside its fastest circle, where it covers least."""
     figure.draw_without_rendering()
     spots = axes.transData.transform([(p.seconds, p.accuracy) for p in points])
-    taken: list[tuple[float, float, float, float]] = [(x - 6, y - 6, x + 6, y + 6) for x, y in spots]
     scale = figure.dpi / 72
+    taken: list[tuple[float, float, float, float]] = []
+    for point, (x, y) in zip(points, spots, strict=True):
+        radius = scale * math.sqrt(_area(point, points) / math.pi)
+        taken.append((x - radius, y - radius, x + radius, y + radius))
+        others = [spot for p, spot in zip(points, spots, strict=True) if p.model == point.model]
+        for u, v in others:  # the lines between the circles of a network
+            for share in (0.1, 0.2, 0.3, 0.4, 0.5):
+                u1, v1 = x + share * (u - x), y + share * (v - y)
+                taken.append((u1 - 3, v1 - 3, u1 + 3, v1 + 3))
     for model in dict.fromkeys(point.model for point in points):
         index = min((i for i, p in enumerate(points) if p.model == model), key=lambda i: points[i].seconds)
         x, y = spots[index]
@@ -123,7 +139,7 @@ def _name_networks(figure: Figure, axes: Axes, points: Sequence[Circle]) -> None
             left = x + dx * scale - (width if dx < 0 else width / 2 if dx == 0 else 0)
             low = y + dy * scale - height / 2
             box = (left, low, left + width, low + height)
-            cost = sum(_overlap(box, other) for other in taken) + 0.5 * math.hypot(dx, dy)
+            cost = sum(_overlap(box, other) for other in taken) + 3 * math.hypot(dx, dy)
             if cost < least:
                 best, least, chosen = (dx, dy), cost, box
         taken.append(chosen)

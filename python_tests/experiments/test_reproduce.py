@@ -148,11 +148,15 @@ def test_a_damaged_checkpoint_begins_the_run_again(whole: Path, tmp_path: Path) 
     assert export(tmp_path) == export(whole)
 
 
-def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
-    with study_run.prepare(tmp_path / "out", keep=False) as work:
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_dry_run_writes_nothing(tmp_path: Path, schedule: str) -> None:
+    planned = dataclasses.replace(
+        study_run.EXPERIMENT, training={**study_run.EXPERIMENT.training, "schedule": schedule}
+    )
+    with study_run.prepare(tmp_path / "out", planned, keep=False) as work:
         rows = work.estimate()
     assert [row["status"] for row in rows] == [PENDING] * 3
-    assert all(row["seconds"] > 0 for row in rows)
+    assert all(row["seconds"] > 0 and row["reason"] is None for row in rows)
     assert not (tmp_path / "out").exists()
 
 

@@ -115,8 +115,12 @@ def scientific(value: float | None) -> str:
     if value == 0 or 0.01 <= abs(value) < 1000:
         return f"{value:.3g}"
     mantissa, exponent = f"{value:.1e}".split("e")
-    digits = str(int(exponent)).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{mantissa}·10{digits}"
+    return f"{mantissa}·10{superscript(int(exponent))}"
+
+
+def superscript(number: int) -> str:
+    """-12 -> "⁻¹²"."""
+    return str(number).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def _main_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:

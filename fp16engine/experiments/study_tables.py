@@ -10,6 +10,7 @@ from . import paper
 from .experiment import Arm, Case, Results, Spread
 from .names import MINUS, label
 from .parts import Column, Finding, Part, Table
+from .report import superscript
 from .store import DONE, FAILED, Row
 from .verdict import capital, signed
 
@@ -32,7 +33,7 @@ def power(value: float) -> str:
     mantissa, _, exponent = f"{value:e}".partition("e")
     if float(mantissa) != 1.0:
         return f"{value:g}"
-    return "10" + str(int(exponent)).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return "10" + superscript(int(exponent))
 
 
 def _printed(value: tuple[float, float]) -> str:
@@ -122,11 +123,7 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
         columns.append(Column(f"{arm}_accuracy", "ours", spread, capital(label(arm))))
         if any(f"paper_{arm}_accuracy" in row for row in rows):
             columns.append(Column(f"paper_{arm}_accuracy", "paper", _printed, capital(label(arm))))
-    for other in ("fp32", "mp"):
-        if any(f"points_{other}" in row for row in rows):
-            group = f"FP16 {MINUS} {'FP32' if other == 'fp32' else 'mixed'}"
-            columns.append(Column(f"points_{other}", "ours", signed, group))
-            columns.append(Column(f"paper_points_{other}", "paper", signed, group))
+    columns += _beside(rows, "points", MINUS, signed)
     note = "Mean ± standard deviation over the seeds; one seed has no deviation. Paper: 50 seeds, 100 epochs."
     failed = [
         f"{row[f'{arm}_failed']} of {row['model']} in {label(arm)}"
@@ -139,16 +136,23 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
     return Table(name, title, columns, rows, note)
 
 
+def _beside(rows: Sequence[dict[str, Any]], key: str, word: str, text: Callable[[Any], str]) -> list[Column]:
+    """Return columns that set FP16 beside the others, ours and the paper's, where there are values."""
+    result = []
+    for other, name in (("fp32", "FP32"), ("mp", "mixed")):
+        if any(f"{key}_{other}" in row for row in rows):
+            group = f"FP16 {word} {name}"
+            result.append(Column(f"{key}_{other}", "ours", text, group))
+            result.append(Column(f"paper_{key}_{other}", "paper", text, group))
+    return result
+
+
 def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Table]:
     speed = [Column("model", "model", left=True)]
     for arm in names:
         speed.append(Column(f"{arm}_train_seconds", "seconds", _seconds, capital(label(arm))))
         speed.append(Column(f"{arm}_images_per_second", "images/s", _thousands, capital(label(arm))))
-    for other in ("fp32", "mp"):
-        if any(f"speed_{other}" in row for row in rows):
-            group = f"FP16 beside {'FP32' if other == 'fp32' else 'mixed'}"
-            speed.append(Column(f"speed_{other}", "ours", _times, group))
-            speed.append(Column(f"paper_speed_{other}", "paper", _times, group))
+    speed += _beside(rows, "speed", "beside", _times)
     use = [Column("model", "model", left=True)]
     for key, group, text in (
         ("peak_memory_bytes", "peak memory, MB", _megabytes),

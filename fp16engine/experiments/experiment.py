@@ -74,9 +74,8 @@ class Request:
     """What a caller changes of an experiment; None leaves it as the study had it.
 
     `models` and `precisions` select; a name that the experiment does not have is added (a model with the data
-    set of the first case, a precision as an arm of its own). `data` maps a data set's name to the one to use
-    instead. `activation` takes the place of every network's own non-linearity. `training` and `fitting`
-    override the arguments of every arm.
+    set of the first case, a precision as an arm of its own). `activation` takes the place of every network's
+    own non-linearity. `training` and `fitting` override the arguments of every arm.
     """
 
     seeds: int | None = None

@@ -38,3 +38,8 @@ def style(precision: str) -> Style:
 def label(precision: str) -> str:
     """Return the display name of a precision, e.g. "FP16" for "fp16"."""
     return style(precision).label
+
+
+def short(precision: str) -> str:
+    """Return the display name of a precision for narrow columns."""
+    return "mixed" if precision == "mp" else label(precision)

@@ -9,7 +9,7 @@ from statistics import quantiles
 from typing import TYPE_CHECKING, Any, Final
 
 from .experiment import Spread
-from .names import style
+from .names import short, style
 from .plots import over_epochs, themed
 from .verdict import capital
 
@@ -225,7 +225,7 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                     flierprops={"marker": "o", "markersize": 3.5, "markeredgecolor": look.colour},
                 )
             axes.set_xlim(-0.6, len(own) - 0.4)
-            axes.set_xticks(range(len(own)), [_short(name) for name in own])
+            axes.set_xticks(range(len(own)), [short(name) for name in own])
             axes.grid(visible=False, axis="x")
             axes.margins(y=0.2)
         _label_edges(grid, "", "test accuracy (%)")
@@ -252,10 +252,6 @@ def footnote(figure: Figure, text: str) -> None:
     engine.set(rect=(0, share, 1, 1 - share))  # type: ignore[call-arg]
     with themed():
         figure.text(0.012, 4 / 72 / (height + foot), "\n".join(lines), fontsize=_FOOT_POINTS, color=_SOFT)
-
-
-def _short(precision: str) -> str:
-    return "mixed" if precision == "mp" else style(precision).label
 
 
 def _draw(axes: Axes, precision: str, spreads: Sequence[Spread], test: bool) -> None:

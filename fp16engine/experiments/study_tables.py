@@ -8,7 +8,7 @@ from typing import Any
 
 from . import paper
 from .experiment import Arm, Case, Results, Spread
-from .names import MINUS, label
+from .names import MINUS, label, short
 from .parts import Column, Finding, Part, Table
 from .report import superscript
 from .store import DONE, FAILED, Row
@@ -65,7 +65,7 @@ def table2(results: Results) -> list[Part]:
     rows = [_line(results, case) for case in results.cases]
     names = [arm.label for arm in results.arms]
     return [
-        Finding(_points(rows, names)),
+        *_points(rows, names),
         Finding(_fallen(results)),
         _accuracies("table2", "Test accuracy, %", rows, names),
         *_speed_tables("table2", rows, names),
@@ -93,13 +93,13 @@ def _line(results: Results, case: Case) -> dict[str, Any]:
             row[f"paper_{name}_accuracy"] = printed.accuracy[name]
             row[f"paper_{name}_seconds"] = printed.seconds[name]
     ours = row.get("fp16_accuracy")
-    for other in ("fp32", "mp"):
+    for other in (arm.label for arm in results.arms if arm.label != "fp16"):
         theirs, rates = row.get(f"{other}_accuracy"), _rates(row, other)
         if ours and theirs:
             row[f"points_{other}"] = 100 * (ours.mean - theirs.mean)
         if rates:
             row[f"speed_{other}"] = rates
-        if printed:
+        if printed and other in printed.accuracy:
             row[f"paper_points_{other}"] = printed.accuracy["fp16"][0] - printed.accuracy[other][0]
             row[f"paper_speed_{other}"] = printed.seconds[other] / printed.seconds["fp16"]
     return row
@@ -139,11 +139,12 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
 def _beside(rows: Sequence[dict[str, Any]], key: str, word: str, text: Callable[[Any], str]) -> list[Column]:
     """Return columns that set FP16 beside the others, ours and the paper's, where there are values."""
     result = []
-    for other, name in (("fp32", "FP32"), ("mp", "mixed")):
-        if any(f"{key}_{other}" in row for row in rows):
-            group = f"FP16 {word} {name}"
-            result.append(Column(f"{key}_{other}", "ours", text, group))
-            result.append(Column(f"paper_{key}_{other}", "paper", text, group))
+    for name in dict.fromkeys(name for row in rows for name in row if name.startswith(f"{key}_")):
+        other = name.removeprefix(f"{key}_")
+        group = f"FP16 {word} {short(other)}"
+        result.append(Column(name, "ours", text, group))
+        if any(f"paper_{name}" in row for row in rows):
+            result.append(Column(f"paper_{name}", "paper", text, group))
     return result
 
 
@@ -158,12 +159,9 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
         ("peak_memory_bytes", "peak memory, MB", _megabytes),
         ("inference_images_per_second", "inference, images/s", _thousands),
     ):
-        use += [Column(f"{arm}_{key}", "mixed" if arm == "mp" else label(arm), text, group) for arm in names]
+        use += [Column(f"{arm}_{key}", short(arm), text, group) for arm in names]
     loss = [Column("model", "model", left=True)]
-    loss += [
-        Column(f"{arm}_loss", "mixed" if arm == "mp" else label(arm), _from_to, "first to last")
-        for arm in names
-    ]
+    loss += [Column(f"{arm}_loss", short(arm), _from_to, "first to last") for arm in names]
     return [
         Table(
             f"{name}-loss",
@@ -191,23 +189,22 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
     ]
 
 
-def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> str:
-    if "fp16" not in names:
-        return "Nothing to compare: FP16 is not among the precisions."
-    parts = []
-    for other, word in (("fp32", "FP32"), ("mp", "mixed precision")):
+def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Finding]:
+    """Say per precision how FP16 stands beside it, on the mean of the networks."""
+    findings = []
+    for other in names:
         points = [row[f"points_{other}"] for row in rows if f"points_{other}" in row]
         speeds = [row[f"speed_{other}"] for row in rows if f"speed_{other}" in row]
         if points:
-            parts.append(
-                f"FP16 {MINUS} {word}: {signed(mean(points))} points on the mean of {len(points)} networks "
-                f"(paper {signed(paper.TABLE2_POINTS[other])})" + _faster(speeds, paper.TABLE2_SPEED[other])
-            )
-    return ("; ".join(parts) or "No pair of precisions is done yet") + "."
-
-
-def _faster(speeds: Sequence[float], printed: float) -> str:
-    return f", {mean(speeds):.2f} times as fast (paper {printed})" if speeds else ""
+            text = f"FP16 {MINUS} {label(other)}: {signed(mean(points))} points on the mean of {len(points)} "
+            text += "networks" if len(points) > 1 else "network"
+            if other in paper.TABLE2_POINTS:
+                text += f" (paper {signed(paper.TABLE2_POINTS[other])})"
+            if speeds:
+                text += f", {mean(speeds):.2f} times as fast"
+                text += f" (paper {paper.TABLE2_SPEED[other]})" if other in paper.TABLE2_SPEED else ""
+            findings.append(Finding(text + "."))
+    return findings or [Finding("There is no pair of FP16 and another precision to compare yet.")]
 
 
 def _ends(row: Row) -> tuple[float, float] | None:

@@ -29,6 +29,7 @@ COMMAND = (
     "--seeds 2 --batch-size 32 --threads 1 --checkpoint-every 3"
 )
 
+AHEAD = 6  # epochs from one kill to the next, at most
 MOST_SECONDS = 1.5  # after the end of an epoch: long enough to reach any step of the next and what follows
 
 
@@ -57,8 +58,11 @@ def epochs(out: Path) -> int:
 
 
 def kill_within(child: subprocess.Popen[bytes], out: Path, moments: random.Random, total: int) -> int:
-    """Kill the command after a random epoch of what is left, and a random time more; return its status."""
-    target = moments.randrange(epochs(out), total)
+    """Kill the command some epochs from now and a random time more, unless it is done before.
+
+    Returns its status.
+    """
+    target = min(epochs(out) + moments.randrange(AHEAD), total)
     while child.poll() is None and epochs(out) < target:
         time.sleep(0.01)
     try:

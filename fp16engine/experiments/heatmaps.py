@@ -91,6 +91,13 @@ def heats(rows: list[dict[str, Any]]) -> list[Heat]:
     return result
 
 
+def lost_share(rows: list[dict[str, Any]]) -> float | None:
+    """Return the share of nonzero updates that were lost, over layers and samples; None without any."""
+    updates = [entry for row in rows for entry in row["updates"]]
+    nonzero = sum(entry["nonzero"] for entry in updates)
+    return sum(entry["lost"] for entry in updates) / nonzero if nonzero else None
+
+
 def _carried(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Fill gaps with the value before: the shadow visits a layer in every few samples only."""
     filled = values.copy()

@@ -22,6 +22,7 @@ from ..train.batches import Resident
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
 from ..train.metrics import finished_epochs, losses
 from ..train.progress import Reporter, duration
+from . import heatmaps
 from .estimate import Estimator, Rate, make_trainer
 from .predictions import PredictingReporter, Predictions, probabilities
 from .runspec import PROBABILITIES, RunSpec
@@ -217,6 +218,8 @@ class Workshop:
         measured = {name: summary[name] for name in _MEASURED}
         measured["inference_images_per_second"] = _inference_rate(trainer, dataset, spec.batch_size)
         figures = {**{name: summary[name] for name in _FIGURES}, "losses": losses(folder)}
+        if trainer.monitor is not None:
+            figures["lost_updates"] = heatmaps.lost_share(heatmaps.samples(folder))
         return Result(DONE, figures, measured, summary["history"])
 
     def _learn(self, spec: RunSpec, dataset: Dataset, measured: Mapping[str, Any]) -> None:

@@ -79,7 +79,7 @@ class RunSpec:
         return cls(**{**fields, "keep": tuple(fields["keep"])})
 
 
-_TELLING = ("eps", "state", "augment")
+_TELLING = ("eps", "state", "augment", "update")
 
 
 def canonical(value: Any) -> str:

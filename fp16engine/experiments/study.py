@@ -8,6 +8,7 @@ from __future__ import annotations
 from . import paper, study_figures, study_tables
 from .experiment import Arm, Case, Experiment, plain_arms
 from .runspec import PROBABILITIES
+from .update_forms import UPDATE_FORMS
 
 SGD = {"optimizer": "sgd", "lr": 0.01, "momentum": 0.9, "schedule": "constant"}
 # The study does not print Adam's learning rate; 1e-3 is the default of the framework it used.
@@ -128,4 +129,4 @@ _ALL = (
         study_figures.figure5,
     ),
 )
-EXPERIMENTS = {experiment.name: experiment for experiment in _ALL}
+EXPERIMENTS = {experiment.name: experiment for experiment in (*_ALL, UPDATE_FORMS)}

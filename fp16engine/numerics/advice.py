@@ -6,7 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from .ranges import percent
+from .ranges import LOWEST, percent
 from .stagnation import FORGIVING
 
 if TYPE_CHECKING:
@@ -18,7 +18,8 @@ LOST_SIZE_SHARE = 0.5  # of the sum of their sizes
 FEW = 32  # a layer with fewer nonzero updates is not judged
 LEARNED = 0.05  # of the loss by chance: a network that far has small gradients, and little left to update
 TAIL_LR = 0.05  # of the run's learning rate: below it, a schedule is ending and updates may well be lost
-UNDERFLOW_SHARE = 0.5  # of the nonzero values that an operation makes 0
+UNDERFLOW_SHARE = 0.5  # of the nonzero values that an operation makes 0, and
+UNDERFLOW_SIZE = 0.01  # of the sum of what it keeps: a few large values can make many tiny ones irrelevant
 OFF_SHARE = 0.05  # of the channels of a norm layer
 TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradients: a factor of 4 below 2^15
 
@@ -144,7 +145,7 @@ def _underflow(sample: Sample) -> list[Finding]:
     """The first layer of the backward pass that makes most of the gradient 0, and of the forward pass."""
     result = []
     for kinds in (("activation gradients", "gradients"), ("activations",)):
-        rows = [row for row in sample.rows if row.kind in kinds and row.underflow >= UNDERFLOW_SHARE]
+        rows = [row for row in sample.rows if row.kind in kinds and _underflows(row)]
         if not rows:
             continue
         row = rows[0]
@@ -155,6 +156,12 @@ def _underflow(sample: Sample) -> list[Finding]:
         text = f"{row.layer}: {percent(row.underflow)} of {row.kind} underflow to 0 (below 2^-25); {remedy}"
         result.append(Finding(sample.step, row.layer, row.kind, UNDERFLOW, row.underflow, remedy, text))
     return result
+
+
+def _underflows(row: Row) -> bool:
+    """Whether most of a layer's values become 0, and together are no trifle beside those that are kept."""
+    kept = sum(n * 2.0**e for e, n in enumerate(row.ranges.exponents, LOWEST))
+    return row.underflow >= UNDERFLOW_SHARE and row.underflowed * 2.0**-25 >= UNDERFLOW_SIZE * kept
 
 
 def _wanted_scale(sample: Sample) -> str:

@@ -165,7 +165,7 @@ def test_a_plan_is_the_study_at_full_size() -> None:
     runs = {name: len(plan(one, Request(), library.get)) for name, one in EXPERIMENTS.items()}
     assert runs == {
         "table2": 12 * 3 * 50, "table3": 5 * 2 * 4, "table4": 2 * 3 * 7,
-        "figure1": 1800, "figure2": 2, "figure3": 2, "figure4": 1800, "figure5": 1800,
+        "figure1": 1800, "figure2": 2, "figure3": 2, "figure4": 1800, "figure5": 1800, "updates": 5 * 3,
     }  # fmt: skip
     keys = {
         name: {p.spec.key for p in plan(one, Request(), library.get)} for name, one in EXPERIMENTS.items()

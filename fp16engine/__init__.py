@@ -13,6 +13,7 @@ from . import autograd, functional, nn, optim, random
 from ._version import __version__
 from .autograd import no_grad
 from .backend import devices
+from .block_format import BlockFormat
 from .errors import BackendUnavailable, CheckpointError, DataError, NonFiniteError, UnsupportedPrecision
 from .precision import LossScale, Precision
 from .random import manual_seed
@@ -23,6 +24,7 @@ _FROM_TRAIN = ("Checkpoint", "Trainer")
 
 __all__ = [
     "BackendUnavailable",
+    "BlockFormat",
     "Checkpoint",
     "CheckpointError",
     "DataError",

@@ -10,6 +10,7 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 from . import backend as backends
+from .block_format import BlockFormat
 from .precision import accumulator, active, chunk_terms
 
 Array = Any
@@ -51,12 +52,23 @@ class Function:
     """One node of the tape: an operation, what its gradient needs, and where that gradient flows.
 
     A subclass writes `forward(*arrays, **options) -> array` and `backward(dy) -> (array | None per input)`.
-    Before `forward` runs, these are set: `backend`, `acc` (the active accumulator), `needs` (which inputs
-    want a gradient). Whatever `forward` keeps it stores as plain attributes of `self`; they are dropped as
-    soon as `backward` has run.
+    Before `forward` runs, these are set: `backend`, `acc` (the active accumulator), `operand` (the active
+    block format of dot products, or None), `needs` (which inputs want a gradient). Whatever `forward` keeps
+    it stores as plain attributes of `self`; they are dropped as soon as `backward` has run.
     """
 
-    __slots__ = ("__dict__", "__weakref__", "acc", "backend", "device", "edges", "needs", "sequence", "used")
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "acc",
+        "backend",
+        "device",
+        "edges",
+        "needs",
+        "operand",
+        "sequence",
+        "used",
+    )
 
     # Casts and moves change the dtype or device on purpose and sum nothing, so any accumulator suits them.
     accumulates = True
@@ -66,6 +78,7 @@ class Function:
     backend: Any
     acc: str
     device: str
+    operand: BlockFormat | None
     needs: tuple[bool, ...]
     # Where each input's gradient goes: a node, a leaf tensor, or nowhere. Tensors between nodes are not held.
     edges: tuple[Function | Tensor | None, ...]
@@ -95,6 +108,7 @@ class Function:
         if cls.multiplies:
             policy.check(node.backend)
         node.acc = policy.products if cls.multiplies else policy.accumulate
+        node.operand = policy.block_format
         if node.acc != "float32" and cls.accumulates:
             for t in present:
                 accumulator(t.dtype)

@@ -5,13 +5,19 @@ Every other file that needs an accumulator asks `active().accumulate`; none name
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
+from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
+
+Operand: TypeAlias = str | BlockFormat
 
 CHUNKS = (8, 16, 32, 64, 128, 256)  # terms of a chunk that binary16 partial sums may cover
 NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
@@ -103,11 +109,59 @@ class LossScale:
 
 
 @dataclass(frozen=True)
+class OperandPlan:
+    """The layers and epochs whose dot products take other operands than the policy's own.
+
+    `layers`: (path, operand) pairs, each for the layer of that path or all layers below it. `late`: the
+    operand of every other layer in the last `late_epochs` epochs. `edges`: that of the first and the last
+    layer with weights in the epochs before. An operand is a `BlockFormat` or "float32".
+    """
+
+    edges: Operand | None = None
+    layers: tuple[tuple[str, Operand], ...] = ()
+    late: Operand | None = None
+    late_epochs: int = 1
+
+    def __post_init__(self) -> None:
+        if (
+            isinstance(self.late_epochs, bool)
+            or not isinstance(self.late_epochs, int)
+            or self.late_epochs < 1
+        ):
+            raise ValueError(f"late_epochs: {self.late_epochs!r} given, a whole number >= 1 is wanted")
+        for operand in (self.edges, self.late, *(operand for _, operand in self.layers)):
+            if operand is not None:
+                _check_operand(operand)
+
+    def words(self) -> list[str]:
+        """Return the exceptions in words, the strongest first."""
+        said = [f"{path} in {operand_name(operand)}" for path, operand in self.layers]
+        if self.late is not None:
+            epochs = "the last epoch" if self.late_epochs == 1 else f"the last {self.late_epochs} epochs"
+            said.append(f"{epochs} in {operand_name(self.late)}")
+        if self.edges is not None:
+            said.append(f"first and last layer in {operand_name(self.edges)}")
+        return said
+
+
+def operand_name(operand: Operand) -> str:
+    """Return the short name of an operand type: "float32", "hbfp4-b16"."""
+    return operand if isinstance(operand, str) else operand.name
+
+
+def _check_operand(operand: Operand) -> None:
+    if not isinstance(operand, BlockFormat) and operand != "float32":
+        raise UnsupportedPrecision(f"operand: {operand!r} given, a BlockFormat or 'float32' is wanted")
+
+
+@dataclass(frozen=True)
 class Precision:
     """What each part of training is kept and computed in.
 
     `storage`: weights, activations, gradients and optimizer state. `operand`: what dot-product operands are
-    rounded to. `accumulate`: what dot products and sums are accumulated in; "float16:n", n in 8, 16, ... 256,
+    rounded to, a dtype or a `BlockFormat`; `plan`: layers and epochs where that is another, an `OperandPlan`.
+    `weights`: the block format weights are kept in between steps, None for the storage dtype. `accumulate`:
+    what dot products and sums are accumulated in; "float16:n", n in 8, 16, ... 256,
     lies between the two: a dot product's partial sums are binary16 within chunks of n terms, the sums of the
     chunks are added in FP32 and rounded once, and all other sums are FP32. `statistics`: norm statistics,
     their scale and shift, and running averages. `update`: how a weight update is applied. `loss_scale`: a
@@ -122,7 +176,12 @@ class Precision:
       round once;
     - `fp16-strict`: as `fp16`, and every accumulator is binary16 too;
     - `fp16-chunk<n>`: as `fp16`, with dot products accumulated as "float16:n";
-    - `mp`: FP16 compute, FP32 master weights and norm statistics, dynamic loss scaling (1710.03740).
+    - `mp`: FP16 compute, FP32 master weights and norm statistics, dynamic loss scaling (1710.03740);
+    - `hbfp<m>`, m = 2 to 16: dot products on block floating point with m-bit mantissas, everything else
+      binary32 (1804.01526). `BlockFormat` says what may follow: `hbfp6-b256` is in blocks of 256. `-w16` at
+      the end keeps the weights in 16-bit mantissas;
+    - `booster`: `hbfp4`, with first and last layer in `hbfp6`, and all in `hbfp6` in the last epoch
+      (2211.10737); `booster-k10`: in the last 10.
 
     Raises:
         UnsupportedPrecision: the combination has no implementation.
@@ -133,21 +192,29 @@ class Precision:
 
     name: str
     storage: str
-    operand: str
+    operand: Operand
     accumulate: str
     statistics: str
     update: str = "nearest"
     loss_scale: LossScale | None = None
+    plan: OperandPlan | None = None
+    weights: BlockFormat | None = None
 
     def __post_init__(self) -> None:
+        blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
+        if blocks and self.storage != "float32":
+            raise UnsupportedPrecision(
+                f"storage: {self.storage!r} with block floating point given, 'float32' is wanted"
+            )
         tensor_cores = self.operand == "tf32" and self.storage == "float32"
-        for field in ("storage", "operand", "accumulate", "statistics"):
+        scalars = ("storage", "accumulate", "statistics")
+        for field in scalars if isinstance(self.operand, BlockFormat) else ("operand", *scalars):
             value = getattr(self, field)
             if field == "accumulate" and _is_chunked(value):
                 continue
             if value not in ("float16", "float32") and not (field == "operand" and tensor_cores):
                 raise UnsupportedPrecision(f"{field}: {value!r} given, 'float16' or 'float32' is wanted")
-        if self.operand != self.storage and not tensor_cores:
+        if isinstance(self.operand, str) and self.operand != self.storage and not tensor_cores:
             raise UnsupportedPrecision(
                 f"operand: {self.operand!r} with {self.storage!r} storage given; "
                 "the operands of a dot product are the stored tensors, so the two must be equal"
@@ -188,13 +255,15 @@ class Precision:
             return cls(name, "float16", "float16", accumulate, "float16")
         if name == _TF32.name:
             return _TF32
-        if name == "booster" or (isinstance(name, str) and name.startswith("hbfp")):
-            raise UnsupportedPrecision(f"precision: {name!r} arrives with the block floating point backend")
-        raise ValueError(f"precision: {name!r} given, one of {', '.join(_PRESETS)} is wanted")
+        if isinstance(name, str) and name.startswith(("hbfp", "booster")):
+            return _hybrid(name)
+        raise ValueError(
+            f"precision: {name!r} given, one of {', '.join(_PRESETS)}, hbfp<m>, booster is wanted"
+        )
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return the names of the presets that run on every device."""
+        """Return the names of the presets that run on every device, without hbfp<m> and booster."""
         return list(_PRESETS)
 
     @property
@@ -210,6 +279,63 @@ class Precision:
         """
         if self.products == "tf32" and not getattr(backend, "tf32", False):
             raise UnsupportedPrecision(NO_TF32)
+
+    @property
+    def block_format(self) -> BlockFormat | None:
+        """The block format of dot-product operands, or None where they are taken as stored."""
+        return self.operand if isinstance(self.operand, BlockFormat) else None
+
+    def at(self, epoch: int, epochs: int) -> Precision:
+        """Return the policy in force in `epoch` (from 0) of a run of `epochs`; itself unless a plan says so.
+
+        >>> operand_name(Precision.get("booster").at(159, 160).operand)
+        'hbfp6'
+        """
+        plan = self.plan
+        if plan is None or plan.late is None or epoch < epochs - plan.late_epochs:
+            return self
+        return replace(self, operand=plan.late, plan=OperandPlan(layers=plan.layers) if plan.layers else None)
+
+    def layers(self, paths: Sequence[str]) -> dict[str, Operand]:
+        """Return the operands of the layers that have another than the policy's own.
+
+        paths: of the layers with weights, in the order of the model.
+
+        Raises:
+            ValueError: the plan names a layer that is not there.
+
+        >>> {path: f.name for path, f in Precision.get("booster").layers(["stem", "mid", "top"]).items()}
+        {'stem': 'hbfp6', 'top': 'hbfp6'}
+        """
+        plan = self.plan
+        if plan is None or not paths:
+            return {}
+        chosen = {} if plan.edges is None else {path: plan.edges for path in (paths[0], paths[-1])}
+        for name, operand in plan.layers:
+            inside = [path for path in paths if path == name or path.startswith(f"{name}.")]
+            if not inside:
+                raise ValueError(f"layers: {name!r} given, one of {', '.join(paths)} is wanted")
+            chosen |= dict.fromkeys(inside, operand)
+        return chosen
+
+    def with_operand(self, operand: Operand) -> Precision:
+        """Return this policy with other dot-product operands, for one layer."""
+        return _with_operand(self, operand)
+
+    def with_layers(self, layers: dict[str, str]) -> Precision:
+        """Return this policy with operands of their own for some layers, by path, all below a path included.
+
+        layers: the name of a block format, or "fp32", by path, e.g. {"stem": "hbfp8", "classifier": "fp32"}.
+
+        >>> Precision.get("hbfp4").with_layers({"stem": "hbfp8"}).name
+        'hbfp4, stem in hbfp8'
+        """
+        chosen = tuple(
+            (path, "float32" if name == "fp32" else BlockFormat.named(name)) for path, name in layers.items()
+        )
+        plan = replace(self.plan or OperandPlan(), layers=chosen)
+        extra = "".join(f", {path} in {name}" for path, name in layers.items())
+        return replace(self, name=self.name + extra, plan=plan)
 
     @contextmanager
     def use(self) -> Iterator[Precision]:
@@ -236,9 +362,12 @@ class Precision:
             loss_scale = f"dynamic, from {scale.initial:g} within [{scale.floor:g}, {scale.cap:g}]"
         else:
             loss_scale = f"constant {scale.initial:g}"
+        operand = _WORDS[self.operand] if isinstance(self.operand, str) else self.operand.words()
+        exceptions = [] if self.plan is None else self.plan.words()
+        kept = "" if self.weights is None else f"; weights: {self.weights.words()}"
         return {
-            "storage": _WORDS[self.storage],
-            "operand": _WORDS[self.operand],
+            "storage": _WORDS[self.storage] + kept,
+            "operand": "; ".join([operand, *exceptions]),
             "accumulate": _accumulate_in_words(self.accumulate),
             "statistics": _WORDS[self.statistics],
             "update": _UPDATES[self.update],
@@ -256,6 +385,45 @@ _PRESETS = {
     )
 }
 _TF32 = Precision("tf32", "float32", "tf32", "float32", "float32")
+_HYBRID = re.compile(
+    r"(?P<family>hbfp\d+|booster(?:-k(?P<late>\d+))?)(?P<format>(?:-[bte]\d+|-sr)*)(?:-w(?P<kept>\d+))?"
+)
+
+
+@functools.lru_cache(maxsize=256)
+def _hybrid(name: str) -> Precision:
+    """Block floating point for dot products, binary32 for the rest."""
+    match = _HYBRID.fullmatch(name)
+    booster = name.startswith("booster")
+    try:
+        if match is None:
+            raise ValueError(f"{name!r} given, hbfp<m> or booster, then -b<block> and the like is wanted")
+        base = BlockFormat.named(("hbfp4" if booster else match["family"]) + match["format"])
+        plan = None
+        if booster:
+            better = replace(base, mantissa=6)
+            plan = OperandPlan(edges=better, late=better, late_epochs=int(match["late"] or 1))
+        kept = None if match["kept"] is None else replace(base, mantissa=int(match["kept"]))
+    except ValueError as error:
+        raise ValueError(f"precision: {error}") from None
+    family = ("booster" + (f"-k{plan.late_epochs}" if plan.late_epochs > 1 else "")) if plan else ""
+    short = base.name if plan is None else family + base.name.removeprefix("hbfp4")
+    return Precision(
+        name=short if kept is None else f"{short}-w{kept.mantissa}",
+        storage="float32",
+        operand=base,
+        accumulate="float32",
+        statistics="float32",
+        plan=plan,
+        weights=kept,
+    )
+
+
+@functools.lru_cache(maxsize=256)
+def _with_operand(policy: Precision, operand: Operand) -> Precision:
+    return replace(policy, operand=operand, plan=None)
+
+
 _active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=_PRESETS["fp32"])
 
 

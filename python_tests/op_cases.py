@@ -9,6 +9,8 @@ import numpy as np
 from op_case import ACC, RANGES, Arrays, Case, Fill
 
 from fp16engine.backend.base import COUNTS, StepScalars
+from fp16engine.backend.blocks import Blocks
+from fp16engine.block_format import BlockFormat
 
 # Elementwise
 
@@ -536,6 +538,40 @@ _AUGMENTED = [
     )
     for label, (shape, flips, rotation, shift, brightness, fill) in _AUGMENT.items()
 ]
+# Block floating point
+
+_BLOCKS = {
+    "row-runs": ((2, 5, 130), 2, "hbfp4"),
+    "column-runs": ((2, 70, 33), 1, "hbfp6-b16"),
+    "one-long-row": ((1, 1, 40000), 2, "hbfp8-b1000"),
+    "many-columns": ((1, 300, 65), 1, "hbfp5"),
+    "tiles": ((2, 19, 37), 2, "hbfp6-t8"),
+    "single-values": ((1, 3, 17), 2, "hbfp3-b1"),
+    "few-exponents": ((1, 9, 50), 2, "hbfp4-b7-e3"),
+    "widest": ((1, 66, 20), 1, "hbfp16-b1024"),
+    "stochastic-rows": ((3, 5, 37), 2, "hbfp4-b16-sr"),
+    "stochastic-columns": ((2, 33, 19), 1, "hbfp2-sr"),
+    "stochastic-tiles": ((2, 9, 21), 1, "hbfp7-t4-sr"),
+    "stochastic-long": ((1, 2, 40001), 2, "hbfp6-sr"),
+    "scalar": ((1, 1, 1), 2, "hbfp4"),
+    "empty": ((0, 3, 5), 2, "hbfp4"),
+}
+_QUANTIZE = [
+    Case(
+        "quantize",
+        label,
+        "bits",
+        {
+            "x": Fill(shape),
+            "blocks": Blocks(shape, axis),
+            "fmt": BlockFormat.named(name).drawing(2**40 + 7, 2**33 - 3),
+        },
+        ranges=("normal", "large", "subnormal", "special"),
+        storage=("float32",),
+    )
+    for label, (shape, axis, name) in _BLOCKS.items()
+]
+
 _EMBEDDING = [
     Case(
         "embedding", "ragged", "bits", {"ids": Fill((5, 7), "index", 11), "table": Fill((11, 17))}, exact=True
@@ -755,6 +791,7 @@ CASES: tuple[Case, ...] = (
     *_SHAPE,
     *_INDEX_ADD,
     *_REDUCE,
+    *_QUANTIZE,
     *_MATMUL,
     *_LINEAR,
     *_CONV2D,

@@ -55,9 +55,20 @@ def test_get_passes_a_policy_through() -> None:
 @pytest.mark.parametrize(
     ("name", "error", "message"),
     [
-        ("fp8", ValueError, "precision: 'fp8' given, one of fp32, fp16, fp16-strict, mp is wanted"),
-        ("hbfp4", fe.UnsupportedPrecision, "'hbfp4' arrives with the block floating point backend"),
-        ("booster", fe.UnsupportedPrecision, "'booster' arrives with"),
+        (
+            "fp8",
+            ValueError,
+            "precision: 'fp8' given, one of fp32, fp16, fp16-strict, mp, hbfp<m>, booster is",
+        ),
+        ("hbfp", ValueError, "precision: 'hbfp' given, hbfp<m> or booster, then"),
+        ("hbfp17", ValueError, "precision: mantissa: 17 given, a whole number from 2 to 16 is wanted"),
+        (
+            "booster-b2000",
+            ValueError,
+            "precision: block: 2000 given, a whole number from 1 to 1024 is wanted",
+        ),
+        ("booster-k0", ValueError, "precision: late_epochs: 0 given, a whole number >= 1 is wanted"),
+        ("hbfp4-b16-t8", ValueError, "'hbfp4-b16-t8' given, block, exponent bits and rounding once each"),
         (16, ValueError, "precision: 16 given, one of"),
     ],
 )

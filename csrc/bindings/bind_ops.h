@@ -43,6 +43,8 @@ static void bind_ops(pybind11::module_& m) {
     m.def("dropout", &ops::dropout, Release());
     m.def("augment", &ops::augment, Release());
 
+    m.def("quantize", &ops::quantize, Release());
+
     m.def("sgd", &ops::sgd, Release());
     m.def("adam", &ops::adam, Release());
     m.def("rmsprop", &ops::rmsprop, Release());

@@ -98,6 +98,12 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
              double high, bool mirrored, double fill);
+
+// Block floating point, x and y (outer, length, inner) in float32: a block is block_length x block_inner of the last
+// two axes. Stochastic rounding takes word i % 4 of Philox4x32-10 at counter offset + i / 4 with key = seed.
+void quantize(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t length, int64_t inner,
+              int64_t block_length, int64_t block_inner, int64_t mantissa, int64_t exponent_bits, bool stochastic,
+              uint64_t seed, uint64_t offset);
 // c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, int64_t accumulator);
 

@@ -85,6 +85,13 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
 // The same in a captured step: offset counts from the control block's. Absent: from 0.
 void dropout_counted(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset,
                      const ArrayView& control);
+
+// Block floating point, x and y (outer, length, inner) in float32: a block is block_length x block_inner of the last
+// two axes. Stochastic rounding takes word i % 4 of Philox4x32-10 at counter offset + i / 4 with key = seed.
+void quantize(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t length, int64_t inner,
+              int64_t block_length, int64_t block_inner, int64_t mantissa, int64_t exponent_bits, bool stochastic,
+              uint64_t seed, uint64_t offset);
+
 // q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
 // probs rounded as stored; causal: query i sees the keys j <= i; lengths int64 (B,), or none: item b has the keys
 // j < lengths[b]. Sq, Sk and D are at most 128.

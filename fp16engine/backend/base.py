@@ -41,6 +41,14 @@ Accumulators
     "tf32": float32 accumulators, and the device may round float32 factors to TF32; where it cannot, it raises
     the same.
 
+Operands
+    Dot products take their operands as stored, or, with `operand`, a `BlockFormat`, rounded to block floating
+    point by `quantize`, each along the terms its product adds up; `blocks.py` says where the blocks lie.
+    Sums of one array, such as bias gradients, are no dot products and take it as stored. Under stochastic
+    rounding the arrays of a call take their random words one after the other: a then b of a matrix product,
+    dx's product before dw's, images and gradients before weights in dx, images before gradients in dw; of
+    attention the products in the order of its equations, dp, dq, dk, dv.
+
 Optimizer steps
     Lists of arrays of one dtype, updated in place. g = grad * grad_scale; w is the master where there is one,
     else the parameter, and the parameter becomes fl(master). A weight decay of 0 adds no term. Every step
@@ -75,6 +83,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from ..block_format import BlockFormat
+from .blocks import Blocks
 
 Array: TypeAlias = Any  # each backend has its own array type
 Shape: TypeAlias = tuple[int, ...]
@@ -245,20 +256,40 @@ class Backend(Protocol):
 
     # Dot products
 
-    def matmul(self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, acc: str) -> Array:
+    def quantize(self, x: Array, blocks: Blocks, fmt: BlockFormat) -> Array:
+        """Return float32 `x`, viewed as `blocks` says, in block floating point, as float32 of the same shape.
+
+        Per block, with m = fmt.mantissa: e is the smallest integer with max|x| <= 2^e, clamped to
+        fmt.exponents; y = sign(x) * min(round(|x| * 2^(m - e)), 2^m - 1) * 2^(e - m), all of it exact but
+        round: to nearest even, or, stochastically, up where the fraction is above (2 * (word >> 9) + 1) *
+        2^-24, element i (C order of x) taking word i % 4 of Philox4x32-10 as in dropout, seed and offset
+        being fmt.draw. Signs are kept, of zeros too. inf and NaN stay as they are and have no part in e.
+        """
+
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        transpose_a: bool,
+        transpose_b: bool,
+        acc: str,
+        operand: BlockFormat | None = None,
+    ) -> Array:
         """Return fl(a @ b), (..., M, K) @ (..., K, N) -> (..., M, N), batch sizes equal.
 
         With `transpose_a` (`transpose_b`) the array is stored (..., K, M) ((..., N, K)).
         """
 
-    def linear_forward(self, x: Array, w: Array, b: Array | None, acc: str) -> Array:
+    def linear_forward(
+        self, x: Array, w: Array, b: Array | None, acc: str, operand: BlockFormat | None = None
+    ) -> Array:
         """Return y = fl(x @ w.T + b): x (M, in), w (out, in), b (out,) -> (M, out).
 
         The unrounded sum takes the bias before the store; acc="float16": fl16(s + b) with s the binary16 sum.
         """
 
     def linear_backward(
-        self, x: Array, w: Array, dy: Array, needs: Needs, acc: str
+        self, x: Array, w: Array, dy: Array, needs: Needs, acc: str, operand: BlockFormat | None = None
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Return dx = fl(dy @ w) (M, in), dw = fl(dy.T @ x) (out, in), db = fl(sum of dy) (out,).
 
@@ -266,7 +297,15 @@ class Backend(Protocol):
         """
 
     def conv2d_forward(
-        self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> Array:
         """Return y (N, OH, OW, K) of x (N, H, W, C), w (K, kh, kw, C / groups), b (K,).
 
@@ -285,6 +324,7 @@ class Backend(Protocol):
         groups: int,
         needs: Needs,
         acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Return dx (N, H, W, C), dw (K, kh, kw, C / groups), db (K,), each fl of its sum, or None if not
         needed."""
@@ -470,7 +510,14 @@ class Backend(Protocol):
         """Return the rows data[index]: data (R, ...), index int64 (B,) -> (B, ...)."""
 
     def attention_forward(
-        self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        causal: bool,
+        lengths: Array | None,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array, Array]:
         """Return y (B, H, Sq, D) and probs (B, H, Sq, Sk) of q (B, H, Sq, D), k and v (B, H, Sk, D).
 
@@ -481,7 +528,14 @@ class Backend(Protocol):
         """
 
     def attention_backward(
-        self, q: Array, k: Array, v: Array, probs: Array, dy: Array, acc: str
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        probs: Array,
+        dy: Array,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array, Array, Array]:
         """Return dq, dk, dv: dp = fl(dy @ v.T); ds = softmax_backward(probs, dp); dv = fl(probs.T @ dy).
 

@@ -25,6 +25,8 @@ class Conv2d(Module):
     (1, 3, 3, 8)
     """
 
+    dot_product = True
+
     def __init__(
         self,
         in_channels: int,

@@ -18,6 +18,8 @@ class Linear(Module):
     (1, 2)
     """
 
+    dot_product = True
+
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
         super().__init__()
         init.positive("Linear", in_features=in_features, out_features=out_features)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import numpy as np
 
 from .. import backend as backends
-from ..precision import Precision
+from ..block_format import BlockFormat
+from ..precision import Precision, active
 from ..tensor import Tensor
 
 # numerics.watch sets this to be told which layer runs; None costs a comparison per call of a layer.
@@ -54,6 +55,10 @@ class Module:
 
     buffers: tuple[str, ...] = ()
     statistics: tuple[str, ...] = ()
+    # Whether this layer multiplies by a weight, so that a precision may give it an operand format of its own.
+    dot_product: bool = False
+    # That format, for this layer and those below it; None: the active precision's. See `Precision.layers`.
+    operand: str | BlockFormat | None = None
 
     training: bool = True
     # How `models.create` made this network, for checkpoints; None for networks of one's own.
@@ -64,9 +69,13 @@ class Module:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
-            if _entering is None:
+            if _entering is None and self.operand is None:
                 return self.forward(*args, **options)
-            with _entering(self):
+            with ExitStack() as scopes:
+                if _entering is not None:
+                    scopes.enter_context(_entering(self))
+                if self.operand is not None:
+                    scopes.enter_context(active().with_operand(self.operand).use())
                 return self.forward(*args, **options)
         except (TypeError, ValueError) as error:
             self._name_layer(error)

@@ -54,6 +54,7 @@ class AuditKey(NamedTuple):
     outputs: tuple[Named, ...]
     integers: tuple[Named, ...]
     accumulator: str
+    operand: str
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ class AuditRow:
     outputs: tuple[Named, ...]
     integers: tuple[Named, ...]
     accumulator: str  # "float16", "float32", or "none" where the operation adds nothing up
+    operand: str  # a block format's name, "stored", or "none" where the operation is no dot product
     calls: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -75,6 +77,7 @@ class AuditRow:
             "outputs": dict_of(self.outputs),
             "integers": dict_of(self.integers),
             "accumulator": self.accumulator,
+            "operand": self.operand,
             "calls": self.calls,
         }
 
@@ -144,6 +147,7 @@ class Audit(AbstractContextManager["Audit"]):
             tuple(n for n in outputs if _is_float(n)),
             tuple(n for n in (*inputs, *outputs) if not _is_float(n)),
             str(named.get("acc", "none")),
+            _operand(named),
         )
         self._counts[key] = self._counts.get(key, 0) + 1
         return result
@@ -191,13 +195,13 @@ class Audit(AbstractContextManager["Audit"]):
         }
 
     def table(self) -> str:
-        """Return the rows as a text table: operation, arrays in, arrays out, accumulator, calls."""
-        head = ("operation", "in", "out", "accumulates in", "calls")
+        """Return the rows as a text table: operation, arrays in, arrays out, operands, accumulator, calls."""
+        head = ("operation", "in", "out", "operands", "accumulates in", "calls")
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             groups = (row.inputs + row.integers, row.outputs)
             texts = (", ".join(f"{n} {t}" for n, t in dict_of(g).items()) for g in groups)
-            lines.append((row.op, *texts, row.accumulator, str(row.calls)))
+            lines.append((row.op, *texts, row.operand, row.accumulator, str(row.calls)))
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         return "\n".join(
             "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines
@@ -255,6 +259,12 @@ def residents(trainer: Any) -> Iterable[Resident]:
         for dtype in sorted({str(a.dtype) for a in arrays}):
             same = [a for a in arrays if str(a.dtype) == dtype]
             yield Resident(kind, dtype, len(same), sum(int(a.nbytes) for a in same))
+
+
+def _operand(named: dict[str, Any]) -> str:
+    if "operand" not in named:
+        return "none"
+    return "stored" if named["operand"] is None else str(named["operand"].name)
 
 
 def _types(items: Iterable[tuple[str, Any]]) -> tuple[Named, ...]:

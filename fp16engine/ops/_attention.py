@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import math
+
 from ..autograd import Array, Function
 from ..tensor import Tensor
 from . import _check
+from ._operand import drawn
 
 
 class Attention(Function):
     multiplies = True
 
     def forward(self, q: Array, k: Array, v: Array, lengths: Array | None, causal: bool) -> Array:
-        y, probs = self.backend.attention_forward(q, k, v, causal, lengths, self.acc)
+        scores = math.prod(q.shape[:3]) * k.shape[2]
+        operand = drawn(self.operand, 4, q, k, v, largest=scores)
+        y, probs = self.backend.attention_forward(q, k, v, causal, lengths, self.acc, operand)
         self.saved = (q, k, v, probs)
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        operand = drawn(self.operand, 8, *self.saved, dy)
         # a masked probability is 0 and makes its score's gradient 0: the mask is not needed again
-        return (*self.backend.attention_backward(*self.saved, dy, self.acc), None)
+        return (*self.backend.attention_backward(*self.saved, dy, self.acc, operand), None)
 
 
 def attention(

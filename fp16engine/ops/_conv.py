@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..autograd import Array, Function
 from ..tensor import Tensor
 from . import _check
+from ._operand import drawn
 
 
 class Conv2d(Function):
@@ -23,11 +24,13 @@ class Conv2d(Function):
     ) -> Array:
         self.x, self.w = x, w
         self.stride, self.pads, self.groups = stride, pads, groups
-        return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc)
+        operand = drawn(self.operand, 2, x, w)
+        return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc, operand)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        operand = drawn(self.operand, 4, self.x, self.w, dy)
         return self.backend.conv2d_backward(
-            self.x, self.w, dy, self.stride, self.pads, self.groups, self.needs, self.acc
+            self.x, self.w, dy, self.stride, self.pads, self.groups, self.needs, self.acc, operand
         )
 
 

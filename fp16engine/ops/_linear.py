@@ -7,6 +7,7 @@ import math
 from ..autograd import Array, Function
 from ..tensor import Tensor
 from . import _check
+from ._operand import drawn
 from ._shape import broadcast_to, reshape
 
 
@@ -15,14 +16,16 @@ class MatMul(Function):
 
     def forward(self, a: Array, b: Array) -> Array:
         self.a, self.b = a if self.needs[1] else None, b if self.needs[0] else None
-        return self.backend.matmul(a, b, False, False, self.acc)
+        return self.backend.matmul(a, b, False, False, self.acc, drawn(self.operand, 2, a, b))
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         product = self.backend.matmul
-        return (
-            product(dy, self.b, False, True, self.acc) if self.needs[0] else None,
-            product(self.a, dy, True, False, self.acc) if self.needs[1] else None,
-        )
+        da = db = None
+        if self.needs[0]:
+            da = product(dy, self.b, False, True, self.acc, drawn(self.operand, 2, dy, self.b))
+        if self.needs[1]:
+            db = product(self.a, dy, True, False, self.acc, drawn(self.operand, 2, self.a, dy))
+        return da, db
 
 
 class Linear(Function):
@@ -30,10 +33,11 @@ class Linear(Function):
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.x, self.w = x, w
-        return self.backend.linear_forward(x, w, b, self.acc)
+        return self.backend.linear_forward(x, w, b, self.acc, drawn(self.operand, 2, x, w))
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        return self.backend.linear_backward(self.x, self.w, dy, self.needs, self.acc)
+        operand = drawn(self.operand, 4, self.x, self.w, dy)
+        return self.backend.linear_backward(self.x, self.w, dy, self.needs, self.acc, operand)
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .._version import __version__
+from ..block_format import BlockFormat
 from ..errors import CheckpointError
-from ..precision import LossScale, Precision
+from ..precision import LossScale, OperandPlan, Precision
 from .files import TEMPORARY_SUFFIX, write_atomically
 from .history import EpochRecord, EpochSums, History
 
@@ -230,7 +231,11 @@ class Checkpoint:
         """CheckpointError naming the first difference from a trainer's model and settings."""
         self._check_model(trainer.model)
         ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.settings}
-        theirs = {"precision": self.body["precision"], "seed": self.body["seed"], **self.body["training"]}
+        theirs = {
+            "precision": plain(asdict(self.precision)),
+            "seed": self.body["seed"],
+            **self.body["training"],
+        }
         if theirs["precision"]["name"] != ours["precision"]["name"]:  # before the choices that follow from it
             theirs["precision"], ours["precision"] = theirs["precision"]["name"], ours["precision"]["name"]
         self.refuse(first_difference(theirs, plain(ours)))
@@ -370,8 +375,19 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _precision(fields: dict[str, Any]) -> Precision:
-    scale = fields["loss_scale"]
-    return Precision(**{**fields, "loss_scale": None if scale is None else LossScale(**scale)})
+    scale, plan = fields["loss_scale"], fields.get("plan")
+    read: dict[str, Any] = {"loss_scale": None if scale is None else LossScale(**scale)}
+    if plan is not None:
+        layers = tuple((str(path), _operand(operand)) for path, operand in plan["layers"])
+        ends = {key: _operand(plan[key]) for key in ("edges", "late")}
+        read["plan"] = OperandPlan(**{**plan, **ends, "layers": layers})
+    read |= {key: _operand(fields.get(key)) for key in ("operand", "weights")}
+    return Precision(**{**fields, **read})
+
+
+def _operand(value: Any) -> Any:
+    """A block format from its JSON values; anything else as it is."""
+    return BlockFormat(**{**value, "draw": tuple(value["draw"])}) if isinstance(value, dict) else value
 
 
 def _remove_others(directory: Path, keep: str) -> None:

@@ -97,6 +97,7 @@ class _Run:
         trainer, options, history = self.trainer, self.options, self.state.history
         total = max(options.epochs * self.steps_per_epoch, 1)
         trainer.set_total_steps(total)
+        trainer.begin_epoch(max(0, min(self.state.epoch, options.epochs - 1)), options.epochs)
         with ExitStack() as stack:
             stack.enter_context(self.guard)
             if self.out is not None:
@@ -123,6 +124,7 @@ class _Run:
     def epoch(self) -> None:
         """Train the rest of one epoch, evaluate, record, save."""
         trainer, state, history = self.trainer, self.state, self.state.history
+        trainer.begin_epoch(state.epoch, self.options.epochs)
         order = self.feed.order(trainer.seed, state.epoch)
         backends.get(trainer.device).reset_peak()
         while state.step < self.steps_per_epoch:
@@ -298,10 +300,11 @@ def _resumed(
     saved.refuse(checkpoint.first_difference({**theirs, **later}, {**ours, **later}))
     if theirs.get("data_sha256") != ours["data_sha256"]:
         saved.refuse(f"data: the samples of {dataset.name!r} are not the ones it was trained on")
-    if trainer.settings["schedule"] == "cosine" and theirs.get("epochs") != ours["epochs"]:
+    planned = trainer.precision.plan is not None and trainer.precision.plan.late is not None
+    laid_out = trainer.precision.name if planned else "cosine schedule"
+    if (planned or trainer.settings["schedule"] == "cosine") and theirs.get("epochs") != ours["epochs"]:
         saved.refuse(
-            f"epochs: the cosine schedule was laid out for {theirs.get('epochs')}, "
-            f"this run has {options.epochs}"
+            f"epochs: the {laid_out} was laid out for {theirs.get('epochs')}, this run has {options.epochs}"
         )
     step = saved.body["step"]
     if saved.epoch + (step > 0) > options.epochs:

@@ -19,7 +19,7 @@ from ..data.augment import Augmentation
 from ..errors import NonFiniteError
 from ..precision import Precision
 from ..tensor import Tensor
-from . import batches
+from . import batches, operands
 from . import schedule as _schedules
 from .scaler import LossScaler
 
@@ -139,6 +139,9 @@ class Trainer:
             # taken before the model is rounded: FP32 masters start from the FP32 initial weights
             masters = [_host_values(parameter) for parameter in model.parameters()]
         self.model = model.to(self.device, self.precision)
+        self.in_force = self.precision
+        operands.assign(self.model, self.in_force)
+        operands.keep_weights(self.model, self.precision)
         self._parameters = list(self.model.named_parameters())
         self._buffers = [buffer for _, buffer in self.model.named_buffers()]
         self.optimizer = _make_optimizer(self.settings, self.model, self.precision.update, masters, self.seed)
@@ -175,7 +178,7 @@ class Trainer:
         before = [(buffer, backend.copy(buffer.data)) for buffer in self._buffers]
         drawn = dict(self._random_state)
         scale = 1.0 if self.scaler is None else self.scaler.scale
-        with self.precision.use(), self._own_randomness(), self._watched() as phase:
+        with self.in_force.use(), self._own_randomness(), self._watched() as phase:
             logits = self._logits(images)
             correct = _correct(logits, labels)
             loss = self._loss(logits, labels)
@@ -188,6 +191,7 @@ class Trainer:
             applied = math.isfinite(value) and culprit is None
             if applied:
                 self.optimizer.step(grad_scale=1.0 / scale, count=phase("update"))
+                operands.keep_weights(self.model, self.precision)
         self.step_count += 1
         if applied:
             self.applied_steps += 1
@@ -313,6 +317,16 @@ class Trainer:
         assert self._schedule is not None
         return self._schedule(self.applied_steps)
 
+    def begin_epoch(self, epoch: int, epochs: int) -> None:
+        """Put in force what the precision plans for `epoch` (from 0) of `epochs`; `fit` does so.
+
+        Evaluation and prediction use the policy of the epoch begun last; before the first, that of the start.
+        """
+        planned = self.precision.at(epoch, epochs)
+        if planned is not self.in_force:
+            operands.assign(self.model, planned)
+            self.in_force = planned
+
     def set_total_steps(self, total: int | None) -> None:
         """Lay the schedule out over `total` steps; `fit` does so. None is enough for "constant"."""
         self._schedule = _schedules.get(
@@ -372,7 +386,7 @@ class Trainer:
         training = self.model.training
         self.model.eval()
         try:
-            with no_grad(), self.precision.use():
+            with no_grad(), self.in_force.use():
                 yield
         finally:
             self.model.train(training)

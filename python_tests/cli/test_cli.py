@@ -54,8 +54,8 @@ def document(capsys):
         (["train", "--momentum", "0.5", "--optimizer", "adam"], "--momentum: 0.5 given, but adam has none"),
         (["train", "--precision", "fp17"], "--precision: 'fp17' given, one of fp32, fp16, fp16-strict, mp"),
         (
-            ["train", "--precision", "hbfp8"],
-            "--precision: 'hbfp8' arrives with the block floating point backend",
+            ["train", "--precision", "hbfp1"],
+            "--precision: mantissa: 1 given, a whole number from 2 to 16 is wanted",
         ),
         (["train", "--precision", "tf32"], "precision: 'tf32' needs the tensor cores"),
         (["compare", "--precision", "fp16,fp16"], "--precision: fp16,fp16 given, each precision once"),

@@ -9,6 +9,7 @@
 #include "cpu/simd/norm.h"
 #include "cpu/simd/optim.h"
 #include "cpu/simd/pooling.h"
+#include "cpu/simd/quantize.h"
 #include "cpu/simd/reduce.h"
 #include "cpu/simd/rows.h"
 #include "cpu/simd/sparse.h"
@@ -86,6 +87,7 @@ const Kernels FP16_JOIN(kernels_, FP16_ISA) = {
     reduce_kernels<half>(),
     reduce_kernels<float>(),
     {strict_row_blocks, strict_column_blocks},
+    {quantize_tiles, quantize_columns, rounding_thresholds},
     row_sums,
     strict_row_sums,
     log_floats,

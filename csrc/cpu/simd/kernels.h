@@ -134,6 +134,23 @@ struct SparseKernels {
     bool (*all_finite)(const T* x, int64_t n);
 };
 
+// A block floating point format: bits of a magnitude, and the exponents a block may have.
+struct BlockGrid {
+    int mantissa, lowest, highest;
+};
+
+// Rounding of x (rows, columns) to blocks, see quantize.h; `thresholds`, one per element, make it stochastic.
+struct QuantizeKernels {
+    // A block is a tile of tile_rows x tile_columns, smaller at the edges; a run along a row is a tile of one row.
+    void (*tiles)(const float* x, int64_t rows, int64_t columns, int64_t tile_rows, int64_t tile_columns,
+                  const BlockGrid& grid, const float* thresholds, float* y);
+    // A block is a run of `block` rows in one column.
+    void (*columns)(const float* x, int64_t rows, int64_t columns, int64_t block, const BlockGrid& grid,
+                    const float* thresholds, float* y);
+    // n thresholds, rounded up to whole groups of 64, from `counter` on.
+    void (*thresholds)(uint64_t counter, uint64_t key, int64_t n, float* thresholds);
+};
+
 // Constants of an optimizer; `rest` is 1 - its neighbour, from double.
 struct SgdStep {
     float momentum;
@@ -191,6 +208,7 @@ struct Kernels {
     ReduceKernels<half> reduce_half;
     ReduceKernels<float> reduce_float;
     StrictKernels strict;
+    QuantizeKernels quantize;
 
     void (*row_sums)(const float* terms, int64_t rows, int64_t K, float* sums);
     // rows <= 16; terms are added times `scale` (a power of two) and, if halved, as StrictSum does for averages

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ...block_format import BlockFormat
 from ..base import Array
 from .dot import DotProducts
 from .elementwise import Elementwise
@@ -9,24 +12,62 @@ from .elementwise import Elementwise
 
 class Attention(DotProducts, Elementwise):
     def attention_forward(
-        self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        causal: bool,
+        lengths: Array | None,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array, Array]:
-        scores = self.matmul(self._scaled(q), k, False, True, acc)
+        product = self._products_in(operand)
+        scores = product(self._scaled(q), k, False, True, acc)
         # In place: a row is read before it is written. A causal row i reads its first i + 1 scores only.
         causal_rows = q.shape[2] if causal else 0
         self.native.softmax(scores, scores, causal_rows, lengths, self.half_accumulator(acc, q))
-        return self.matmul(scores, v, False, False, acc), scores
+        return product(scores, v, False, False, acc), scores
 
     def attention_backward(
-        self, q: Array, k: Array, v: Array, probs: Array, dy: Array, acc: str
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        probs: Array,
+        dy: Array,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array, Array, Array]:
         half = self.half_accumulator(acc, q)
-        ds = self.matmul(dy, v, False, True, acc)
+        product = self._products_in(operand)
+        ds = product(dy, v, False, True, acc)
         self.native.softmax_backward(probs, ds, ds, half)
         dq = self._empty_like(q)
-        self.products.scaled_product(ds, k, dq, q.shape[-1] ** -0.5, *self.compute(acc, q))
-        dk = self.matmul(ds, self._scaled(q), True, False, acc)
-        return dq, dk, self.matmul(probs, dy, True, False, acc)
+        product(ds, k, False, False, acc, dq, q.shape[-1] ** -0.5)
+        dk = product(ds, self._scaled(q), True, False, acc)
+        return dq, dk, product(probs, dy, True, False, acc)
+
+    def _products_in(self, operand: BlockFormat | None) -> Callable[..., Array]:
+        """Matrix products of one call whose operands are rounded in turn; `out` takes one times `scale`."""
+        operands = None if operand is None else self._operands(operand)
+
+        def product(
+            a: Array,
+            b: Array,
+            transpose_a: bool,
+            transpose_b: bool,
+            acc: str,
+            out: Array = None,
+            scale: float = 1.0,
+        ) -> Array:
+            if operands is not None:
+                a, b = operands.of_matmul(a, b, transpose_a, transpose_b)
+            if out is None:
+                return self._product(a, b, transpose_a, transpose_b, acc)
+            self.products.scaled_product(a, b, out, scale, *self.compute(acc, a))
+            return out
+
+        return product
 
     def _scaled(self, q: Array) -> Array:
         return self.binary("mul", q, q.shape[-1] ** -0.5)

@@ -2,35 +2,71 @@
 
 from __future__ import annotations
 
+from ...block_format import BlockFormat
 from ..base import Array, Needs, Pads, Pair, Shape
+from .quantize import Quantizer
 from .reduce import Reductions
 
 
-class DotProducts(Reductions):
-    def matmul(self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, acc: str) -> Array:
+class DotProducts(Reductions, Quantizer):
+    def matmul(
+        self,
+        a: Array,
+        b: Array,
+        transpose_a: bool,
+        transpose_b: bool,
+        acc: str,
+        operand: BlockFormat | None = None,
+    ) -> Array:
+        if operand is not None:
+            a, b = self._operands(operand).of_matmul(a, b, transpose_a, transpose_b)
+        return self._product(a, b, transpose_a, transpose_b, acc)
+
+    def _product(self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, acc: str) -> Array:
         rows, columns = a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]
         c = self.empty((*a.shape[:-2], rows, columns), a.dtype)
         self.products.matmul(a, b, None, c, transpose_a, transpose_b, *self.compute(acc, a))
         return c
 
-    def linear_forward(self, x: Array, w: Array, b: Array | None, acc: str) -> Array:
+    def linear_forward(
+        self, x: Array, w: Array, b: Array | None, acc: str, operand: BlockFormat | None = None
+    ) -> Array:
+        if operand is not None:
+            x, w = self._operands(operand).of_matmul(x, w, False, True)
         y = self.empty((x.shape[0], w.shape[0]), x.dtype)
         self.products.matmul(x, w, b, y, False, True, *self.compute(acc, x))
         return y
 
     def linear_backward(
-        self, x: Array, w: Array, dy: Array, needs: Needs, acc: str
+        self, x: Array, w: Array, dy: Array, needs: Needs, acc: str, operand: BlockFormat | None = None
     ) -> tuple[Array | None, Array | None, Array | None]:
-        dx = self.matmul(dy, w, False, False, acc) if needs[0] else None
-        dw = self.matmul(dy, x, True, False, acc) if needs[1] else None
+        left, right, upper, lower = dy, w, dy, x
+        if operand is not None:
+            operands = self._operands(operand)
+            if needs[0]:
+                left, right = operands.of_matmul(dy, w, False, False)
+            if needs[1]:
+                upper, lower = operands.of_matmul(dy, x, True, False)
+        dx = self._product(left, right, False, False, acc) if needs[0] else None
+        dw = self._product(upper, lower, True, False, acc) if needs[1] else None
         db = self.sum(dy, (0,), acc).reshape(-1) if needs[2] else None
         return dx, dw, db
 
     def conv2d_forward(
-        self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> Array:
+        if operand is not None:
+            x, w = self._operands(operand).of_forward(x, w, groups)
         y = self.empty(self._conv2d_shape(x, w, stride, pads), x.dtype)
-        self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, *self.compute(acc, x))
+        self._convolve(x, w, b, y, stride, pads, groups, acc)
         return y
 
     def conv2d_backward(
@@ -43,11 +79,47 @@ class DotProducts(Reductions):
         groups: int,
         needs: Needs,
         acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array | None, Array | None, Array | None]:
         dx, dw, db = self._conv2d_gradients(x, w, needs)
+        settings = stride, pads, groups, acc
+        if operand is None:
+            self._convolve_back(x, w, dy, dx, dw, db, *settings)
+            return dx, dw, db
+        # The two products round the gradient along different axes; its sum, the bias', is no product.
+        operands = self._operands(operand)
+        if needs[0]:
+            dy_rows, w_rows = operands.of_data_gradient(dy, w, groups)
+            self._convolve_back(x, w_rows, dy_rows, dx, None, None, *settings)
+        if needs[1]:
+            x_pixels, dy_pixels = operands.of_weight_gradient(x, dy)
+            self._convolve_back(x_pixels, w, dy_pixels, None, dw, None, *settings)
+        if needs[2]:
+            self._convolve_back(x, w, dy, None, None, db, *settings)
+        return dx, dw, db
+
+    def _convolve(
+        self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
+    ) -> None:
+        """Write the convolution into `y`."""
+        self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, *self.compute(acc, x))
+
+    def _convolve_back(
+        self,
+        x: Array,
+        w: Array,
+        dy: Array,
+        dx: Array | None,
+        dw: Array | None,
+        db: Array | None,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        acc: str,
+    ) -> None:
+        """Write those of the three gradients that there is room for."""
         how = self.compute(acc, x)
         self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
-        return dx, dw, db
 
     @staticmethod
     def _conv2d_shape(x: Array, w: Array, stride: Pair, pads: Pads) -> Shape:

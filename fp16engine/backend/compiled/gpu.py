@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...block_format import BlockFormat
 from ...precision import chunk_terms
-from ..base import Array, Needs, Pads, Pair
+from ..base import Array, Pads, Pair
 from .attention import Attention
 from .recording import Recordable
 from .sparse import Sparse, places_of
@@ -19,47 +20,61 @@ MOST_ATTENDED = 128
 
 
 class GpuOperations(Recordable, Sparse, Attention):
-    def conv2d_forward(
-        self, x: Array, w: Array, b: Array | None, stride: Pair, pads: Pads, groups: int, acc: str
-    ) -> Array:
+    def _convolve(
+        self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
+    ) -> None:
         if not _depthwise(x, groups, acc):
-            return super().conv2d_forward(x, w, b, stride, pads, groups, acc)
-        y = self.empty(self._conv2d_shape(x, w, stride, pads), x.dtype)
+            super()._convolve(x, w, b, y, stride, pads, groups, acc)
+            return
         self.native.depthwise_forward(x, w, b, y, *stride, pads, groups, self.half_accumulator(acc, x))
-        return y
 
-    def conv2d_backward(
+    def _convolve_back(
         self,
         x: Array,
         w: Array,
         dy: Array,
+        dx: Array | None,
+        dw: Array | None,
+        db: Array | None,
         stride: Pair,
         pads: Pads,
         groups: int,
-        needs: Needs,
         acc: str,
-    ) -> tuple[Array | None, Array | None, Array | None]:
+    ) -> None:
         if not _depthwise(x, groups, acc):
-            return super().conv2d_backward(x, w, dy, stride, pads, groups, needs, acc)
-        dx, dw, db = self._conv2d_gradients(x, w, needs)
+            super()._convolve_back(x, w, dy, dx, dw, db, stride, pads, groups, acc)
+            return
         half = self.half_accumulator(acc, x)
         self.native.depthwise_backward(x, w, dy, dx, dw, db, *stride, pads, groups, half)
-        return dx, dw, db
 
     def attention_forward(
-        self, q: Array, k: Array, v: Array, causal: bool, lengths: Array | None, acc: str
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        causal: bool,
+        lengths: Array | None,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array, Array]:
-        if not _in_one_piece(q, k, acc):
-            return super().attention_forward(q, k, v, causal, lengths, acc)
+        if operand is not None or not _in_one_piece(q, k, acc):
+            return super().attention_forward(q, k, v, causal, lengths, acc, operand)
         y, probs = self._empty_like(q), self.empty((*q.shape[:3], k.shape[2]), q.dtype)
         self.native.attention_forward(q, k, v, y, probs, causal, lengths, self.half_accumulator(acc, q))
         return y, probs
 
     def attention_backward(
-        self, q: Array, k: Array, v: Array, probs: Array, dy: Array, acc: str
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        probs: Array,
+        dy: Array,
+        acc: str,
+        operand: BlockFormat | None = None,
     ) -> tuple[Array, Array, Array]:
-        if not _in_one_piece(q, k, acc):
-            return super().attention_backward(q, k, v, probs, dy, acc)
+        if operand is not None or not _in_one_piece(q, k, acc):
+            return super().attention_backward(q, k, v, probs, dy, acc, operand)
         dq, dk, dv = self._empty_like(q), self._empty_like(k), self._empty_like(v)
         self.native.attention_backward(q, k, v, probs, dy, dq, dk, dv, self.half_accumulator(acc, q))
         return dq, dk, dv

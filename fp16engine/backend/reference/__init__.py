@@ -21,6 +21,7 @@ from . import (
     norm,
     optim,
     pool,
+    quantize,
     random,
     ranges,
     reduce,
@@ -83,6 +84,7 @@ class Reference(CountedArrays):
     max = _method(reduce.max)
     max_backward = _method(reduce.max_backward)
 
+    quantize = _method(quantize.quantize)
     matmul = _method(linear.matmul)
     linear_forward = _method(linear.linear_forward)
     linear_backward = _method(linear.linear_backward)

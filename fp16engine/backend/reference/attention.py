@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
+from ...block_format import BlockFormat
 from ...precision import chunk_terms
 from .elementwise import binary
 from .linear import matmul
+from .quantize import operands
 from .registers import accumulator, store
 from .softmax import softmax, softmax_backward
 from .sums import dot
 
 
 def attention_forward(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool, lengths: np.ndarray | None, acc: str
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    causal: bool,
+    lengths: np.ndarray | None,
+    acc: str,
+    operand: BlockFormat | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    rounded = _rounding(operand)
     scaled = binary("mul", q, q.shape[-1] ** -0.5)
-    scores = matmul(scaled, k, False, True, acc)
+    scores = matmul(*rounded(scaled, k, False, True), False, True, acc)
     # exp(-inf) is +0, so a masked score adds nothing to the softmax.
     if causal:
         scores[..., np.triu(np.ones(scores.shape[-2:], bool), 1)] = -np.inf
@@ -26,15 +37,32 @@ def attention_forward(
     probs = softmax(scores, -1, acc)
     if lengths is not None:
         probs[lengths == 0] = 0
-    return matmul(probs, v, False, False, acc), probs
+    return matmul(*rounded(probs, v, False, False), False, False, acc), probs
 
 
 def attention_backward(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, probs: np.ndarray, dy: np.ndarray, acc: str
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    probs: np.ndarray,
+    dy: np.ndarray,
+    acc: str,
+    operand: BlockFormat | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rounded = _rounding(operand)
     scale = q.shape[-1] ** -0.5
-    ds = softmax_backward(probs, matmul(dy, v, False, True, acc), -1, acc)
-    sums = dot(ds, k, accumulator(q, acc), chunk_terms(acc))
+    dp = matmul(*rounded(dy, v, False, True), False, True, acc)
+    ds = softmax_backward(probs, dp, -1, acc)
+    sums = dot(*rounded(ds, k, False, False), accumulator(q, acc), chunk_terms(acc))
     dq = store(sums * sums.dtype.type(scale), q.dtype)
-    dk = matmul(ds, binary("mul", q, scale), True, False, acc)
-    return dq, dk, matmul(probs, dy, True, False, acc)
+    dk = matmul(*rounded(ds, binary("mul", q, scale), True, False), True, False, acc)
+    return dq, dk, matmul(*rounded(probs, dy, True, False), True, False, acc)
+
+
+def _rounding(
+    operand: BlockFormat | None,
+) -> Callable[[np.ndarray, np.ndarray, bool, bool], tuple[np.ndarray, np.ndarray]]:
+    """Return what rounds the two sides of each product of a call, in turn."""
+    if operand is None:
+        return lambda a, b, transpose_a, transpose_b: (a, b)
+    return operands(operand).of_matmul

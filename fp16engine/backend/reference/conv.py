@@ -6,17 +6,28 @@ import math
 
 import numpy as np
 
+from ...block_format import BlockFormat
 from ...precision import chunk_terms
 from .linear import add_bias
+from .quantize import operands
 from .registers import accumulator, load, store
 from .sums import dot, total
 from .windows import Pads, Pair, patches, reached
 
 
 def conv2d_forward(
-    x: np.ndarray, w: np.ndarray, b: np.ndarray | None, stride: Pair, pads: Pads, groups: int, acc: str
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray | None,
+    stride: Pair,
+    pads: Pads,
+    groups: int,
+    acc: str,
+    operand: BlockFormat | None = None,
 ) -> np.ndarray:
     partial = accumulator(x, acc)
+    if operand is not None:
+        x, w = operands(operand).of_forward(x, w, groups)
     seen = patches(x, w.shape[1:3], stride, pads)
     left = _by_group(seen, groups)  # (G, pixels, kh * kw * C / G)
     right = w.reshape(groups, w.shape[0] // groups, math.prod(w.shape[1:])).swapaxes(1, 2)
@@ -33,10 +44,21 @@ def conv2d_backward(
     groups: int,
     needs: tuple[bool, bool, bool],
     acc: str,
+    operand: BlockFormat | None = None,
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     partial = accumulator(x, acc)
-    dx = _data_gradient(x.shape, w, dy, stride, pads, groups, acc) if needs[0] else None
-    dw = _weight_gradient(x, w.shape, dy, stride, pads, groups, acc) if needs[1] else None
+    dy_for_dx, dy_for_dw, w_for_dx, x_for_dw = dy, dy, w, x
+    if operand is not None:
+        rounding = operands(operand)
+        if needs[0]:
+            dy_for_dx, w_for_dx = rounding.of_data_gradient(dy, w, groups)
+        if needs[1]:
+            x_for_dw, dy_for_dw = rounding.of_weight_gradient(x, dy)
+    dx = dw = None
+    if needs[0]:
+        dx = _data_gradient(x.shape, w_for_dx, dy_for_dx, stride, pads, groups, acc)
+    if needs[1]:
+        dw = _weight_gradient(x_for_dw, w.shape, dy_for_dw, stride, pads, groups, acc)
     db = store(total(load(dy), (0, 1, 2), partial), w.dtype) if needs[2] else None
     return dx, dw, db
 

@@ -31,11 +31,16 @@ def philox(counter: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     return np.stack(c, -1).astype(np.uint32)
 
 
-def dropout(x: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
-    blocks = np.uint64(offset) + np.arange(-(-x.size // 4), dtype=np.uint64)
+def words(count: int, seed: int, offset: int) -> np.ndarray:
+    """Return uint32 (count,): word i % 4 of counter offset + i // 4, the key being `seed`."""
+    blocks = np.uint64(offset) + np.arange(-(-count // 4), dtype=np.uint64)
     zero = np.zeros_like(blocks)
     counter = np.stack([blocks & np.uint64(_LOW), blocks >> np.uint64(32), zero, zero], -1)
-    words = philox(counter, (seed & _LOW, (seed >> 32) & _LOW)).reshape(-1)[: x.size].reshape(x.shape)
-    keep = words.astype(np.uint64) >= math.ceil(p * 2.0**32)  # word * 2^-32 >= p, in integers
+    return philox(counter, (seed & _LOW, (seed >> 32) & _LOW)).reshape(-1)[:count]
+
+
+def dropout(x: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
+    drawn = words(x.size, seed, offset).reshape(x.shape)
+    keep = drawn.astype(np.uint64) >= math.ceil(p * 2.0**32)  # word * 2^-32 >= p, in integers
     r = load(x)
     return store(np.where(keep, r * (1 / (1 - p)), r.dtype.type(0)), x.dtype)

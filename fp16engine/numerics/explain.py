@@ -131,7 +131,7 @@ def explain(
         if bad is not None:
             return bad
         trainer.optimizer.zero_grad()
-        with trainer.precision.use(), trainer._own_randomness(), watch(trainer.model, search.around) as state:
+        with trainer.in_force.use(), trainer._own_randomness(), watch(trainer.model, search.around) as state:
             search.watch = state
             loss = trainer._loss(trainer._logits(images), labels)
             state.phase = BACKWARD

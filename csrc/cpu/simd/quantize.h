@@ -8,7 +8,7 @@
 #pragma once
 #include "cpu/simd/columns.h"
 #include "cpu/simd/kernels.h"
-#include "cpu/simd/sparse.h"
+#include "cpu/simd/philox.h"
 
 namespace fp16engine {
 namespace {
@@ -130,7 +130,7 @@ FP16_KERNEL void quantize_columns(const float* x, int64_t rows, int64_t columns,
 FP16_KERNEL void rounding_thresholds(uint64_t counter, uint64_t key, int64_t n, float* thresholds) {
     for (int64_t first = 0; first < n; first += 4 * kLanes, counter += kLanes) {
         uint32_t words[4 * kLanes];
-        philox(counter, key, words);
+        philox(counter, 0, 0, key, words);
         for (int64_t i = 0; i < 4 * kLanes; i += kLanes) {
             const i32x16 odd = bit_cast<i32x16>((load(words + i) >> 9 << 1) | 1u);
             store(thresholds + first + i, to_floats(odd) * 0x1p-24f);

@@ -174,6 +174,11 @@ _CLASSIFIERS = [
         ((5, 3),),
         lambda x: F.cross_entropy(x, _int([2, -1, 1, -1, 0], x), ignore_index=-1),
     ),
+    FunctionCase(
+        "cross_entropy-smoothed",
+        ((5, 3),),
+        lambda x: F.cross_entropy(x, _int([2, -1, 1, 0, 0], x), ignore_index=-1, label_smoothing=0.2),
+    ),
     FunctionCase("cross_entropy-scaled", ((4, 3),), lambda x: F.cross_entropy(x, _int([2, 0, 1, 1], x)) * 8),
 ]
 _POOLS = [

@@ -431,6 +431,7 @@ _CROSS_ENTROPY = [
             "labels": Fill((n,), "label" if label.startswith("padded") else "index", k),
             **({"dy": Fill((), "positive")} if direction == "backward" else {}),
             "acc": ACC,
+            **({"smoothing": 0.1} if label.endswith("smoothed") else {}),
         },
         ranges=("normal", "positive", "subnormal"),
     )
@@ -442,6 +443,8 @@ _CROSS_ENTROPY = [
         "one-class": (5, 1),
         "padded": (40, 33),
         "padded-ragged": (3, 10),
+        "padded-smoothed": (40, 33),
+        "wide-smoothed": (5, 1030),
     }.items()
 ]
 

@@ -71,11 +71,12 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const 
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator);
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator);
-// logits (N, K), labels int64 (N,), loss and dy (); a negative label does not count
-void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+// logits (N, K), labels int64 (N,), loss and dy (); a negative label does not count; `smoothing` of a label is spread
+// over all K classes
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, double smoothing,
                            bool half_accumulator);
 void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
-                            const ArrayView& dlogits, bool half_accumulator);
+                            const ArrayView& dlogits, double smoothing, bool half_accumulator);
 
 // x dx (N, H, W, C), y dy index (N, OH, OW, C); index uint8, 255 for a window without a pixel
 void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& index, int64_t kh, int64_t kw,

@@ -149,26 +149,34 @@ void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayVi
     });
 }
 
-void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, double smoothing,
                            bool half_accumulator) {
     const Rows r(logits);
     const int64_t counted = expect_labels(labels, r);
     expect_dtype("loss", loss, logits.dtype);
     expect_shape("loss", loss, {});
     const Scratch losses(r.count);
+    const float share = static_cast<float>(smoothing), kept = static_cast<float>(1.0 - smoothing);
     const int64_t* const label = labels.as<int64_t>();
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
-            float max[kGroup], sums[kGroup];
+            float max[kGroup], sums[kGroup], means[kGroup];
             const T* const x = logits.as<T>() + first * r.K;
             std::fill(losses.get() + first, losses.get() + first + count, 0.0f);
             if (none_counts(label + first, count)) return;
             exponentials(x, count, r.K, half_accumulator, terms, max, sums);
             kernels().log_floats(sums, sums, count);
-            for (int64_t i = 0; i < count; i++)
-                if (label[first + i] >= 0)
-                    losses.get()[first + i] = sums[i] - (to_float(x[i * r.K + label[first + i]]) - max[i]);
+            if (smoothing > 0) {
+                to_floats(x, terms, count * r.K);
+                average_terms(terms, count, r.K, half_accumulator, 1.0f, means);
+            }
+            for (int64_t i = 0; i < count; i++) {
+                if (label[first + i] < 0) continue;
+                float distance = to_float(x[i * r.K + label[first + i]]) - max[i];
+                if (smoothing > 0) distance = kept * distance + share * (means[i] - max[i]);
+                losses.get()[first + i] = sums[i] - distance;
+            }
         });
         float total;
         sum_terms(losses.get(), 1, r.count, half_accumulator, false, &total);
@@ -177,12 +185,14 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
 }
 
 void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
-                            const ArrayView& dlogits, bool half_accumulator) {
+                            const ArrayView& dlogits, double smoothing, bool half_accumulator) {
     const Rows r(logits);
     const int64_t counted = expect_labels(labels, r);
     expect_dtype("dy", dy, logits.dtype);
     expect_shape("dy", dy, {});
     expect_like("dlogits", dlogits, logits);
+    const double everywhere = smoothing / static_cast<double>(r.K);
+    const float off = static_cast<float>(everywhere), on = static_cast<float>(1.0 - smoothing + everywhere);
     const int64_t* const label = labels.as<int64_t>();
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
@@ -194,8 +204,8 @@ void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, co
             for (int64_t i = 0; i < count; i++) {
                 T* const row = dlogits.as<T>() + (first + i) * r.K;
                 if (label[first + i] >= 0)
-                    kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], label[first + i],
-                                                                   scale, row);
+                    kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], label[first + i], on,
+                                                                   off, scale, row);
                 else
                     std::fill(row, row + r.K, from_float<T>(0.0f));
             }

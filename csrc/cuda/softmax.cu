@@ -22,8 +22,8 @@ void count_labels(const ArrayView& labels, Ptr<float> counted) {
 // y, labels, losses and dy: those that kOutput wants
 template <ExpOutput kOutput>
 void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& labels, const ArrayView& dy,
-                  Ptr<float> losses, Ptr<const float> counted, int64_t causal_rows, const ArrayView& lengths,
-                  bool half_accumulator) {
+                  Ptr<float> losses, Ptr<const float> counted, double on, double off, int64_t causal_rows,
+                  const ArrayView& lengths, bool half_accumulator) {
     const Rows r(x);
     expect_half_terms("x", x, half_accumulator);
     if (x.size() == 0) return;
@@ -39,6 +39,8 @@ void exponentials(const ArrayView& x, const ArrayView& y, const ArrayView& label
                                             losses,
                                             pointer<const T>(dy),
                                             counted,
+                                            static_cast<float>(on),
+                                            static_cast<float>(off),
                                             r.count,
                                             r.K,
                                             causal_rows,
@@ -80,7 +82,7 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const 
         expect(lengths.ndim == 1 && (lengths.size() ? Rows(x).count % lengths.size() == 0 : x.size() == 0),
                "lengths: " + lengths.describe() + " given, one per equal run of rows wanted");
     }
-    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, {}, causal_rows, lengths, half_accumulator);
+    exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, {}, 0, 0, causal_rows, lengths, half_accumulator);
 }
 
 void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
@@ -89,14 +91,14 @@ void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& 
 
 void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator) {
     expect_like("y", y, x);
-    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, {}, 0, {}, half_accumulator);
+    exponentials<ExpOutput::log_softmax>(x, y, {}, {}, {}, {}, 0, 0, 0, {}, half_accumulator);
 }
 
 void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, bool half_accumulator) {
     backward<true>(y, dy, dx, half_accumulator);
 }
 
-void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss,
+void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, const ArrayView& loss, double smoothing,
                            bool half_accumulator) {
     const Rows r(logits);
     expect_labels(labels, r);
@@ -106,7 +108,8 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
     const Workspace workspace(r.count + 1);  // the losses, and how many of them count
     const Ptr<float> counted = workspace.get() + r.count;
     count_labels(labels, counted);
-    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), {}, 0, {}, half_accumulator);
+    exponentials<ExpOutput::loss>(logits, {}, labels, {}, workspace.get(), {}, 1.0 - smoothing, smoothing, 0, {},
+                                  half_accumulator);
     with_storage("logits", logits.dtype, [&](auto type) {
         using T = decltype(type);
         with_accumulator<T>(half_accumulator, [&](auto half) {
@@ -120,14 +123,16 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
 }
 
 void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, const ArrayView& dy,
-                            const ArrayView& dlogits, bool half_accumulator) {
+                            const ArrayView& dlogits, double smoothing, bool half_accumulator) {
     expect_labels(labels, Rows(logits));
     expect_dtype("dy", dy, logits.dtype);
     expect_shape("dy", dy, {});
     expect_like("dlogits", dlogits, logits);
+    const double everywhere = smoothing / static_cast<double>(Rows(logits).K);
     const Workspace workspace(1);
     count_labels(labels, workspace.get());
-    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, workspace.get(), 0, {}, half_accumulator);
+    exponentials<ExpOutput::loss_gradient>(logits, dlogits, labels, dy, {}, workspace.get(),
+                                           1.0 - smoothing + everywhere, everywhere, 0, {}, half_accumulator);
 }
 
 }  // namespace fp16engine::gpu

@@ -5,7 +5,9 @@
 //   log_softmax    y = fl((x - m) - log s)     dx = fl(dy - exp(y) * sum dy)
 //
 //   cross-entropy  loss = fl((sum over rows of log s - (x[label] - m)) / n), dx = fl((e / s - onehot) * (dy / n)),
-//                  over the n rows whose label is not negative; the others are terms of +0 and have a gradient of 0
+//                  over the n rows whose label is not negative; the others are terms of +0 and have a gradient of 0.
+//                  With smoothing h: (1 - h) * (x[label] - m) + h * (sum x / K - m) in the loss, and (1 - h) * onehot
+//                  + h / K in the gradient
 //
 // Accumulators: float32, a thread's terms in order, lanes by halving distance, warps in order; or binary16 in the order
 // of strict_sum.cuh, a warp per row, products joined by __hfma. All else is a float32 register. NaN passes: whatever
@@ -26,11 +28,12 @@ enum class ExpOutput { softmax, log_softmax, loss, loss_gradient };
 // What the kernels of the exponentials need beside x.
 template <class T>
 struct ExpArguments {
-    Ptr<T> y;                      // (rows, K)
-    Ptr<const int64_t> labels;     // (rows,)
-    Ptr<float> losses;             // (rows,)
-    Ptr<const T> dy;               // ()
-    Ptr<const float> counted;      // (), n
+    Ptr<T> y;                   // (rows, K)
+    Ptr<const int64_t> labels;  // (rows,)
+    Ptr<float> losses;          // (rows,)
+    Ptr<const T> dy;            // ()
+    Ptr<const float> counted;   // (), n
+    float on, off;  // loss: 1 - smoothing and smoothing; gradient: what is wanted at the label and elsewhere
     int64_t rows, K, causal_rows;  // causal_rows > 0: row r has its first r % causal_rows + 1 values only
     Ptr<const int64_t> lengths;    // (rows / run,)
     int64_t run;                   // > 0: row r has its first lengths[r / run] values at most
@@ -93,13 +96,33 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
             sum = team_sum<Plan>(sum, part);
         }
 
+        float mean = 0.0f;  // of the values, where labels are smoothed
+        if constexpr (kOutput == ExpOutput::loss) {
+            if (a.off > 0.0f) {
+                if constexpr (kHalf) {
+                    mean = strict_warp_sum<true>(keys, [&](int64_t k) { return as_float(values[k]); });
+                } else {
+                    RowValues<T, Plan> again(values, keys);
+                    again.each([&](int64_t k, const float (&v)[Plan::kWidth]) {
+                        for (int j = 0; j < Plan::kWidth; j++) mean = __fadd_rn(mean, k + j < keys ? v[j] : 0.0f);
+                    });
+                    mean = team_sum<Plan>(mean, part);
+                }
+                mean = __fdiv_rn(mean, static_cast<float>(keys));
+            }
+        }
         if (keys == 0) sum = 1.0f;  // a row without values gives 0
 
         if constexpr (kOutput == ExpOutput::loss) {
             if (team_thread<Plan>() == 0) {
                 const int64_t label = a.labels[row];
                 float loss = label < 0 ? 0.0f : not_a_number();
-                if (label >= 0 && label < a.K) loss = __fsub_rn(logf(sum), __fsub_rn(as_float(values[label]), max));
+                if (label >= 0 && label < a.K) {
+                    float distance = __fsub_rn(as_float(values[label]), max);
+                    if (a.off > 0.0f)
+                        distance = __fadd_rn(__fmul_rn(a.on, distance), __fmul_rn(a.off, __fsub_rn(mean, max)));
+                    loss = __fsub_rn(logf(sum), distance);
+                }
                 a.losses[row] = loss;
             }
         } else {
@@ -124,7 +147,7 @@ __global__ void __launch_bounds__(kBlock) softmax_kernel(Ptr<const T> x, ExpArgu
                     } else {
                         out[j] = __fdiv_rn(k + j < keys ? value : 0.0f, sum);
                         if constexpr (kOutput == ExpOutput::loss_gradient) {
-                            out[j] = __fmul_rn(k + j == label ? __fsub_rn(out[j], 1.0f) : out[j], scale);
+                            out[j] = __fmul_rn(__fsub_rn(out[j], k + j == label ? a.on : a.off), scale);
                             if (label < 0) out[j] = 0.0f;
                         }
                     }

@@ -415,16 +415,21 @@ class Backend(Protocol):
     def log_softmax_backward(self, y: Array, dy: Array, axis: int, acc: str) -> Array:
         """Return fl(dy - exp(y) * sum(dy)) along `axis`."""
 
-    def cross_entropy_forward(self, logits: Array, labels: Array, acc: str) -> Array:
+    def cross_entropy_forward(self, logits: Array, labels: Array, acc: str, smoothing: float = 0.0) -> Array:
         """Return the mean loss, shape (), of logits (N, K) and int64 labels (N,), in the dtype of `logits`.
 
         A sample's loss log(sum(exp(z - max))) - (z[label] - max) is a register term, +0 where the label is
-        negative; fl(sum of them / n), n the number of labels that are not.
+        negative; fl(sum of them / n), n the number of labels that are not. With a `smoothing` h > 0,
+        (1 - h) * (z[label] - max) + h * (a - max) takes the place of z[label] - max, a the register mean of
+        the logits as `mean` accumulates it.
         """
 
-    def cross_entropy_backward(self, logits: Array, labels: Array, dy: Array, acc: str) -> Array:
-        """Return dlogits (N, K) = fl((softmax - onehot) * (dy / n)), softmax in registers, dy of shape ().
+    def cross_entropy_backward(
+        self, logits: Array, labels: Array, dy: Array, acc: str, smoothing: float = 0.0
+    ) -> Array:
+        """Return dlogits (N, K) = fl((softmax - wanted) * (dy / n)), softmax in registers, dy of shape ().
 
+        wanted is 1 - h + h / K at the label and h / K elsewhere, h the `smoothing`.
         Rows whose label is negative are +0. dy / n is a register value, so a loss scale in dy acts before
         1 / n can underflow.
         """

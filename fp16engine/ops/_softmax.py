@@ -31,12 +31,12 @@ class LogSoftmax(Function):
 
 
 class CrossEntropy(Function):
-    def forward(self, logits: Array, labels: Array) -> Array:
-        self.logits, self.labels = logits, labels
-        return self.backend.cross_entropy_forward(logits, labels, self.acc)
+    def forward(self, logits: Array, labels: Array, smoothing: float) -> Array:
+        self.saved, self.smoothing = (logits, labels), smoothing
+        return self.backend.cross_entropy_forward(logits, labels, self.acc, smoothing)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        return self.backend.cross_entropy_backward(self.logits, self.labels, dy, self.acc), None
+        return self.backend.cross_entropy_backward(*self.saved, dy, self.acc, self.smoothing), None
 
 
 def _axis(op: str, x: Tensor, axis: int) -> int:
@@ -75,17 +75,21 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     return LogSoftmax.apply(x, axis=_axis("log_softmax", x, axis))
 
 
-def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int | None = None) -> Tensor:
+def cross_entropy(
+    logits: Tensor, labels: Tensor, ignore_index: int | None = None, label_smoothing: float = 0.0
+) -> Tensor:
     """Return the mean over the batch of -log softmax(logits)[label], a scalar in the dtype of `logits`.
 
     logits: (N, K), labels: (N,) int64 in [0, K), or `ignore_index` where a sample is not to count. The losses
     of the samples stay in registers and the mean over the n that count is rounded once. Backward gives
     (softmax - onehot) * dy / n, rounded once: a loss scale in dy acts before 1/n can underflow; samples that
-    do not count get 0.
+    do not count get 0. `label_smoothing` h in [0, 1] wants (1 - h) * onehot + h / K instead of onehot
+    (Szegedy et al., 1512.00567); the mean of a sample's logits, which the loss then needs, is accumulated
+    like `mean`.
 
     Raises:
         TypeError: `logits` is no floating-point Tensor, or `labels` no int64 Tensor.
-        ValueError: the shapes do not fit, a label is out of range, or no sample counts.
+        ValueError: the shapes do not fit, a label or the smoothing is out of range, or no sample counts.
 
     >>> import fp16engine as fe
     >>> logits = fe.tensor([[0.0, 100.0]], "float16", "reference")
@@ -104,7 +108,11 @@ def cross_entropy(logits: Tensor, labels: Tensor, ignore_index: int | None = Non
         _check.indices("cross_entropy", "labels", labels, logits.shape[1], "classes")
     _check.vector("cross_entropy", "labels", labels, logits.shape[0], "one per row of logits")
     _check.same_device("cross_entropy", "logits", logits, "labels", labels)
-    return CrossEntropy.apply(logits, labels)
+    if not _check.is_number(label_smoothing) or not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"cross_entropy: label_smoothing is {label_smoothing!r}, a number in [0, 1] is wanted"
+        )
+    return CrossEntropy.apply(logits, labels, smoothing=float(label_smoothing))
 
 
 def _uncounted(labels: Tensor, ignore_index: int, classes: int) -> Tensor:

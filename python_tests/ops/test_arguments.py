@@ -107,6 +107,11 @@ WRONG: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         VALUE,
         "labels holds -2, classes 0 to 2",
     ),
+    "cross-entropy-smoothing": (
+        lambda: F.cross_entropy(x(2, 3), ids(1, 1), label_smoothing=1.5),
+        VALUE,
+        "label_smoothing is 1.5",
+    ),
     "cross-entropy-ignored-type": (
         lambda: F.cross_entropy(x(2, 3), ids(1, 1), ignore_index=0.5),
         TYPE,

@@ -97,7 +97,8 @@ struct RowKernels {
     void (*softmax_gradient_row)(const T* y, const T* dy, int64_t K, float sum, T* dx);
     void (*log_softmax_row)(const T* x, int64_t K, float max, float log_sum, T* y);
     void (*log_softmax_gradient_row)(const T* y, const T* dy, int64_t K, float sum, T* dx);
-    void (*cross_entropy_gradient_row)(const float* terms, int64_t K, float sum, int64_t label, float scale, T* dx);
+    void (*cross_entropy_gradient_row)(const float* terms, int64_t K, float sum, int64_t label, float on, float off,
+                                       float scale, T* dx);
     void (*squared_distances)(const T* x, int64_t K, float mean, float* terms);
     void (*layer_norm_row)(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta,
                            T* y);

@@ -91,12 +91,12 @@ FP16_KERNEL void log_softmax_gradient_row(const T* y, const T* dy, int64_t K, fl
         K, [&](int64_t k, auto lanes) { lanes.put(dx + k, lanes.get(dy + k) - vexp(lanes.get(y + k)) * sum); });
 }
 
-// dx = (terms / sum - onehot) * scale
+// dx = (terms / sum - (`on` at the label, else `off`)) * scale
 template <class T>
-FP16_KERNEL void cross_entropy_gradient_row(const float* terms, int64_t K, float sum, int64_t label, float scale,
-                                            T* dx) {
-    for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(dx + k, (lanes.get(terms + k) / sum) * scale); });
-    store(dx + label, f32x16((terms[label] / sum - 1.0f) * scale), 1);
+FP16_KERNEL void cross_entropy_gradient_row(const float* terms, int64_t K, float sum, int64_t label, float on,
+                                            float off, float scale, T* dx) {
+    for_column_blocks(K, [&](int64_t k, auto lanes) { lanes.put(dx + k, (lanes.get(terms + k) / sum - off) * scale); });
+    store(dx + label, f32x16((terms[label] / sum - on) * scale), 1);
 }
 
 FP16_KERNEL void log_floats(const float* x, float* y, int64_t n) {

@@ -25,14 +25,18 @@ class Softmaxes(Storage):
         half = self.half_accumulator(acc, y)
         return self._along(axis, lambda a, b, dx: self.native.log_softmax_backward(a, b, dx, half), y, dy)
 
-    def cross_entropy_forward(self, logits: Array, labels: Array, acc: str) -> Array:
+    def cross_entropy_forward(self, logits: Array, labels: Array, acc: str, smoothing: float = 0.0) -> Array:
         loss = self.empty((), logits.dtype)
-        self.native.cross_entropy_forward(logits, labels, loss, self.half_accumulator(acc, logits))
+        half = self.half_accumulator(acc, logits)
+        self.native.cross_entropy_forward(logits, labels, loss, smoothing, half)
         return loss
 
-    def cross_entropy_backward(self, logits: Array, labels: Array, dy: Array, acc: str) -> Array:
+    def cross_entropy_backward(
+        self, logits: Array, labels: Array, dy: Array, acc: str, smoothing: float = 0.0
+    ) -> Array:
         dlogits = self._empty_like(logits)
-        self.native.cross_entropy_backward(logits, labels, dy, dlogits, self.half_accumulator(acc, logits))
+        half = self.half_accumulator(acc, logits)
+        self.native.cross_entropy_backward(logits, labels, dy, dlogits, smoothing, half)
         return dlogits
 
     def _along(self, axis: int, function: Callable[..., None], *arrays: Array) -> Array:

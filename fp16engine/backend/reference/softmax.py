@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .registers import accumulator, load, store
-from .sums import dot, total
+from .sums import average, dot, total
 
 
 def softmax(x: np.ndarray, axis: int, acc: str) -> np.ndarray:
@@ -31,20 +31,29 @@ def log_softmax_backward(y: np.ndarray, dy: np.ndarray, axis: int, acc: str) -> 
     return store(r - np.exp(load(y)) * sums, dy.dtype)
 
 
-def cross_entropy_forward(logits: np.ndarray, labels: np.ndarray, acc: str) -> np.ndarray:
+def cross_entropy_forward(
+    logits: np.ndarray, labels: np.ndarray, acc: str, smoothing: float = 0.0
+) -> np.ndarray:
     r = load(logits)
     partial = accumulator(logits, acc)
     _, sums = _exps(r, 1, partial)
     chosen = np.take_along_axis(r, np.maximum(labels, 0)[:, None], 1) - r.max(1, keepdims=True)
+    if smoothing > 0:
+        distance = average(r, (1,), partial)[:, None] - r.max(1, keepdims=True)
+        chosen = r.dtype.type(1.0 - smoothing) * chosen + r.dtype.type(smoothing) * distance
     losses = (np.log(sums) - chosen)[:, 0]
     losses[labels < 0] = 0
     return store(total(losses, (0,), partial) / losses.dtype.type(_counted(labels)), logits.dtype)
 
 
-def cross_entropy_backward(logits: np.ndarray, labels: np.ndarray, dy: np.ndarray, acc: str) -> np.ndarray:
+def cross_entropy_backward(
+    logits: np.ndarray, labels: np.ndarray, dy: np.ndarray, acc: str, smoothing: float = 0.0
+) -> np.ndarray:
     exps, sums = _exps(load(logits), 1, accumulator(logits, acc))
-    onehot = (np.arange(logits.shape[1]) == labels[:, None]).astype(exps.dtype)
-    gradients = (exps / sums - onehot) * (load(dy) / exps.dtype.type(_counted(labels)))
+    everywhere = smoothing / logits.shape[1]
+    on, off = (exps.dtype.type(value) for value in (1.0 - smoothing + everywhere, everywhere))
+    wanted = np.where(np.arange(logits.shape[1]) == labels[:, None], on, off)
+    gradients = (exps / sums - wanted) * (load(dy) / exps.dtype.type(_counted(labels)))
     gradients[labels < 0] = 0
     return store(gradients, logits.dtype)
 

@@ -104,6 +104,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         ("--warmup", options.whole(1), 400, "steps; then the rate falls with the root of the step"),
         ("--vocabulary", options.whole(1), 4000, "tokens of both languages together"),
         ("--longest", options.whole(1), 60, "tokens of a training sentence; longer ones are left out"),
+        ("--label-smoothing", options.number(False), 0.1, "share of a label spread over all tokens"),
         ("--seed", options.whole(0), 0, "of initial weights, data order and dropout"),
     ):
         group.add_argument(
@@ -170,7 +171,7 @@ def settings(arguments: argparse.Namespace, precisions: list[str]) -> Any:
     """Return the experiment's settings that the options name."""
     from ..experiments.translation import Settings
 
-    names = ("model", "epochs", "lr", "warmup", "vocabulary", "longest", "dropout")
+    names = ("model", "epochs", "lr", "warmup", "vocabulary", "longest", "dropout", "label_smoothing")
     given = {name: getattr(arguments, name) for name in (*names, "beam", "seed", "device")}
     return Settings(precisions=tuple(precisions), tokens=arguments.batch_tokens, **given)
 

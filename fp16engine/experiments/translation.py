@@ -41,6 +41,7 @@ class Settings:
     vocabulary: int = 4000
     longest: int = 60
     dropout: float | None = None
+    label_smoothing: float = 0.1
     beam: int = 4
     seed: int = 0
     device: str = "cpu"
@@ -117,6 +118,7 @@ def _trainer(settings: Settings, policy: Precision, tokenizer: Tokenizer) -> Tra
         betas=(0.9, 0.98),
         schedule="inverse-sqrt",
         warmup=settings.warmup,
+        label_smoothing=settings.label_smoothing,
     )
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .. import backend as backends
+from ..data.encoded import IGNORED
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
@@ -164,8 +165,8 @@ class ImageFeed:
 
 
 def labelled(labels: np.ndarray) -> int:
-    """How many labels count: those that are no padding (-1)."""
-    return int(np.count_nonzero(labels >= 0))
+    """How many labels count: those that are no padding."""
+    return int(np.count_nonzero(labels != IGNORED))
 
 
 def device_images(x: Any, device: str, dtype: str) -> Array:

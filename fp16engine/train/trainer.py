@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 Array = Any
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
-_NOT_THE_OPTIMIZERS = ("optimizer", "schedule", "warmup", "augment")  # settings that it does not take
+# Settings that the optimizer does not take.
+_NOT_THE_OPTIMIZERS = ("optimizer", "schedule", "warmup", "augment", "label_smoothing")
 ON_NONFINITE = ("skip", "stop", "explain")
 
 
@@ -53,18 +54,18 @@ class Trainer:
     """Trains `model` with cross-entropy under one precision policy.
 
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
-    "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the
-    optimizer's default for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's
-    FP16 state ("native", "plain"). `update` takes the place of the policy's. `schedule` ("constant",
-    "cosine", "inverse-sqrt") counts applied steps; over the first `warmup` of them the rate rises to `lr`.
-    `augment` ("study", "crop-flip", a `data.Augmentation`) changes the training images of `fit` at random,
-    those of `step` and of evaluation never. `seed` orders the data and drives dropout, augmentation and
-    stochastic rounding. A step whose loss or gradient is not finite changes nothing (weights, optimizer
-    state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp`
-    overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on
-    after such a step, "stop" raises NonFiniteError at the first one, "explain" replays it before and says
-    which operation of which layer it was. `monitor`: a `numerics.Monitor`, or every how many steps one is to
-    look; it changes no bit.
+    "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
+    for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
+    "plain"). `update` takes the place of the policy's. `schedule` ("constant", "cosine", "inverse-sqrt")
+    counts applied steps; over the first `warmup` of them the rate rises to `lr`. `augment` ("study",
+    "crop-flip", a `data.Augmentation`) changes the training images of `fit` at random, those of `step` and of
+    evaluation never; nor is `label_smoothing` part of the evaluated loss. `seed` orders the data and drives
+    dropout, augmentation and stochastic rounding. A step whose loss or gradient is not finite changes nothing
+    (weights, optimizer state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is
+    raised. Under `mp` overflows first lower the loss scale; only overflows at its floor count.
+    `on_nonfinite`: "skip" goes on after such a step, "stop" raises NonFiniteError at the first one, "explain"
+    replays it before and says which operation of which layer it was. `monitor`: a `numerics.Monitor`, or
+    every how many steps one is to look; it changes no bit.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -96,6 +97,7 @@ class Trainer:
         warmup: int = 0,
         betas: tuple[float, float] | None = None,
         augment: str | Augmentation | None = None,
+        label_smoothing: float = 0.0,
         update: str | None = None,
         state: str = "native",
         max_bad_steps: int = 50,
@@ -130,6 +132,10 @@ class Trainer:
         self.augment = Augmentation.get(augment)
         if self.augment is not None:
             self.settings["augment"] = self.augment.to_dict()
+        if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing <= 1):
+            raise ValueError(f"label_smoothing: {label_smoothing} given, a number in [0, 1] is wanted")
+        if label_smoothing:
+            self.settings["label_smoothing"] = float(label_smoothing)
         self._schedule: _schedules.Schedule | None = None
         with random.fork(self.seed):
             self._random_state = random.get_state()
@@ -367,7 +373,9 @@ class Trainer:
         return batches.ImageFeed.of(self, dataset, batch_size)
 
     def _loss(self, logits: Tensor, labels: np.ndarray, training: bool = True) -> Tensor:
-        return F.cross_entropy(logits, Tensor(backends.get(self.device).from_numpy(labels), self.device))
+        there = Tensor(backends.get(self.device).from_numpy(labels), self.device)
+        smoothing = self.settings.get("label_smoothing", 0.0) if training else 0.0
+        return F.cross_entropy(logits, there, batches.IGNORED, smoothing)
 
     def _is_finite(self, images: Array) -> bool:
         return bool(backends.get(self.device).all_finite([images]))

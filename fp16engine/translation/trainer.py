@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import functional as F
-from ..data.encoded import IGNORED, EncodedPairs, EncodedText, PairBatch, cut
+from ..data.encoded import EncodedPairs, EncodedText, PairBatch, cut
 from ..models.transformer import Transformer
 from ..precision import Precision
 from ..tensor import Tensor
@@ -131,10 +131,6 @@ class TranslationTrainer(Trainer):
         )
         logits: Tensor = self.model(source, lengths, target)
         return F.reshape(logits, (-1, logits.shape[2]))
-
-    def _loss(self, logits: Tensor, labels: np.ndarray, training: bool = True) -> Tensor:
-        labels_there = Tensor(backends.get(self.device).from_numpy(labels), self.device)
-        return F.cross_entropy(logits, labels_there, ignore_index=IGNORED)
 
     def _is_finite(self, batch: PairBatch) -> bool:
         return True  # token numbers

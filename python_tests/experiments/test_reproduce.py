@@ -17,6 +17,7 @@ import study_run
 
 from fp16engine.cli import main
 from fp16engine.experiments import reproduce, study_report
+from fp16engine.experiments.estimate import make_trainer
 from fp16engine.experiments.experiment import Case, Request, Results, plain_arms, plan
 from fp16engine.experiments.runner import BUDGET_SPENT, Workshop
 from fp16engine.experiments.store import DONE, FAILED, PENDING, Row, Store
@@ -172,6 +173,18 @@ def test_a_plan_is_the_study_at_full_size() -> None:
     }
     assert keys["table2"] == keys["figure1"] == keys["figure4"] == keys["figure5"]
     assert keys["figure2"] == keys["figure3"]
+
+
+@pytest.mark.parametrize("name", [name for name in EXPERIMENTS if name.startswith("table")])
+@pytest.mark.filterwarnings("ignore:eps")  # 1e-7 is another number in binary16, and the optimizer says so
+def test_every_arm_trains(name: str) -> None:
+    planned = plan(EXPERIMENTS[name], Request(models=("dnn",), seeds=1), study_run.Tiny().get)
+    dataset = study_run.data()
+    x, labels = dataset.normalised("train", "float32")[:8], dataset.train.labels[:8]
+    for one in planned:
+        trainer = make_trainer(one.spec, dataset, "reference")
+        assert trainer.step(x, labels).applied or one.spec.precision == "mp"
+        assert trainer.settings["optimizer"] == one.spec.training["optimizer"]
 
 
 def test_a_request_changes_a_plan() -> None:

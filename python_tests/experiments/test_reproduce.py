@@ -237,9 +237,10 @@ def test_the_command(
     assert "1 of 100 epochs" in section["reductions"]
     row = section["tables"]["table2"]["rows"][0]
     assert row["model"] == "dnn" and 0 <= row["fp16_accuracy"]["mean"] <= 1
-    assert main(["reproduce", "table2", *TINY]) == 0
+    assert main(["reproduce", "table2,figure1,figure4,figure5", *TINY]) == 0
     printed = capsys.readouterr()
     assert "all 3 runs are done" in printed.err and "Reduced form: 1 of 100 epochs" in printed.out
+    assert len(list((tmp_path / "out" / "plots").glob("figure*.png"))) == 3
     for name in ("results.json", "results.csv", "summary.json", "table2.csv", "report.html"):
         assert (tmp_path / "out" / name).stat().st_size > 100
 
@@ -248,6 +249,8 @@ def test_the_command(
     ("options", "words"),
     [
         (["table5"], "'table5' given, one of table2, table3"),
+        (["table2,figure9"], "'figure9' given, one of table2, table3"),
+        (["table2,all"], "table2,all given, all alone is wanted"),
         (["table2", "--budget", "soon"], "--budget: soon given, a time such as 90s, 30m, 2h or 1d is wanted"),
         (["table2", "--models", "resnet32,"], "--models: resnet32, given, names separated by commas"),
         (["table2", "--models", "lenet"], "--models: 'lenet' given, one of dnn, alexnet"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -18,6 +19,7 @@ from .experiment import Results
 from .folder import write_json
 from .parts import Finding, Part, Picture, Table
 from .report import PLOTS, REPORT, Plot, environment, missing
+from .runspec import canonical
 from .store import DONE, FAILED, Store
 
 SUMMARY, RUNS_JSON, RUNS_CSV = "summary.json", "results.json", "results.csv"
@@ -39,7 +41,7 @@ def write(all_results: Sequence[Results], store: Store, out: Path) -> dict[str, 
         summary.append(_summary(results, parts))
         if lacking is None:
             sections.append(_section(results, parts, out / PLOTS))
-    write_json(out / RUNS_JSON, store.export(measured=True))
+    write_atomically(out / RUNS_JSON, _lines(store.export(measured=True)).encode())
     write_atomically(out / RUNS_CSV, store.export_csv().encode())
     if lacking is None:
         page = (
@@ -91,6 +93,17 @@ def raw(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [raw(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _lines(export: Mapping[str, Any]) -> str:
+    """Return a store's export as JSON, a line per run and pair, so that changes can be seen."""
+    parts = [
+        f"{json.dumps(name)}: [\n" + ",\n".join(canonical(one) for one in value) + "\n]"
+        if isinstance(value, list)
+        else f"{json.dumps(name)}: {canonical(value)}"
+        for name, value in export.items()
+    ]
+    return "{" + ",\n".join(parts) + "}\n"
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -241,6 +241,8 @@ def test_the_command(
     printed = capsys.readouterr()
     assert "all 3 runs are done" in printed.err and "Reduced form: 1 of 100 epochs" in printed.out
     assert len(list((tmp_path / "out" / "plots").glob("figure*.png"))) == 3
+    export = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert [run["status"] for run in export["runs"]] == [DONE] * 3
     for name in ("results.json", "results.csv", "summary.json", "table2.csv", "report.html"):
         assert (tmp_path / "out" / name).stat().st_size > 100
 

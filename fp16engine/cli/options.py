@@ -16,6 +16,7 @@ from ..precision import Precision
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..nn import Module
 
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
@@ -265,6 +266,19 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     root = None if arguments.data == "digits" else arguments.data_dir
     dataset = data.load(arguments.data, root, download=arguments.download)
     return dataset.limit(arguments.limit) if arguments.limit else dataset
+
+
+def make_model(arguments: argparse.Namespace, dataset: Dataset) -> Module:
+    """Make the network that the options name, for this data."""
+    from .. import models
+
+    return models.create(
+        arguments.model,
+        num_classes=len(dataset.classes),
+        image_size=dataset.image_size,
+        channels=dataset.channels,
+        seed=arguments.seed,
+    )
 
 
 def use_threads(arguments: argparse.Namespace) -> None:

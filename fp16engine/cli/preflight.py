@@ -42,7 +42,6 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from .. import models
     from ..numerics import preflight
     from ..train import Trainer
 
@@ -52,13 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = options.training_settings(arguments)
 
     def make(policy: Precision) -> Trainer:
-        model = models.create(
-            arguments.model,
-            num_classes=len(dataset.classes),
-            image_size=dataset.image_size,
-            channels=dataset.channels,
-            seed=arguments.seed,
-        )
+        model = options.make_model(arguments, dataset)
         return Trainer(model, precision=policy, **settings)
 
     count = preflight.STEPS * preflight.PROBE

@@ -61,7 +61,6 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from .. import models
     from ..doctor import machine
     from ..experiments import number_line
     from ..experiments.folder import SUMMARY, refuse_results, write_json
@@ -76,13 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.use_threads(arguments)
 
     def trainer() -> Trainer:
-        model = models.create(
-            arguments.model,
-            num_classes=len(dataset.classes),
-            image_size=dataset.image_size,
-            channels=dataset.channels,
-            seed=arguments.seed,
-        )
+        model = options.make_model(arguments, dataset)
         return Trainer(
             model,
             precision=policy,

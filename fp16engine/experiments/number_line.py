@@ -8,7 +8,6 @@ from typing import Any
 from ..train.files import write_atomically
 from . import report
 from .heatmaps import samples
-from .names import label
 
 REPORT = report.REPORT
 
@@ -25,18 +24,10 @@ def write(out: Path, summary: dict[str, Any]) -> str | None:
     plots = report.heat_plots(out, summary["precision"], _folder(out))
     if not plots:
         return None
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("fp16engine.experiments"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["label"] = label
-    page = environment.get_template("number_line.html.j2").render(
-        s=summary, plots=plots, steps=[row["step"] for row in rows], findings=summary["findings"]
+    page = (
+        report.environment()
+        .get_template("number_line.html.j2")
+        .render(s=summary, plots=plots, steps=[row["step"] for row in rows], findings=summary["findings"])
     )
     write_atomically(out / REPORT, page.encode())
     return REPORT

@@ -121,6 +121,8 @@ class Meter:
 
     def _compare(self, row: Updates, i: int, old: dict[str, Values], new: dict[str, Values]) -> None:
         optimizer = self._optimizer
+        if optimizer.counts is None:
+            raise ValueError("optimizer: its last step counted nothing, step(count=True) is wanted")
         counts = dict(zip(COUNTS, map(int, optimizer.counts[i]), strict=True))
         row.nonzero += counts["updates"]
         row.lost += counts["updates_lost"]

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, reproduce_table3
+from . import options, reproduce_hbfp, reproduce_table3
 from .output import print_json, print_table
 from .parser import add_command
 
@@ -128,11 +128,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     if arguments.what == (reproduce_table3.NAME,):
         return reproduce_table3.run(arguments)
-    from ..experiments import reproduce
+    if arguments.what[0] in reproduce_hbfp.NAMES:
+        return reproduce_hbfp.run(arguments)
+    from ..experiments import hbfp, reproduce
     from ..experiments.store import FAILED
     from ..experiments.study import EXPERIMENTS
 
-    chosen = [EXPERIMENTS[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
+    known = {**EXPERIMENTS, **hbfp.EXPERIMENTS}
+    chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
     library = reproduce.Library(
         _mapping(arguments.data, "--data"),
@@ -212,17 +215,18 @@ def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
 
 
 def _experiments() -> tuple[str, ...]:
+    from ..experiments import hbfp
     from ..experiments.study import EXPERIMENTS
 
-    return (*EXPERIMENTS, reproduce_table3.NAME, _ALL)
+    return (*EXPERIMENTS, *hbfp.EXPERIMENTS, *reproduce_hbfp.NAMES, reproduce_table3.NAME, _ALL)
 
 
 def _what(text: str) -> tuple[str, ...]:
-    """Parse the names of experiments; the translation and "all" stand alone."""
+    """Parse the names of experiments; "all" and what is no plan of runs stand alone."""
     names = _list(text)
     for name in names:
         options.one_of(_experiments())(name)
-        if len(names) > 1 and name in (_ALL, reproduce_table3.NAME):
+        if len(names) > 1 and name in (_ALL, reproduce_table3.NAME, *reproduce_hbfp.NAMES):
             raise argparse.ArgumentTypeError(f"{text} given, {name} alone is wanted")
     return names
 

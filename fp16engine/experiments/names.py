@@ -22,6 +22,10 @@ _STYLES = {
     "fp32": Style("FP32", "#D55E00", (5, 1.5), "s"),
     "mp": Style("mixed precision", "#009E73", (1.5, 1.5), "^"),
     "fp16-strict": Style("FP16 strict", "#CC79A7", (5, 1.5, 1.5, 1.5), "D"),
+    "hbfp8": Style("HBFP8", "#56B4E9", (1, 1), "P"),
+    "hbfp6": Style("HBFP6", "#0072B2", (4, 1.5), "X"),
+    "hbfp4": Style("HBFP4", "#CC79A7", (2, 2), "<"),
+    "booster": Style("booster", "#009E73", (), "*"),
     "tf32": Style("TF32", "#E69F00", (3, 1), "v"),
 }
 

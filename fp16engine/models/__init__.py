@@ -14,7 +14,7 @@ from .. import random
 from ..nn import Module
 from . import activations, transformer
 from .alexnet import alexnet, alexnet_4096
-from .densenet import densenet121, densenet169
+from .densenet import densenet40, densenet121, densenet169
 from .dnn import dnn
 from .families import WORDS, Builder, builder
 from .mobilenet import mobilenetv2
@@ -40,6 +40,7 @@ _BUILDERS: dict[str, Builder] = {
     "resnet34": resnet34,
     "vgg16": vgg16,
     "vgg19": vgg19,
+    "densenet40": densenet40,
     "densenet121": densenet121,
     "densenet169": densenet169,
     "xception": xception,

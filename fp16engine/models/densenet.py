@@ -11,6 +11,7 @@ STEM = 64
 GROWTH = 32
 BOTTLENECK = 4 * GROWTH
 EPS = 1.001e-5
+KERNEL_DECAY = 1e-4  # of the network for small images, as the paper trains it
 
 # Stem and first pool quarter the image, rounded up; three more pools need 8 pixels.
 SMALLEST = 29
@@ -62,6 +63,43 @@ def _densenet(
         GlobalAvgPool2d(),
         Linear(width, num_classes),
     ]
+    return Sequential(*modules)
+
+
+class PlainLayer(Module):
+    """Norm, ReLU, 3x3 convolution, joined to its input: the layer of the DenseNets for 32x32 images.
+
+    x: (N, H, W, C) -> (N, H, W, C + growth).
+    """
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.norm = BatchNorm2d(channels, eps=EPS, activation="relu")
+        self.conv = Conv2d(channels, growth, 3, bias=False, weight_decay=KERNEL_DECAY)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.cat([x, self.conv(self.norm(x))], axis=3)
+
+
+def densenet40(num_classes: int, image_size: tuple[int, int], channels: int) -> Sequential:
+    """Return the basic DenseNet of 40 layers and growth 12 for small images (Huang et al., section 4.2).
+
+    A 3x3 stem of 16 channels, three blocks of 12 layers without bottleneck, 1x1 convolutions that keep the
+    channels and 2x2 average pools between them: (N, H, W, C) -> (N, num_classes), H and W at least 4.
+    """
+    at_least("densenet40", image_size, 4)
+    width = 16
+    modules: list[Module] = [Conv2d(channels, width, 3, bias=False, weight_decay=KERNEL_DECAY)]
+    for block in range(3):
+        if block > 0:
+            modules += [
+                BatchNorm2d(width, eps=EPS, activation="relu"),
+                Conv2d(width, width, 1, bias=False, weight_decay=KERNEL_DECAY),
+                AvgPool2d(2),
+            ]
+        modules += [PlainLayer(width + i * 12, 12) for i in range(12)]
+        width += 144
+    modules += [BatchNorm2d(width, eps=EPS, activation="relu"), GlobalAvgPool2d(), Linear(width, num_classes)]
     return Sequential(*modules)
 
 

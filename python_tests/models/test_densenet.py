@@ -26,6 +26,15 @@ def test_parameters_and_shape(name: str, ours: int, paper: float) -> None:
     model_checks.output_shape(model, 32, 3, 10)
 
 
+def test_the_network_for_small_images() -> None:
+    """One million values with growth 12, as the paper's Table 2 says, and a step in HBFP4."""
+    model = model_checks.fresh("densenet40")
+    assert model.num_parameters() == 1_019_722
+    assert len([m for _, m in model.named_modules() if isinstance(m, nn.Conv2d | nn.Linear)]) == 40
+    model_checks.output_shape(fe.models.create("densenet40", 5, (9, 4), 1), (9, 4), 1, 5)
+    model_checks.one_step("densenet40", "hbfp4", count=2)
+
+
 def test_another_size() -> None:
     model_checks.output_shape(fe.models.create("densenet121", 3, (33, 50), 1), (33, 50), 1, 3)
 

@@ -25,7 +25,7 @@ PARAMETERS = {
     "resnet156": (2_414_090, None),
 }
 OTHER_FILES = """
-    resnet18 resnet34 vgg16 vgg19 densenet121 densenet169 xception mobilenetv2 vit8 vit12
+    resnet18 resnet34 vgg16 vgg19 densenet40 densenet121 densenet169 xception mobilenetv2 vit8 vit12
 """
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 

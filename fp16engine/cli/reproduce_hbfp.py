@@ -1,0 +1,109 @@
+"""`fp16engine reproduce hbfp-density`, `hbfp-figure1`, `hbfp-figure2`: what takes few trainings, or none."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from . import options
+from .output import print_json, print_table
+
+DENSITY, FIGURE1, FIGURE2 = NAMES = ("hbfp-density", "hbfp-figure1", "hbfp-figure2")
+_NO_TRAINING = (
+    "data",
+    "data_dir",
+    "download",
+    "limit",
+    "test_limit",
+    "seeds",
+    "epochs",
+    "models",
+    "precisions",
+)
+_NOT_HERE = ("seeds", "budget", "dry_run", "retry_failed", "activation")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Carry the command out."""
+    what = arguments.what[0]
+    unused = _NO_TRAINING if what == DENSITY else _NOT_HERE
+    for name in unused:
+        if getattr(arguments, name):
+            raise ValueError(f"--{name.replace('_', '-')}: given, but {what} has none")
+    return _density(arguments) if what == DENSITY else _figure(arguments, what)
+
+
+def _density(arguments: argparse.Namespace) -> int:
+    from ..experiments import hbfp
+
+    table = hbfp.density()
+    if arguments.json:
+        print_json({"name": DENSITY, "rows": list(table.rows), "note": table.note})
+    else:
+        print_table(table.title, tuple(table.heads()), [tuple(row) for row in table.cells()])
+        print(table.note)
+    return 0
+
+
+def _figure(arguments: argparse.Namespace, what: str) -> int:
+    from ..experiments import hbfp, hbfp_figures, reproduce
+    from ..experiments.folder import write_json
+    from ..experiments.plots import save
+    from .reproduce import _mapping
+
+    options.use_threads(arguments)
+    library = reproduce.Library(
+        _mapping(arguments.data, "--data"),
+        _mapping(arguments.data_dir, "--data-dir"),
+        arguments.limit,
+        arguments.test_limit,
+        arguments.download,
+    )
+    dataset, _ = library.get("cifar10")
+    out = Path(arguments.out) / what
+    asked = arguments.precisions
+    precisions = asked or (["fp32"] if what == FIGURE1 else ["fp32", "hbfp6", "hbfp4", "booster"])
+    model = (arguments.models or ["resnet20"])[0]
+    trainers = {
+        name: hbfp_figures.trained(
+            name,
+            dataset,
+            out / f"{model}-{name}",
+            model=model,
+            epochs=arguments.epochs or hbfp.EPOCHS,
+            batch_size=arguments.batch_size or hbfp.BATCH,
+            training={**hbfp.TRAINING, **_changed(arguments)},
+            device=arguments.device,
+            progress=False if arguments.json else None,
+        )
+        for name in precisions
+    }
+    summary: dict[str, Any] = {
+        "name": what, "model": model, "data": dataset.name, "train_images": len(dataset.train),
+        "test_images": len(dataset.test), "epochs": arguments.epochs or hbfp.EPOCHS,
+    }  # fmt: skip
+    if what == FIGURE1:
+        found = hbfp_figures.distances(next(iter(trainers.values())).model)
+        figure = hbfp_figures.draw_distances(found)
+        summary["distances"] = [
+            {"layer": d.path, "format": d.fmt.name, "block": d.fmt.block, "distance": d.distance}
+            for d in found
+        ]
+        summary["ratios"] = {str(block): values for block, values in hbfp_figures.ratios(found).items()}
+    else:
+        losses = hbfp_figures.landscapes(trainers, dataset)
+        figure = hbfp_figures.draw_landscapes(losses)
+        summary |= {"steps": hbfp_figures.STEPS, "losses": losses}
+    save(figure, out, what)
+    write_json(out / "summary.json", summary)
+    if arguments.json:
+        print_json(summary)
+    else:
+        print(f"{out / (what + '.svg')}")
+    return 0
+
+
+def _changed(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "augment")
+    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

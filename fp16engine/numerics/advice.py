@@ -179,7 +179,9 @@ def _lost(sample: Sample, trainer: Any) -> list[Finding]:
     result = []
     for row in sample.updates:
         lost_size = row.lost_size / row.size if row.size else 1.0
-        if row.nonzero < FEW or row.share < LOST_SHARE or lost_size < LOST_SIZE_SHARE:
+        # A norm's scale starts at 1, where the gaps are wide, and often stands still; the weights around it
+        # take over what it would do. Its row tells, but nobody is alarmed.
+        if not row.matrix or row.nonzero < FEW or row.share < LOST_SHARE or lost_size < LOST_SIZE_SHARE:
             continue
         factor = row.factor()
         remedy = "use update='stochastic'"

@@ -227,7 +227,7 @@ class _Look:
         if call.phase == FORWARD and self._storage == "float16":
             self._constants += constants.lost(call.layer, call.op, named, self._trainer.precision)
         if call.phase == FORWARD and call.op.startswith("cross_entropy"):
-            self._loss = result, int(args[0].shape[-1])
+            self._loss = result, int(named["logits"].shape[-1])
         outputs = self._outputs(call, result)
         for kind, array in outputs:
             if kind != GRADIENTS:  # those are read whole, after they were added up

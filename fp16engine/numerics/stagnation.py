@@ -28,6 +28,7 @@ class Updates:
     """What one step did to the parameters of a layer: counts of elements; sizes of up to 2^18 per tensor."""
 
     layer: str
+    matrix: bool = False  # a weight with two axes or more is among them
     nonzero: int = 0  # the exact change is not 0
     lost: int = 0  # of these, the stored weight did not change
     size: float = 0.0  # sum of |change|
@@ -53,6 +54,7 @@ class Updates:
         """Return the counts and shares as JSON values."""
         return {
             "layer": self.layer,
+            "matrix": self.matrix,
             "nonzero": self.nonzero,
             "lost": self.lost,
             "share": self.share,
@@ -121,6 +123,7 @@ class Meter:
 
     def _compare(self, row: Updates, i: int, old: dict[str, Values], new: dict[str, Values]) -> None:
         optimizer = self._optimizer
+        row.matrix = row.matrix or len(optimizer.params[i].shape) > 1
         if optimizer.counts is None:
             raise ValueError("optimizer: its last step counted nothing, step(count=True) is wanted")
         counts = dict(zip(COUNTS, map(int, optimizer.counts[i]), strict=True))

@@ -197,6 +197,14 @@ def test_the_learning_rate_that_is_named_moves_the_weights() -> None:
     assert better.share < 0.6
 
 
+def test_a_norm_that_stands_still_is_told_but_raises_no_alarm() -> None:
+    trainer = watched(nn.BatchNorm2d(HIDDEN), lr=1e-7, momentum=0.0)
+    monitor = steps(trainer, 4)
+    assert "middle" not in {f.layer for f in found(monitor, advice.STAGNATION)}
+    row = next(row for row in monitor.samples[-1].updates if row.layer == "middle")
+    assert row.share > 0 and not row.matrix
+
+
 def test_no_lost_updates_are_reported_with_masters() -> None:
     assert not found(steps(watched(precision="mp", lr=1e-7), 4), advice.STAGNATION)
 

@@ -174,6 +174,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "(default: none)",
     )
     group.add_argument(
+        "--label-smoothing",
+        type=number(False),
+        default=0.0,
+        metavar="X",
+        help="share of a label spread over all classes, in training alone (default: 0)",
+    )
+    group.add_argument(
         "--seed",
         type=whole(0),
         default=0,
@@ -296,6 +303,7 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments that `Trainer` and `compare.run` share."""
     names = ("optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule")
     settings = {name: getattr(arguments, name) for name in names}
+    settings["label_smoothing"] = arguments.label_smoothing
     settings["augment"] = None if arguments.augment == "none" else arguments.augment
     if arguments.optimizer == "sgd":
         settings["momentum"] = _SGD_MOMENTUM if arguments.momentum is None else arguments.momentum

@@ -60,6 +60,7 @@ class Settings:
     nesterov: bool
     schedule: str
     augment: dict[str, Any] | None
+    label_smoothing: float
     seed: int
     device: str
     train_images: int
@@ -90,6 +91,7 @@ def run(
     nesterov: bool = False,
     schedule: str = "constant",
     augment: str | Augmentation | None = None,
+    label_smoothing: float = 0.0,
     seed: int = 0,
     device: str | None = None,
     resume: bool = False,
@@ -134,6 +136,7 @@ def run(
         nesterov=nesterov,
         schedule=schedule,
         augment=None if augmentation is None else augmentation.to_dict(),
+        label_smoothing=label_smoothing,
         seed=seed,
         device=device or "cpu",
         train_images=len(dataset.train),
@@ -221,6 +224,7 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         nesterov=settings.nesterov,
         schedule=settings.schedule,
         augment=Augmentation.get(settings.augment),
+        label_smoothing=settings.label_smoothing,
     )
 
 

@@ -123,8 +123,10 @@ def test_train_writes_summary_and_prints_one_document(capsys):
 
 def test_augmentation_is_in_the_summary_of_train_and_compare(capsys):
     study = fe.data.Augmentation.get("study").to_dict()
-    assert main(["train", *TINY, "--augment", "study", "--out", "run", "--json"]) == 0
-    assert document(capsys)["augment"] == study
+    smoothed = ["--augment", "study", "--label-smoothing", "0.1"]
+    assert main(["train", *TINY, *smoothed, "--out", "run", "--json"]) == 0
+    summary = document(capsys)
+    assert (summary["augment"], summary["label_smoothing"]) == (study, 0.1)
     assert (
         main(["compare", *TINY, "--precision", "fp16", "--augment", "study", "--out", "both", "--json"]) == 0
     )

@@ -769,6 +769,22 @@ def _optimizers() -> Iterable[Case]:
             )
 
 
+_CLIP = [
+    Case(
+        "clip_to_norm",
+        label,
+        "bits",
+        {"arrays": [Fill(shape) for shape in (*_PARAMETERS, (70, 130))], "norm": (4.0, root), "most": most},
+        ranges=("normal", "subnormal", "large", "special"),
+        mutates=("arrays",),
+    )
+    for label, root, most in (
+        ("clipped", 1.75, 0.3),
+        ("kept", 1.75, 7.0),
+        ("not-a-number", float("nan"), 1.0),
+    )
+]
+
 # Ranges: an array longer than one block's slice, and more arrays than one table of tensors holds
 
 _RANGE_STATISTICS = [
@@ -808,5 +824,6 @@ CASES: tuple[Case, ...] = (
     *_EMBEDDING,
     *_ATTENTION,
     *_optimizers(),
+    *_CLIP,
     *_RANGE_STATISTICS,
 )

@@ -49,6 +49,8 @@ static void bind_ops(pybind11::module_& m) {
     m.def("adam", &ops::adam, Release());
     m.def("rmsprop", &ops::rmsprop, Release());
     m.def("all_finite", &ops::all_finite, Release());
+    m.def("global_norm", &ops::global_norm, Release());
+    m.def("clip_to_norm", &ops::clip_to_norm, Release());
     m.def("range_statistics", &ops::range_statistics, Release());
 }
 

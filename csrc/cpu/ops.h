@@ -116,6 +116,11 @@ void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std
 void rmsprop(const WeightUpdate& update, const std::vector<ArrayView>& v, const std::vector<ArrayView>& momenta,
              double alpha, double eps, double momentum, bool native);
 bool all_finite(const std::vector<ArrayView>& arrays);
+
+// norm float32 (2,): scale and root, whose product is the norm of all arrays together; their squares cannot overflow.
+void global_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm);
+// In place: every array times most / norm where the norm, as global_norm left it, is larger than `most`.
+void clip_to_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm, double most);
 // counts int64 (arrays, 47), the columns of RangeKernels
 void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& counts);
 

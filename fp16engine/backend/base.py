@@ -547,6 +547,22 @@ class Backend(Protocol):
         dq = fl(s * D ** -0.5) with s the unrounded sums of ds @ k; dk = fl(ds.T @ qs). dp and ds are stored.
         """
 
+    # Clipping
+
+    def global_norm(self, arrays: Sequence[Array]) -> tuple[float, float]:
+        """Return (scale, root), binary32 numbers whose product is the norm of all `arrays` together.
+
+        scale is the power of two 2^e with 2^e <= max |x| < 2^(e+1) (1 if all are 0, at least 2^-125), root
+        the square root of the sum of (x / scale)^2, a register sum: neither overflows. An infinity or a NaN
+        makes root NaN.
+        """
+
+    def clip_to_norm(self, arrays: Sequence[Array], norm: tuple[float, float], most: float) -> None:
+        """Make x = fl((x / scale) * (most / root)), in place, if root > most / scale; norm is (scale, root).
+
+        The quotients are registers. A NaN root makes every x NaN.
+        """
+
     # Optimizers: see "Optimizer steps" above
 
     def sgd(

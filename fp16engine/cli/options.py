@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 AUGMENTATIONS = ("none", "study", "crop-flip")
+UPDATES = ("nearest", "stochastic", "kahan")
+STATES = ("native", "plain")
 SCHEDULES = ("constant", "cosine")
 ON_NONFINITE = ("skip", "stop", "explain")
 
@@ -147,9 +149,29 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--nesterov", action="store_true", help="Nesterov's momentum (sgd)")
     group.add_argument(
         "--eps",
+        type=number(False),
+        metavar="X",
+        help="of adam, adamw, rmsprop (default: 1e-8; 1e-3 with --state plain in FP16, where 0 is allowed)",
+    )
+    group.add_argument(
+        "--state",
+        type=one_of(STATES),
+        default="native",
+        metavar="NAME",
+        help="of adam, adamw, rmsprop in FP16: native (roots, rounded stochastically) or plain, which fails "
+        "for a small --eps (default: native)",
+    )
+    group.add_argument(
+        "--update",
+        type=one_of(UPDATES),
+        metavar="NAME",
+        help="how FP16 weights take an update: nearest, stochastic or kahan (default: the precision's)",
+    )
+    group.add_argument(
+        "--clip-norm",
         type=number(True),
         metavar="X",
-        help="of adam, adamw, rmsprop (default: 1e-8 for FP32 state, 1e-3 for FP16)",
+        help="largest norm of all gradients together (default: none)",
     )
     group.add_argument(
         "--weight-decay",
@@ -301,7 +323,8 @@ def use_threads(arguments: argparse.Namespace) -> None:
 
 def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments that `Trainer` and `compare.run` share."""
-    names = ("optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule")
+    names = ["optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule"]
+    names += ["state", "update", "clip_norm"]
     settings = {name: getattr(arguments, name) for name in names}
     settings["label_smoothing"] = arguments.label_smoothing
     settings["augment"] = None if arguments.augment == "none" else arguments.augment

@@ -58,6 +58,9 @@ class Settings:
     eps: float | None
     weight_decay: float
     nesterov: bool
+    state: str
+    update: str | None
+    clip_norm: float | None
     schedule: str
     augment: dict[str, Any] | None
     label_smoothing: float
@@ -89,6 +92,9 @@ def run(
     eps: float | None = None,
     weight_decay: float = 0.0,
     nesterov: bool = False,
+    state: str = "native",
+    update: str | None = None,
+    clip_norm: float | None = None,
     schedule: str = "constant",
     augment: str | Augmentation | None = None,
     label_smoothing: float = 0.0,
@@ -103,7 +109,8 @@ def run(
 ) -> dict[str, Any]:
     """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
 
-    `momentum` None is 0.9 for sgd; the other optimizers have none.
+    `momentum` None is 0.9 for sgd; the other optimizers have none. `update` is for the precisions that update
+    FP16 weights in place; the others keep theirs.
     Each run is `Trainer.fit` with the same seed, so initial weights and batch order are the same; the runs
     follow one another. A run that ends with `NonFiniteError` is recorded as failed and the others go on. With
     `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit for bit.
@@ -134,6 +141,9 @@ def run(
         eps=eps,
         weight_decay=weight_decay,
         nesterov=nesterov,
+        state=state,
+        update=update,
+        clip_norm=clip_norm,
         schedule=schedule,
         augment=None if augmentation is None else augmentation.to_dict(),
         label_smoothing=label_smoothing,
@@ -211,6 +221,7 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         channels=dataset.channels,
         seed=settings.seed,
     )
+    in_place = policy.update != "master32"
     return Trainer(
         model,
         precision=policy.name,
@@ -222,6 +233,9 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         eps=settings.eps,
         weight_decay=settings.weight_decay,
         nesterov=settings.nesterov,
+        state=settings.state,
+        update=settings.update if in_place and policy.storage == "float16" else None,
+        clip_norm=settings.clip_norm,
         schedule=settings.schedule,
         augment=Augmentation.get(settings.augment),
         label_smoothing=settings.label_smoothing,

@@ -27,6 +27,11 @@ class Adaptive(Optimizer):
     state_form: str
     eps: float
 
+    @property
+    def native(self) -> bool:
+        """Whether there is float16 state, and it is kept as roots."""
+        return self.state_form == "native" and "float16" in self.state_dtypes
+
     def _check_form(self, form: str) -> None:
         if form not in STATES:
             raise ValueError(f"state: {form!r} given, one of {', '.join(STATES)} is wanted")

@@ -17,6 +17,7 @@ from .. import optim, random
 from ..autograd import no_grad
 from ..data.augment import Augmentation
 from ..errors import NonFiniteError
+from ..optim.optimizer import number
 from ..precision import Precision
 from ..tensor import Tensor
 from . import batches, operands
@@ -37,7 +38,7 @@ Array = Any
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 # Settings that the optimizer does not take.
-_NOT_THE_OPTIMIZERS = ("optimizer", "schedule", "warmup", "augment", "label_smoothing")
+_NOT_THE_OPTIMIZERS = ("optimizer", "schedule", "warmup", "augment", "label_smoothing", "clip_norm")
 ON_NONFINITE = ("skip", "stop", "explain")
 
 
@@ -56,16 +57,17 @@ class Trainer:
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
     for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
-    "plain"). `update` takes the place of the policy's. `schedule` ("constant", "cosine", "inverse-sqrt")
-    counts applied steps; over the first `warmup` of them the rate rises to `lr`. `augment` ("study",
-    "crop-flip", a `data.Augmentation`) changes the training images of `fit` at random, those of `step` and of
-    evaluation never; nor is `label_smoothing` part of the evaluated loss. `seed` orders the data and drives
-    dropout, augmentation and stochastic rounding. A step whose loss or gradient is not finite changes nothing
-    (weights, optimizer state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is
-    raised. Under `mp` overflows first lower the loss scale; only overflows at its floor count.
-    `on_nonfinite`: "skip" goes on after such a step, "stop" raises NonFiniteError at the first one, "explain"
-    replays it before and says which operation of which layer it was. `monitor`: a `numerics.Monitor`, or
-    every how many steps one is to look; it changes no bit.
+    "plain"). `update` takes the place of the policy's. `clip_norm` is the largest norm of all gradients
+    together that a step uses. `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over
+    the first `warmup` of them the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`)
+    changes the training images of `fit` at random, those of `step` and of evaluation never; nor is
+    `label_smoothing` part of the evaluated loss. `seed` orders the data and drives dropout, augmentation and
+    stochastic rounding. A step whose loss or gradient is not finite changes nothing (weights, optimizer
+    state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp`
+    overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on
+    after such a step, "stop" raises NonFiniteError at the first one, "explain" replays it before and says
+    which operation of which layer it was. `monitor`: a `numerics.Monitor`, or every how many steps one is to
+    look; it changes no bit.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -100,6 +102,7 @@ class Trainer:
         label_smoothing: float = 0.0,
         update: str | None = None,
         state: str = "native",
+        clip_norm: float | None = None,
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
@@ -125,6 +128,8 @@ class Trainer:
         )
         if betas is not None:
             self.settings["betas"] = _betas(optimizer, betas)
+        if clip_norm is not None:
+            self.settings["clip_norm"] = number("clip_norm", clip_norm, open_end=True)
         self.settings["schedule"] = _schedules.check(schedule)
         warmup = batches.count("warmup", warmup, 0)
         if warmup or schedule == "inverse-sqrt":
@@ -196,7 +201,7 @@ class Trainer:
                 culprit = self._nonfinite_gradient()
             applied = math.isfinite(value) and culprit is None
             if applied:
-                self.optimizer.step(grad_scale=1.0 / scale, count=phase("update"))
+                self.optimizer.step(grad_scale=self._grad_scale(scale), count=phase("update"))
                 operands.keep_weights(self.model, self.precision)
         self.step_count += 1
         if applied:
@@ -409,6 +414,19 @@ class Trainer:
         finally:
             self._random_state = random.get_state()
             random.set_state(outer)
+
+    def _grad_scale(self, scale: float) -> float:
+        """The factor on the gradients: 1 / loss scale, and what brings their common norm down to clip_norm.
+
+        It acts in the optimizer's registers, so that clipped gradients are not rounded once more.
+        """
+        most = self.settings.get("clip_norm")
+        if most is None:
+            return 1.0 / scale
+        backend = backends.get(self.device)
+        power, root = backend.global_norm([p.grad.data for _, p in self._parameters if p.grad is not None])
+        norm = power * root / scale
+        return (most / norm if norm > most else 1.0) / scale
 
     def _nonfinite_gradient(self) -> str | None:
         """The parameter whose gradient is the first in the backward pass not to be finite, or None."""

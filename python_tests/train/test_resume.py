@@ -110,6 +110,21 @@ def test_resume_from_the_middle_of_an_epoch(tmp_path, backend_name, precision, o
     assert [record.epoch for record in history.epochs] == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "options"),
+    [("adam", {"update": "stochastic"}), ("sgd", {"update": "kahan", "clip_norm": 0.1}), ("rmsprop", {})],
+)
+def test_resume_of_other_updates(tmp_path, optimizer, options):
+    def trainer():
+        return tiny_run.trainer("fp16", optimizer=optimizer, lr=0.01, **options)
+
+    fit(trainer(), tmp_path / "whole")
+    with pytest.raises(MemoryError):
+        fit(trainer(), tmp_path / "broken", progress=StopAt(7))
+    fit(trainer(), tmp_path / "broken", resume=True)
+    assert outcome(tmp_path / "broken") == outcome(tmp_path / "whole")
+
+
 def test_resume_at_the_last_step_of_an_epoch(tmp_path):
     fit(tiny_run.trainer(), tmp_path / "whole")
     with pytest.raises(MemoryError):
@@ -165,6 +180,8 @@ def test_lost_metrics_do_not_stop_a_resume(tmp_path):
         ({"optimizer": "adam"}, {}, "optimizer: the checkpoint has 'sgd', this run has 'adam'"),
         ({"schedule": "cosine"}, {}, "schedule: the checkpoint has 'constant'"),
         ({"augment": "study"}, {}, "augment: the checkpoint has None"),
+        ({"update": "kahan"}, {}, "precision.update: the checkpoint has 'nearest', this run has 'kahan'"),
+        ({"clip_norm": 1.0}, {}, "clip_norm: the checkpoint has None, this run has 1.0"),
         ({}, {"batch_size": 8}, "batch_size: the checkpoint has 16, this run has 8"),
         ({}, {"epochs": 1}, "epochs: it is in epoch 2, this run has 1"),
         ({}, {"data": tiny_run.data(seed=1)}, "the samples of 'tiny' are not the ones"),

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 
+import bounds
 import numpy as np
 import pytest
 import tiny_run
@@ -324,3 +325,36 @@ def test_label_beyond_the_classes_is_refused():
 def test_wrong_settings_are_named(options, error, words):
     with pytest.raises(error, match=words):
         tiny_run.trainer(**options)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "mp"])
+def test_gradients_are_clipped_in_the_register(precision):
+    """A step of plain SGD is lr * clip_norm long, whatever the loss scale; gradients keep their bits."""
+    most, lr = 1e-3, 0.5
+    x, y = batch()
+    trainer = tiny_run.trainer(precision=precision, lr=lr, momentum=0.0, clip_norm=most)
+    unclipped = tiny_run.trainer(precision=precision, lr=lr, momentum=0.0)
+
+    def weights():
+        pairs = zip(trainer.optimizer.params, trainer.optimizer.masters, strict=True)
+        return [np.array(p.data if master is None else master, np.float64) for p, master in pairs]
+
+    before = weights()
+    assert trainer.step(x, y).applied and unclipped.step(x, y).applied
+    length = np.sqrt(sum(np.sum(np.square(new - old)) for new, old in zip(weights(), before, strict=True)))
+    # every weight is rounded to float32 once, and so is what is subtracted from it
+    largest = max(np.max(np.abs(w)) for w in before)
+    assert abs(length - lr * most) <= largest * bounds.EPS["float32"] * np.sqrt(sum(w.size for w in before))
+    for p, q in zip(trainer.optimizer.params, unclipped.optimizer.params, strict=True):
+        bounds.same_bits(p.grad.numpy(), q.grad.numpy())
+    with pytest.raises(ValueError, match="clip_norm: 0 given, a finite number > 0 is wanted"):
+        tiny_run.trainer(clip_norm=0)
+
+
+@pytest.mark.parametrize("update", ["stochastic", "kahan"])
+def test_the_update_takes_the_place_of_the_policys(update):
+    trainer = tiny_run.trainer(update=update)
+    assert trainer.precision.update == trainer.optimizer.update == update
+    assert trainer.precision.name == "fp16" and trainer.optimizer.seed == trainer.seed
+    assert ("compensation.0" in trainer.optimizer.state_dict()) == (update == "kahan")
+    assert trainer.step(*batch()).applied

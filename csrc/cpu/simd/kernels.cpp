@@ -1,6 +1,7 @@
 // Compiled once per instruction set with FP16_ISA naming it; see CMakeLists.txt for the flags.
 #include "cpu/simd/kernels.h"
 
+#include "cpu/simd/clip.h"
 #include "cpu/simd/columns.h"
 #include "cpu/simd/convert.h"
 #include "cpu/simd/counters.h"
@@ -60,6 +61,11 @@ constexpr UpdateKernels<T, W> update_kernels() {
 }
 
 template <class T>
+constexpr ClipKernels<T> clip_kernels() {
+    return {largest_magnitude<T>, sum_of_squares<T>, scale_in_place<T>};
+}
+
+template <class T>
 constexpr ElementwiseKernels<T> elementwise_kernels() {
     return {binary<T>, unary<T>, unary_backward<T>, powers<T>};
 }
@@ -100,6 +106,8 @@ const Kernels FP16_JOIN(kernels_, FP16_ISA) = {
     update_kernels<half, half>(),
     update_kernels<half, float>(),
     update_kernels<float, float>(),
+    clip_kernels<half>(),
+    clip_kernels<float>(),
     range_counts<half>,
     range_counts<float>,
 };

@@ -195,6 +195,13 @@ struct UpdateKernels {
 // NaN, what binary16 makes 0, the exponents -24 ... 15, what binary16 makes infinite.
 constexpr int kRangeColumns = 47;
 
+template <class T>
+struct ClipKernels {
+    float (*largest)(const T* x, int64_t n);  // |x|
+    float (*squares)(const T* x, int64_t n, float unit);
+    void (*scale)(T* x, int64_t n, float unit, float factor);
+};
+
 struct Kernels {
     const char* isa;
     void (*half_to_float)(const half* x, float* y, int64_t n);
@@ -225,6 +232,8 @@ struct Kernels {
     UpdateKernels<half, half> update_half;
     UpdateKernels<half, float> update_half_master;
     UpdateKernels<float, float> update_float;
+    ClipKernels<half> clip_half;
+    ClipKernels<float> clip_float;
     void (*range_half)(const half* x, int64_t n, int64_t* found);
     void (*range_float)(const float* x, int64_t n, int64_t* found);
 
@@ -239,6 +248,8 @@ struct Kernels {
     const UpdateKernels<half, half>& update(half, half) const { return update_half; }
     const UpdateKernels<half, float>& update(half, float) const { return update_half_master; }
     const UpdateKernels<float, float>& update(float, float) const { return update_float; }
+    const ClipKernels<half>& clip(half) const { return clip_half; }
+    const ClipKernels<float>& clip(float) const { return clip_float; }
     const NormKernels<half>& norm(half) const { return norm_half; }
     const NormKernels<float>& norm(float) const { return norm_float; }
     const ElementwiseKernels<half>& elementwise(half) const { return elementwise_half; }

@@ -31,6 +31,9 @@ class Device:
     def from_numpy(self, a: np.ndarray) -> Array:
         raise NotImplementedError
 
+    def to_numpy(self, x: Array) -> np.ndarray:
+        raise NotImplementedError
+
     @staticmethod
     def address(x: Array) -> int:
         """Where an array's first element lies."""

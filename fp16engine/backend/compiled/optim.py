@@ -84,6 +84,15 @@ class OptimizerSteps(Device):
     def all_finite(self, arrays: Arrays) -> bool:
         return self.native.all_finite(arrays)
 
+    def global_norm(self, arrays: Arrays) -> tuple[float, float]:
+        norm = self.empty((2,), "float32")
+        self.native.global_norm(arrays, norm)
+        scale, root = self.to_numpy(norm)
+        return float(scale), float(root)
+
+    def clip_to_norm(self, arrays: Arrays, norm: tuple[float, float], most: float) -> None:
+        self.native.clip_to_norm(arrays, self.from_numpy(np.array(norm, np.float32)), most)
+
 
 def _update(
     params: Arrays,

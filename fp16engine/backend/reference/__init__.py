@@ -120,6 +120,8 @@ class Reference(CountedArrays):
     sgd = _method(optim.sgd)
     adam = _method(optim.adam)
     rmsprop = _method(optim.rmsprop)
+    global_norm = _method(optim.global_norm)
+    clip_to_norm = _method(optim.clip_to_norm)
 
     range_statistics = _method(ranges.range_statistics)
 

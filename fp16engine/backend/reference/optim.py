@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -110,6 +111,29 @@ def rmsprop(
             step = momentum * _signed(b, roots) + step
             t.store_state("second", b, _signed_root(step) if roots else step, roots)
         t.store(t.scalars.lr * step, decay_counts=False)
+
+
+def global_norm(arrays: Arrays) -> tuple[float, float]:
+    largest = np.float32(max((np.max(np.abs(load(x)), initial=0) for x in arrays), default=0))
+    if any(np.isnan(x).any() for x in arrays):
+        largest = np.float32(np.nan)
+    if not np.isfinite(largest):
+        return float(largest), math.nan
+    exponent = math.frexp(largest)[1] - 1 if largest else 0
+    scale = np.float32(2.0 ** max(exponent, -125))
+    squares = np.float32(0)
+    for x in arrays:
+        squares += np.sum(np.square(load(x).astype(np.float32) / scale), dtype=np.float32)
+    return float(scale), float(np.sqrt(squares))
+
+
+def clip_to_norm(arrays: Arrays, norm: tuple[float, float], most: float) -> None:
+    scale, root = (np.float32(number) for number in norm)
+    limit = np.float32(most)
+    if root <= limit / scale:
+        return
+    for x in arrays:
+        x[...] = (load(x) * (np.float32(1) / scale)) * (limit / root)
 
 
 class _Tensor:

@@ -371,8 +371,7 @@ def accumulators(run: Run) -> None:
         found = probe.probe(backend)
     finally:
         native.set_library_halves(False)
-    gpu = str(backend.xp.cuda.runtime.getDeviceProperties(backend.index)["name"].decode())
-    libraries = {"cublasLt": str(native.cublaslt_version()), "cudnn": str(native.cudnn_version())}
+    gpu, libraries = probe.identify(backend)
     probe.record(run.out / "accumulators-found.json", gpu, libraries, found)
     result |= {
         "libraries": libraries,

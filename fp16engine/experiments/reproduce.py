@@ -83,12 +83,18 @@ class Work:
         store, library = self.workshop.store, self.workshop.datasets
         status = store.status([spec.key for spec in self.specs])
         rows = []
+        noted: set[tuple[str, str]] = set()
         for spec in self.specs:
             open_ = status[spec.key] not in (DONE, FAILED)
+            kind = (spec.model, spec.precision)
             try:
                 if open_:
-                    if self.workshop.estimator.known(spec, library[spec.data_sha256]) is None:
+                    if (
+                        kind not in noted
+                        and self.workshop.estimator.known(spec, library[spec.data_sha256]) is None
+                    ):
                         self.shown.note(f"measuring the speed of {spec.model} in {spec.precision}")
+                        noted.add(kind)
                     self.workshop.estimator.rate(spec, library[spec.data_sha256])
                 reason = None
             except Exception as error:  # this run will fail and say so; the others have estimates

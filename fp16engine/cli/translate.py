@@ -273,4 +273,6 @@ def _load(arguments: argparse.Namespace) -> tuple[TranslationTrainer, Tokenizer,
     if not isinstance(model, Transformer):
         raise ValueError(f"{folder}: a {type(model).__name__} was trained there, a Transformer is wanted")
     trainer = TranslationTrainer(model, checkpoint.precision, device=arguments.device)
+    # a precision that plans its last epochs is evaluated in the format of the last one trained
+    trainer.begin_epoch(max(0, checkpoint.epoch - 1), checkpoint.settings["epochs"])
     return trainer, tokenizer, record

@@ -19,7 +19,7 @@ from ..precision import Precision
 from ..train.files import write_atomically
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
-from ..translation import TranslationTrainer, translate
+from ..translation import TranslationTrainer
 from ..translation.bleu import bleu
 from .folder import SUMMARY, claim, read_json, write_json
 
@@ -172,7 +172,7 @@ def translations(
     trainer: TranslationTrainer, tokenizer: Tokenizer, sentences: Sequence[str], beam: int
 ) -> list[str]:
     """Return the translations of sentences as text, in their order."""
-    found = translate(trainer.network, tokenizer.encode(sentences), trainer.precision, beam)
+    found = trainer.translate(tokenizer.encode(sentences), beam)
     return tokenizer.decode([hypothesis.tokens for hypothesis in found])
 
 

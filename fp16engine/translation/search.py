@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ def length_penalty(length: int, alpha: float) -> float:
 def translate(
     model: Transformer,
     sources: Sequence[np.ndarray],
-    precision: str | Precision,
+    precision: str | Precision | None = None,
     beam: int = 4,
     alpha: float = 0.6,
     batch_size: int = 64,
@@ -46,7 +47,7 @@ def translate(
     mark has ended. A sentence is done when `beam` have ended, or at source length + `extra` tokens, where one
     of which none has is cut off. Log-probabilities are rounded to the storage dtype by the model and added in
     float64 on the host. Sentences of like length are decoded together, at most `batch_size` at a time;
-    `between` hears how many are done.
+    `between` hears how many are done. `precision` None computes under the active policy.
 
     Raises:
         ValueError: a number is out of range, or a source is empty.
@@ -63,7 +64,7 @@ def translate(
     training = model.training
     model.eval()
     try:
-        with no_grad(), Precision.get(precision).use():
+        with no_grad(), nullcontext() if precision is None else Precision.get(precision).use():
             for first in range(0, len(order), batch_size):
                 chosen = order[first : first + batch_size]
                 best = _Search(model, [sources[i] for i in chosen], beam, alpha, extra).run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..precision import Precision
 from ..tensor import Tensor
 from ..train import StepResult, Trainer
 from ..train.batches import data_order
+from .search import Hypothesis, translate
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,14 @@ class TranslationTrainer(Trainer):
         """(share of tokens predicted, mean cross-entropy) on dataset.test, `batch_size` tokens at a time."""
         return self.score(self.feed(dataset, batch_size).test, batch_size)
 
+    def translate(self, sources: Sequence[np.ndarray], beam: int = 4, **options: Any) -> list[Hypothesis]:
+        """The best hypothesis for each source, in the precision in force; see `translation.translate`."""
+        with self._inference():
+            return translate(self.network, sources, None, beam, **options)
+
     def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
         """No class probabilities here: TypeError. `translate` gives translations."""
-        raise TypeError("predict: a TranslationTrainer classifies no images; translation.translate is wanted")
+        raise TypeError("predict: a TranslationTrainer classifies no images; translate is wanted")
 
     def feed(self, dataset: EncodedText, batch_size: int) -> TextFeed:
         """See `TextFeed`; ValueError when a token is none of the model's."""

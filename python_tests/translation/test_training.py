@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny_text
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "mp", "hbfp6"])
 def test_learns_a_tiny_corpus_by_heart(precision: str) -> None:
     """Greedy search then gives every translation, exactly."""
     trainer, pairs = tiny_text.trainer(precision), tiny_text.pairs()
@@ -29,6 +29,7 @@ def test_learns_a_tiny_corpus_by_heart(precision: str) -> None:
         last, correct = trainer.train_batch(batch, batch.labels)
     assert last.loss < first / 10 and correct == pairs.tokens
     found = translate(trainer.model, pairs.source, precision, beam=1)
+    assert trainer.translate(pairs.source, 1) == found
     assert [[*h.tokens, 2] for h in found] == [t.tolist() for t in pairs.target]
     assert trainer.nonfinite_steps == 0
 
@@ -72,6 +73,19 @@ def test_an_epoch_has_every_pair_once_in_an_order_of_its_own() -> None:
 
 def _in_turn(order: Any) -> list[np.ndarray]:
     return [order.batches[turn] for turn in order.turns]
+
+
+def test_a_booster_trains_its_last_epoch_in_the_wider_format() -> None:
+    """Its first and last layers always, everything in the last epoch, and the search after it."""
+    trainer, text = tiny_text.trainer("booster", dropout=0.1), tiny_text.text()
+    trainer.begin_epoch(0, 2)
+    layers = {path: m.operand for path, m in trainer.model.named_modules() if m.operand is not None}
+    assert list(layers) == ["encoder.0.self_attention.attention.query", "output"]
+    assert trainer.in_force.block_format.mantissa == 4
+    early = trainer.translate(text.test.source)
+    trainer.fit(text, 2, 24, progress=False)
+    assert trainer.in_force.block_format.mantissa == 6
+    assert trainer.translate(text.test.source) == translate(trainer.model, text.test.source, "hbfp6") != early
 
 
 def _bits(trainer: Any) -> dict[str, bytes]:
@@ -125,7 +139,7 @@ def test_images_are_refused() -> None:
     trainer = tiny_text.trainer("fp32", "reference")
     with pytest.raises(TypeError, match="x: a ndarray given, one PairBatch"):
         trainer.step(np.zeros((1, 8, 8, 1)), np.zeros(1, np.int64))
-    with pytest.raises(TypeError, match=r"translation\.translate is wanted"):
+    with pytest.raises(TypeError, match="translate is wanted"):
         trainer.predict(np.zeros((1, 8, 8, 1)))
 
 

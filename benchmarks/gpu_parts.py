@@ -427,17 +427,11 @@ def steps(run: Run) -> None:
         pace = ["--rounds", "1", "--seconds", "0.001"] if run.dry else ["--rounds", "5", "--seconds", "0.3"]
         wanted = "fp16,fp32,tf32,mp" if run.device.startswith("cuda") else "fp16,fp32,mp"
         named = ["--model", model, "--precision", wanted, "--peer", "torch"]
-        capture = ["--capture"] if run.device.startswith("cuda") and can_capture() else []
+        capture = ["--capture"] if run.device.startswith("cuda") else []
         found = engine(run, "bench", "step", *named, *size, *pace, *capture)
         result["models"][model] = found
         failed += [f"{model}: {found['failed']}"] if found.get("failed") else []
         run.save({**result, **({"failed": "; ".join(failed)} if failed else {})})
-
-
-def can_capture() -> bool:
-    from fp16engine.experiments import bench_step
-
-    return bench_step.can_capture()
 
 
 def captured(run: Run) -> None:

@@ -6,6 +6,7 @@ here, except those with binary16 accumulators.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -76,6 +77,9 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
         self._not_while_recording("a value came from the host")
         np.copyto(x, a)
 
+    def synchronize(self) -> None:
+        """Nothing is under way here: a replay runs when it is started."""
+
     def set_schedule(self, schedule: int) -> None:
         """Choose the order in which a block's threads run: 0 fair, 1 and 2 greedy, from 3 on shuffled."""
         self.native.set_schedule(schedule)
@@ -133,6 +137,14 @@ class Recording:
         self._native.replay()
 
 
+def _borrowed(argument: Any) -> Any:
+    """An array as a launch takes it: where it lies, without keeping its memory."""
+    if not isinstance(argument, np.ndarray) or not argument.size:
+        return argument
+    place = (ctypes.c_char * argument.nbytes).from_address(argument.__array_interface__["data"][0])
+    return np.ndarray(argument.shape, argument.dtype, place)
+
+
 class _OnTheStream:
     """The functions of a library, put down in order while a step is recorded."""
 
@@ -144,7 +156,7 @@ class _OnTheStream:
 
         def call(*arguments: Any) -> Any:
             if native.recording():
-                return native.perform(name, partial(function, *arguments))
+                return native.perform(name, partial(function, *map(_borrowed, arguments)))
             return function(*arguments)
 
         setattr(self, name, call)

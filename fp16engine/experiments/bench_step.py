@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import inspect
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from .._version import __version__
 from ..doctor import machine
 from ..precision import Precision
 from ..train import Trainer
+from ..train.captured import CapturedStep
 from .steptime import profile
 
 PEERS = ("torch",)
@@ -108,8 +108,8 @@ def run(
     x = generator.standard_normal((batch_size, image_size, image_size, channels), np.float32)
     y = generator.integers(0, _CLASSES, batch_size)
 
-    if capture and not can_capture():
-        raise ValueError("capture: True given, but the Trainer of this version has no captured step")
+    if capture and not hasattr(backend, "recorded"):
+        raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
 
     def trainer(precision: str, **options: Any) -> Trainer:
         model = models.create(model_name, _CLASSES, image_size, channels, seed=0)
@@ -138,10 +138,12 @@ def run(
         gc.collect()
     for name in precisions:
         for captured in (False, True) if capture else (False,):
-            one = trainer(name, **({"capture": True} if captured else {}))
-            step = partial(one.train_batch, batch(name), y)
-            mine = Contender("fp16engine", name, batch_size, step, captured=captured, wait=wait)
-            mine.kernels = partial(getattr, one, "kernels_per_step", None)
+            one, images = trainer(name), batch(name)
+            mine = Contender("fp16engine", name, batch_size, partial(one.train_batch, images, y), wait=wait)
+            if captured:
+                replayed = CapturedStep.on_batch(one, images, y)
+                mine.step, mine.captured = replayed.again, True
+                mine.kernels = partial(getattr, replayed, "kernels")
             ours.append(mine)
     found, peers = _peers(peer, model_name, x, y, device, threads)
     contenders = ours + peers
@@ -168,11 +170,6 @@ def run(
         "peer": found,
         "machine": machine(device),
     }
-
-
-def can_capture() -> bool:
-    """Tell whether the Trainer has a captured step."""
-    return "capture" in inspect.signature(Trainer.__init__).parameters
 
 
 def _memory(backend: Any, trainer: Trainer, x: Any, y: np.ndarray) -> dict[str, int]:

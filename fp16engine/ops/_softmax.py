@@ -120,6 +120,8 @@ def _uncounted(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
     if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
         raise TypeError(f"cross_entropy: ignore_index is {ignore_index!r}, an integer or None is wanted")
     _check.integers("cross_entropy", "labels", labels)
+    if ignore_index == -1 and _check.recording(labels):
+        return labels
     host = labels.numpy()
     counted = host != ignore_index
     if not counted.any():

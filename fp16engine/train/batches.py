@@ -58,7 +58,7 @@ class Resident:
         backend = backends.get(device)
         host = np.ascontiguousarray(dataset.normalised(split, dtype))
         # where the device computes on host arrays the data set's own copy serves, and memory holds it once
-        on_host = isinstance(backend.from_numpy(host[:0]), np.ndarray)
+        on_host = type(backend.from_numpy(host[:0])) is np.ndarray
         return cls(host if on_host else backend.from_numpy(host), labels, device)
 
     def __len__(self) -> int:

@@ -22,6 +22,7 @@ from ..numerics.audit import audit_quietly
 from ..numerics.monitor import Monitor, Sample
 from . import checkpoint, metrics
 from .batches import labelled
+from .captured import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
 from .files import SaveError, write_atomically
 from .history import EpochSums, History, json_number
@@ -39,6 +40,7 @@ SUMMARY_NAME = "summary.json"
 EXPLANATION_NAME = "nonfinite.json"
 MOST_ADVICE = 8  # lines at the end of a run
 EVALUATION_BATCH = 256
+TICK_SECONDS = 0.25  # how long replayed steps run ahead before their outcomes are read and shown
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class _Run:
         self.reporter = reporter(options.progress, feed.unit)
         self.guard = InterruptGuard(enabled=out is not None)
         self.metrics: metrics.MetricsWriter | None = None
+        self.captured = CapturedEpochs(trainer, feed) if trainer.capture else None
 
     def go(self) -> History:
         """Train what is left of the run."""
@@ -113,6 +116,9 @@ class _Run:
                 self.epoch()
             for note in account(trainer):
                 self.reporter.note(note)
+            if self.captured is not None:
+                self.reporter.note(self.captured.note())
+                history.run["capture"] = self.captured.summary()
         history.images = len(self.feed.train) * len(history.epochs)
         if self.out is not None:
             write_atomically(
@@ -128,7 +134,8 @@ class _Run:
         order = self.feed.order(trainer.seed, state.epoch)
         backends.get(trainer.device).reset_peak()
         while state.step < self.steps_per_epoch:
-            self.step(order)
+            if not self.stretch(order):
+                self.step(order)
         peak = int(backends.get(trainer.device).memory()["peak"])
         history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
         lr = trainer.optimizer.lr
@@ -148,17 +155,54 @@ class _Run:
 
     def step(self, order: Any) -> None:
         """One step, its sums, and whatever is due after it."""
-        trainer, state, sums = self.trainer, self.state, self.state.sums
+        trainer = self.trainer
         start = time.perf_counter()
-        inputs, labels = self.feed.batch(order, state.step)
-        skipped, nonfinite = trainer.skipped_steps, trainer.nonfinite_steps
+        inputs, labels = self.feed.batch(order, self.state.step)
+        before = trainer.skipped_steps, trainer.nonfinite_steps
         looking = trainer.monitor is not None and trainer.monitor.due(trainer)
         result, correct = self.train_batch(inputs, labels)
-        sums.seconds += time.perf_counter() - start
-        count = labelled(labels)
+        self.count(result, correct, labelled(labels), time.perf_counter() - start, before, looking)
+        self.stop_if_asked()
+
+    def stretch(self, order: Any) -> bool:
+        """Replay the captured step until something is due; False where the next step is not captured."""
+        captured, trainer = self.captured, self.trainer
+        if captured is None or not captured.takes(self.state.step):
+            return False
+        start = time.perf_counter()
+        captured.begin(order, self.state.step)
+        steps = captured.most(self.state.step)
+        every = self.options.checkpoint_every
+        if every is not None:
+            steps = min(steps, every - trainer.step_count % every)
+        for done in range(1, steps + 1):  # noqa: B007
+            captured.step.replay()
+            if time.perf_counter() - start >= TICK_SECONDS or self.guard.requested or captured.failed:
+                break
+        captured.step.wait()
+        seconds = (time.perf_counter() - start) / done
+        before = trainer.skipped_steps, trainer.nonfinite_steps
+        for result, correct in captured.step.outcomes():
+            self.count(result, correct, self.options.batch_size, seconds, before)
+            before = trainer.skipped_steps, trainer.nonfinite_steps
+        self.stop_if_asked()
+        return True
+
+    def count(
+        self,
+        result: StepResult,
+        correct: int,
+        count: int,
+        seconds: float,
+        before: tuple[int, int],
+        looking: bool = False,
+    ) -> None:
+        """What a step adds to the epoch's sums, and the rows and checkpoints that are due after it."""
+        trainer, state, sums = self.trainer, self.state, self.state.sums
+        sums.seconds += seconds
         sums.images += count
-        sums.skipped += trainer.skipped_steps - skipped
-        sums.nonfinite += trainer.nonfinite_steps - nonfinite
+        sums.skipped += trainer.skipped_steps - before[0]
+        sums.nonfinite += trainer.nonfinite_steps - before[1]
         if np.isfinite(result.loss):
             sums.loss += result.loss * count
             sums.correct += correct
@@ -183,7 +227,6 @@ class _Run:
         every = self.options.checkpoint_every
         if every is not None and trainer.step_count % every == 0:
             self.save()
-        self.stop_if_asked()
 
     def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
         """The trainer's, with the explanation of a step that ends the run kept beside its results."""

@@ -67,7 +67,8 @@ class Trainer:
     overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on
     after such a step, "stop" raises NonFiniteError at the first one, "explain" replays it before and says
     which operation of which layer it was. `monitor`: a `numerics.Monitor`, or every how many steps one is to
-    look; it changes no bit.
+    look; it changes no bit. `capture`: `fit` records its step once and replays it, with the same bits
+    (docs/captured-step.md); None: where the device is a GPU.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -106,12 +107,14 @@ class Trainer:
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
+        capture: bool | None = None,
     ) -> None:
         self.precision = Precision.get(precision)
         if update is not None:
             self.precision = replace(self.precision, update=update)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
+        self.capture = _capture(capture, self.device)
         self.seed = batches.count("seed", seed, 0)
         self.max_bad_steps = batches.count("max_bad_steps", max_bad_steps, 1)
         if on_nonfinite not in ON_NONFINITE:
@@ -203,27 +206,48 @@ class Trainer:
             if applied:
                 self.optimizer.step(grad_scale=self._grad_scale(scale), count=phase("update"))
                 operands.keep_weights(self.model, self.precision)
+        if not applied:
+            for buffer, data in before:
+                buffer.data = data
+        result = self._settle(
+            value,
+            culprit,
+            lambda: self._why(images),
+            lambda: self._explained(images, labels, drawn, scale),
+        )
+        return result, correct
+
+    def _settle(
+        self,
+        value: float,
+        culprit: str | None,
+        why: Callable[[], str],
+        explained: Callable[[], Explanation] | None = None,
+    ) -> StepResult:
+        """Account for a step by its loss and the parameter whose gradient was not finite, if any.
+
+        why: where a loss that is not finite comes from, in words; explained: the same by a replay, for
+        `on_nonfinite="explain"`. The optimizer has its step behind it.
+        """
         self.step_count += 1
-        if applied:
+        if math.isfinite(value) and culprit is None:
             self.applied_steps += 1
             self._bad_streak = 0
             if self.scaler is not None:
                 if self.scaler.measuring:
                     self.scaler.observe(self._gradient_ranges())
                 self.scaler.update(True)
-            return StepResult(value, True), correct
-        for buffer, data in before:
-            buffer.data = data
+            return StepResult(value, True)
         if culprit is None:
-            reason = f"the loss is {value}: {self._why(images)}"
-            self._count_nonfinite(reason, lambda: self._explained(images, labels, drawn, scale))
+            reason = f"the loss is {value}: {why()}"
+            self._count_nonfinite(reason, explained)
         elif self.scaler is None:
             reason = f"the gradient of {culprit!r} is not finite"
-            self._count_nonfinite(reason, lambda: self._explained(images, labels, drawn, scale))
+            self._count_nonfinite(reason, explained)
         else:
-            reason = f"the gradient of {culprit!r} is not finite at loss scale {scale:g}"
+            reason = f"the gradient of {culprit!r} is not finite at loss scale {self.scaler.scale:g}"
             self._count_skipped()
-        return StepResult(value, False, reason), correct
+        return StepResult(value, False, reason)
 
     def fit(
         self,
@@ -321,12 +345,12 @@ class Trainer:
                 parts.append(F.softmax(logits).numpy().astype(np.float32))
         return np.concatenate(parts)
 
-    def learning_rate(self) -> float:
-        """The learning rate of the next step."""
+    def learning_rate(self, applied: int | None = None) -> float:
+        """The learning rate of the next step, or of the one that comes after `applied` steps."""
         if self._schedule is None:
             self.set_total_steps(None)
         assert self._schedule is not None
-        return self._schedule(self.applied_steps)
+        return self._schedule(self.applied_steps if applied is None else applied)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Put in force what the precision plans for `epoch` (from 0) of `epochs`; `fit` does so.
@@ -378,9 +402,13 @@ class Trainer:
         return batches.ImageFeed.of(self, dataset, batch_size)
 
     def _loss(self, logits: Tensor, labels: np.ndarray, training: bool = True) -> Tensor:
-        there = Tensor(backends.get(self.device).from_numpy(labels), self.device)
+        return self._device_loss(
+            logits, Tensor(backends.get(self.device).from_numpy(labels), self.device), training
+        )
+
+    def _device_loss(self, logits: Tensor, labels: Tensor, training: bool = True) -> Tensor:
         smoothing = self.settings.get("label_smoothing", 0.0) if training else 0.0
-        return F.cross_entropy(logits, there, batches.IGNORED, smoothing)
+        return F.cross_entropy(logits, labels, batches.IGNORED, smoothing)
 
     def _is_finite(self, images: Array) -> bool:
         return bool(backends.get(self.device).all_finite([images]))
@@ -475,12 +503,12 @@ class Trainer:
 
         return explain(self, images, labels, drawn, scale)
 
-    def _count_nonfinite(self, reason: str, explained: Callable[[], Explanation]) -> None:
+    def _count_nonfinite(self, reason: str, explained: Callable[[], Explanation] | None) -> None:
         self.nonfinite_steps += 1
         self._bad_streak += 1
         if self.on_nonfinite == "stop":
             raise NonFiniteError(f"step {self.step_count} was not applied because {reason}")
-        if self.on_nonfinite == "explain":
+        if self.on_nonfinite == "explain" and explained is not None:
             explanation = explained()
             error = NonFiniteError(f"{explanation.text}\n({reason})")
             error.explanation = explanation.to_dict()
@@ -507,6 +535,15 @@ def _monitor(given: Monitor | int | None) -> Monitor | None:
     if isinstance(given, bool) or not isinstance(given, int):
         raise TypeError(f"monitor: {given!r} given, a numerics.Monitor or a number of steps is wanted")
     return Monitor(every=given)
+
+
+def _capture(wanted: bool | None, device: str) -> bool:
+    if wanted is not None and not isinstance(wanted, bool):
+        raise TypeError(f"capture: {wanted!r} given, True, False or None is wanted")
+    able = hasattr(backends.get(device), "recorded")
+    if wanted and not able:
+        raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
+    return device.partition(":")[0] == "cuda" if wanted is None else wanted
 
 
 def _correct(logits: Tensor, labels: np.ndarray) -> int:

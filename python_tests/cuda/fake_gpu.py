@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fp16engine import _cpu, _simt  # type: ignore[attr-defined]
+from fp16engine.backend.simt import _borrowed
 
 ALIGNMENT = 256
 log: list[tuple[Any, ...]] = []
@@ -248,8 +249,7 @@ class Native:
     def _product(self, name: str, arguments: tuple[Any, ...]) -> None:
         *rest, half, tf32 = arguments
         log.append((name, half, tf32))
-        work = partial(getattr(_cpu, name), *rest, half)
         if _simt.recording():
-            _simt.perform(name, work)
+            _simt.perform(name, partial(getattr(_cpu, name), *map(_borrowed, rest), half))
         else:
-            work()
+            getattr(_cpu, name)(*rest, half)

@@ -1,0 +1,184 @@
+"""The account of a captured step on the device, against the host's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fp16engine.backend.base import StepScalars
+from fp16engine.precision import LossScale
+from fp16engine.train.captured import CONTROL, RESULTS
+from fp16engine.train.scaler import LossScaler
+
+KINDS = ("applied", "overflow", "loss")
+
+
+def _control(simt: Any, **values: float) -> Any:
+    block = np.zeros((), CONTROL)
+    for name, value in values.items():
+        block[name] = value
+    return simt.from_numpy(np.frombuffer(block.tobytes(), np.uint8))
+
+
+def _read(simt: Any, control: Any) -> Any:
+    return np.frombuffer(bytearray(simt.to_numpy(control).tobytes()), CONTROL)[0]
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) -> None:
+    """Random outcomes of 300 steps; the policy is tight, so that floor, cap and growth are all met."""
+    policy = LossScale(initial=64.0, interval=3, floor=16.0, cap=1024.0, dynamic=dynamic)
+    scaler = LossScaler(policy, "float16", 1000)
+    rng = np.random.default_rng(5)
+    steps = 300
+    control = _control(simt, loss_scale=scaler.scale)
+    results = simt.zeros((steps, RESULTS), "int32")
+    streak = 0
+    for step in range(steps):
+        kind = KINDS[int(rng.choice(3, p=(0.6, 0.35, 0.05) if step < 150 else (0.95, 0.04, 0.01)))]
+        loss = simt.full((), float("inf") if kind == "loss" else 0.5, "float16")
+        block = _read(simt, control)
+        block["culprit"], block["correct"] = kind == "overflow" and 4, 7
+        simt.write(control, np.frombuffer(block.tobytes(), np.uint8))
+        simt.native.advance_step(
+            control,
+            loss,
+            results,
+            scaler.growth,
+            scaler.backoff,
+            scaler.floor,
+            scaler.cap,
+            scaler.interval,
+            scaler.patience,
+            1000,
+            11,
+            True,
+            scaler.dynamic,
+        )
+        if kind == "loss":
+            streak += 1
+        else:
+            scaler.update(kind == "applied")
+            streak = 0 if kind == "applied" else streak
+        found, state = _read(simt, control), scaler.state_dict()
+        assert (found["steps"], found["batch"], found["dropout"]) == (step + 1, step + 1, 11 * (step + 1))
+        assert (found["loss_scale"], found["applied"]) == (state["scale"], state["applied"])
+        assert (found["clean_steps"], found["stuck_steps"]) == (state["clean_steps"], state["stuck_steps"])
+        assert (found["bad_streak"], found["halted"]) == (streak, 0)
+        assert (found["culprit"], found["correct"], found["origin"]) == (0, 0, 0)
+        row = simt.to_numpy(results)[step]
+        assert row[1:].tolist() == [7, 4 if kind == "overflow" else 0, 0]
+        assert row[:1].view(np.float32)[0] == (np.inf if kind == "loss" else 0.5)
+
+
+@pytest.mark.parametrize("by", ["streak", "patience"])
+def test_a_halted_run_stands_still(simt: Any, by: str) -> None:
+    control = _control(simt, loss_scale=1.0)
+    results = simt.zeros((9, RESULTS), "int32")
+    bad = simt.full((), float("nan"), "float32")
+    good = simt.full((), 1.0, "float32")
+    table = simt.from_numpy(np.frombuffer(StepScalars(lr=0.5).pack(), np.uint8))
+    scalars = simt.zeros((32,), "uint8")
+
+    def advance(loss: Any) -> None:
+        if by == "patience":
+            block = _read(simt, control)
+            block["culprit"] = 1
+            simt.write(control, np.frombuffer(block.tobytes(), np.uint8))
+        limits = (3, 100) if by == "patience" else (100, 3)
+        simt.native.advance_step(control, loss, results, 2.0, 0.5, 1.0, 1.0, 9, *limits, 1, True, True)
+
+    for _ in range(3):
+        advance(good if by == "patience" else bad)
+    assert _read(simt, control)["halted"] == 1
+    before = simt.to_numpy(results), {name: _read(simt, control)[name] for name in CONTROL.names}
+    simt.native.decide_step(control, good, table, scalars)
+    assert not StepScalars.unpack(simt.to_numpy(scalars).tobytes()).applied
+    advance(good)
+    np.testing.assert_array_equal(simt.to_numpy(results), before[0])
+    assert {name: _read(simt, control)[name] for name in CONTROL.names} == before[1]
+
+
+def test_scalars_are_those_of_the_applied_step(simt: Any) -> None:
+    rows = [StepScalars(lr=0.1 * i, correction1=0.5, seed=2**63, step=i + 1) for i in range(3)]
+    table = simt.from_numpy(np.frombuffer(b"".join(row.pack() for row in rows), np.uint8))
+    scalars = simt.zeros((32,), "uint8")
+    loss = simt.full((), 1.0, "float16")
+    for applied in range(4):
+        simt.native.decide_step(_control(simt, applied=applied, loss_scale=1024.0), loss, table, scalars)
+        got = StepScalars.unpack(simt.to_numpy(scalars).tobytes())
+        wanted = rows[min(applied, 2)]._replace(grad_scale=1 / 1024)
+        assert got == StepScalars.unpack(wanted.pack())
+    for values, loss_value in (({"culprit": 1}, 1.0), ({}, np.nan), ({"halted": 1}, 1.0)):
+        loss = simt.full((), loss_value, "float16")
+        simt.native.decide_step(_control(simt, loss_scale=1.0, **values), loss, table, scalars)
+        assert not StepScalars.unpack(simt.to_numpy(scalars).tobytes()).applied
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_correct_labels_are_counted_as_numpy_does(simt: Any, dtype: str) -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.integers(-2, 3, (300, 7)).astype(dtype)  # many ties
+    logits[rng.random(logits.shape) < 0.03] = np.nan
+    labels = rng.integers(0, 7, 300)
+    control = _control(simt)
+    simt.native.count_correct(simt.from_numpy(logits), simt.from_numpy(labels), control)
+    assert _read(simt, control)["correct"] == np.count_nonzero(logits.argmax(1) == labels) > 0
+
+
+@pytest.mark.parametrize("origin", [False, True])
+def test_the_highest_rank_is_found(simt: Any, origin: bool) -> None:
+    arrays = [np.zeros(n, dtype) for n, dtype in ((5, "float16"), (9000, "float16"), (33, "float32"))]
+    loss = simt.full((), np.inf if origin else 1.0, "float32")
+    other = simt.full((), 1.0 if origin else np.inf, "float32")
+    for places, wanted in (((), 0), ((0,), 1), ((1,), 2), ((0, 1), 2), ((2, 0), 3)):
+        given = [a.copy() for a in arrays]
+        for place in places:
+            given[place][-1] = np.nan if place else -np.inf
+        moved, ranks = [simt.from_numpy(a) for a in given], [1, 2, 3]
+        for value, expected in ((loss, wanted), (other, 0)):
+            control = _control(simt)
+            simt.native.rank_nonfinite(moved, ranks, value, origin, control)
+            found = _read(simt, control)
+            assert (found["culprit"], found["origin"]) == ((0, expected) if origin else (expected, 0))
+
+
+def test_batches_follow_the_order(simt: Any) -> None:
+    order = np.random.default_rng(2).permutation(10)
+    places = simt.empty((4,), "int64")
+    for batch, wanted in enumerate((order[:4], order[4:8], [*order[8:], -1, -1])):
+        simt.native.batch_places(_control(simt, batch=batch), simt.from_numpy(order), places)
+        assert simt.to_numpy(places).tolist() == list(wanted)
+
+
+def test_restored_unless_applied(simt: Any) -> None:
+    for applied in (True, False):
+        now = simt.from_numpy(np.frombuffer(StepScalars(lr=1.0, applied=applied).pack(), np.uint8))
+        arrays = [simt.full((n,), 1.0, dtype) for n, dtype in ((9, "float16"), (3000, "float32"))]
+        before = [simt.full(a.shape, 2.0, str(a.dtype)) for a in arrays]
+        simt.native.restore(arrays, before, now)
+        assert all((simt.to_numpy(a) == (1.0 if applied else 2.0)).all() for a in arrays)
+
+
+def test_dropout_counts_from_the_control_block(simt: Any) -> None:
+    x = simt.full((1000,), 1.0, "float16")
+    y = simt.empty(x.shape, "float16")
+    simt.native.dropout_counted(x, y, 0.3, 5, 17, _control(simt, dropout=2**33 + 4))
+    np.testing.assert_array_equal(y, simt.dropout(x, 0.3, 5, 2**33 + 21))
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda n, c, x: n.loss_seed(x, x[:1]), "control: .* given, uint8 wanted"),
+        (lambda n, c, x: n.loss_seed(c, x), "dy: float32 .* given, one number wanted"),
+        (lambda n, c, x: n.decide_step(c, x[:1], c[:33], c[:32]), "table: .* structs of 32 bytes wanted"),
+        (lambda n, c, x: n.rank_nonfinite([x], [], x[:1], True, c), "ranks: 0 given, 1 as in arrays wanted"),
+        (lambda n, c, x: n.restore([x], [x[:2]], c[:32]), "before: float32 .* given for float32"),
+    ],
+)
+def test_wrong_arguments_are_named(simt: Any, call: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=f"^{words}"):
+        call(simt.native, _control(simt), simt.zeros((3,), "float32"))

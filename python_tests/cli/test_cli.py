@@ -65,7 +65,22 @@ def document(capsys):
         (["train", "--optimizer", "lion"], "--optimizer: 'lion' given"),
         (["train", "--data", "mnist"], "--data-dir"),
         (["train", "--data", "mnist", "--data-dir", "nowhere"], "--data-dir: nowhere does not exist"),
-        (["train", "--eps", "1e-9", "--optimizer", "adam", "--limit", "8", "--device", "reference"], "eps"),
+        (
+            [
+                "train",
+                "--eps",
+                "1e-9",
+                "--state",
+                "plain",
+                "--optimizer",
+                "adam",
+                "--limit",
+                "8",
+                "--device",
+                "reference",
+            ],
+            "eps",
+        ),
         (["train", "--device", "tpu"], "device: 'tpu' given"),
         (["train", "--device", "cuda"], "CUDA"),
         (["train", "--resume"], "--resume: there is no"),
@@ -265,7 +280,7 @@ def test_debug_adds_the_traceback(capsys, monkeypatch):
 
 
 def test_warnings_are_sentences(capsys):
-    argv = ["train", *TINY, "--optimizer", "adam", "--eps", "1e-7", "--out", "run"]
+    argv = ["train", *TINY, "--optimizer", "adam", "--eps", "1e-7", "--state", "plain", "--out", "run"]
     assert main(argv) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(lines) == 1

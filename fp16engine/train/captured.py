@@ -115,8 +115,9 @@ class CapturedStep:
     def again(self) -> None:
         """Start a step on the batch of `on_batch`; every `STRETCH` steps their outcomes are waited for."""
         if self._started in (0, self.rows):
-            for _ in self.outcomes():
-                pass
+            if self._started:
+                for _ in self.outcomes():
+                    pass
             samples = np.tile(np.arange(self.batch_size, dtype=np.int64), self.rows)
             self.begin(ImageOrder(0, samples), 0)
         self.replay()

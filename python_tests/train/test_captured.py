@@ -19,7 +19,7 @@ import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine import nn
 from fp16engine.precision import LossScale
-from fp16engine.train import loop
+from fp16engine.train import captured, loop
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.history import WALL_TIME_FIELDS
 
@@ -248,6 +248,23 @@ def test_new_arrays_are_recorded_anew(device: str) -> None:
 
     zero, begin = trainer.optimizer.state_dict(), trainer.state_dict()
     assert two_steps() == two_steps()
+
+
+def test_one_batch_over_and_over(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `bench step` has it: the same steps as eager ones, across the looks at the outcomes."""
+    monkeypatch.setattr(captured, "STRETCH", 3)
+    images = tiny_run.data(16).normalised("train", "float16")
+    labels = tiny_run.data(16).train.labels
+    eager, replayed = (_trainer(device, False, schedule="constant") for _ in range(2))
+    losses = [eager.step(images, labels).loss for _ in range(8)]
+    step = CapturedStep.on_batch(replayed, fe.backend.get(device).from_numpy(images), labels)
+    for _ in range(8):
+        step.again()
+    step.wait()
+    assert [result.loss for result, _ in step.outcomes()] == losses[6:] and step.reason is None
+    assert replayed.applied_steps == 8
+    for one, other in zip(eager.model.parameters(), replayed.model.parameters(), strict=True):
+        assert one.numpy().tobytes() == other.numpy().tobytes()
 
 
 class _Host(nn.Module):

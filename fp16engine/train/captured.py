@@ -89,6 +89,7 @@ class CapturedStep:
         self._order = backend.zeros((max(len(labels), self.rows * batch_size),), "int64")
         self._table = backend.zeros((self.rows * SCALARS,), "uint8")
         self._scalars = backend.zeros((SCALARS,), "uint8")
+        self._never = backend.zeros((SCALARS,), "uint8")  # of a step that is not applied
         self._results = backend.zeros((self.rows, RESULTS), "int32")
         self._epoch = backend.zeros((), "int64")
         self.recording: Replayable | None = None
@@ -207,7 +208,9 @@ class CapturedStep:
             images = backend.augment(self._images, places, changes.seed, self._epoch, *changes.arguments)
         labels = backend.gather(self._labels, places)
         buffers = [buffer.data for buffer in trainer._buffers]
-        before = [backend.copy(buffer) for buffer in buffers]
+        before = [backend.empty(buffer.shape, str(buffer.dtype)) for buffer in buffers]
+        if buffers:  # all of them in one launch
+            native.restore(before, buffers, self._never)
         with trainer.in_force.use(), self._counted_randomness():
             logits = trainer._logits(images)
             native.count_correct(logits.data, labels, control)

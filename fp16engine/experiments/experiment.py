@@ -210,10 +210,11 @@ class Results:
         experiment, specs = self.experiment, [planned.spec for planned, _ in self.runs]
         result = []
         seeds, epochs = len({spec.seed for spec in specs}), specs[0].epochs
-        if epochs != experiment.epochs:
-            result.append(f"{epochs} of {_counted(experiment.epochs, 'epoch')}")
-        if seeds != experiment.seeds:
-            result.append(f"{seeds} of {_counted(experiment.seeds, 'seed')}")
+        for ours, theirs, noun in ((epochs, experiment.epochs, "epoch"), (seeds, experiment.seeds, "seed")):
+            if ours < theirs:
+                result.append(f"{ours} of {_counted(theirs, noun)}")
+            elif ours > theirs:
+                result.append(f"{_counted(ours, noun)} instead of {theirs}")
         for name in dict.fromkeys(planned.case.data for planned, _ in self.runs):
             spec = next(planned.spec for planned, _ in self.runs if planned.case.data == name)
             result += _less_data(name, spec)

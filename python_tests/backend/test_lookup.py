@@ -69,7 +69,9 @@ def test_wrap_sees_every_lookup(unwrapped: None, reference: Any) -> None:
 def test_import_loads_no_backend() -> None:
     code = (
         "import sys, fp16engine\n"
-        "print([m for m in sys.modules if m.startswith(('fp16engine._cpu', 'fp16engine.backend.'))])"
+        "print(sorted(m for m in sys.modules if m.startswith(('fp16engine._', 'fp16engine.backend.'))))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert loaded.strip() == "['fp16engine.backend.base']"
+    # declarations alone: no compiled module, no backend
+    light = ["fp16engine._version", "fp16engine.backend.base", "fp16engine.backend.blocks"]
+    assert loaded.strip() == str(light)

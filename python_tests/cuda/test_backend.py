@@ -21,7 +21,7 @@ FIRST = {(case.method, case.accumulates): case for case in reversed(CASES)}.valu
 @pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in FIRST])
 def test_every_operation_as_on_the_simulator(cuda: Any, case: Case) -> None:
     for acc in ("float32", "float16") if case.accumulates else ("float32",):
-        inputs = arrays(case, "normal" if "normal" in case.ranges else case.ranges[0], "float16")
+        inputs = arrays(case, "normal" if "normal" in case.ranges else case.ranges[0], case.storage[0])
         for got, wanted in zip(
             call(cuda, case, inputs, acc), call(fe.backend.get("simt"), case, inputs, acc), strict=True
         ):

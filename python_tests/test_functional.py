@@ -232,6 +232,8 @@ def test_wrong_arguments(
     monkeypatch: pytest.MonkeyPatch, call: Callable, error: type[Exception], message: str
 ) -> None:
     class NoKernel:
+        recording = False
+
         def to_numpy(self, x: np.ndarray) -> np.ndarray:
             return x
 

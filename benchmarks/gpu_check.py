@@ -112,10 +112,7 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
     command += ["--device", options.device, "--out", str(options.out), "--seconds", f"{limit:.0f}"]
     command += ["--dry"] if options.dry else []
     command += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
-    }
+    environment = {**os.environ, "PYTHONPATH": search_path(options.device)}
     log = options.out / f"{part.name}.log"
     start = time.monotonic()
     with log.open("w") as output:
@@ -158,6 +155,15 @@ def end_session(child: subprocess.Popen[bytes]) -> None:
 def last_line(log: Path) -> str:
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "no output"
+
+
+def search_path(device: str) -> str:
+    """Return PYTHONPATH for the parts: the checkout first, where it has or gets modules of its own.
+
+    Elsewhere the installed package is the one that was built.
+    """
+    here = device.startswith("cuda") or any((ROOT / "fp16engine").glob("_*.so"))
+    return os.pathsep.join(filter(None, (str(ROOT) if here else None, os.environ.get("PYTHONPATH"))))
 
 
 def python() -> str:

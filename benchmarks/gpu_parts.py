@@ -234,6 +234,10 @@ def counts(text: str) -> dict[str, int]:
     return {word: int(number) for number, word in re.findall(r"(\d+) (\w+)", lines[-1] if lines else "")}
 
 
+# `python -m pytest` would import the package of the folder it starts in, built or not.
+PYTEST = "import sys; sys.path.remove(''); import pytest; sys.exit(pytest.main())"
+
+
 def pytest(
     run: Run, arguments: Sequence[str], wrapper: Sequence[str] = (), parallel: bool = True
 ) -> dict[str, Any]:
@@ -243,8 +247,8 @@ def pytest(
     argv = [
         *wrapper,
         sys.executable,
-        "-m",
-        "pytest",
+        "-c",
+        PYTEST,
         "-q",
         "-p",
         "no:cacheprovider",

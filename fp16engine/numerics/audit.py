@@ -9,12 +9,10 @@ as `scratch_bytes`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .intercept import arrays_in, intercept, named_arguments
+from .intercept import Interception, arrays_in, named_arguments
 
 if TYPE_CHECKING:
     from ..precision import Precision
@@ -100,7 +98,7 @@ def dict_of(named: Iterable[Named]) -> dict[str, str]:
     return result
 
 
-class Audit(AbstractContextManager["Audit"]):
+class Audit(Interception):
     """Record the types of every backend call made inside a `with` block.
 
     >>> import fp16engine as fe
@@ -116,19 +114,6 @@ class Audit(AbstractContextManager["Audit"]):
         self.resident: list[Resident] = []
         self.scratch_bytes = 0
         self._counts: dict[AuditKey, int] = {}
-        self._context: AbstractContextManager[None] | None = None
-
-    def __enter__(self) -> Audit:
-        self._context = intercept(self._around)
-        self._context.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._context is not None:
-            self._context.__exit__(kind, error, trace)
-            self._context = None
 
     def _around(
         self, op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Around = Callable[[str, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -54,6 +58,29 @@ def intercept(around: Around) -> Iterator[None]:
         yield
     finally:
         backends._wrap = previous
+
+
+class Interception:
+    """A `with` block in which `_around` of a subclass sees every backend call."""
+
+    _context: AbstractContextManager[None] | None = None
+
+    def __enter__(self) -> Self:
+        self._context = intercept(self._around)
+        self._context.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._context is not None:
+            self._context.__exit__(kind, error, trace)
+            self._context = None
+
+    def _around(
+        self, op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        raise NotImplementedError
 
 
 def _signature(method: Callable[..., Any]) -> inspect.Signature | None:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from .intercept import intercept, named_arguments
+from .intercept import Interception, named_arguments
 
 if TYPE_CHECKING:
     from ..train import Trainer
@@ -47,7 +45,7 @@ _COUNTS: dict[str, Callable[[dict[str, Any], Any], int]] = {
 }
 
 
-class Operations(AbstractContextManager["Operations"]):
+class Operations(Interception):
     """Count the operations of every dot product inside a `with` block, by operand format.
 
     A multiplication with its addition counts as two operations; window positions outside an image count, as
@@ -63,19 +61,6 @@ class Operations(AbstractContextManager["Operations"]):
 
     def __init__(self) -> None:
         self.by_format: Counter[str] = Counter()
-        self._context: AbstractContextManager[None] | None = None
-
-    def __enter__(self) -> Operations:
-        self._context = intercept(self._around)
-        self._context.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._context is not None:
-            self._context.__exit__(kind, error, trace)
-            self._context = None
 
     def _around(
         self, op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]

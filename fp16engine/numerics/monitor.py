@@ -159,9 +159,9 @@ class Monitor:
         """One line per finding: layer, share, remedy."""
         return [finding.text for finding in self.findings]
 
-    def due(self, trainer: Any) -> bool:
-        """Tell whether the next step of `trainer` is one to look at."""
-        return bool(trainer.step_count % self.every == 0)
+    def due(self, trainer: Any, ahead: int = 0) -> bool:
+        """Tell whether the next step of `trainer`, or the one `ahead` steps after it, is one to look at."""
+        return bool((trainer.step_count + ahead) % self.every == 0)
 
     @contextmanager
     def sample(self, trainer: Any) -> Iterator[Callable[[str], bool]]:

@@ -367,8 +367,11 @@ class CapturedEpochs:
         self._step.begin(order, step)
 
     def most(self, step: int) -> int:
-        """How many steps of the epoch can be replayed from `step` on."""
-        return len(self._feed.train) // self._feed.batch_size - step
+        """How many steps can be replayed from `step` of the epoch on: up to a smaller batch or a sample."""
+        left, trainer = len(self._feed.train) // self._feed.batch_size - step, self._trainer
+        if trainer.monitor is None:
+            return left
+        return next((ahead for ahead in range(left) if trainer.monitor.due(trainer, ahead)), left)
 
     def _refusal(self, step: int) -> str | None:
         from .trainer import Trainer as Plain
@@ -383,8 +386,6 @@ class CapturedEpochs:
             return "clip_norm: the host reads the norm of every step's gradients"
         if trainer.scaler is not None and trainer.scaler.automatic:
             return "the loss scale is measured from the gradients of every step"
-        if trainer.monitor is not None:
-            return "a monitor looks at the steps"
         if trainer.on_nonfinite != "skip":
             return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):
@@ -394,6 +395,8 @@ class CapturedEpochs:
             return f"{type(trainer).__name__} has a step of its own"
         if self._step is not None and self._step.reason is not None:
             return self._step.reason
+        if trainer.monitor is not None and trainer.monitor.due(trainer):
+            return "the monitor looks at every operation of its samples"
         if self.most(step) < 1:
             return "the last batch of the epoch is smaller"
         return None

@@ -320,6 +320,37 @@ def test_what_cannot_be_recorded_is_taken_step_by_step(
     assert any(text.startswith(reason) for text in found["reasons"])
 
 
+@pytest.mark.parametrize("precision", ["fp16", "mp"])
+def test_only_the_samples_of_a_monitor_are_taken_step_by_step(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """Bits of the run that nobody watches; samples and findings of the one that is watched throughout."""
+    eager, replayed = [], []
+    taken, replay = loop._Run.step, CapturedStep.replay
+    monkeypatch.setattr(
+        loop._Run, "step", lambda self, order: eager.append(self.trainer.step_count) or taken(self, order)
+    )
+    monkeypatch.setattr(CapturedStep, "replay", lambda self: replayed.append(0) or replay(self))
+    _planted(monkeypatch, {3: np.inf, 40: 300.0})
+    runs: dict[str, Any] = {}
+    for name, capture, monitor in (("unwatched", True, None), ("eager", False, 7), ("captured", True, 7)):
+        eager.clear()
+        replayed.clear()
+        trainer = _trainer(device, capture, precision, lr=1e-5)  # so small that updates are lost
+        data = tiny_run.data(TRAIN - TRAIN % tiny_run.BATCH)  # no last smaller batch
+        out = tmp_path / name
+        history = trainer.fit(data, EPOCHS, tiny_run.BATCH, out, progress=False, monitor_every=monitor)
+        runs[name] = _outcome(out), trainer, history.run.get("capture")
+    assert eager == list(range(0, 50, 7)) and len(replayed) == 50 - len(eager)
+    (tensors, body, rows), trainer, found = runs["captured"]
+    assert (tensors, body, rows) == runs["eager"][0]
+    assert (tensors, body) == runs["unwatched"][0][:2] and found["kernels_per_step"] > 20
+    assert [row["step"] for row in rows if row["kind"] == "ranges"] == [n + 1 for n in eager]
+    assert trainer.monitor.findings == runs["eager"][1].monitor.findings != []
+    assert found["reasons"] == ["the monitor looks at every operation of its samples"]
+    assert found["eager_steps"] == len(eager) and body["trainer"]["nonfinite_steps"] > 0
+
+
 AUTOMATIC = dataclasses.replace(fe.Precision.get("mp"), loss_scale=LossScale(automatic=True))
 
 
@@ -329,7 +360,6 @@ AUTOMATIC = dataclasses.replace(fe.Precision.get("mp"), loss_scale=LossScale(aut
         ({"precision": "hbfp4"}, "block floating point"),
         ({"precision": AUTOMATIC}, "the loss scale is measured from the gradients"),
         ({"clip_norm": 1.0}, "clip_norm: the host reads the norm"),
-        ({"monitor": 5}, "a monitor looks at the steps"),
         ({"on_nonfinite": "stop"}, "on_nonfinite='stop' wants to know of every step at once"),
     ],
 )

@@ -75,16 +75,22 @@ void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int6
     });
 }
 
-void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& table, const ArrayView& scalars) {
+void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
+                 const ArrayView& table, const ArrayView& scalars) {
     expect_one("loss", loss);
+    if (norm) {
+        expect_dtype("norm", norm, DType::float32);
+        expect_shape("norm", norm, {2});
+    }
     const auto c = Ptr<const StepControl>(control_block(control));
     const auto rows_of = Ptr<const StepScalars>(structs<StepScalars>("table", table, 0));
     const auto now = structs<StepScalars>("scalars", scalars, 1);
+    const auto length = norm ? pointer<const float>(norm) : Ptr<const float>();
     const int64_t rows = table.size() / static_cast<int64_t>(sizeof(StepScalars));
     with_storage("loss", loss.dtype, [&](auto type) {
         using L = decltype(type);
         const auto value = pointer<const L>(loss);
-        FP16_LAUNCH((decide_step_kernel<L>), 1, 1, c, value, rows_of, now, rows);
+        FP16_LAUNCH((decide_step_kernel<L>), 1, 1, c, value, length, most, rows_of, now, rows);
     });
 }
 

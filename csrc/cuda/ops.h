@@ -152,7 +152,9 @@ void count_correct(const ArrayView& logits, const ArrayView& labels, const Array
 // The highest of the ranks (from 1) whose array is not finite: gradients where the loss is finite, else the origins.
 void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss,
                     bool origin, const ArrayView& control);
-void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& table, const ArrayView& scalars);
+// norm float32 (2,), of the gradients as global_norm leaves it, which clips them to `most`; or none
+void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
+                 const ArrayView& table, const ArrayView& scalars);
 // arrays = before, unless the step is applied
 void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& before, const ArrayView& scalars);
 // results int32 (rows, 4); the rest is StepPolicy

@@ -4,7 +4,8 @@
 //   loss_seed        the gradient of the loss is the loss scale
 //   count_correct    rows whose first maximum is their label; the first NaN counts as the maximum, as in NumPy
 //   rank_nonfinite   the highest rank of an array with an infinity or a NaN; the maximum of integers has no order
-//   decide_step      the scalars of the optimizer step: a row of the table, 1 / loss scale, and whether it is applied
+//   decide_step      the scalars of the optimizer step: a row of the table, 1 / loss scale times what clips the
+//     gradients, and whether it is applied
 //   restore          what the forward pass changed goes back if the step is not applied
 //   advance_step     counters, loss scale, one row of results
 // Bytes: a few numbers, and what is checked or restored once.
@@ -41,6 +42,14 @@ __device__ __forceinline__ void advance_scale(StepControl& c, const StepPolicy& 
         c.loss_scale = lower > policy.floor ? lower : policy.floor;
     }
     if (c.stuck_steps >= policy.patience) c.halted = 1;
+}
+
+// What Trainer._grad_scale returns, in the same double operations; norm (2,): scale and root, where gradients are
+// clipped.
+__device__ __forceinline__ double grad_factor(double loss_scale, const Ptr<const float>& norm, double most) {
+    if (!norm) return 1.0 / loss_scale;
+    const double length = static_cast<double>(norm[0]) * static_cast<double>(norm[1]) / loss_scale;
+    return (length > most ? most / length : 1.0) / loss_scale;
 }
 
 template <class T>
@@ -121,11 +130,11 @@ __global__ void __launch_bounds__(kBlock)
 
 // table (rows,), scalars (): the optimizer's kernels read them
 template <class L>
-__global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> loss, Ptr<const StepScalars> table,
-                                   Ptr<StepScalars> scalars, int64_t rows) {
+__global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> loss, Ptr<const float> norm,
+                                   double most, Ptr<const StepScalars> table, Ptr<StepScalars> scalars, int64_t rows) {
     const StepControl c = control[0];
     StepScalars now = table[c.applied < rows ? c.applied : rows - 1];
-    now.grad_scale = static_cast<float>(1.0 / c.loss_scale);
+    now.grad_scale = static_cast<float>(grad_factor(c.loss_scale, norm, most));
     now.applied = is_finite(as_float(loss[0])) && c.culprit == 0 && c.halted == 0;
     scalars[0] = now;
 }

@@ -219,10 +219,11 @@ class CapturedStep:
             native.loss_seed(control, scale)
             loss.backward(Tensor(scale, trainer.device))
         value = loss.data
-        grads = [(i, p.grad.data) for i, (_, p) in enumerate(trainer._parameters, 1) if p.grad is not None]
-        native.rank_nonfinite([grad for _, grad in grads], [rank for rank, _ in grads], value, False, control)
+        named = [(i, p.grad.data) for i, (_, p) in enumerate(trainer._parameters, 1) if p.grad is not None]
+        grads = [grad for _, grad in named]
+        native.rank_nonfinite(grads, [rank for rank, _ in named], value, False, control)
         native.rank_nonfinite(*self._origins(images), value, True, control)
-        native.decide_step(control, value, self._table, self._scalars)
+        native.decide_step(control, value, *self._clipping(grads), self._table, self._scalars)
         trainer.optimizer.launch(self._scalars)
         if buffers:
             native.restore(buffers, before, self._scalars)
@@ -246,6 +247,15 @@ class CapturedStep:
         if drawn != begin and backend.recording:
             raise CaptureError("the model draws random numbers on the host")
         self._trainer._random_state.update({**drawn, "dropout": self._trainer._random_state["dropout"]})
+
+    def _clipping(self, grads: list[Array]) -> tuple[Array | None, float]:
+        """The norm of the gradients, which stays on the device, and the largest one that a step uses."""
+        most = self._trainer.settings.get("clip_norm")
+        if most is None:
+            return None, 1.0
+        norm = self._backend.empty((2,), "float32")
+        self._backend.native.global_norm(grads, norm)
+        return norm, most
 
     def _origins(self, images: Array) -> tuple[list[Array], list[int]]:
         """What a non-finite loss may come from, first the most telling: the input, then each parameter."""
@@ -382,15 +392,13 @@ class CapturedEpochs:
         policy = trainer.precision
         if policy.block_format is not None or policy.plan is not None or policy.weights is not None:
             return "block floating point: its formats and random bits change from epoch to epoch"
-        if trainer.settings.get("clip_norm") is not None:
-            return "clip_norm: the host reads the norm of every step's gradients"
         if trainer.scaler is not None and trainer.scaler.automatic:
             return "the loss scale is measured from the gradients of every step"
         if trainer.on_nonfinite != "skip":
             return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):
             return "the batches are made on the host"
-        own = ("train_batch", "_logits", "_loss", "_device_loss", "_settle")
+        own = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_settle")
         if any(getattr(type(trainer), name) is not getattr(Plain, name) for name in own):
             return f"{type(trainer).__name__} has a step of its own"
         if self._step is not None and self._step.reason is not None:

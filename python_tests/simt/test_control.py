@@ -94,7 +94,7 @@ def test_a_halted_run_stands_still(simt: Any, by: str) -> None:
         advance(good if by == "patience" else bad)
     assert _read(simt, control)["halted"] == 1
     before = simt.to_numpy(results), {name: _read(simt, control)[name] for name in CONTROL.names}
-    simt.native.decide_step(control, good, table, scalars)
+    simt.native.decide_step(control, good, None, 1.0, table, scalars)
     assert not StepScalars.unpack(simt.to_numpy(scalars).tobytes()).applied
     advance(good)
     np.testing.assert_array_equal(simt.to_numpy(results), before[0])
@@ -107,14 +107,36 @@ def test_scalars_are_those_of_the_applied_step(simt: Any) -> None:
     scalars = simt.zeros((32,), "uint8")
     loss = simt.full((), 1.0, "float16")
     for applied in range(4):
-        simt.native.decide_step(_control(simt, applied=applied, loss_scale=1024.0), loss, table, scalars)
+        control = _control(simt, applied=applied, loss_scale=1024.0)
+        simt.native.decide_step(control, loss, None, 1.0, table, scalars)
         got = StepScalars.unpack(simt.to_numpy(scalars).tobytes())
         wanted = rows[min(applied, 2)]._replace(grad_scale=1 / 1024)
         assert got == StepScalars.unpack(wanted.pack())
     for values, loss_value in (({"culprit": 1}, 1.0), ({}, np.nan), ({"halted": 1}, 1.0)):
         loss = simt.full((), loss_value, "float16")
-        simt.native.decide_step(_control(simt, loss_scale=1.0, **values), loss, table, scalars)
+        control = _control(simt, loss_scale=1.0, **values)
+        simt.native.decide_step(control, loss, None, 1.0, table, scalars)
         assert not StepScalars.unpack(simt.to_numpy(scalars).tobytes()).applied
+
+
+def test_the_factor_that_clips_is_the_hosts(simt: Any) -> None:
+    """In double precision as in Python: scale and root of norms from far below the limit to far above it."""
+    rng = np.random.default_rng(3)
+    table = simt.from_numpy(np.frombuffer(StepScalars(lr=0.5).pack(), np.uint8))
+    scalars, loss = simt.zeros((32,), "uint8"), simt.full((), 1.0, "float16")
+    acted = 0
+    for _ in range(60):
+        norm = np.array([2.0 ** rng.integers(-125, 128), 1 + 9 * rng.random()], np.float32)
+        scale = 2.0 ** int(rng.integers(0, 16))
+        length = float(norm[0]) * float(norm[1]) / scale
+        most = length * float(rng.choice([0.3, 0.99, 1.0, 1.01, 7.0]))
+        control = _control(simt, loss_scale=scale)
+        simt.native.decide_step(control, loss, simt.from_numpy(norm), most, table, scalars)
+        wanted = (most / length if length > most else 1.0) / scale
+        found = StepScalars.unpack(simt.to_numpy(scalars).tobytes()).grad_scale
+        assert found == np.float32(wanted)
+        acted += length > most
+    assert 10 < acted < 50
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -174,7 +196,8 @@ def test_dropout_counts_from_the_control_block(simt: Any) -> None:
     [
         (lambda n, c, x: n.loss_seed(x, x[:1]), "control: .* given, uint8 wanted"),
         (lambda n, c, x: n.loss_seed(c, x), "dy: float32 .* given, one number wanted"),
-        (lambda n, c, x: n.decide_step(c, x[:1], c[:33], c[:32]), "table: .* structs of 32 bytes wanted"),
+        (lambda n, c, x: n.decide_step(c, x[:1], None, 1.0, c[:33], c[:32]), "table: .* structs of 32 bytes"),
+        (lambda n, c, x: n.decide_step(c, x[:1], x, 1.0, c[:32], c[:32]), "norm: float32 .*3.* given"),
         (lambda n, c, x: n.rank_nonfinite([x], [], x[:1], True, c), "ranks: 0 given, 1 as in arrays wanted"),
         (lambda n, c, x: n.restore([x], [x[:2]], c[:32]), "before: float32 .* given for float32"),
     ],

@@ -144,6 +144,33 @@ def test_same_bits_over_fifty_steps(
         assert len(scales) > 2
 
 
+@pytest.mark.parametrize(("precision", "optimizer", "most"), [("mp", "sgd", 1.5), ("fp16", "adamw", 0.6)])
+def test_same_bits_where_some_steps_are_clipped(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, optimizer: str, most: float
+) -> None:
+    """Norm and factor stay on the device, under a loss scale that moves and skips."""
+    _planted(monkeypatch, {3: np.inf} | dict.fromkeys(range(10, TRAIN, 15), 300.0))
+    factors: list[bool] = []
+    plain = fe.Trainer._grad_scale
+
+    def noted(self: Any, scale: float) -> float:
+        factor = plain(self, scale)
+        factors.append(factor < 1.0 / scale)
+        return factor
+
+    monkeypatch.setattr(fe.Trainer, "_grad_scale", noted)
+    outcomes = []
+    for capture in (False, True):
+        out = tmp_path / str(capture)
+        trainer = _trainer(device, capture, precision, optimizer=optimizer, clip_norm=most, lr=0.01)
+        history = _fit(trainer, out)
+        outcomes.append(_outcome(out))
+        if not capture:
+            assert trainer.step_count == 55 and 10 < sum(factors) < len(factors) - 10
+    assert outcomes[0] == outcomes[1] and history.run["capture"]["reasons"] == [LAST]
+    assert (trainer.skipped_steps > 3) == (precision == "mp") and trainer.nonfinite_steps > 3
+
+
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp16", "adam"), ("mp", "sgd")])
 def test_resumed_in_the_middle(device: str, tmp_path: Path, precision: str, optimizer: str) -> None:
     class Stop:
@@ -359,7 +386,6 @@ AUTOMATIC = dataclasses.replace(fe.Precision.get("mp"), loss_scale=LossScale(aut
     [
         ({"precision": "hbfp4"}, "block floating point"),
         ({"precision": AUTOMATIC}, "the loss scale is measured from the gradients"),
-        ({"clip_norm": 1.0}, "clip_norm: the host reads the norm"),
         ({"on_nonfinite": "stop"}, "on_nonfinite='stop' wants to know of every step at once"),
     ],
 )

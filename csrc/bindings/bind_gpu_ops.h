@@ -26,6 +26,7 @@ static void bind_gpu_ops(pybind11::module_& m) {
     m.def("rank_nonfinite", &gpu::rank_nonfinite, Release());
     m.def("decide_step", &gpu::decide_step, Release());
     m.def("restore", &gpu::restore, Release());
+    m.def("measure_gradients", &gpu::measure_gradients, Release());
     m.def("advance_step", &gpu::advance_step, Release());
 }
 

@@ -5,6 +5,8 @@
 
 namespace fp16engine {
 
+constexpr int kMeasurements = 8;  // the last ones whose gradients choose an automatic loss scale
+
 struct StepControl {
     // Of the run, advanced at the end of every step.
     int64_t steps;      // attempted: the row of results
@@ -13,20 +15,25 @@ struct StepControl {
     int64_t dropout;    // Philox counters used up before this step
     double loss_scale;  // a power of two
     int64_t clean_steps, stuck_steps, bad_streak;
-    int64_t halted;  // 1: the run is to be stopped, the steps behind it change nothing
+    int64_t halted;               // 1: the run is to be stopped, the steps behind it change nothing
+    int64_t settled;              // steps that the loss scaler has seen applied, also in runs before
+    int32_t measured;             // how many of the tops there are
+    int32_t tops[kMeasurements];  // exponents of the largest unscaled gradients, 0 where there is none
+    int32_t measuring;            // 1: the gradients of this step are counted
     // Of the step in progress, 0 at its beginning.
     int32_t correct;          // images classified correctly
     int32_t culprit, origin;  // highest rank of an array that is not finite: among gradients, input and weights
-    int32_t unused;
 };
-static_assert(sizeof(StepControl) == 88, "CONTROL of train/captured.py lays it out");
+static_assert(sizeof(StepControl) == 136, "CONTROL of train/captured.py lays it out");
 
 // How the loss scale and the account of bad steps go on: LossScaler and Trainer on the host, whose numbers they are.
 struct StepPolicy {
     double growth, backoff, floor, cap;
     int64_t interval, patience, max_bad_steps;
     int64_t dropout;  // Philox counters of a step
-    bool scaled, dynamic;
+    bool scaled, dynamic, automatic;
+    int64_t settling, every;  // an automatic scale measures the first so many applied steps, then every so many
+    int64_t top;              // and puts the largest gradient at this exponent
 };
 
 // Columns of the results, int32: bits of the float32 loss, then StepControl's numbers.

@@ -119,22 +119,30 @@ void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>&
     put_back(float{});
 }
 
-void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, double growth,
-                  double backoff, double floor, double cap, int64_t interval, int64_t patience, int64_t max_bad_steps,
-                  int64_t dropout, bool scaled, bool dynamic) {
+void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, const ArrayView& counts,
+                  double growth, double backoff, double floor, double cap, int64_t interval, int64_t patience,
+                  int64_t max_bad_steps, int64_t dropout, bool scaled, bool dynamic, bool automatic, int64_t settling,
+                  int64_t every, int64_t top) {
     expect_one("loss", loss);
     expect_dtype("results", results, DType::int32);
     expect(results.ndim == 2 && results.shape[1] == kStepResults,
            "results: " + results.describe() + " given, (rows, 4) wanted");
+    expect(bool(counts) == automatic, "counts: of an automatic loss scale, and of no other, wanted");
+    if (counts) {
+        expect_dtype("counts", counts, DType::int64);
+        expect_shape("counts", counts, {results.shape[0], kRangeColumns});
+        expect(every > 0, "every: " + std::to_string(every) + " given, at least 1 step wanted");
+    }
     const auto c = control_block(control);
     const auto to = pointer<int32_t>(results);
+    const auto ranges = counts ? pointer<const unsigned long long>(counts) : Ptr<const unsigned long long>();
     const int64_t rows = results.shape[0];
-    const StepPolicy policy = {growth,   backoff,       floor,   cap,    interval,
-                               patience, max_bad_steps, dropout, scaled, dynamic};
+    const StepPolicy policy = {growth,  backoff, floor,   cap,       interval, patience, max_bad_steps,
+                               dropout, scaled,  dynamic, automatic, settling, every,    top};
     with_storage("loss", loss.dtype, [&](auto type) {
         using L = decltype(type);
         const auto value = pointer<const L>(loss);
-        FP16_LAUNCH((advance_step_kernel<L>), 1, 1, c, value, to, rows, policy);
+        FP16_LAUNCH((advance_step_kernel<L>), 1, 1, c, value, to, ranges, rows, policy);
     });
 }
 

@@ -157,9 +157,13 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
                  const ArrayView& table, const ArrayView& scalars);
 // arrays = before, unless the step is applied
 void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& before, const ArrayView& scalars);
-// results int32 (rows, 4); the rest is StepPolicy
-void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, double growth,
-                  double backoff, double floor, double cap, int64_t interval, int64_t patience, int64_t max_bad_steps,
-                  int64_t dropout, bool scaled, bool dynamic);
+// counts int64 (steps, 47): to the row of the step is added what range_statistics counts in all arrays together, if
+// the loss scale is measured in this step; it is zeros before
+void measure_gradients(const std::vector<ArrayView>& arrays, const ArrayView& control, const ArrayView& counts);
+// results int32 (rows, 4), counts int64 (rows, 47) where the scale is automatic, or none; the rest is StepPolicy
+void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, const ArrayView& counts,
+                  double growth, double backoff, double floor, double cap, int64_t interval, int64_t patience,
+                  int64_t max_bad_steps, int64_t dropout, bool scaled, bool dynamic, bool automatic, int64_t settling,
+                  int64_t every, int64_t top);
 
 }  // namespace fp16engine::gpu

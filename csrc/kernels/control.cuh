@@ -7,12 +7,13 @@
 //   decide_step      the scalars of the optimizer step: a row of the table, 1 / loss scale times what clips the
 //     gradients, and whether it is applied
 //   restore          what the forward pass changed goes back if the step is not applied
-//   advance_step     counters, loss scale, one row of results
+//   advance_step     counters, loss scale, also one that counters.cuh has measured, one row of results
 // Bytes: a few numbers, and what is checked or restored once.
 #pragma once
 #include "common/step_control.h"
 #include "common/step_scalars.h"
 #include "kernels/chunk.cuh"
+#include "kernels/counters.cuh"
 #include "kernels/tensor_table.cuh"
 
 namespace fp16engine::gpu {
@@ -22,12 +23,40 @@ namespace fp16engine::gpu {
 __device__ __forceinline__ bool is_finite(float v) { return (__float_as_int(v) & 0x7f800000) != 0x7f800000; }
 __device__ __forceinline__ bool is_nan(float v) { return (__float_as_int(v) & 0x7fffffff) > 0x7f800000; }
 
+// What LossScaler.measuring says.
+__device__ __forceinline__ bool measures(const StepControl& c, const StepPolicy& policy) {
+    return policy.automatic && (c.settled < policy.settling || c.clean_steps % policy.every == 0);
+}
+
+// What LossScaler.observe does with counts (kRangeColumns,) of the gradients.
+__device__ __forceinline__ void measure_scale(StepControl& c, const StepPolicy& policy,
+                                              Ptr<const unsigned long long> counts) {
+    int column = kRangeOver - 1;
+    while (column >= kRangeFirst && counts[column] == 0) column--;
+    if (column < kRangeFirst) {  // nothing is left of the gradient
+        const double raised = c.loss_scale * ldexp(1.0, static_cast<int>(policy.top));
+        c.loss_scale = raised < policy.cap ? raised : policy.cap;
+        return;
+    }
+    if (c.measured == kMeasurements) {
+        for (int i = 1; i < kMeasurements; i++) c.tops[i - 1] = c.tops[i];
+        c.measured--;
+    }
+    c.tops[c.measured++] = column - kRangeFirst + kRangeLowest - ilogb(c.loss_scale);
+    int most = c.tops[0];
+    for (int i = 1; i < c.measured; i++) most = c.tops[i] > most ? c.tops[i] : most;
+    const double wanted = ldexp(1.0, static_cast<int>(policy.top) - most);
+    const double least = wanted > policy.floor ? wanted : policy.floor;
+    c.loss_scale = least < policy.cap ? least : policy.cap;
+}
+
 // What LossScaler.update does after a step whose gradients are (or are not) finite.
 __device__ __forceinline__ void advance_scale(StepControl& c, const StepPolicy& policy, bool finite) {
     if (finite) {
         c.stuck_steps = 0;
         c.clean_steps++;
-        if (policy.dynamic && c.clean_steps >= policy.interval) {
+        c.settled++;
+        if (policy.dynamic && !policy.automatic && c.clean_steps >= policy.interval) {
             const double grown = c.loss_scale * policy.growth;
             c.loss_scale = grown < policy.cap ? grown : policy.cap;
             c.clean_steps = 0;
@@ -35,6 +64,8 @@ __device__ __forceinline__ void advance_scale(StepControl& c, const StepPolicy& 
         return;
     }
     c.clean_steps = 0;
+    for (int i = 0; i < c.measured; i++) c.tops[i] = 0;
+    c.measured = 0;
     if (!policy.dynamic || c.loss_scale <= policy.floor) {
         c.stuck_steps++;
     } else {
@@ -154,10 +185,10 @@ __global__ void __launch_bounds__(kBlock)
     store_chunk<T>(tensor.x, i, count, tensor.vectors, values);
 }
 
-// results (rows, kStepResults); one thread
+// results (rows, kStepResults), counts (rows, kRangeColumns) where the scale is automatic; one thread
 template <class L>
-__global__ void advance_step_kernel(Ptr<StepControl> control, Ptr<const L> loss, Ptr<int32_t> results, int64_t rows,
-                                    const StepPolicy policy) {
+__global__ void advance_step_kernel(Ptr<StepControl> control, Ptr<const L> loss, Ptr<int32_t> results,
+                                    Ptr<const unsigned long long> counts, int64_t rows, const StepPolicy policy) {
     StepControl c = control[0];
     if (!c.halted) {
         const float value = as_float(loss[0]);
@@ -174,6 +205,7 @@ __global__ void advance_step_kernel(Ptr<StepControl> control, Ptr<const L> loss,
         if (is_finite(value) && c.culprit == 0) {
             c.applied++;
             c.bad_streak = 0;
+            if (c.measuring && c.steps <= rows) measure_scale(c, policy, counts + (c.steps - 1) * kRangeColumns);
             if (policy.scaled) advance_scale(c, policy, true);
         } else if (is_finite(value) && policy.scaled) {
             advance_scale(c, policy, false);
@@ -181,6 +213,7 @@ __global__ void advance_step_kernel(Ptr<StepControl> control, Ptr<const L> loss,
             c.bad_streak++;
             if (c.bad_streak >= policy.max_bad_steps) c.halted = 1;
         }
+        c.measuring = measures(c, policy);
     }
     c.correct = c.culprit = c.origin = 0;
     control[0] = c;

@@ -7,7 +7,9 @@
 // Columns 0, 3, 4 and 5 to 46 count every element once. Counts are integers: the same in every run, in whatever order
 // they are added. x is read once; a block adds up in shared memory, one row per warp, and touches the result once per
 // column that it met.
+// In a captured step: only where the control block says so, into the row of the step.
 #pragma once
+#include "common/step_control.h"
 #include "kernels/chunk.cuh"
 #include "kernels/tensor_table.cuh"
 
@@ -16,6 +18,7 @@ namespace fp16engine::gpu {
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
 constexpr int kRangeColumns = 47;
+constexpr int kRangeLowest = -24;  // the exponent of the first column of exponents
 constexpr int kRangeUnder = 5, kRangeFirst = 6, kRangeOver = 46, kRangeSubnormals = 10;
 constexpr int kRangeGroups = 4;  // groups of eight of a thread
 constexpr int64_t kRangeSlice = kBlock * kEight * kRangeGroups;
@@ -37,7 +40,7 @@ __device__ __forceinline__ int range_column(float x) {
     const int stored = __float_as_int(rounded<__half>(x)) & 0x7fffffff;
     if (stored == 0) return kRangeUnder;
     if (stored == 0x7f800000) return kRangeOver;
-    return kRangeFirst + 24 + ((stored >> 23) - 127);
+    return kRangeFirst - kRangeLowest + ((stored >> 23) - 127);
 }
 
 __device__ __forceinline__ bool near_largest(float x) {
@@ -47,11 +50,12 @@ __device__ __forceinline__ bool near_largest(float x) {
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
-// counts (arrays, kRangeColumns): added to
+// counts (arrays, kRangeColumns), or (steps, kRangeColumns) in a captured step: added to
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    range_statistics_kernel(const __grid_constant__ TensorTable<RangedTensor<T>> table,
-                            Ptr<unsigned long long> counts) {
+    range_statistics_kernel(const __grid_constant__ TensorTable<RangedTensor<T>> table, Ptr<unsigned long long> counts,
+                            Ptr<const StepControl> control) {
+    if (control && !control[0].measuring) return;
     constexpr int kWarps = kBlock / kWarpSize;
     __shared__ Shared<int, kWarps * kRangeColumns> part;
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
@@ -85,9 +89,8 @@ __global__ void __launch_bounds__(kBlock)
     const int first = c == 1 ? kRangeFirst : c, last = c == 1 ? kRangeFirst + kRangeSubnormals : c + 1;
     for (int w = 0; w < kWarps; w++)
         for (int column = first; column < last; column++) total += part[w * kRangeColumns + column];
-    if (total)
-        atomicAdd(&counts[static_cast<int64_t>(tensor.row) * kRangeColumns + c],
-                  static_cast<unsigned long long>(total));
+    const int64_t row = control ? control[0].steps : tensor.row;
+    if (total) atomicAdd(&counts[row * kRangeColumns + c], static_cast<unsigned long long>(total));
 }
 
 }  // namespace fp16engine::gpu

@@ -22,8 +22,10 @@ import numpy as np
 from .. import backend as backends
 from .. import random
 from ..errors import CaptureError
+from ..numerics.ranges import EMPTY, Ranges
 from ..tensor import Tensor
 from .batches import Augmenting, ImageFeed, ImageOrder
+from .scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, WINDOW
 
 if TYPE_CHECKING:
     from ..backend.compiled.recording import Replayable
@@ -43,14 +45,20 @@ CONTROL = np.dtype(
         ("stuck_steps", "<i8"),
         ("bad_streak", "<i8"),
         ("halted", "<i8"),
+        ("settled", "<i8"),
+        ("measured", "<i4"),
+        ("tops", "<i4", (WINDOW,)),
+        ("measuring", "<i4"),
         ("correct", "<i4"),
         ("culprit", "<i4"),
         ("origin", "<i4"),
-        ("unused", "<i4"),
-    ]
+    ],
+    align=True,
 )
 SCALARS = 32  # bytes of struct StepScalars, StepScalars.pack of backend/base.py
 RESULTS = 4  # loss, correct, culprit, origin
+# what `_step` and `outcomes` do in place of Trainer's own, so that a trainer with another one keeps it
+OWN = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_gradient_ranges", "_settle")
 STRETCH = 256  # steps of `again` between two looks at their outcomes
 
 
@@ -92,6 +100,10 @@ class CapturedStep:
         self._never = backend.zeros((SCALARS,), "uint8")  # of a step that is not applied
         self._results = backend.zeros((self.rows, RESULTS), "int32")
         self._epoch = backend.zeros((), "int64")
+        scaler = trainer.scaler
+        automatic = scaler is not None and scaler.automatic
+        # of every step whose gradients were measured for an automatic loss scale
+        self._ranges = backend.zeros((self.rows, len(EMPTY.counts)), "int64") if automatic else None
         self.recording: Replayable | None = None
         self.reason: str | None = None
         self._key: tuple[Any, ...] | None = None
@@ -141,6 +153,8 @@ class CapturedStep:
             control[name] = value
         control["batch"] = step
         backend.write(self._control, np.frombuffer(control.tobytes(), np.uint8))
+        if self._ranges is not None:
+            backend.write(self._ranges, np.zeros(self._ranges.shape, np.int64))
 
     def replay(self) -> None:
         """Start the next step; where the device can, without waiting for it."""
@@ -167,15 +181,17 @@ class CapturedStep:
         trainer = self._trainer
         names = [name for name, _ in trainer._parameters]
         results = self._backend.to_numpy(self._results)
+        ranges = None if self._ranges is None else self._backend.to_numpy(self._ranges)
         while self._accounted < self._started:
             loss, correct, culprit, origin = results[self._accounted]
+            gradients = None if ranges is None else Ranges.of_counts(ranges[self._accounted])
             self._accounted += 1
             value = float(loss.view(np.float32))
             trainer.optimizer.lr = trainer.learning_rate()
             trainer._random_state["dropout"] += self._draws
             name = names[culprit - 1] if math.isfinite(value) and culprit else None
             try:
-                result = trainer._settle(value, name, partial(self._origin, int(origin)))
+                result = trainer._settle(value, name, partial(self._origin, int(origin)), gradients)
             except Exception:
                 self._started = self._accounted
                 raise
@@ -227,7 +243,9 @@ class CapturedStep:
         trainer.optimizer.launch(self._scalars)
         if buffers:
             native.restore(buffers, before, self._scalars)
-        native.advance_step(control, value, self._results, *self._policy())
+        if self._ranges is not None:
+            native.measure_gradients(grads, control, self._ranges)
+        native.advance_step(control, value, self._results, self._ranges, *self._policy())
 
     @contextmanager
     def _counted_randomness(self) -> Iterator[None]:
@@ -274,7 +292,8 @@ class CapturedStep:
     def _policy(self) -> tuple[float | int | bool, ...]:
         trainer, scaler = self._trainer, self._trainer.scaler
         if scaler is None:
-            return 1.0, 1.0, 1.0, 1.0, 1, 1, trainer.max_bad_steps, self._draws, False, False
+            never = False, False, False, 0, 1, 0
+            return 1.0, 1.0, 1.0, 1.0, 1, 1, trainer.max_bad_steps, self._draws, *never
         return (
             scaler.growth,
             scaler.backoff,
@@ -286,6 +305,10 @@ class CapturedStep:
             self._draws,
             True,
             scaler.dynamic,
+            scaler.automatic,
+            SETTLING,
+            MEASURED_EVERY,
+            TOP_EXPONENT,
         )
 
     # The account
@@ -302,24 +325,29 @@ class CapturedStep:
         finally:
             optimizer.lr, optimizer.step_count = lr, count
 
-    def _account(self) -> dict[str, int | float]:
+    def _account(self) -> dict[str, Any]:
         """What the control block says while the host's account is the same."""
         trainer = self._trainer
         state = trainer.state_dict()
-        scaler = state["scaler"] or {"scale": 1.0, "clean_steps": 0, "stuck_steps": 0}
+        scaler = state["scaler"] or {"scale": 1.0, "clean_steps": 0, "stuck_steps": 0, "applied": 0}
+        tops = scaler.get("tops", [])
         return {
             "dropout": state["random"]["dropout"],
             "loss_scale": scaler["scale"],
             "clean_steps": scaler["clean_steps"],
             "stuck_steps": scaler["stuck_steps"],
             "bad_streak": state["bad_streak"],
+            "settled": scaler["applied"],
+            "measured": len(tops),
+            "tops": [*tops, *[0] * (WINDOW - len(tops))],
+            "measuring": trainer.scaler is not None and trainer.scaler.measuring,
         }
 
     def _compare(self) -> None:
         """The device has counted as the host has, or something is wrong that must not stay unseen."""
         found = np.frombuffer(self._backend.to_numpy(self._control).tobytes(), CONTROL)[0]
         for name, value in {"steps": self._accounted, **self._account()}.items():
-            if found[name] != value:
+            if np.any(found[name] != value):
                 raise RuntimeError(
                     f"captured step: the device's {name} is {found[name]}, the host's {value}; "
                     "train with capture=False and please report this"
@@ -392,14 +420,11 @@ class CapturedEpochs:
         policy = trainer.precision
         if policy.block_format is not None or policy.plan is not None or policy.weights is not None:
             return "block floating point: its formats and random bits change from epoch to epoch"
-        if trainer.scaler is not None and trainer.scaler.automatic:
-            return "the loss scale is measured from the gradients of every step"
         if trainer.on_nonfinite != "skip":
             return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):
             return "the batches are made on the host"
-        own = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_settle")
-        if any(getattr(type(trainer), name) is not getattr(Plain, name) for name in own):
+        if any(getattr(type(trainer), name) is not getattr(Plain, name) for name in OWN):
             return f"{type(trainer).__name__} has a step of its own"
         if self._step is not None and self._step.reason is not None:
             return self._step.reason

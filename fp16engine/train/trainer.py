@@ -213,7 +213,7 @@ class Trainer:
             value,
             culprit,
             lambda: self._why(images),
-            lambda: self._explained(images, labels, drawn, scale),
+            explained=lambda: self._explained(images, labels, drawn, scale),
         )
         return result, correct
 
@@ -222,11 +222,13 @@ class Trainer:
         value: float,
         culprit: str | None,
         why: Callable[[], str],
+        gradients: Ranges | None = None,
         explained: Callable[[], Explanation] | None = None,
     ) -> StepResult:
         """Account for a step by its loss and the parameter whose gradient was not finite, if any.
 
-        why: where a loss that is not finite comes from, in words; explained: the same by a replay, for
+        why: where a loss that is not finite comes from, in words; gradients: their ranges, where they were
+        measured in the step itself; explained: where the loss comes from by a replay, for
         `on_nonfinite="explain"`. The optimizer has its step behind it.
         """
         self.step_count += 1
@@ -235,7 +237,7 @@ class Trainer:
             self._bad_streak = 0
             if self.scaler is not None:
                 if self.scaler.measuring:
-                    self.scaler.observe(self._gradient_ranges())
+                    self.scaler.observe(self._gradient_ranges() if gradients is None else gradients)
                 self.scaler.update(True)
             return StepResult(value, True)
         if culprit is None:

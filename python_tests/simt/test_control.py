@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 
 from fp16engine.backend.base import StepScalars
+from fp16engine.numerics.ranges import Ranges
 from fp16engine.precision import LossScale
 from fp16engine.train.captured import CONTROL, RESULTS
-from fp16engine.train.scaler import LossScaler
+from fp16engine.train.scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, LossScaler
 
+NOT_AUTOMATIC = (False, 0, 1, 0)
 KINDS = ("applied", "overflow", "loss")
 
 
@@ -46,6 +48,7 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
             control,
             loss,
             results,
+            None,
             scaler.growth,
             scaler.backoff,
             scaler.floor,
@@ -56,6 +59,7 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
             11,
             True,
             scaler.dynamic,
+            *NOT_AUTOMATIC,
         )
         if kind == "loss":
             streak += 1
@@ -73,6 +77,44 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
         assert row[:1].view(np.float32)[0] == (np.inf if kind == "loss" else 0.5)
 
 
+def test_an_automatic_scale_goes_on_as_on_the_host(simt: Any) -> None:
+    """Gradients of random sizes, of nothing but zeros, and overflows; the host's scaler beside it."""
+    scaler = LossScaler(LossScale(initial=4.0, cap=2.0**12, floor=0.5, automatic=True), "float16", 1000)
+    rng = np.random.default_rng(6)
+    steps = 120
+    control = _control(simt, loss_scale=scaler.scale, measuring=True)
+    results, counts = simt.zeros((steps, RESULTS), "int32"), simt.zeros((steps, 47), "int64")
+    limits = scaler.growth, scaler.backoff, scaler.floor, scaler.cap, scaler.interval, scaler.patience, 1000
+    rest = 0, True, scaler.dynamic, True, SETTLING, MEASURED_EVERY, TOP_EXPONENT
+    loss = simt.full((), 0.5, "float16")
+    scales, measured = set(), 0
+    for step in range(steps):
+        kind = "overflow" if rng.random() < 0.1 else "zeros" if rng.random() < 0.1 else "applied"
+        size = 0.0 if kind == "zeros" else scaler.scale * 2.0 ** (17 * np.sin(step / 20))
+        sizes = [np.clip(rng.standard_normal(n) * size, -6e4, 6e4) for n in (300, 9)]
+        drawn = [size.astype(dtype) for size, dtype in zip(sizes, ("float16", "float32"), strict=True)]
+        grads = [simt.from_numpy(grad) for grad in drawn]
+        block = _read(simt, control)
+        assert block["measuring"] == scaler.measuring
+        block["culprit"] = kind == "overflow"
+        simt.write(control, np.frombuffer(block.tobytes(), np.uint8))
+        simt.native.measure_gradients(grads, control, counts)
+        simt.native.advance_step(control, loss, results, counts, *limits, *rest)
+        wanted = simt.to_numpy(simt.range_statistics(grads)).sum(axis=0) * scaler.measuring
+        assert (simt.to_numpy(counts)[step] == wanted).all()
+        if kind != "overflow" and scaler.measuring:
+            scaler.observe(Ranges.of_counts(wanted))
+            measured += 1
+        scaler.update(kind != "overflow")
+        found, state = _read(simt, control), scaler.state_dict()
+        assert (found["loss_scale"], found["settled"]) == (state["scale"], state["applied"])
+        assert found["tops"].tolist()[: found["measured"]] == state["tops"]
+        assert not found["tops"][found["measured"] :].any()
+        scales.add(state["scale"])
+    assert len(scales) > 6 and scaler.floor in scales and scaler.cap in scales
+    assert 8 < measured < steps - scaler.skipped - 20
+
+
 @pytest.mark.parametrize("by", ["streak", "patience"])
 def test_a_halted_run_stands_still(simt: Any, by: str) -> None:
     control = _control(simt, loss_scale=1.0)
@@ -88,17 +130,18 @@ def test_a_halted_run_stands_still(simt: Any, by: str) -> None:
             block["culprit"] = 1
             simt.write(control, np.frombuffer(block.tobytes(), np.uint8))
         limits = (3, 100) if by == "patience" else (100, 3)
-        simt.native.advance_step(control, loss, results, 2.0, 0.5, 1.0, 1.0, 9, *limits, 1, True, True)
+        policy = 2.0, 0.5, 1.0, 1.0, 9, *limits, 1, True, True, *NOT_AUTOMATIC
+        simt.native.advance_step(control, loss, results, None, *policy)
 
     for _ in range(3):
         advance(good if by == "patience" else bad)
     assert _read(simt, control)["halted"] == 1
-    before = simt.to_numpy(results), {name: _read(simt, control)[name] for name in CONTROL.names}
+    before = simt.to_numpy(results), _read(simt, control).tobytes()
     simt.native.decide_step(control, good, None, 1.0, table, scalars)
     assert not StepScalars.unpack(simt.to_numpy(scalars).tobytes()).applied
     advance(good)
     np.testing.assert_array_equal(simt.to_numpy(results), before[0])
-    assert {name: _read(simt, control)[name] for name in CONTROL.names} == before[1]
+    assert _read(simt, control).tobytes() == before[1]
 
 
 def test_scalars_are_those_of_the_applied_step(simt: Any) -> None:
@@ -198,6 +241,7 @@ def test_dropout_counts_from_the_control_block(simt: Any) -> None:
         (lambda n, c, x: n.loss_seed(c, x), "dy: float32 .* given, one number wanted"),
         (lambda n, c, x: n.decide_step(c, x[:1], None, 1.0, c[:33], c[:32]), "table: .* structs of 32 bytes"),
         (lambda n, c, x: n.decide_step(c, x[:1], x, 1.0, c[:32], c[:32]), "norm: float32 .*3.* given"),
+        (lambda n, c, x: n.measure_gradients([x], c, x), "counts: float32 .* given, int64 wanted"),
         (lambda n, c, x: n.rank_nonfinite([x], [], x[:1], True, c), "ranks: 0 given, 1 as in arrays wanted"),
         (lambda n, c, x: n.restore([x], [x[:2]], c[:32]), "before: float32 .* given for float32"),
     ],

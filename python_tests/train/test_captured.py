@@ -22,6 +22,7 @@ from fp16engine.precision import LossScale
 from fp16engine.train import captured, loop
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.history import WALL_TIME_FIELDS
+from fp16engine.train.scaler import LossScaler
 
 TRAIN = 165  # ten full batches of 16 and one of 5
 EPOCHS = 5
@@ -169,6 +170,27 @@ def test_same_bits_where_some_steps_are_clipped(
             assert trainer.step_count == 55 and 10 < sum(factors) < len(factors) - 10
     assert outcomes[0] == outcomes[1] and history.run["capture"]["reasons"] == [LAST]
     assert (trainer.skipped_steps > 3) == (precision == "mp") and trainer.nonfinite_steps > 3
+
+
+@pytest.mark.parametrize("precision", ["mp", "fp16"])
+def test_same_bits_under_an_automatic_loss_scale(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+) -> None:
+    """The device measures the gradients and chooses the scale; the host's account does so from its counts."""
+    _planted(monkeypatch, {3: np.inf} | dict.fromkeys(range(10, TRAIN, 15), 3000.0))
+    policy = dataclasses.replace(fe.Precision.get(precision), loss_scale=LossScale.from_histogram())
+    outcomes, measured = [], []
+    plain = LossScaler.observe
+    monkeypatch.setattr(LossScaler, "observe", lambda self, x: measured.append(0) or plain(self, x))
+    for capture in (False, True):
+        measured.clear()
+        out = tmp_path / str(capture)
+        trainer = _trainer(device, capture, policy)
+        history = _fit(trainer, out, checkpoint_every=7, log_every=1)
+        outcomes.append((*_outcome(out), len(measured)))
+    assert outcomes[0] == outcomes[1] and history.run["capture"]["reasons"] == [LAST]
+    assert trainer.step_count == 55 and trainer.skipped_steps > 3 and trainer.nonfinite_steps > 3
+    assert len({row["loss_scale"] for row in outcomes[0][2]}) > 5 and 16 < len(measured) < 45
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp16", "adam"), ("mp", "sgd")])
@@ -378,14 +400,10 @@ def test_only_the_samples_of_a_monitor_are_taken_step_by_step(
     assert found["eager_steps"] == len(eager) and body["trainer"]["nonfinite_steps"] > 0
 
 
-AUTOMATIC = dataclasses.replace(fe.Precision.get("mp"), loss_scale=LossScale(automatic=True))
-
-
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"precision": "hbfp4"}, "block floating point"),
-        ({"precision": AUTOMATIC}, "the loss scale is measured from the gradients"),
         ({"on_nonfinite": "stop"}, "on_nonfinite='stop' wants to know of every step at once"),
     ],
 )

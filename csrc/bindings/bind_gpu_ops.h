@@ -20,12 +20,13 @@ static void bind_gpu_ops(pybind11::module_& m) {
     m.def("move", &gpu::move, Release());
     m.def("fill", &gpu::fill, Release());
     m.def("dropout_counted", &gpu::dropout_counted, Release());
+    m.def("quantize_counted", &gpu::quantize_counted, Release());
     m.def("batch_places", &gpu::batch_places, Release());
     m.def("loss_seed", &gpu::loss_seed, Release());
     m.def("count_correct", &gpu::count_correct, Release());
     m.def("rank_nonfinite", &gpu::rank_nonfinite, Release());
     m.def("decide_step", &gpu::decide_step, Release());
-    m.def("restore", &gpu::restore, Release());
+    m.def("replace", &gpu::replace, Release());
     m.def("measure_gradients", &gpu::measure_gradients, Release());
     m.def("advance_step", &gpu::advance_step, Release());
 }

@@ -30,7 +30,7 @@ static_assert(sizeof(StepControl) == 136, "CONTROL of train/captured.py lays it 
 struct StepPolicy {
     double growth, backoff, floor, cap;
     int64_t interval, patience, max_bad_steps;
-    int64_t dropout;  // Philox counters of a step
+    int64_t dropout, forward_dropout;  // Philox counters of a step; of one whose loss is not finite: no backward pass
     bool scaled, dynamic, automatic;
     int64_t settling, every;  // an automatic scale measures the first so many applied steps, then every so many
     int64_t top;              // and puts the largest gradient at this exponent

@@ -94,35 +94,36 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
     });
 }
 
-void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& before, const ArrayView& scalars) {
-    expect(before.size() == arrays.size(), "before: " + std::to_string(before.size()) + " given, " +
+void replace(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& values, const ArrayView& scalars,
+             bool applied) {
+    expect(values.size() == arrays.size(), "values: " + std::to_string(values.size()) + " given, " +
                                                std::to_string(arrays.size()) + " as in arrays wanted");
     expect_floats("arrays", arrays);
     for (size_t i = 0; i < arrays.size(); i++) {
-        expect_dtype("before", before[i], arrays[i].dtype);
-        expect(before[i].size() == arrays[i].size(),
-               "before: " + before[i].describe() + " given for " + arrays[i].describe());
+        expect_dtype("values", values[i], arrays[i].dtype);
+        expect(values[i].size() == arrays[i].size(),
+               "values: " + values[i].describe() + " given for " + arrays[i].describe());
     }
     const auto now = Ptr<const StepScalars>(structs<StepScalars>("scalars", scalars, 1));
-    const auto put_back = [&](auto type) {
+    const auto put = [&](auto type) {
         using T = decltype(type);
-        using Tensor = RestoredTensor<T>;
+        using Tensor = ReplacedTensor<T>;
         const auto entry = [&](size_t i) {
-            return Tensor{pointer<T>(arrays[i]), pointer<const T>(before[i]), arrays[i].size(),
-                          aligned(arrays[i]) && aligned(before[i])};
+            return Tensor{pointer<T>(arrays[i]), pointer<const T>(values[i]), arrays[i].size(),
+                          aligned(arrays[i]) && aligned(values[i])};
         };
         for_tables<T, Tensor>(arrays, kBlock * kEight, entry, [&](const TensorTable<Tensor>& table, unsigned slices) {
-            FP16_LAUNCH((restore_kernel<T>), slices, kBlock, table, now);
+            FP16_LAUNCH((replace_kernel<T>), slices, kBlock, table, now, applied);
         });
     };
-    put_back(__half{});
-    put_back(float{});
+    put(__half{});
+    put(float{});
 }
 
 void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, const ArrayView& counts,
                   double growth, double backoff, double floor, double cap, int64_t interval, int64_t patience,
-                  int64_t max_bad_steps, int64_t dropout, bool scaled, bool dynamic, bool automatic, int64_t settling,
-                  int64_t every, int64_t top) {
+                  int64_t max_bad_steps, int64_t dropout, int64_t forward_dropout, bool scaled, bool dynamic,
+                  bool automatic, int64_t settling, int64_t every, int64_t top) {
     expect_one("loss", loss);
     expect_dtype("results", results, DType::int32);
     expect(results.ndim == 2 && results.shape[1] == kStepResults,
@@ -137,8 +138,9 @@ void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayVi
     const auto to = pointer<int32_t>(results);
     const auto ranges = counts ? pointer<const unsigned long long>(counts) : Ptr<const unsigned long long>();
     const int64_t rows = results.shape[0];
-    const StepPolicy policy = {growth,  backoff, floor,   cap,       interval, patience, max_bad_steps,
-                               dropout, scaled,  dynamic, automatic, settling, every,    top};
+    const StepPolicy policy = {growth,  backoff,         floor,  cap,     interval,  patience, max_bad_steps,
+                               dropout, forward_dropout, scaled, dynamic, automatic, settling, every,
+                               top};
     with_storage("loss", loss.dtype, [&](auto type) {
         using L = decltype(type);
         const auto value = pointer<const L>(loss);

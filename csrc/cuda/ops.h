@@ -91,6 +91,10 @@ void dropout_counted(const ArrayView& x, const ArrayView& y, double p, uint64_t 
 void quantize(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t length, int64_t inner,
               int64_t block_length, int64_t block_inner, int64_t mantissa, int64_t exponent_bits, bool stochastic,
               uint64_t seed, uint64_t offset);
+// The same in a captured step: offset counts from the control block's. Absent: from 0.
+void quantize_counted(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t length, int64_t inner,
+                      int64_t block_length, int64_t block_inner, int64_t mantissa, int64_t exponent_bits,
+                      bool stochastic, uint64_t seed, uint64_t offset, const ArrayView& control);
 
 // q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
 // probs rounded as stored; causal: query i sees the keys j <= i; lengths int64 (B,), or none: item b has the keys
@@ -155,15 +159,16 @@ void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int6
 // norm float32 (2,), of the gradients as global_norm leaves it, which clips them to `most`; or none
 void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
                  const ArrayView& table, const ArrayView& scalars);
-// arrays = before, unless the step is applied
-void restore(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& before, const ArrayView& scalars);
+// arrays = values, only where the step is applied, or only where it is not
+void replace(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& values, const ArrayView& scalars,
+             bool applied);
 // counts int64 (steps, 47): to the row of the step is added what range_statistics counts in all arrays together, if
 // the loss scale is measured in this step; it is zeros before
 void measure_gradients(const std::vector<ArrayView>& arrays, const ArrayView& control, const ArrayView& counts);
 // results int32 (rows, 4), counts int64 (rows, 47) where the scale is automatic, or none; the rest is StepPolicy
 void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, const ArrayView& counts,
                   double growth, double backoff, double floor, double cap, int64_t interval, int64_t patience,
-                  int64_t max_bad_steps, int64_t dropout, bool scaled, bool dynamic, bool automatic, int64_t settling,
-                  int64_t every, int64_t top);
+                  int64_t max_bad_steps, int64_t dropout, int64_t forward_dropout, bool scaled, bool dynamic,
+                  bool automatic, int64_t settling, int64_t every, int64_t top);
 
 }  // namespace fp16engine::gpu

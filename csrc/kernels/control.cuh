@@ -6,9 +6,10 @@
 //   rank_nonfinite   the highest rank of an array with an infinity or a NaN; the maximum of integers has no order
 //   decide_step      the scalars of the optimizer step: a row of the table, 1 / loss scale times what clips the
 //     gradients, and whether it is applied
-//   restore          what the forward pass changed goes back if the step is not applied
+//   replace          other values for arrays if the step is applied, or if it is not: what the forward pass changed
+//     goes back
 //   advance_step     counters, loss scale, also one that counters.cuh has measured, one row of results
-// Bytes: a few numbers, and what is checked or restored once.
+// Bytes: a few numbers, and what is checked or replaced once.
 #pragma once
 #include "common/step_control.h"
 #include "common/step_scalars.h"
@@ -92,9 +93,9 @@ struct RankedTensor {
 };
 
 template <class T>
-struct RestoredTensor {
+struct ReplacedTensor {
     Ptr<T> x;
-    Ptr<const T> before;
+    Ptr<const T> values;
     int64_t size;
     bool vectors;
 };
@@ -171,17 +172,17 @@ __global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlock)
-    restore_kernel(const __grid_constant__ TensorTable<RestoredTensor<T>> table, Ptr<const StepScalars> scalars) {
-    if (scalars[0].applied) return;
+__global__ void __launch_bounds__(kBlock) replace_kernel(const __grid_constant__ TensorTable<ReplacedTensor<T>> table,
+                                                         Ptr<const StepScalars> scalars, bool applied) {
+    if ((scalars[0].applied != 0) != applied) return;
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
-    const RestoredTensor<T>& tensor = table.entries[index];
+    const ReplacedTensor<T>& tensor = table.entries[index];
     const int64_t i =
         (slice - table.first_slice[index]) * (kBlock * kEight) + static_cast<int64_t>(threadIdx.x) * kEight;
     const int count = chunk_count(i, tensor.size);
     if (count == 0) return;
     float values[kEight];
-    load_chunk<T>(tensor.before, i, count, tensor.vectors, values);
+    load_chunk<T>(tensor.values, i, count, tensor.vectors, values);
     store_chunk<T>(tensor.x, i, count, tensor.vectors, values);
 }
 
@@ -201,7 +202,7 @@ __global__ void advance_step_kernel(Ptr<StepControl> control, Ptr<const L> loss,
         }
         c.steps++;
         c.batch++;
-        c.dropout += policy.dropout;
+        c.dropout += is_finite(value) ? policy.dropout : policy.forward_dropout;
         if (is_finite(value) && c.culprit == 0) {
             c.applied++;
             c.bad_streak = 0;

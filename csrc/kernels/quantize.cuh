@@ -4,7 +4,8 @@
 // Infinities and NaN stay as they are and have no part in the exponent. To nearest even, or stochastically: up where
 // (2 * (word >> 9) + 1) * 2^-24 is below the fraction, word i % 4 of Philox4x32-10(key = seed, counter = offset + i /
 // 4) for element i. Scalings are by powers of two in two factors and exact, see csrc/cpu/simd/quantize.h, so the bits
-// depend on nothing else. Bytes per element: 4 read, 4 more from the cache, 4 written.
+// depend on nothing else. In a captured step the offset counts from the control block's.
+// Bytes per element: 4 read, 4 more from the cache, 4 written.
 #pragma once
 #include "kernels/sparse.cuh"
 
@@ -66,7 +67,9 @@ __device__ __forceinline__ float round_to_block(float x, const BlockScale& scale
 // A warp takes a block: runs along the last axis, where inner is 1, and tiles.
 template <bool kStochastic>
 __global__ void __launch_bounds__(kBlock)
-    quantize_tiles_kernel(Ptr<const float> x, Ptr<float> y, BlockLayout s, uint64_t seed, uint64_t offset) {
+    quantize_tiles_kernel(Ptr<const float> x, Ptr<float> y, BlockLayout s, uint64_t seed, uint64_t offset,
+                          Ptr<const StepControl> control) {
+    if (kStochastic && control) offset += static_cast<uint64_t>(control[0].dropout);
     const int64_t down = (s.length + s.block_length - 1) / s.block_length;
     const int64_t across = (s.inner + s.block_inner - 1) / s.block_inner;
     const int lane = static_cast<int>(threadIdx.x) % kWarpSize;
@@ -90,7 +93,9 @@ __global__ void __launch_bounds__(kBlock)
 // A thread takes a block: a run down one column, block_inner is 1.
 template <bool kStochastic>
 __global__ void __launch_bounds__(kBlock)
-    quantize_columns_kernel(Ptr<const float> x, Ptr<float> y, BlockLayout s, uint64_t seed, uint64_t offset) {
+    quantize_columns_kernel(Ptr<const float> x, Ptr<float> y, BlockLayout s, uint64_t seed, uint64_t offset,
+                            Ptr<const StepControl> control) {
+    if (kStochastic && control) offset += static_cast<uint64_t>(control[0].dropout);
     const int64_t down = (s.length + s.block_length - 1) / s.block_length;
     for (int64_t block = grid_thread(); block < s.outer * down * s.inner; block += grid_threads()) {
         const int64_t row = block / s.inner % down * s.block_length;

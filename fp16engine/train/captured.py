@@ -24,6 +24,7 @@ from .. import random
 from ..errors import CaptureError
 from ..numerics.ranges import EMPTY, Ranges
 from ..tensor import Tensor
+from . import operands
 from .batches import Augmenting, ImageFeed, ImageOrder
 from .scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, WINDOW
 
@@ -107,7 +108,8 @@ class CapturedStep:
         self.recording: Replayable | None = None
         self.reason: str | None = None
         self._key: tuple[Any, ...] | None = None
-        self._draws = 0
+        self._held: list[tuple[Tensor, Array]] = []
+        self._draws = self._forward_draws = 0
         self._started = self._accounted = 0
 
     @property
@@ -142,8 +144,9 @@ class CapturedStep:
         trainer, backend = self._trainer, self._backend
         if not trainer.model.training:
             trainer.model.train()
+        self._put_back()
         if self._key != self._places():
-            self.recording = None  # arrays were replaced since, by a checkpoint for example
+            self.recording = None  # arrays were replaced since, by a checkpoint for example, or a format
         self._started = self._accounted = 0
         backend.write(self._order, order.samples)
         backend.write(self._epoch, np.asarray(order.epoch, np.int64))
@@ -188,7 +191,8 @@ class CapturedStep:
             self._accounted += 1
             value = float(loss.view(np.float32))
             trainer.optimizer.lr = trainer.learning_rate()
-            trainer._random_state["dropout"] += self._draws
+            draws = self._draws if math.isfinite(value) else self._forward_draws
+            trainer._random_state["dropout"] += draws
             name = names[culprit - 1] if math.isfinite(value) and culprit else None
             try:
                 result = trainer._settle(value, name, partial(self._origin, int(origin)), gradients)
@@ -210,6 +214,7 @@ class CapturedStep:
         except (RuntimeError, ValueError, TypeError) as error:
             self.reason = str(error)
         self._key = self._places()
+        self._held = [(tensor, tensor.data) for tensor in self._tensors()]
 
     def _step(self) -> None:
         trainer, backend, control = self._trainer, self._backend, self._control
@@ -226,11 +231,12 @@ class CapturedStep:
         buffers = [buffer.data for buffer in trainer._buffers]
         before = [backend.empty(buffer.shape, str(buffer.dtype)) for buffer in buffers]
         if buffers:  # all of them in one launch
-            native.restore(before, buffers, self._never)
+            native.replace(before, buffers, self._never, False)
         with trainer.in_force.use(), self._counted_randomness():
             logits = trainer._logits(images)
             native.count_correct(logits.data, labels, control)
             loss = trainer._device_loss(logits, Tensor(labels, trainer.device))
+            self._forward_draws = random.get_state()["dropout"]
             scale = backend.empty(loss.shape, loss.dtype)
             native.loss_seed(control, scale)
             loss.backward(Tensor(scale, trainer.device))
@@ -242,7 +248,10 @@ class CapturedStep:
         native.decide_step(control, value, *self._clipping(grads), self._table, self._scalars)
         trainer.optimizer.launch(self._scalars)
         if buffers:
-            native.restore(buffers, before, self._scalars)
+            native.replace(buffers, before, self._scalars, False)
+        kept = list(operands.kept_weights(trainer.model, trainer.precision))
+        if kept:
+            native.replace([weight.data for weight, _ in kept], [new for _, new in kept], self._scalars, True)
         if self._ranges is not None:
             native.measure_gradients(grads, control, self._ranges)
         native.advance_step(control, value, self._results, self._ranges, *self._policy())
@@ -290,10 +299,12 @@ class CapturedStep:
         return f"the parameter {trainer._parameters[place - 1][0]!r} is not finite"
 
     def _policy(self) -> tuple[float | int | bool, ...]:
+        """The arguments of `advance_step` that stay, struct StepPolicy of csrc/common/step_control.h."""
         trainer, scaler = self._trainer, self._trainer.scaler
+        draws = self._draws, self._forward_draws
         if scaler is None:
             never = False, False, False, 0, 1, 0
-            return 1.0, 1.0, 1.0, 1.0, 1, 1, trainer.max_bad_steps, self._draws, *never
+            return 1.0, 1.0, 1.0, 1.0, 1, 1, trainer.max_bad_steps, *draws, *never
         return (
             scaler.growth,
             scaler.backoff,
@@ -302,7 +313,7 @@ class CapturedStep:
             scaler.interval,
             scaler.patience,
             trainer.max_bad_steps,
-            self._draws,
+            *draws,
             True,
             scaler.dynamic,
             scaler.automatic,
@@ -353,14 +364,32 @@ class CapturedStep:
                     "train with capture=False and please report this"
                 )
 
+    def _tensors(self) -> list[Tensor]:
+        """What a step changes besides the optimizer's state: parameters, then running statistics."""
+        return [parameter for _, parameter in self._trainer._parameters] + self._trainer._buffers
+
+    def _put_back(self) -> None:
+        """Give tensors that steps in between put elsewhere the arrays of the recording, with their values.
+
+        A step that is not applied does so to running statistics, and block formats that are kept to weights.
+        """
+        moved = [(tensor, old) for tensor, old in self._held if tensor.data is not old]
+        alike = [(t, old) for t, old in moved if t.shape == old.shape and t.dtype == str(old.dtype)]
+        if alike:
+            self._backend.native.replace(
+                [old for _, old in alike], [t.data for t, _ in alike], self._never, False
+            )
+        for tensor, old in alike:
+            tensor.data = old
+
     def _places(self) -> tuple[Any, ...]:
         """What a recording holds on to: where arrays lie, and what the host decides once."""
         trainer, address = self._trainer, self._backend.address
-        arrays = [p.data for _, p in trainer._parameters] + [b.data for b in trainer._buffers]
+        arrays = [tensor.data for tensor in self._tensors()]
         arrays += trainer.optimizer._state_arrays().values()
         return (
             tuple((address(x), x.shape, str(x.dtype)) for x in arrays),
-            tuple(module.training for _, module in trainer.model.named_modules()),
+            tuple((module.training, module.operand) for _, module in trainer.model.named_modules()),
             {**trainer._random_state, "dropout": 0},
             trainer.in_force,
         )
@@ -417,9 +446,6 @@ class CapturedEpochs:
         trainer, feed = self._trainer, self._feed
         if backends._wrap is not None:
             return "every operation is looked at, by an audit or a timer"
-        policy = trainer.precision
-        if policy.block_format is not None or policy.plan is not None or policy.weights is not None:
-            return "block floating point: its formats and random bits change from epoch to epoch"
         if trainer.on_nonfinite != "skip":
             return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):

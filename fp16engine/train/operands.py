@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from .. import backend as backends
 from ..backend.blocks import kernels
 from ..precision import Precision
 
 if TYPE_CHECKING:
-    from ..nn import Module
+    from ..nn import Module, Parameter
 
 
 def assign(model: Module, precision: Precision) -> None:
@@ -29,10 +30,16 @@ def keep_weights(model: Module, precision: Precision) -> None:
 
     Blocks lie as in the forward product: along all that belongs to one output. Vectors (biases, norms) stay.
     """
+    for parameter, rounded in kept_weights(model, precision):
+        parameter.data = rounded
+
+
+def kept_weights(model: Module, precision: Precision) -> Iterator[tuple[Parameter, Any]]:
+    """Yield each weight that `keep_weights` rounds, and what it is rounded to."""
     if precision.weights is None:
         return
+    fmt = precision.weights.to_nearest()
     for parameter in model.parameters():
         if parameter.ndim > 1:
             backend = backends.get(parameter.device)
-            fmt = precision.weights.to_nearest()
-            parameter.data = backend.quantize(parameter.data, kernels(parameter.shape), fmt)
+            yield parameter, backend.quantize(parameter.data, kernels(parameter.shape), fmt)

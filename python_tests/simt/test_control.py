@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fp16engine import BlockFormat
 from fp16engine.backend.base import StepScalars
+from fp16engine.backend.blocks import Blocks
 from fp16engine.numerics.ranges import Ranges
 from fp16engine.precision import LossScale
 from fp16engine.train.captured import CONTROL, RESULTS
@@ -37,7 +39,7 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
     steps = 300
     control = _control(simt, loss_scale=scaler.scale)
     results = simt.zeros((steps, RESULTS), "int32")
-    streak = 0
+    streak = drawn = 0
     for step in range(steps):
         kind = KINDS[int(rng.choice(3, p=(0.6, 0.35, 0.05) if step < 150 else (0.95, 0.04, 0.01)))]
         loss = simt.full((), float("inf") if kind == "loss" else 0.5, "float16")
@@ -57,6 +59,7 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
             scaler.patience,
             1000,
             11,
+            4,
             True,
             scaler.dynamic,
             *NOT_AUTOMATIC,
@@ -67,7 +70,8 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
             scaler.update(kind == "applied")
             streak = 0 if kind == "applied" else streak
         found, state = _read(simt, control), scaler.state_dict()
-        assert (found["steps"], found["batch"], found["dropout"]) == (step + 1, step + 1, 11 * (step + 1))
+        drawn += 4 if kind == "loss" else 11  # there is no backward pass
+        assert (found["steps"], found["batch"], found["dropout"]) == (step + 1, step + 1, drawn)
         assert (found["loss_scale"], found["applied"]) == (state["scale"], state["applied"])
         assert (found["clean_steps"], found["stuck_steps"]) == (state["clean_steps"], state["stuck_steps"])
         assert (found["bad_streak"], found["halted"]) == (streak, 0)
@@ -85,7 +89,7 @@ def test_an_automatic_scale_goes_on_as_on_the_host(simt: Any) -> None:
     control = _control(simt, loss_scale=scaler.scale, measuring=True)
     results, counts = simt.zeros((steps, RESULTS), "int32"), simt.zeros((steps, 47), "int64")
     limits = scaler.growth, scaler.backoff, scaler.floor, scaler.cap, scaler.interval, scaler.patience, 1000
-    rest = 0, True, scaler.dynamic, True, SETTLING, MEASURED_EVERY, TOP_EXPONENT
+    rest = 0, 0, True, scaler.dynamic, True, SETTLING, MEASURED_EVERY, TOP_EXPONENT
     loss = simt.full((), 0.5, "float16")
     scales, measured = set(), 0
     for step in range(steps):
@@ -130,7 +134,7 @@ def test_a_halted_run_stands_still(simt: Any, by: str) -> None:
             block["culprit"] = 1
             simt.write(control, np.frombuffer(block.tobytes(), np.uint8))
         limits = (3, 100) if by == "patience" else (100, 3)
-        policy = 2.0, 0.5, 1.0, 1.0, 9, *limits, 1, True, True, *NOT_AUTOMATIC
+        policy = 2.0, 0.5, 1.0, 1.0, 9, *limits, 1, 1, True, True, *NOT_AUTOMATIC
         simt.native.advance_step(control, loss, results, None, *policy)
 
     for _ in range(3):
@@ -218,13 +222,14 @@ def test_batches_follow_the_order(simt: Any) -> None:
         assert simt.to_numpy(places).tolist() == list(wanted)
 
 
-def test_restored_unless_applied(simt: Any) -> None:
+@pytest.mark.parametrize("wanted", [True, False])
+def test_replaced_where_the_step_is_applied_or_where_it_is_not(simt: Any, wanted: bool) -> None:
     for applied in (True, False):
         now = simt.from_numpy(np.frombuffer(StepScalars(lr=1.0, applied=applied).pack(), np.uint8))
         arrays = [simt.full((n,), 1.0, dtype) for n, dtype in ((9, "float16"), (3000, "float32"))]
-        before = [simt.full(a.shape, 2.0, str(a.dtype)) for a in arrays]
-        simt.native.restore(arrays, before, now)
-        assert all((simt.to_numpy(a) == (1.0 if applied else 2.0)).all() for a in arrays)
+        values = [simt.full(a.shape, 2.0, str(a.dtype)) for a in arrays]
+        simt.native.replace(arrays, values, now, wanted)
+        assert all((simt.to_numpy(a) == (2.0 if applied == wanted else 1.0)).all() for a in arrays)
 
 
 def test_dropout_counts_from_the_control_block(simt: Any) -> None:
@@ -232,6 +237,22 @@ def test_dropout_counts_from_the_control_block(simt: Any) -> None:
     y = simt.empty(x.shape, "float16")
     simt.native.dropout_counted(x, y, 0.3, 5, 17, _control(simt, dropout=2**33 + 4))
     np.testing.assert_array_equal(y, simt.dropout(x, 0.3, 5, 2**33 + 21))
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_block_rounding_counts_from_the_control_block(simt: Any, axis: int) -> None:
+    """Runs down a column and along a row, each a kernel of its own."""
+    rng = np.random.default_rng(4)
+    x = simt.from_numpy(rng.standard_normal((1, 20, 30)).astype(np.float32))
+    blocks, fmt = Blocks((1, 20, 30), axis), BlockFormat(3, 8, rounding="stochastic")
+    wanted = simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 2**33 + 21)))
+    simt.control = _control(simt, dropout=2**33 + 4)
+    try:
+        found = simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 17)))
+    finally:
+        simt.control = None
+    assert (found == wanted).all()
+    assert (simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 17))) != wanted).any()
 
 
 @pytest.mark.parametrize(
@@ -243,7 +264,7 @@ def test_dropout_counts_from_the_control_block(simt: Any) -> None:
         (lambda n, c, x: n.decide_step(c, x[:1], x, 1.0, c[:32], c[:32]), "norm: float32 .*3.* given"),
         (lambda n, c, x: n.measure_gradients([x], c, x), "counts: float32 .* given, int64 wanted"),
         (lambda n, c, x: n.rank_nonfinite([x], [], x[:1], True, c), "ranks: 0 given, 1 as in arrays wanted"),
-        (lambda n, c, x: n.restore([x], [x[:2]], c[:32]), "before: float32 .* given for float32"),
+        (lambda n, c, x: n.replace([x], [x[:2]], c[:32], True), "values: float32 .* given for float32"),
     ],
 )
 def test_wrong_arguments_are_named(simt: Any, call: Any, words: str) -> None:

@@ -18,7 +18,7 @@ import tiny_run
 import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine import nn
-from fp16engine.precision import LossScale
+from fp16engine.precision import LossScale, OperandPlan
 from fp16engine.train import captured, loop
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.history import WALL_TIME_FIELDS
@@ -170,6 +170,34 @@ def test_same_bits_where_some_steps_are_clipped(
             assert trainer.step_count == 55 and 10 < sum(factors) < len(factors) - 10
     assert outcomes[0] == outcomes[1] and history.run["capture"]["reasons"] == [LAST]
     assert (trainer.skipped_steps > 3) == (precision == "mp") and trainer.nonfinite_steps > 3
+
+
+PLANNED = dataclasses.replace(
+    fe.Precision.get("booster-w9"), plan=OperandPlan(layers=(("conv", "float32"),), late=fe.BlockFormat(6))
+)
+
+
+@pytest.mark.parametrize(("precision", "recordings"), [("hbfp3-sr", 1), (PLANNED, 2)])
+def test_same_bits_in_block_formats(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Any, recordings: int
+) -> None:
+    """Random bits of their own in every step; recorded anew where the plan switches, and nowhere else."""
+    _planted(monkeypatch, {3: np.inf})
+    backend: Any = fe.backend.get(device)
+    recorded: list[int] = []
+    plain = type(backend).recorded
+    monkeypatch.setattr(
+        type(backend), "recorded", lambda self, *given: recorded.append(0) or plain(self, *given)
+    )
+    outcomes = []
+    for capture in (False, True):
+        out = tmp_path / str(capture)
+        trainer = _trainer(device, capture, precision)
+        history = _fit(trainer, out, checkpoint_every=4, monitor_every=20)
+        outcomes.append(_outcome(out))
+    assert outcomes[0] == outcomes[1] and trainer.step_count == 55 and trainer.nonfinite_steps > 3
+    assert history.run["capture"]["kernels_per_step"] > 20 and history.run["capture"]["eager_steps"] <= 8
+    assert len(recorded) == recordings
 
 
 @pytest.mark.parametrize("precision", ["mp", "fp16"])
@@ -403,7 +431,6 @@ def test_only_the_samples_of_a_monitor_are_taken_step_by_step(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"precision": "hbfp4"}, "block floating point"),
         ({"on_nonfinite": "stop"}, "on_nonfinite='stop' wants to know of every step at once"),
     ],
 )

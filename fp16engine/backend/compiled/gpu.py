@@ -11,6 +11,7 @@ from ...block_format import BlockFormat
 from ...precision import chunk_terms
 from ..base import Array, Pads, Pair
 from .attention import Attention
+from .quantize import Quantizer
 from .recording import Recordable
 from .sparse import Sparse, places_of
 from .storage import is_basic
@@ -19,7 +20,7 @@ from .storage import is_basic
 MOST_ATTENDED = 128
 
 
-class GpuOperations(Recordable, Sparse, Attention):
+class GpuOperations(Recordable, Sparse, Attention, Quantizer):
     def _convolve(
         self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> None:
@@ -101,6 +102,12 @@ class GpuOperations(Recordable, Sparse, Attention):
         y = self._empty_like(x)
         self.native.dropout_counted(x, y, p, seed, offset, self.control)
         return y
+
+    def _round(self, *arguments: Any) -> None:
+        if self.control is None:
+            super()._round(*arguments)
+        else:
+            self.native.quantize_counted(*arguments, self.control)
 
     def _fill(self, x: Array, value: float) -> None:
         with np.errstate(over="ignore"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ...block_format import BlockFormat
@@ -22,8 +24,11 @@ class Quantizer(Storage):
             extents = (outer * rows, columns, 1, width, 1)
         else:
             extents = (outer, rows, columns, height, width)
-        self.native.quantize(x, y, *extents, fmt.mantissa, fmt.exponent_bits, fmt.stochastic, *fmt.draw)
+        self._round(x, y, *extents, fmt.mantissa, fmt.exponent_bits, fmt.stochastic, *fmt.draw)
         return y
+
+    def _round(self, *arguments: Any) -> None:
+        self.native.quantize(*arguments)
 
     def _operands(self, fmt: BlockFormat) -> Operands:
         return Operands(fmt, self.quantize, self.transpose)

@@ -93,6 +93,9 @@ def _add_size(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--epochs", type=options.whole(1), metavar="N", help="passes over the images")
     group.add_argument("--models", type=_list, metavar="LIST", help="comma-separated names of networks")
     group.add_argument("--precisions", type=options.precisions, metavar="LIST", help="comma-separated")
+    group.add_argument(
+        "--plane", type=options.whole(3), metavar="N", help="hbfp-figure2 over a plane of N x N points too"
+    )
 
 
 def _add_training(parser: argparse.ArgumentParser) -> None:
@@ -130,6 +133,8 @@ def run(arguments: argparse.Namespace) -> int:
         return reproduce_table3.run(arguments)
     if arguments.what[0] in reproduce_hbfp.NAMES:
         return reproduce_hbfp.run(arguments)
+    if arguments.plane:
+        raise ValueError(f"--plane: given, but {', '.join(arguments.what)} has none; hbfp-figure2 does")
     from ..experiments import hbfp, reproduce
     from ..experiments.store import FAILED
     from ..experiments.study import EXPERIMENTS

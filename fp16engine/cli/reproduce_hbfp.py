@@ -10,6 +10,7 @@ from . import options
 from .output import print_json, print_table
 
 DENSITY, FIGURE1, FIGURE2 = NAMES = ("hbfp-density", "hbfp-figure1", "hbfp-figure2")
+_PLANE = f"{FIGURE2}-plane"
 _NO_TRAINING = (
     "data",
     "data_dir",
@@ -27,7 +28,8 @@ _NOT_HERE = ("seeds", "budget", "dry_run", "retry_failed", "activation")
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     what = arguments.what[0]
-    unused = _NO_TRAINING if what == DENSITY else _NOT_HERE
+    unused: tuple[str, ...] = (*_NO_TRAINING, "plane") if what == DENSITY else _NOT_HERE
+    unused += ("plane",) if what == FIGURE1 else ()
     for name in unused:
         if getattr(arguments, name):
             raise ValueError(f"--{name.replace('_', '-')}: given, but {what} has none")
@@ -95,12 +97,17 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
         losses = hbfp_figures.landscapes(trainers, dataset)
         figure = hbfp_figures.draw_landscapes(losses)
         summary |= {"steps": hbfp_figures.STEPS, "losses": losses}
+        if arguments.plane:
+            planes = hbfp_figures.planes(trainers, dataset, arguments.plane)
+            summary |= {"plane_steps": hbfp_figures.plane_steps(arguments.plane), "planes": planes}
+            save(hbfp_figures.draw_planes(planes), out, _PLANE)
     save(figure, out, what)
     write_json(out / "summary.json", summary)
     if arguments.json:
         print_json(summary)
     else:
-        print(f"{out / (what + '.svg')}")
+        for name in (what, *([_PLANE] if arguments.plane else [])):
+            print(out / f"{name}.svg")
     return 0
 
 

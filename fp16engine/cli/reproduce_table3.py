@@ -13,7 +13,7 @@ from .output import print_json
 NAME = "hbfp-table3"
 _NOT_HERE = (
     "data", "download", "test_limit", "optimizer", "momentum", "eps", "weight_decay", "schedule",
-    "budget", "dry_run", "retry_failed", "activation", "state", "augment",
+    "budget", "dry_run", "retry_failed", "activation", "state", "augment", "plane",
 )  # fmt: skip
 
 

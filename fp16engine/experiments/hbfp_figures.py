@@ -1,4 +1,7 @@
-"""Figures 1 and 2 of Accuracy Boosters (2211.10737): distances of weights, losses around trained networks."""
+"""Figures 1 and 2 of Accuracy Boosters (2211.10737): distances of weights, losses around trained networks.
+
+Beside Figure 2's lines the losses over a plane: two directions at a time show whether one was typical.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import numpy as np
 from .. import models
 from ..block_format import BlockFormat
 from ..numerics.distance import WeightDistance, weight_distances
-from ..numerics.landscape import line
+from ..numerics.landscape import line, plane
 from ..train import Trainer
 from ..train.batches import Resident
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
@@ -107,11 +110,26 @@ def draw_distances(found: Sequence[WeightDistance]) -> Figure:
 
 def landscapes(trainers: Mapping[str, Trainer], dataset: Dataset, seed: int = 0) -> dict[str, list[float]]:
     """Return the losses at `STEPS` along one direction, by precision, on the test images of `dataset`."""
-    result = {}
-    for name, trainer in trainers.items():
-        data = Resident.of(dataset, "test", trainer.precision.storage, trainer.device)
-        result[name] = line(trainer, data, STEPS, seed).tolist()
-    return result
+    return {name: line(t, _test_images(t, dataset), STEPS, seed).tolist() for name, t in trainers.items()}
+
+
+def planes(trainers: Mapping[str, Trainer], dataset: Dataset, points: int) -> dict[str, list[list[float]]]:
+    """Return the losses at points x points steps from -1 to 1 along two directions, by precision."""
+    steps = plane_steps(points)
+    return {name: plane(t, _test_images(t, dataset), steps, steps).tolist() for name, t in trainers.items()}
+
+
+def plane_steps(points: int) -> list[float]:
+    """Return the steps along either direction of a plane.
+
+    >>> plane_steps(3)
+    [-1.0, 0.0, 1.0]
+    """
+    return [float(step) for step in np.linspace(-1, 1, points)]
+
+
+def _test_images(trainer: Trainer, dataset: Dataset) -> Resident:
+    return Resident.of(dataset, "test", trainer.precision.storage, trainer.device)
 
 
 def draw_landscapes(losses: Mapping[str, Sequence[float]]) -> Figure:
@@ -131,4 +149,29 @@ def draw_landscapes(losses: Mapping[str, Sequence[float]]) -> Figure:
             title="Loss around the trained weights",
         )
         figure.legend(loc="outside right upper", fontsize=8)
+    return figure
+
+
+def draw_planes(losses: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
+    """Draw contours of the losses of `planes`, a panel per precision, all with the same levels."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogFormatter
+
+    grids = {name: np.asarray(grid).T for name, grid in losses.items()}
+    steps = plane_steps(len(next(iter(grids.values()))))
+    low, high = min(g.min() for g in grids.values()), max(g.max() for g in grids.values())
+    levels = np.geomspace(low, max(high, 1.01 * low), 15)
+    with themed():
+        figure = Figure(figsize=(3.2 * len(grids) + 0.8, 3.6), layout="constrained")
+        panels = figure.subplots(1, len(grids), sharex=True, sharey=True, squeeze=False)[0]
+        for axes, (name, grid) in zip(panels, grids.items(), strict=True):
+            drawn = axes.contourf(steps, steps, grid, levels, norm="log", cmap="viridis", extend="both")
+            axes.contour(steps, steps, grid, levels, colors="white", linewidths=0.4)
+            axes.plot(0, 0, "+", color="white")
+            axes.set(title=style(name).label, aspect="equal")
+            axes.grid(False)
+        figure.supxlabel("step along a direction, in lengths of each filter")
+        figure.supylabel("step along another")
+        ticks = LogFormatter(minor_thresholds=(9, 9))
+        figure.colorbar(drawn, ax=panels.tolist(), label="mean cross-entropy", format=ticks)
     return figure

@@ -8,8 +8,8 @@ ratio of areas. Wires, registers and control are not counted, for no format.
 Assumptions, each the plainest textbook circuit (Weste & Harris, CMOS VLSI Design; Koren, Computer Arithmetic
 Algorithms), the same for every format:
 
-- cells have the areas of a published library, the NanGate 45 nm open cell library, over that of its NAND2_X1
-  (written down without the library's files at hand: check them before quoting a gain to a digit);
+- cells have the areas of a published library, the NanGate 45 nm open cell library (SIZE of its X1 macros),
+  over that of its NAND2_X1;
 - adders are ripple-carry, one full adder a bit; incrementers one half adder a bit;
 - multipliers are arrays: n^2 AND gates, n (n - 2) full adders, n half adders; two's complement ones
   (Baugh-Wooley) are as large;

@@ -76,3 +76,21 @@ def test_landscapes_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert found["steps"][middle] == 0
     for values in found["losses"].values():
         assert len(set(values)) == len(values)
+
+
+def test_landscapes_over_a_plane(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The middle of every plane is the middle of the lines: the trained weights themselves."""
+    options = ["--out", str(tmp_path), "--precisions", "fp32,hbfp4", "--plane", "3", *SMALL]
+    found = _printed(capsys, "hbfp-figure2", *options)
+    assert found["plane_steps"] == [-1, 0, 1]
+    for name, losses in found["losses"].items():
+        grid = found["planes"][name]
+        assert grid[1][1] == losses[len(losses) // 2] < min(grid[0][0], grid[2][2])
+        assert [grid[0][1], grid[2][1]] == [losses[0], losses[-1]]
+    assert (tmp_path / "hbfp-figure2" / "hbfp-figure2-plane.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("what", ["hbfp-figure1", "hbfp-table2", "table2", "hbfp-density", "hbfp-table3"])
+def test_only_landscapes_have_a_plane(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["reproduce", what, "--plane", "5", "--out", str(tmp_path)]) == 2
+    assert f"--plane: given, but {what} has none" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from .ranges import Ranges
 from .watch import BACKWARD, FORWARD, Call, Watch, watch
 
 if TYPE_CHECKING:
-    from ..train import Trainer
+    from ..train.step import Stepping
 
 Array = Any
 
@@ -71,7 +71,7 @@ class _Found(Exception):
 
 
 class _Search:
-    def __init__(self, trainer: Trainer) -> None:
+    def __init__(self, trainer: Stepping) -> None:
         self._trainer = trainer
         self._backend = backends.get(trainer.device)
         self._busy = False
@@ -113,7 +113,7 @@ class _Search:
 
 
 def explain(
-    trainer: Trainer, images: Array, labels: np.ndarray, random_state: dict[str, Any], scale: float = 1.0
+    trainer: Stepping, images: Array, labels: np.ndarray, random_state: dict[str, Any], scale: float = 1.0
 ) -> Explanation:
     """Replay the forward and backward pass of a step that was not applied, and find where it went wrong.
 
@@ -157,7 +157,7 @@ def explain(
     )
 
 
-def _given(trainer: Trainer, images: Array) -> Explanation | None:
+def _given(trainer: Stepping, images: Array) -> Explanation | None:
     """What was not finite before any operation ran: the input, or a parameter."""
     backend = backends.get(trainer.device)
 

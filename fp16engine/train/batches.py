@@ -15,7 +15,7 @@ from ..tensor import Tensor
 if TYPE_CHECKING:
     from ..data import Augmentation, Dataset
     from ..nn import Module
-    from .trainer import Trainer
+    from .task import Task
 
 Array = Any
 
@@ -135,7 +135,7 @@ class ImageFeed:
     unit = "img/s"
 
     @classmethod
-    def of(cls, trainer: Trainer, dataset: Dataset, batch_size: int) -> ImageFeed:
+    def of(cls, trainer: Task, dataset: Dataset, batch_size: int) -> ImageFeed:
         """Both splits on the trainer's device; ValueError when the data do not fit its model."""
         check_dataset(trainer.model, dataset)
         place = trainer.precision.storage, trainer.device

@@ -25,7 +25,7 @@ from ..errors import CaptureError
 from ..numerics.ranges import EMPTY, Ranges
 from ..tensor import Tensor
 from . import operands
-from .batches import Augmenting, ImageFeed, ImageOrder
+from .batches import Augmenting, ImageOrder
 from .scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, WINDOW
 
 if TYPE_CHECKING:
@@ -58,8 +58,6 @@ CONTROL = np.dtype(
 )
 SCALARS = 32  # bytes of struct StepScalars, StepScalars.pack of backend/base.py
 RESULTS = 4  # loss, correct, culprit, origin
-# what `_step` and `outcomes` do in place of Trainer's own, so that a trainer with another one keeps it
-OWN = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_gradient_ranges", "_settle")
 STRETCH = 256  # steps of `again` between two looks at their outcomes
 
 
@@ -393,86 +391,3 @@ class CapturedStep:
             {**trainer._random_state, "dropout": 0},
             trainer.in_force,
         )
-
-
-class CapturedEpochs:
-    """Which steps of `fit` are replayed, and why the others are not."""
-
-    def __init__(self, trainer: Trainer, feed: Any) -> None:
-        self._trainer, self._feed = trainer, feed
-        self._step: CapturedStep | None = None
-        self._eager = 0
-        self._reasons: dict[str, None] = {}
-
-    @property
-    def step(self) -> CapturedStep:
-        """The captured step; only after `begin`."""
-        assert self._step is not None
-        return self._step
-
-    @property
-    def failed(self) -> bool:
-        """Whether the step turned out not to be recordable."""
-        return self._step is not None and self._step.reason is not None
-
-    def takes(self, step: int) -> bool:
-        """Tell whether the step at that place of the epoch is to be replayed; notes why not."""
-        reason = self._refusal(step)
-        if reason is None:
-            return True
-        self._eager += 1
-        self._reasons[reason] = None
-        return False
-
-    def begin(self, order: Any, step: int) -> None:
-        """Get ready for a stretch of steps from `step` of the epoch on."""
-        if self._step is None:
-            feed = self._feed
-            self._step = CapturedStep(
-                self._trainer, feed.train.images, feed.train.labels, feed.batch_size, feed.augmenting
-            )
-        self._step.begin(order, step)
-
-    def most(self, step: int) -> int:
-        """How many steps can be replayed from `step` of the epoch on: up to a smaller batch or a sample."""
-        left, trainer = len(self._feed.train) // self._feed.batch_size - step, self._trainer
-        if trainer.monitor is None:
-            return left
-        return next((ahead for ahead in range(left) if trainer.monitor.due(trainer, ahead)), left)
-
-    def _refusal(self, step: int) -> str | None:
-        from .trainer import Trainer as Plain
-
-        trainer, feed = self._trainer, self._feed
-        if backends._wrap is not None:
-            return "every operation is looked at, by an audit or a timer"
-        if trainer.on_nonfinite != "skip":
-            return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
-        if not isinstance(feed, ImageFeed):
-            return "the batches are made on the host"
-        if any(getattr(type(trainer), name) is not getattr(Plain, name) for name in OWN):
-            return f"{type(trainer).__name__} has a step of its own"
-        if self._step is not None and self._step.reason is not None:
-            return self._step.reason
-        if trainer.monitor is not None and trainer.monitor.due(trainer):
-            return "the monitor looks at every operation of its samples"
-        if self.most(step) < 1:
-            return "the last batch of the epoch is smaller"
-        return None
-
-    def summary(self) -> dict[str, Any]:
-        """What became of it, as JSON values."""
-        step = self._step
-        return {
-            "kernels_per_step": step.kernels if step else 0,
-            "arena_bytes": step.arena_bytes if step else 0,
-            "eager_steps": self._eager,
-            "reasons": list(self._reasons),
-        }
-
-    def note(self) -> str:
-        """One line on it."""
-        kernels = self._step.kernels if self._step else 0
-        told = f"captured step of {kernels} kernels" if kernels else "no captured step"
-        why = "; ".join(self._reasons)
-        return f"{told}, {self._eager} steps operation by operation ({why})" if why else told

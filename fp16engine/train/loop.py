@@ -22,7 +22,7 @@ from ..numerics.audit import audit_quietly
 from ..numerics.monitor import Monitor, Sample
 from . import checkpoint, metrics
 from .batches import labelled
-from .captured import CapturedEpochs
+from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
 from .files import SaveError, write_atomically
 from .history import EpochSums, History, json_number

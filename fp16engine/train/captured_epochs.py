@@ -1,0 +1,97 @@
+"""Which steps of an epoch are replays of the captured step, and why the others are not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import backend as backends
+from .batches import ImageFeed
+from .captured import CapturedStep
+from .step import Stepping
+
+if TYPE_CHECKING:
+    from .trainer import Trainer
+
+# What CapturedStep does in place of the trainer's own: a trainer with another one of these keeps its steps.
+OWN = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_gradient_ranges", "_settle")
+
+
+class CapturedEpochs:
+    """Which steps of `fit` are replayed, and why the others are not."""
+
+    def __init__(self, trainer: Trainer, feed: Any) -> None:
+        self._trainer, self._feed = trainer, feed
+        self._step: CapturedStep | None = None
+        self._eager = 0
+        self._reasons: dict[str, None] = {}
+
+    @property
+    def step(self) -> CapturedStep:
+        """The captured step; only after `begin`."""
+        assert self._step is not None
+        return self._step
+
+    @property
+    def failed(self) -> bool:
+        """Whether the step turned out not to be recordable."""
+        return self._step is not None and self._step.reason is not None
+
+    def takes(self, step: int) -> bool:
+        """Tell whether the step at that place of the epoch is to be replayed; notes why not."""
+        reason = self._refusal(step)
+        if reason is None:
+            return True
+        self._eager += 1
+        self._reasons[reason] = None
+        return False
+
+    def begin(self, order: Any, step: int) -> None:
+        """Get ready for a stretch of steps from `step` of the epoch on."""
+        if self._step is None:
+            feed = self._feed
+            self._step = CapturedStep(
+                self._trainer, feed.train.images, feed.train.labels, feed.batch_size, feed.augmenting
+            )
+        self._step.begin(order, step)
+
+    def most(self, step: int) -> int:
+        """How many steps can be replayed from `step` of the epoch on: up to a smaller batch or a sample."""
+        left, trainer = len(self._feed.train) // self._feed.batch_size - step, self._trainer
+        if trainer.monitor is None:
+            return left
+        return next((ahead for ahead in range(left) if trainer.monitor.due(trainer, ahead)), left)
+
+    def _refusal(self, step: int) -> str | None:
+        trainer, feed = self._trainer, self._feed
+        if backends._wrap is not None:
+            return "every operation is looked at, by an audit or a timer"
+        if trainer.on_nonfinite != "skip":
+            return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
+        if not isinstance(feed, ImageFeed):
+            return "the batches are made on the host"
+        if any(getattr(type(trainer), name) is not getattr(Stepping, name) for name in OWN):
+            return f"{type(trainer).__name__} has a step of its own"
+        if self._step is not None and self._step.reason is not None:
+            return self._step.reason
+        if trainer.monitor is not None and trainer.monitor.due(trainer):
+            return "the monitor looks at every operation of its samples"
+        if self.most(step) < 1:
+            return "the last batch of the epoch is smaller"
+        return None
+
+    def summary(self) -> dict[str, Any]:
+        """What became of it, as JSON values."""
+        step = self._step
+        return {
+            "kernels_per_step": step.kernels if step else 0,
+            "arena_bytes": step.arena_bytes if step else 0,
+            "eager_steps": self._eager,
+            "reasons": list(self._reasons),
+        }
+
+    def note(self) -> str:
+        """One line on it."""
+        kernels = self._step.kernels if self._step else 0
+        told = f"captured step of {kernels} kernels" if kernels else "no captured step"
+        why = "; ".join(self._reasons)
+        return f"{told}, {self._eager} steps operation by operation ({why})" if why else told

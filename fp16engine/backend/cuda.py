@@ -26,6 +26,7 @@ from .compiled import CompiledBackend
 from .compiled.device import DTYPES
 from .compiled.gpu import GpuOperations
 from .compiled.products import StrictProducts
+from .pinned import PinnedUploads
 
 BUILD = (
     "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "
@@ -144,6 +145,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
         with cupy.cuda.Device(index):
             self._pool = cupy.cuda.MemoryPool()
             self.stream = cupy.cuda.Stream(non_blocking=True)
+        self._uploads = PinnedUploads(cupy, index, self.stream)
 
     @property
     def native(self) -> Any:  # type: ignore[override]
@@ -201,20 +203,19 @@ class CudaBackend(GpuOperations, CompiledBackend):
         """Copy the host's values a into x, in the order of the stream; `a` may change afterwards."""
         self._not_while_recording("a value came from the host")
         if x.size:
-            # from pageable memory: the driver has taken the values when this returns
-            x.set(np.ascontiguousarray(a, x.dtype).reshape(x.shape), stream=self.stream)
+            self._uploads.copy(x, a)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         self._not_while_recording("a value was read back to the host")
         y = np.empty(x.shape, x.dtype)
         if x.size:
             x.get(stream=self.stream, out=y)
-            self.stream.synchronize()
+            self.synchronize()
         return y
 
     def synchronize(self) -> None:
         """Wait until everything that was started is done."""
-        self.stream.synchronize()
+        self._uploads.synchronize()
 
     # Other libraries' arrays
 
@@ -230,7 +231,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
         """Return the values of another library's array on the host, whatever their type."""
         found = self._borrowed(data)
         host: np.ndarray = found.get(stream=self.stream)
-        self.stream.synchronize()
+        self.synchronize()
         return host
 
     def _borrowed(self, data: Any) -> Array:

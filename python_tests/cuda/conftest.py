@@ -18,13 +18,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture
 def gpu() -> Iterator[Any]:
-    """fake_gpu.py, whose log is empty."""
+    """fake_gpu.py, whose log is empty, with nothing under way."""
     for module in ("_cpu", "_simt"):
         if importlib.util.find_spec(f"fp16engine.{module}") is None:
             pytest.skip(f"fp16engine.{module} is not built")
     import fake_gpu
 
     fake_gpu.log.clear()
+    fake_gpu.in_flight.clear()
     yield fake_gpu
     fake_gpu.log.clear()
 

@@ -7,6 +7,7 @@ So that the backend's own code runs on any machine. Kernels are those of `_simt`
 from __future__ import annotations
 
 import ctypes
+import weakref
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +55,35 @@ class MemoryPool:
         return self.total
 
 
+class PinnedMemoryPointer(np.ndarray):
+    """Has a buffer, as CuPy's."""
+
+
+class PinnedMemoryPool:
+    """Page-locked memory: when it is let go, others may write to it, and so it is filled with rubbish."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[np.ndarray]] = {}
+
+    def malloc(self, nbytes: int) -> PinnedMemoryPointer:
+        free = self.blocks.setdefault(nbytes, [])
+        block = free.pop() if free else np.full(nbytes, 0xFF, np.uint8)
+        pointer = block.view(PinnedMemoryPointer)
+        locked[block.__array_interface__["data"][0]] = block
+        weakref.finalize(pointer, self._free, block)
+        log.append(("pinned", nbytes))
+        return pointer
+
+    def _free(self, block: np.ndarray) -> None:
+        del locked[block.__array_interface__["data"][0]]
+        block.fill(0xFF)
+        self.blocks[block.nbytes].append(block)
+
+
+locked: dict[int, np.ndarray] = {}  # by address, the memory that is in use
+in_flight: list[tuple[np.ndarray, bytes]] = []  # what the GPU has yet to fetch, and what it is to find there
+
+
 class ndarray(np.ndarray):
     def __new__(cls, shape: Any, dtype: Any, memptr: MemoryPointer | None = None) -> ndarray:
         count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -70,7 +100,10 @@ class ndarray(np.ndarray):
     def set(self, a: np.ndarray, stream: Any = None) -> None:
         assert a.dtype == self.dtype and a.shape == self.shape
         assert not _simt.recording(), "a copy from the host in a capture"
-        log.append(("set", stream))
+        block = locked.get(a.__array_interface__["data"][0])
+        log.append(("set", stream, "from the host" if block is None else "from pinned memory"))
+        if block is not None:
+            in_flight.append((block[: a.nbytes], a.tobytes()))
         self[...] = a
 
     def get(self, stream: Any = None, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
@@ -114,6 +147,9 @@ class Stream:
     def synchronize(self) -> None:
         assert not _simt.recording(), "a capture waits for nothing"
         log.append(("synchronize", self))
+        for memory, values in in_flight:
+            assert memory.tobytes() == values, "memory was written to before the GPU had fetched it"
+        in_flight.clear()
 
     def begin_capture(self) -> None:
         _simt.begin_recording()
@@ -164,6 +200,7 @@ cuda = SimpleNamespace(
     Device=Device,
     MemoryPointer=MemoryPointer,
     MemoryPool=MemoryPool,
+    PinnedMemoryPool=PinnedMemoryPool,
     Stream=Stream,
     UnownedMemory=UnownedMemory,
     runtime=runtime,

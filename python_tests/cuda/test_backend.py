@@ -12,6 +12,7 @@ from op_case import Case, arrays, call
 from op_cases import CASES
 
 import fp16engine as fe
+from fp16engine.backend import pinned
 from fp16engine.backend.cuda import CudaBackend
 
 # One case of every operation and accumulator is enough here: the kernels have their tests on "simt".
@@ -39,6 +40,33 @@ def test_everything_is_on_one_stream(cuda: Any, gpu: Any) -> None:
     # a copy to the host is waited for before anyone reads it
     kinds = [entry[0] for entry in gpu.log]
     assert kinds[kinds.index("get") :] == ["get", "synchronize"]
+
+
+def test_values_wait_in_pinned_memory_until_the_gpu_has_them(
+    cuda: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = np.arange(300, dtype=np.float16)
+    arrays = []
+    for i in range(5):
+        arrays.append(cuda.from_numpy(host + i))
+        cuda.write(arrays[0], host[::-1])
+    host[:] = 0
+    kinds = [entry[0] for entry in gpu.log]
+    assert "synchronize" not in kinds and kinds.count("set") == len(gpu.in_flight) == 10
+    assert all(entry[2] == "from pinned memory" for entry in gpu.log if entry[0] == "set")
+    assert {entry[1] for entry in gpu.log if entry[0] == "pinned"} == {1024}  # few sizes
+    cuda.synchronize()  # where the GPU looks for what it was to fetch
+    assert not gpu.in_flight and not gpu.locked
+    np.testing.assert_array_equal(cuda.to_numpy(arrays[4]), np.arange(4, 304, dtype=np.float16))
+    np.testing.assert_array_equal(cuda.to_numpy(arrays[0]), np.arange(299, -1, -1, dtype=np.float16))
+    # no more than so much at a time, and what is larger does not go through it
+    monkeypatch.setattr(pinned, "LARGEST", 2048)
+    gpu.log.clear()
+    for size in (512, 512, 512, 4000):
+        cuda.from_numpy(np.ones(size, np.float16))
+    kinds = [entry[0] for entry in gpu.log if entry[0] != "malloc"]
+    assert kinds == ["pinned", "set", "pinned", "set", "synchronize", "pinned", "set", "set"]
+    assert gpu.log[-1][2] == "from the host"
 
 
 def test_two_gpus_take_turns(cuda: Any, gpu: Any) -> None:

@@ -21,13 +21,13 @@ namespace {
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator, bool) {
     if (!half_accumulator) left_out();
-    strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups);
+    strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups, kHalves);
 }
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                      int64_t groups, bool half_accumulator, bool) {
     if (!half_accumulator) left_out();
-    strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups);
+    strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups, kHalves);
 }
 std::vector<std::string> conv2d_implementations() { return {}; }
 size_t cudnn_version() { left_out(); }
@@ -187,7 +187,7 @@ void set_zero(const ArrayView& a) {
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator, bool tf32) {
     if (half_accumulator && !library_halves())
-        return strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups);
+        return strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups, kHalves);
     const ConvShape shape = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
     const Compute compute = compute_type(x.dtype, half_accumulator, tf32);
     if (bias) {
@@ -207,7 +207,7 @@ void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                      int64_t groups, bool half_accumulator, bool tf32) {
     if (half_accumulator && !library_halves())
-        return strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups);
+        return strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups, kHalves);
     const ConvShape shape = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
     const Compute compute = compute_type(x.dtype, half_accumulator, tf32);
     const bool empty = dy.size() == 0 || x.size() == 0;  // sums of nothing

@@ -15,6 +15,9 @@ namespace fp16engine::gpu {
 
 using Pads = std::vector<int64_t>;  // top, bottom, left, right
 
+// The accumulator of strict_matmul and strict_conv2d in ops.h that `half_accumulator` stands for: no chunks.
+constexpr int64_t kHalves = 1;
+
 enum class Compute { float32, tf32, float16 };
 
 // The compute type of a call, checked against the arrays' dtype.

@@ -74,6 +74,12 @@ class Function:
     accumulates = True
     # Dot products, whose factors a policy may round on the way in and whose sums it may take in chunks.
     multiplies = False
+    # Whether `backward` takes a gradient of its first input that has come from elsewhere into its own: that
+    # is `waiting` then, and what `backward` returns is the sum.
+    joins = False
+    waiting: Array | None = None
+    # The sums over all axes but the last of an incoming gradient, which whoever made it left behind.
+    column_sums: tuple[Array, Array] | None = None
 
     backend: Any
     acc: str
@@ -90,6 +96,17 @@ class Function:
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         raise NotImplementedError
+
+    def biased(self) -> Function | None:
+        """Return the node that needs this one's incoming gradient summed over all axes but the last: a bias'.
+
+        A node that writes that gradient may sum it on the way and leave (gradient, sums) in `column_sums`.
+        """
+        return None
+
+    def sums_of(self, dy: Array) -> Array | None:
+        """Return the sums that were left for `dy`; None where there are none, or `dy` is another array."""
+        return self.column_sums[1] if self.column_sums is not None and self.column_sums[0] is dy else None
 
     @classmethod
     def apply(cls, *inputs: Tensor | None, **options: Any) -> Tensor:
@@ -133,7 +150,7 @@ def backward(root: Tensor, grad: Array) -> None:
     """Add d(root)/d(leaf) * `grad` to the `.grad` of every leaf tensor `root` was computed from.
 
     Nodes are visited in decreasing order of creation; gradients that meet are added and rounded to their
-    dtype.
+    dtype, or, by a node that `joins`, added before its own is rounded.
 
     Raises:
         RuntimeError: the tape under `root` was already walked, or `root` was not computed from any leaf.
@@ -151,9 +168,16 @@ def backward(root: Tensor, grad: Array) -> None:
     while heap:
         node = heapq.heappop(heap)[1]
         dy = pending.pop(node)
+        joined = node.edges[0] if node.joins and node.edges else None
+        if isinstance(joined, Function) and joined in pending:
+            node.waiting = pending[joined]
+        else:
+            joined = None
         for edge, dx in _gradients(node, dy):
             if isinstance(edge, Tensor):
                 _deposit(edge, dx)
+            elif edge is joined:  # it is in the heap already
+                pending[edge], joined = dx, None
             elif edge in pending:
                 pending[edge] = node.backend.binary("add", pending[edge], dx)
             else:

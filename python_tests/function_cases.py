@@ -59,6 +59,35 @@ def _batch_norm(training: bool, **options: Any) -> Callable[..., Any]:
     return function
 
 
+def _batch_norm_with_residual(training: bool, **options: Any) -> Callable[..., Any]:
+    def function(x: Any, gamma: Any, beta: Any, residual: Any) -> Any:
+        return _batch_norm(training, residual=residual, **options)(x, gamma, beta)
+
+    return function
+
+
+def _batch_norm_of_sum(training: bool, **options: Any) -> Callable[..., Any]:
+    """Both results are used, so that two gradients meet in the sum."""
+
+    def function(x: Any, addend: Any, gamma: Any, beta: Any) -> Any:
+        start = [fe.tensor(np.full(gamma.shape, v), dtype=gamma.dtype, device=x.device) for v in (0.3, 1.7)]
+        s, y = F.batch_norm_of_sum(x, addend, gamma, beta, *start, training=training, **options)
+        return y * 0.5 + s
+
+    return function
+
+
+def _biased_conv_and_norms(x: Any, weight: Any, bias: Any, gamma: Any, beta: Any) -> Any:
+    """The bias' gradient comes out of two norms, so that the sums of neither are those of the gradient."""
+    y = F.conv2d(x, weight, bias)
+    return _batch_norm(True)(y, gamma, beta) + _batch_norm(False)(y, gamma, beta)
+
+
+def _biased_conv_and_sum(x: Any, weight: Any, bias: Any, addend: Any, gamma: Any, beta: Any) -> Any:
+    """The norm sums its gradient for the bias, another that waits for it included."""
+    return _batch_norm_of_sum(True)(F.conv2d(x, weight, bias), addend, gamma, beta)
+
+
 _X: Shape = (2, 3)
 _IMAGE: Shape = (2, 4, 5, 3)
 
@@ -160,6 +189,29 @@ _NORMS = [
     FunctionCase("batch_norm-relu", (_IMAGE, (3,), (3,)), _batch_norm(True, activation="relu")),
     FunctionCase("batch_norm-inference", (_IMAGE, (3,), (3,)), _batch_norm(False)),
     FunctionCase("batch_norm-inference-relu", (_IMAGE, (3,), (3,)), _batch_norm(False, activation="relu")),
+    *(
+        FunctionCase(
+            f"batch_norm-residual{'' if training else '-inference'}{'-relu' if activation else ''}",
+            (_IMAGE, (3,), (3,), _IMAGE),
+            _batch_norm_with_residual(training, activation=activation),
+        )
+        for training in (True, False)
+        for activation in (None, "relu")
+    ),
+    *(
+        FunctionCase(
+            f"batch_norm_of_sum{'' if training else '-inference'}",
+            (_IMAGE, _IMAGE, (3,), (3,)),
+            _batch_norm_of_sum(training, activation="relu"),
+        )
+        for training in (True, False)
+    ),
+    FunctionCase("batch_norm-after-bias", (_IMAGE, (2, 2, 2, 3), (2,), (2,), (2,)), _biased_conv_and_norms),
+    FunctionCase(
+        "batch_norm_of_sum-after-bias",
+        (_IMAGE, (2, 2, 2, 3), (2,), (2, 3, 4, 2), (2,), (2,)),
+        _biased_conv_and_sum,
+    ),
     FunctionCase("layer_norm", ((2, 3, 5), (5,), (5,)), F.layer_norm),
     FunctionCase("layer_norm-eps", ((4, 3), (3,), (3,)), lambda x, g, b: F.layer_norm(x, g, b, eps=0.1)),
 ]

@@ -362,6 +362,63 @@ def _batch_norm() -> Iterable[Case]:
                 )
 
 
+# "vectors": columns that the GPU moves in groups, and rows enough for its threads to take several at once
+_ADDED_SHAPES = {"image": (4, 5, 3, 17), "vectors": (2500, 16), "one-channel": (9, 1)}
+_ADDED_FORWARD = {
+    "residual": (("residual",), False),
+    "residual-relu": (("residual",), True),
+    "addend-relu": (("addend",), True),
+    "addend-residual": (("addend", "residual"), False),
+}
+_ADDED_BACKWARD = {
+    "residual-relu": (("y",), True, False),
+    "waiting-relu": (("waiting",), True, False),
+    "sums": ((), False, True),
+    "residual-waiting-sums": (("y", "waiting"), True, True),
+}
+
+
+def _batch_norm_with_additions() -> Iterable[Case]:
+    """What is added to the input, the output or the gradient, and the sums of the gradient."""
+    for label, shape in _ADDED_SHAPES.items():
+        for statistics in (None, "float32") if label == "image" else (None,):
+            vector = Fill(shape[-1:], dtype=statistics)
+            variance = Fill(shape[-1:], "positive", dtype=statistics)
+            storage = ("float16", "float32") if statistics is None else ("float16",)
+            suffix = f"{label}{'-float32-statistics' if statistics else ''}"
+            common = {"x": Fill(shape), "gamma": vector, "beta": vector}
+            running = {"running_mean": vector, "running_var": variance}
+            for name, (added, relu) in _ADDED_FORWARD.items():
+                given = {key: Fill(shape) if key in added else None for key in ("residual", "addend")}
+                yield Case(
+                    "batch_norm_forward",
+                    f"{suffix}-{name}",
+                    "norm",
+                    {**common, **running, "momentum": 0.99, "eps": 1e-3, "relu": relu, "acc": ACC, **given},
+                    mutates=("running_mean", "running_var"),
+                    storage=storage,
+                )
+            for relu in (False, True):
+                yield Case(
+                    "batch_norm_inference",
+                    f"{suffix}-residual{'-relu' if relu else ''}",
+                    "bits",
+                    {**common, **running, "eps": 1e-3, "relu": relu, "residual": Fill(shape)},
+                    storage=storage,
+                    ranges=("normal", "special"),
+                )
+            saved = {"mean": vector, "inv_std": variance}
+            for name, (added, relu, sums) in _ADDED_BACKWARD.items():
+                given = {key: Fill(shape) if key in added else None for key in ("y", "waiting")}
+                yield Case(
+                    "batch_norm_backward",
+                    f"{suffix}-{name}",
+                    "norm",
+                    {**common, **saved, "dy": Fill(shape), "relu": relu, "acc": ACC, **given, "sums": sums},
+                    storage=storage,
+                )
+
+
 def _layer_norm() -> Iterable[Case]:
     for label, shape in {**_NORM_SHAPES, "token": (2, 5, 64), "scalar-row": (17,)}.items():
         if shape[-1] == 1:
@@ -815,6 +872,7 @@ CASES: tuple[Case, ...] = (
     *_LINEAR,
     *_CONV2D,
     *_batch_norm(),
+    *_batch_norm_with_additions(),
     *_layer_norm(),
     *_SOFTMAX,
     *_CROSS_ENTROPY,

@@ -27,6 +27,8 @@ def norm(
     return F.batch_norm(x, *statistics, training, **options)
 
 
+NORM = fe.nn.BatchNorm2d(3).to("reference")
+
 CASES = [
     (lambda: F.relu(np.ones(2)), TypeError, "relu: x is a ndarray, a Tensor is wanted (fe.tensor makes one)"),
     (
@@ -118,6 +120,21 @@ CASES = [
         lambda: norm(t(0, 3)),
         ValueError,
         "batch_norm: x has shape (0, 3), at least one value per channel is wanted",
+    ),
+    (
+        lambda: norm(t(2, 3), residual=t(3)),
+        ValueError,
+        "batch_norm: residual has shape (3,), (2, 3) is wanted as of x",
+    ),
+    (
+        lambda: F.batch_norm_of_sum(t(2, 3), t(2, 3, dtype="float16"), t(3), t(3), t(3), t(3), True),
+        TypeError,
+        "batch_norm_of_sum: x is float32 and addend is float16",
+    ),
+    (
+        lambda: NORM(t(2, 3), t(2, 3), addend=t(2, 3)),
+        ValueError,
+        "BatchNorm2d: residual and addend given, one of them is wanted",
     ),
     (
         lambda: F.layer_norm(t(2, 3), t(2), t(2)),

@@ -1,7 +1,7 @@
 // Batch normalisation whose statistics live in the policy's dtype. Batch mean and variance are found slice by slice in
 // float32 registers and merged in a fixed order (Chan et al. 1979), never as E[x^2] - E[x]^2; then they are rounded to
 // the statistics' dtype, and those rounded values are what forward and backward use. Passes over memory: forward 2
-// reads + 1 write, backward 4 reads + 1 write.
+// reads + 1 write, backward 4 reads + 1 write; what is added or masked on the way is one more for each array.
 #include <cmath>
 #include <vector>
 
@@ -37,12 +37,28 @@ struct Rows {
     int64_t count(int64_t i) const { return std::min(slice, rows - begin(i)); }
 };
 
+// One more array of the shape of x; without it, its slices are nullptr.
 template <class T>
-void moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
+T* slice_of(const ArrayView& array, const Rows& r, int64_t i) {
+    return array ? array.as<T>() + r.begin(i) * r.C : nullptr;
+}
+
+// sum = fl(x + addend) of slice i
+template <class T>
+void add_slice(const T* x, const T* addend, T* sum, const Rows& r, int64_t i) {
+    Operand<T> a{x + r.begin(i) * r.C}, b{addend + r.begin(i) * r.C};
+    a.varies = b.varies = true;
+    kernels().elementwise(T{}).binary(Binary::add, a, b, 1, r.count(i) * r.C, sum + r.begin(i) * r.C);
+}
+
+template <class T>
+void moments(const T* x, const T* addend, T* sum, const Rows& r, std::vector<float>& mean,
+             std::vector<float>& variance) {
     const auto& norm = kernels().norm(T{});
     std::vector<float> sums(r.slices * r.C), squares(r.slices * r.C);
     parallel_for(r.slices, [&](int64_t i, int) {
-        norm.slice_moments(x + r.begin(i) * r.C, r.count(i), r.C, &sums[i * r.C], &squares[i * r.C]);
+        if (addend) add_slice(x, addend, sum, r, i);
+        norm.slice_moments((addend ? sum : x) + r.begin(i) * r.C, r.count(i), r.C, &sums[i * r.C], &squares[i * r.C]);
     });
     for (int64_t c = 0; c < r.C; c++) {
         double n = 0, center = 0, second = 0;  // the merge is host bookkeeping: a few values per channel
@@ -103,57 +119,82 @@ std::vector<float> inverse_std(const std::vector<float>& variance, double eps) {
 }
 
 template <class T>
-void apply(const T* x, const Rows& r, const std::vector<float>& mean, const std::vector<float>& inv_std,
-           const std::vector<float>& gamma, const std::vector<float>& beta, bool relu, T* y) {
+void apply(const T* x, const ArrayView& residual, const Rows& r, const std::vector<float>& mean,
+           const std::vector<float>& inv_std, const std::vector<float>& gamma, const std::vector<float>& beta,
+           bool relu, T* y) {
     parallel_for(r.slices, [&](int64_t i, int) {
-        kernels().norm(T{}).normalize(x + r.begin(i) * r.C, r.count(i), r.C, mean.data(), inv_std.data(), gamma.data(),
-                                      beta.data(), relu, y + r.begin(i) * r.C);
+        kernels().norm(T{}).normalize(x + r.begin(i) * r.C, slice_of<const T>(residual, r, i), r.count(i), r.C,
+                                      mean.data(), inv_std.data(), gamma.data(), beta.data(), relu,
+                                      y + r.begin(i) * r.C);
     });
+}
+
+void expect_size(const char* argument, const ArrayView& view, const ArrayView& like) {
+    if (!view) return;
+    expect_dtype(argument, view, like.dtype);
+    expect(view.size() == like.size(),
+           std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
 }
 
 }  // namespace
 
-void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
-                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
-                        bool half_accumulator) {
+void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
+                        const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
+                        double momentum, double eps, bool relu, bool half_accumulator) {
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std})
         expect_shape("statistics", *v, {r.C});
     expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
+    expect(static_cast<bool>(addend) == static_cast<bool>(sum), "sum: wanted with an addend, and with no other");
+    for (const auto& [argument, view] : {std::pair{"addend", &addend}, {"sum", &sum}, {"residual", &residual}})
+        expect_size(argument, *view, x);
     std::vector<float> batch_mean(r.C), variance(r.C);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        if (half_accumulator)
-            strict_moments(x.as<T>(), r, batch_mean, variance);
-        else
-            moments(x.as<T>(), r, batch_mean, variance);
+        const T* const normalised = addend ? sum.as<T>() : x.as<T>();
+        if (half_accumulator) {
+            if (addend) binary("add", x, addend, sum);
+            strict_moments(normalised, r, batch_mean, variance);
+        } else {
+            moments(x.as<T>(), addend ? addend.as<T>() : nullptr, addend ? sum.as<T>() : nullptr, r, batch_mean,
+                    variance);
+        }
         update_running(running_mean, batch_mean, momentum);
         update_running(running_var, variance, momentum);
         std::vector<float> deviation = inverse_std(variance, eps);
         store_rounded(batch_mean, mean);
         store_rounded(deviation, inv_std);
-        apply(x.as<T>(), r, batch_mean, deviation, floats(gamma), floats(beta), relu, y.as<T>());
+        apply(normalised, residual, r, batch_mean, deviation, floats(gamma), floats(beta), relu, y.as<T>());
     });
 }
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
-                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y, double eps,
-                          bool relu) {
+                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
+                          const ArrayView& y, double eps, bool relu) {
     const Rows r(x);
+    expect_size("residual", residual, x);
     for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var}) expect_shape("statistics", *v, {r.C});
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        apply(x.as<T>(), r, floats(running_mean), inverse_std(floats(running_var), eps), floats(gamma), floats(beta),
-              relu, y.as<T>());
+        apply(x.as<T>(), residual, r, floats(running_mean), inverse_std(floats(running_var), eps), floats(gamma),
+              floats(beta), relu, y.as<T>());
     });
 }
 
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
-                         const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
-                         const ArrayView& dbeta, bool relu, bool half_accumulator) {
+                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy, const ArrayView& waiting,
+                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
+                         const ArrayView& db, bool relu, bool half_accumulator) {
+    if (y) {  // dy is masked by it, and the rest is the gradient of a norm without ReLU
+        expect(static_cast<bool>(dr), "dr: wanted with y");
+        unary_backward("relu", y, dy, dr);
+        return batch_norm_backward(x, gamma, beta, mean, inv_std, {}, dr, waiting, dx, dgamma, dbeta, {}, db, false,
+                                   half_accumulator);
+    }
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &beta, &mean, &inv_std, &dgamma, &dbeta}) expect_shape("statistics", *v, {r.C});
+    expect_size("waiting", waiting, x);
     const std::vector<float> m = floats(mean), s = floats(inv_std), g = floats(gamma), b = floats(beta);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
@@ -184,10 +225,12 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
             slope[c] /= static_cast<float>(r.rows);
         }
         parallel_for(r.slices, [&](int64_t i, int) {
-            kernels().norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C, r.count(i), r.C, m.data(),
-                                               s.data(), g.data(), b.data(), relu, shift.data(), slope.data(),
+            kernels().norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C,
+                                               slice_of<const T>(waiting, r, i), r.count(i), r.C, m.data(), s.data(),
+                                               g.data(), b.data(), relu, shift.data(), slope.data(),
                                                dx.as<T>() + r.begin(i) * r.C);
         });
+        if (db) reduce("sum", dx, db, 1, r.rows, r.C, half_accumulator);
     });
 }
 

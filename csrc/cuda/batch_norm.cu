@@ -49,6 +49,13 @@ Tiling map_tiling(const Rows& r, int width) {
     return t;
 }
 
+// As map_tiling, but with the same slices on every device: their sums are joined.
+Tiling joined_tiling(const Rows& r, int width) {
+    Tiling t = tiling(r, width, kSumBlocks, kSumBlocks, kBatch);
+    t.slices = std::max<int64_t>(t.slices, 1);
+    return t;
+}
+
 float relu_floor(bool relu) { return relu ? 0.0f : -std::numeric_limits<float>::infinity(); }
 
 Dim3 strict_grid(const Rows& r) {
@@ -74,25 +81,37 @@ void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<fl
 
 }  // namespace
 
-void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
-                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
-                        bool half_accumulator) {
+void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
+                        const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
+                        double momentum, double eps, bool relu, bool half_accumulator) {
+    if (addend) {
+        expect(static_cast<bool>(sum), "sum: wanted with an addend");
+        expect_like("addend", addend, x);
+        expect_like("sum", sum, x);
+    }
+    if (addend && half_accumulator) {  // the documented order starts from what is stored
+        binary("add", x, addend, sum);
+        return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, residual, {}, y, mean, inv_std,
+                                  momentum, eps, relu, half_accumulator);
+    }
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std});
     expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
     expect_like("y", y, x);
+    if (residual) expect_like("residual", residual, x);
     expect_half_terms("x", x, half_accumulator);
     const auto kept = static_cast<float>(momentum), taken = static_cast<float>(1.0 - momentum);
     const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
-            with_width<decltype(type)>(by_vectors(r.C, {&x, &y, &gamma, &beta}), [&](auto width) {
+            const bool wide = by_vectors(r.C, {&x, &addend, &sum, &residual, &y, &gamma, &beta});
+            with_width<decltype(type)>(wide, [&](auto width) {
                 using T = decltype(type);
                 using S = decltype(statistics_type);
                 constexpr int kWidth = decltype(width)::value;
-                const auto xs = pointer<const T>(x);
-                const auto ys = pointer<T>(y);
+                const auto xs = pointer<const T>(x), as = pointer<const T>(addend), rs = pointer<const T>(residual);
+                const auto ys = pointer<T>(y), ss = pointer<T>(sum);
                 const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
                 const auto rms = pointer<S>(running_mean), rvs = pointer<S>(running_var), ms = pointer<S>(mean),
                            ds = pointer<S>(inv_std);
@@ -106,40 +125,52 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
                     const Ptr<float> second = first + sums.slices * r.C;
                     const ColumnTiles tiles = sums.tiles;
                     moments = {first, second, sums.slices, tiles.slice, r.rows};
-                    FP16_LAUNCH((batch_norm_moments_kernel<T, kWidth>), sums.grid(), kColumnBlock, xs, first, second,
-                                tiles);
+                    with_flag(static_cast<bool>(addend), [&](auto summed) {
+                        constexpr bool kSummed = decltype(summed)::value;
+                        FP16_LAUNCH((batch_norm_moments_kernel<T, kWidth, kSummed>), sums.grid(), kColumnBlock, xs, as,
+                                    ss, first, second, tiles);
+                    });
                 }
                 const ColumnTiles tiles = map.tiles;
-                FP16_LAUNCH((batch_norm_forward_kernel<T, S, kWidth>), map.grid(), kColumnBlock, xs, gs, bs, rms, rvs,
-                            ys, ms, ds, moments, tiles, kept, taken, epsilon, floor);
+                const Ptr<const T> normalised = addend ? Ptr<const T>(ss) : xs;
+                with_flag(static_cast<bool>(residual), [&](auto added) {
+                    constexpr bool kResidual = decltype(added)::value;
+                    FP16_LAUNCH((batch_norm_forward_kernel<T, S, kWidth, kResidual>), map.grid(), kColumnBlock,
+                                normalised, gs, bs, rms, rvs, rs, ys, ms, ds, moments, tiles, kept, taken, epsilon,
+                                floor);
+                });
             });
         });
     });
 }
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
-                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& y, double eps,
-                          bool relu) {
+                          const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
+                          const ArrayView& y, double eps, bool relu) {
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var});
     expect_like("y", y, x);
+    if (residual) expect_like("residual", residual, x);
     if (x.size() == 0) return;
     const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
             with_width<decltype(type)>(
-                by_vectors(r.C, {&x, &y, &gamma, &beta, &running_mean, &running_var}), [&](auto width) {
+                by_vectors(r.C, {&x, &residual, &y, &gamma, &beta, &running_mean, &running_var}), [&](auto width) {
                     using T = decltype(type);
                     using S = decltype(statistics_type);
                     constexpr int kWidth = decltype(width)::value;
-                    const auto xs = pointer<const T>(x);
+                    const auto xs = pointer<const T>(x), rs = pointer<const T>(residual);
                     const auto ys = pointer<T>(y);
                     const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
                     const auto ms = pointer<const S>(running_mean), vs = pointer<const S>(running_var);
                     const Tiling map = map_tiling(r, kWidth);
                     const ColumnTiles tiles = map.tiles;
-                    FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth>), map.grid(), kColumnBlock, xs, gs, bs, ms,
-                                vs, ys, tiles, epsilon, floor);
+                    with_flag(static_cast<bool>(residual), [&](auto added) {
+                        constexpr bool kResidual = decltype(added)::value;
+                        FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth, kResidual>), map.grid(), kColumnBlock,
+                                    xs, gs, bs, ms, vs, rs, ys, tiles, epsilon, floor);
+                    });
                 });
         });
     });
@@ -147,62 +178,101 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
 
 namespace {
 
-template <class T, class S, int kWidth, bool kRelu>
-void backward(const Rows& r, const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
-              const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
-              const ArrayView& dbeta, bool half_accumulator) {
-    const auto xs = pointer<const T>(x), dys = pointer<const T>(dy);
-    const auto dxs = pointer<T>(dx);
-    const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta), ms = pointer<const S>(mean),
-               ds = pointer<const S>(inv_std);
-    const auto dgs = pointer<S>(dgamma), dbs = pointer<S>(dbeta);
-    const Tiling sums = sum_tiling(r, kWidth), map = map_tiling(r, kWidth);
-    const Workspace workspace(half_accumulator ? 2 * r.C + 2 * strict_floats(r) : 2 * sums.slices * r.C);
+struct Gradients {
+    const ArrayView &x, &gamma, &beta, &mean, &inv_std, &y, &dy, &waiting, &dx, &dgamma, &dbeta, &dr, &db;
+    bool half_accumulator;
+};
+
+// Calls body(std::integral_constant<Mask, mask>).
+template <class Body>
+void with_mask(bool stored, bool relu, Body body) {
+    if (stored)
+        body(std::integral_constant<Mask, Mask::stored>{});
+    else if (relu)
+        body(std::integral_constant<Mask, Mask::recomputed>{});
+    else
+        body(std::integral_constant<Mask, Mask::none>{});
+}
+
+template <class T, class S, int kWidth, Mask kMask>
+void backward(const Rows& r, const Gradients& given) {
+    const auto xs = pointer<const T>(given.x), ys = pointer<const T>(given.y), dys = pointer<const T>(given.dy),
+               ws = pointer<const T>(given.waiting);
+    const auto dxs = pointer<T>(given.dx), drs = pointer<T>(given.dr);
+    const auto gs = pointer<const S>(given.gamma), bs = pointer<const S>(given.beta), ms = pointer<const S>(given.mean),
+               ds = pointer<const S>(given.inv_std);
+    const auto dgs = pointer<S>(given.dgamma), dbs = pointer<S>(given.dbeta);
+    const bool half = given.half_accumulator, joined = given.db && !half && r.rows > 0;
+    const Tiling sums = sum_tiling(r, kWidth), map = joined ? joined_tiling(r, kWidth) : map_tiling(r, kWidth);
+    const int64_t found = half ? 2 * r.C + 2 * strict_floats(r) : 2 * sums.slices * r.C,
+                  partial = joined ? map.slices * r.C : 0;
+    const Workspace workspace(found + partial + map.columns);
     const Ptr<float> first = workspace.get();
+    GradientSums<T> together{};
+    if (joined) together = {first + found, workspace.integers(found + partial, map.columns), pointer<T>(given.db)};
     int64_t count = sums.slices;
-    if (half_accumulator) {
+    if (half) {
         const int64_t rows = r.rows, C = r.C;
         const Ptr<float> groups = first + 2 * C;
         const Ptr<const float> group_sums = groups;
-        const auto halves = pointer<const __half>(x), gradients = pointer<const __half>(dy);
+        const auto halves = pointer<const __half>(given.x), masks = pointer<const __half>(given.y),
+                   gradients = pointer<const __half>(given.dy);
+        const auto masked = pointer<__half>(given.dr);
         if (rows > 0)
-            FP16_LAUNCH((batch_norm_strict_gradients_kernel<S, kRelu>), strict_grid(r), kBlock, halves, gs, bs, ms, ds,
-                        gradients, groups, rows, C);
+            FP16_LAUNCH((batch_norm_strict_gradients_kernel<S, kMask>), strict_grid(r), kBlock, halves, gs, bs, ms, ds,
+                        masks, gradients, masked, groups, rows, C);
         FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * C * kWarpSize), kBlock, group_sums, first, int64_t{2},
                     rows, C, 1.0f, false, 1.0f);
         count = 1;
     } else if (count > 0) {
         const Ptr<float> second = first + count * r.C;
+        const Ptr<int> arrived = together.arrived;
         const ColumnTiles tiles = sums.tiles;
-        FP16_LAUNCH((batch_norm_gradient_sums_kernel<T, S, kWidth, kRelu>), sums.grid(), kColumnBlock, xs, gs, bs, ms,
-                    ds, dys, first, second, tiles);
+        FP16_LAUNCH((batch_norm_gradient_sums_kernel<T, S, kWidth, kMask>), sums.grid(), kColumnBlock, xs, gs, bs, ms,
+                    ds, ys, dys, drs, first, second, arrived, tiles);
     }
     const Ptr<const float> shifts = first, slopes = first + count * r.C;
+    const Ptr<const T> masked = kMask == Mask::stored ? Ptr<const T>(drs) : dys;
     const ColumnTiles tiles = map.tiles;
-    FP16_LAUNCH((batch_norm_backward_kernel<T, S, kWidth, kRelu>), map.grid(), kColumnBlock, xs, gs, bs, ms, ds, dys,
-                dxs, dgs, dbs, shifts, slopes, count, tiles);
+    with_flag(static_cast<bool>(given.waiting), [&](auto waiting) {
+        with_flag(joined, [&](auto summed) {
+            constexpr bool kRelu = kMask == Mask::recomputed, kWaiting = decltype(waiting)::value,
+                           kSums = decltype(summed)::value;
+            FP16_LAUNCH((batch_norm_backward_kernel<T, S, kWidth, kRelu, kWaiting, kSums>), map.grid(), kColumnBlock,
+                        xs, gs, bs, ms, ds, masked, ws, dxs, dgs, dbs, shifts, slopes, count, together, tiles);
+        });
+    });
+    if (given.db && !joined) reduce("sum", given.dx, given.db, 1, r.rows, r.C, half);
 }
 
 }  // namespace
 
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
-                         const ArrayView& inv_std, const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma,
-                         const ArrayView& dbeta, bool relu, bool half_accumulator) {
+                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy, const ArrayView& waiting,
+                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
+                         const ArrayView& db, bool relu, bool half_accumulator) {
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &mean, &inv_std, &dgamma, &dbeta});
     expect_like("dy", dy, x);
-    if (dx) expect_like("dx", dx, x);
+    expect(static_cast<bool>(y) == static_cast<bool>(dr), "dr: wanted with y, and with no other");
+    expect(dx || (!waiting && !db), "dx: wanted where something is added to it or it is summed");
+    for (const auto& [argument, view] : {std::pair{"dx", &dx}, {"y", &y}, {"dr", &dr}, {"waiting", &waiting}})
+        if (*view) expect_like(argument, *view, x);
+    if (db) {
+        expect_shape("db", db, {r.C});
+        expect_dtype("db", db, x.dtype);
+    }
     expect_half_terms("x", x, half_accumulator);
     if (r.C == 0) return;
+    const bool wide = by_vectors(r.C, {&x, &y, &dy, &waiting, &dx, &dr, &gamma, &beta, &mean, &inv_std});
+    const Gradients given{x, gamma, beta, mean, inv_std, y, dy, waiting, dx, dgamma, dbeta, dr, db, half_accumulator};
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
-            with_flag(relu, [&](auto relu_flag) {
-                with_width<decltype(type)>(
-                    by_vectors(r.C, {&x, &dy, &dx, &gamma, &beta, &mean, &inv_std}), [&](auto width) {
-                        backward<decltype(type), decltype(statistics_type), decltype(width)::value,
-                                 decltype(relu_flag)::value>(r, x, gamma, beta, mean, inv_std, dy, dx, dgamma, dbeta,
-                                                             half_accumulator);
-                    });
+            with_mask(static_cast<bool>(y), relu, [&](auto mask) {
+                with_width<decltype(type)>(wide, [&](auto width) {
+                    backward<decltype(type), decltype(statistics_type), decltype(width)::value, decltype(mask)::value>(
+                        r, given);
+                });
             });
         });
     });

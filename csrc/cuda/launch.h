@@ -62,6 +62,14 @@ public:
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
     Ptr<float> get() const { return pieces_; }
+    // Elements first to first + count - 1 as integers
+    Ptr<int> integers(int64_t first, int64_t count) const {
+#if defined(__CUDACC__)
+        return reinterpret_cast<int*>(pieces_ + first);
+#else
+        return Ptr<int>(reinterpret_cast<int*>(pieces_.base() + first), count);
+#endif
+    }
 
 private:
 #if !defined(__CUDACC__)

@@ -1,11 +1,15 @@
 // Batch normalisation over the rows of x (rows, C), with ReLU if asked; S is the dtype of the statistics, T that of x,
 // y, dy and dx.
 //
-//   y = fl(((x - mean) * inv_std) * gamma + beta), inv_std = 1 / sqrt(var + eps); both are rounded to S before use
+//   y = fl(((x - mean) * inv_std) * gamma + beta [+ residual]), inv_std = 1 / sqrt(var + eps); both are rounded to S
+//   before use; with an addend, s = fl(x + addend) is stored by the pass over the moments and takes the place of x
 //
 //   g = dy where y > 0, or dy; xhat = (x - mean) * inv_std; dbeta = sum g; dgamma = sum g * xhat
 //
-//   dx = fl((gamma * inv_std) * ((g - dbeta / rows) - xhat * (dgamma / rows))), with the unrounded sums
+//   dx = fl((gamma * inv_std) * ((g - dbeta / rows) - xhat * (dgamma / rows)) [+ waiting]), with the unrounded sums
+//
+//   After a residual and ReLU y is read, not recomputed: the first pass of backward stores dr = g, which the second one
+//   reads for dy. The sums of dx over its rows, a bias' gradient, are joined by the block that is through last.
 //
 // Accumulators: float32, where a thread joins eight rows at a time (their sum, and their squares about their own mean;
 // Chan et al. 1979), threads of a block join in the order of their rows, slices in theirs, squares each time moved to
@@ -15,7 +19,7 @@
 // that vectors cannot move (wide.cuh) have another order than those they can.
 //
 // Bytes per element of T: forward 2 reads + 1 write, inference 1 + 1, backward 4 + 1; with binary16 accumulators
-// forward 3 + 1.
+// forward 3 + 1. A residual and a waiting gradient are a read more each, an addend a read and a write, dr two.
 #pragma once
 #include "kernels/columns.cuh"
 #include "kernels/strict_columns.cuh"
@@ -54,49 +58,72 @@ struct Normalise {
     float mean[kWidth], inv_std[kWidth], gamma[kWidth], beta[kWidth];
     float floor;
 
-    template <class T>
-    __device__ __forceinline__ void store(const float (&x)[kWidth], Ptr<T> y) const {
+    template <bool kResidual, class T>
+    __device__ __forceinline__ void store(const float (&x)[kWidth], const float (&residual)[kWidth], Ptr<T> y) const {
         float v[kWidth];
         for (int j = 0; j < kWidth; j++) {
             v[j] = normalised(x[j], mean[j], inv_std[j], gamma[j], beta[j]);
+            if (kResidual) v[j] = __fadd_rn(v[j], residual[j]);
             v[j] = v[j] <= floor ? floor : v[j];
         }
         store_floats(y, v);
     }
 
-    template <class T>
-    __device__ __forceinline__ void rows(const ColumnThread<kWidth>& place, Ptr<const T> x, Ptr<T> y) const {
-        place.template each_row<kBatch>(
+    template <bool kResidual, class T>
+    __device__ __forceinline__ void rows(const ColumnThread<kWidth>& place, Ptr<const T> x, Ptr<const T> residual,
+                                         Ptr<T> y) const {
+        constexpr int kRows = kResidual ? kBatch / 2 : kBatch;  // as many vectors in flight
+        place.template each_row<kRows>(
             [&](int64_t at, int64_t step) {
-                float v[kBatch][kWidth];
-                for (int i = 0; i < kBatch; i++) load_floats(x + (at + i * step), v[i]);
-                for (int i = 0; i < kBatch; i++) store(v[i], y + (at + i * step));
+                float v[kRows][kWidth], r[kRows][kWidth];
+                for (int i = 0; i < kRows; i++) load_floats(x + (at + i * step), v[i]);
+                for (int i = 0; kResidual && i < kRows; i++) load_floats(residual + (at + i * step), r[i]);
+                for (int i = 0; i < kRows; i++) store<kResidual>(v[i], r[i], y + (at + i * step));
             },
             [&](int64_t at) {
-                float v[kWidth];
+                float v[kWidth], r[kWidth];
                 load_floats(x + at, v);
-                store(v, y + at);
+                if (kResidual) load_floats(residual + at, r);
+                store<kResidual>(v, r, y + at);
             });
     }
 };
 
-// g and g * xhat of one element
+// How dy is masked: not at all, by y as it is recomputed, or by y as it was stored.
+enum class Mask { none, recomputed, stored };
+
+// g of one element, for a mask that needs no y
 template <class T, bool kRelu>
 __device__ __forceinline__ float masked_gradient(float dy, float xhat, float gamma, float beta) {
     return !kRelu || stays_positive<T>(__fadd_rn(__fmul_rn(xhat, gamma), beta)) ? dy : 0.0f;
 }
 
+// Where the sums of dx over its rows come together: partial (slices, C), arrived (tiles of columns), total (C,)
+template <class T>
+struct GradientSums {
+    Ptr<float> partial;
+    Ptr<int> arrived;
+    Ptr<T> total;
+};
+
 // ---- kernels ------------------------------------------------------------------------------------------------------
 
-// x (rows, C) -> sums, squares (slices, C): each slice's sum, and its squared distances from its own mean
-template <class T, int kWidth>
+// x (rows, C) -> sums, squares (slices, C): each slice's sum, and its squared distances from its own mean; kSummed: of
+// s (rows, C) = fl(x + addend), which is stored
+template <class T, int kWidth, bool kSummed>
 __global__ void __launch_bounds__(kColumnBlock)
-    batch_norm_moments_kernel(Ptr<const T> x, Ptr<float> sums, Ptr<float> squares, ColumnTiles tiles) {
+    batch_norm_moments_kernel(Ptr<const T> x, Ptr<const T> addend, Ptr<T> s, Ptr<float> sums, Ptr<float> squares,
+                              ColumnTiles tiles) {
     __shared__ ColumnStage<kWidth> staged_sums;
     __shared__ ColumnStage<kWidth> staged_squares;
     __shared__ Shared<float, kColumnBlock> part;
     const ColumnThread<kWidth> place(tiles);
     float sum[kWidth] = {}, square[kWidth] = {}, n = 0.0f;
+    const auto add = [&](int64_t at, float (&v)[kWidth]) {
+        float a[kWidth];
+        load_floats(addend + at, a);
+        for (int j = 0; j < kWidth; j++) v[j] = rounded<T>(__fadd_rn(v[j], a[j]));
+    };
     // More rows, of sum s and squares q about their mean m
     const auto join = [&](int j, float s, float m, float q, float per_row, float weight) {
         const float distance = __fsub_rn(m, __fmul_rn(sum[j], per_row));
@@ -107,6 +134,8 @@ __global__ void __launch_bounds__(kColumnBlock)
         [&](int64_t at, int64_t step) {
             float v[kMomentRows][kWidth];
             for (int i = 0; i < kMomentRows; i++) load_floats(x + (at + i * step), v[i]);
+            for (int i = 0; kSummed && i < kMomentRows; i++) add(at + i * step, v[i]);
+            for (int i = 0; kSummed && i < kMomentRows; i++) store_floats(s + (at + i * step), v[i]);
             const float per_row = n > 0.0f ? __fdiv_rn(1.0f, n) : 0.0f,
                         weight = __fdiv_rn(n * kMomentRows, n + kMomentRows);
             for (int j = 0; j < kWidth; j++) {
@@ -125,6 +154,10 @@ __global__ void __launch_bounds__(kColumnBlock)
         [&](int64_t at) {
             float v[kWidth];
             load_floats(x + at, v);
+            if (kSummed) {
+                add(at, v);
+                store_floats(s + at, v);
+            }
             const float per_row = n > 0.0f ? __fdiv_rn(1.0f, n) : 0.0f, weight = __fdiv_rn(n, n + 1.0f);
             for (int j = 0; j < kWidth; j++) join(j, v[j], v[j], 0.0f, per_row, weight);
             n += 1.0f;
@@ -151,12 +184,14 @@ __global__ void __launch_bounds__(kColumnBlock)
     }
 }
 
-// x y (rows, C); gamma beta running_mean running_var mean inv_std (C,). The first slice's blocks write the last four.
-template <class T, class S, int kWidth>
+// x residual y (rows, C); gamma beta running_mean running_var mean inv_std (C,). The first slice's blocks write the
+// last four.
+template <class T, class S, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnBlock, 2)
     batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<S> running_mean,
-                              Ptr<S> running_var, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std, BatchMoments moments,
-                              ColumnTiles tiles, float kept, float taken, float eps, float floor) {
+                              Ptr<S> running_var, Ptr<const T> residual, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std,
+                              BatchMoments moments, ColumnTiles tiles, float kept, float taken, float eps,
+                              float floor) {
     __shared__ Shared<float, kColumnBlock> part;
     __shared__ Shared<float, kTileColumns> means;
     __shared__ Shared<float, kTileColumns> deviations;
@@ -199,14 +234,15 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
     load_floats(gamma + place.column, normalise.gamma);
     load_floats(beta + place.column, normalise.beta);
     normalise.floor = floor;
-    normalise.rows(place, x, y);
+    normalise.template rows<kResidual>(place, x, residual, y);
 }
 
-// x y (rows, C); gamma beta running_mean running_var (C,)
-template <class T, class S, int kWidth>
+// x residual y (rows, C); gamma beta running_mean running_var (C,)
+template <class T, class S, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
-                                Ptr<const S> running_var, Ptr<T> y, ColumnTiles tiles, float eps, float floor) {
+                                Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles, float eps,
+                                float floor) {
     const ColumnThread<kWidth> place(tiles);
     if (!place.active) return;
     Normalise<kWidth> normalise;
@@ -216,21 +252,25 @@ __global__ void __launch_bounds__(kColumnBlock)
     load_floats(gamma + place.column, normalise.gamma);
     load_floats(beta + place.column, normalise.beta);
     normalise.floor = floor;
-    normalise.rows(place, x, y);
+    normalise.template rows<kResidual>(place, x, residual, y);
 }
 
-// x dy (rows, C), gamma beta mean inv_std (C,) -> shifts, slopes (slices, C): each slice's sums of g and of g * xhat
-template <class T, class S, int kWidth, bool kRelu>
+// x dy (rows, C), gamma beta mean inv_std (C,) -> shifts, slopes (slices, C): each slice's sums of g and of g * xhat;
+// a stored mask y (rows, C) gives dr (rows, C) too. `arrived`, where given, becomes zero for the kernel that follows.
+template <class T, class S, int kWidth, Mask kMask>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_gradient_sums_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                                    Ptr<const S> inv_std, Ptr<const T> dy, Ptr<float> shifts, Ptr<float> slopes,
-                                    ColumnTiles tiles) {
+                                    Ptr<const S> inv_std, Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr, Ptr<float> shifts,
+                                    Ptr<float> slopes, Ptr<int> arrived, ColumnTiles tiles) {
     __shared__ ColumnStage<kWidth> staged_shifts;
     __shared__ ColumnStage<kWidth> staged_slopes;
     __shared__ Shared<float, kColumnBlock> part;
     const ColumnThread<kWidth> place(tiles);
     float shift[kWidth] = {}, slope[kWidth] = {};
+    if (arrived && blockIdx.y == 0 && threadIdx.x == 0) arrived[blockIdx.x] = 0;
     if (place.active) {
+        constexpr bool kStored = kMask == Mask::stored, kRelu = kMask == Mask::recomputed;
+        constexpr int kRows = kStored ? kBatch / 2 : kBatch;
         float m[kWidth], s[kWidth], a[kWidth], b[kWidth];
         load_floats(mean + place.column, m);
         load_floats(inv_std + place.column, s);
@@ -244,19 +284,25 @@ __global__ void __launch_bounds__(kColumnBlock)
                 slope[j] = __fadd_rn(slope[j], __fmul_rn(g, xhat));
             }
         };
-        place.template each_row<kBatch>(
+        const auto load = [&](int64_t at, float (&v)[kWidth], float (&dv)[kWidth]) {
+            load_floats(x + at, v);
+            load_floats(dy + at, dv);
+            if (!kStored) return;
+            float stored[kWidth];
+            load_floats(y + at, stored);
+            for (int j = 0; j < kWidth; j++) dv[j] = stored[j] > 0.0f ? dv[j] : 0.0f;
+        };
+        place.template each_row<kRows>(
             [&](int64_t at, int64_t step) {
-                float v[kBatch][kWidth], dv[kBatch][kWidth];
-                for (int i = 0; i < kBatch; i++) {
-                    load_floats(x + (at + i * step), v[i]);
-                    load_floats(dy + (at + i * step), dv[i]);
-                }
-                for (int i = 0; i < kBatch; i++) join(v[i], dv[i]);
+                float v[kRows][kWidth], dv[kRows][kWidth];
+                for (int i = 0; i < kRows; i++) load(at + i * step, v[i], dv[i]);
+                for (int i = 0; kStored && i < kRows; i++) store_floats(dr + (at + i * step), dv[i]);
+                for (int i = 0; i < kRows; i++) join(v[i], dv[i]);
             },
             [&](int64_t at) {
                 float v[kWidth], dv[kWidth];
-                load_floats(x + at, v);
-                load_floats(dy + at, dv);
+                load(at, v, dv);
+                if (kStored) store_floats(dr + at, dv);
                 join(v, dv);
             });
     }
@@ -278,20 +324,23 @@ __global__ void __launch_bounds__(kColumnBlock)
     }
 }
 
-// dx (rows, C), dgamma dbeta (C,) from shifts, slopes (count, C); without dx its rows are left out.
-template <class T, class S, int kWidth, bool kRelu>
+// dx (rows, C), dgamma dbeta (C,) from shifts, slopes (count, C); without dx its rows are left out. kWaiting: waiting
+// (rows, C) is added to dx; kSums: dx is summed over its rows.
+template <class T, class S, int kWidth, bool kRelu, bool kWaiting, bool kSums>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                               Ptr<const S> inv_std, Ptr<const T> dy, Ptr<T> dx, Ptr<S> dgamma, Ptr<S> dbeta,
-                               Ptr<const float> shifts, Ptr<const float> slopes, int64_t count, ColumnTiles tiles) {
+                               Ptr<const S> inv_std, Ptr<const T> dy, Ptr<const T> waiting, Ptr<T> dx, Ptr<S> dgamma,
+                               Ptr<S> dbeta, Ptr<const float> shifts, Ptr<const float> slopes, int64_t count,
+                               GradientSums<T> sums, ColumnTiles tiles) {
     __shared__ Shared<float, kColumnBlock> part;
     __shared__ Shared<float, kTileColumns> tile_shifts;
     __shared__ Shared<float, kTileColumns> tile_slopes;
     const int columns = tiles.lanes * kWidth, c = static_cast<int>(threadIdx.x) % columns;
     const int64_t column = static_cast<int64_t>(blockIdx.x) * columns + c;
-    const auto sum_of = [&](Ptr<const float> sums) {
+    const auto sum_of = [&](Ptr<const float> found) {
         return column_total(
-            columns, count, [&](int64_t i, int) { return column < tiles.C ? sums[i * tiles.C + column] : 0.0f; }, part);
+            columns, count, [&](int64_t i, int) { return column < tiles.C ? found[i * tiles.C + column] : 0.0f; },
+            part);
     };
     const float shift_total = sum_of(shifts), slope_total = sum_of(slopes);
     if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) {
@@ -305,41 +354,66 @@ __global__ void __launch_bounds__(kColumnBlock)
     __syncthreads();
 
     const ColumnThread<kWidth> place(tiles);
-    if (!place.active || !dx) return;
-    float m[kWidth], s[kWidth], a[kWidth], b[kWidth], shift[kWidth], slope[kWidth];
-    load_floats(mean + place.column, m);
-    load_floats(inv_std + place.column, s);
-    load_floats(gamma + place.column, a);
-    load_floats(beta + place.column, b);
-    const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
-    for (int j = 0; j < kWidth; j++) {
-        shift[j] = tile_shifts[first + j];
-        slope[j] = tile_slopes[first + j];
-    }
-    const auto store = [&](const float (&v)[kWidth], const float (&dv)[kWidth], Ptr<T> to) {
-        float out[kWidth];
+    float total[kWidth] = {};
+    if (place.active && dx) {
+        constexpr int kRows = kWaiting ? kBatch / 2 : kBatch;
+        float m[kWidth], s[kWidth], a[kWidth], b[kWidth], shift[kWidth], slope[kWidth];
+        load_floats(mean + place.column, m);
+        load_floats(inv_std + place.column, s);
+        load_floats(gamma + place.column, a);
+        load_floats(beta + place.column, b);
+        const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
         for (int j = 0; j < kWidth; j++) {
-            const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
-                        g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
-            out[j] = __fmul_rn(__fmul_rn(a[j], s[j]), __fsub_rn(__fsub_rn(g, shift[j]), __fmul_rn(xhat, slope[j])));
+            shift[j] = tile_shifts[first + j];
+            slope[j] = tile_slopes[first + j];
         }
-        store_floats(to, out);
-    };
-    place.template each_row<kBatch>(
-        [&](int64_t at, int64_t step) {
-            float v[kBatch][kWidth], dv[kBatch][kWidth];
-            for (int i = 0; i < kBatch; i++) {
-                load_floats(x + (at + i * step), v[i]);
-                load_floats(dy + (at + i * step), dv[i]);
-            }
-            for (int i = 0; i < kBatch; i++) store(v[i], dv[i], dx + (at + i * step));
-        },
-        [&](int64_t at) {
-            float v[kWidth], dv[kWidth];
+        const auto load = [&](int64_t at, float (&v)[kWidth], float (&dv)[kWidth], float (&w)[kWidth]) {
             load_floats(x + at, v);
             load_floats(dy + at, dv);
-            store(v, dv, dx + at);
-        });
+            if (kWaiting) load_floats(waiting + at, w);
+        };
+        const auto store = [&](const float (&v)[kWidth], const float (&dv)[kWidth], const float (&w)[kWidth],
+                               Ptr<T> to) {
+            float out[kWidth];
+            for (int j = 0; j < kWidth; j++) {
+                const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
+                            g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
+                out[j] = __fmul_rn(__fmul_rn(a[j], s[j]), __fsub_rn(__fsub_rn(g, shift[j]), __fmul_rn(xhat, slope[j])));
+                if (kWaiting) out[j] = __fadd_rn(out[j], w[j]);
+                if (kSums) total[j] = __fadd_rn(total[j], rounded<T>(out[j]));
+            }
+            store_floats(to, out);
+        };
+        place.template each_row<kRows>(
+            [&](int64_t at, int64_t step) {
+                float v[kRows][kWidth], dv[kRows][kWidth], w[kRows][kWidth];
+                for (int i = 0; i < kRows; i++) load(at + i * step, v[i], dv[i], w[i]);
+                for (int i = 0; i < kRows; i++) store(v[i], dv[i], w[i], dx + (at + i * step));
+            },
+            [&](int64_t at) {
+                float v[kWidth], dv[kWidth], w[kWidth];
+                load(at, v, dv, w);
+                store(v, dv, w, dx + at);
+            });
+    }
+    if constexpr (kSums) {
+        __shared__ ColumnStage<kWidth> staged;
+        __shared__ Shared<int, 1> last;
+        staged.put(total);
+        __syncthreads();
+        const float mine = column_total(
+            columns, place.lanes_used(),
+            [&](int64_t i, int k) { return staged.get(static_cast<int>(i), k, tiles.lanes); }, part);
+        const int64_t staged_at = staged_column<kWidth>(tiles);
+        const bool writes = static_cast<int>(threadIdx.x) < columns && staged_at < tiles.C;
+        if (writes) sums.partial[blockIdx.y * tiles.C + staged_at] = mine;
+        if (!last_of_tile(sums.arrived, last)) return;
+        const float all = column_total(
+            columns, gridDim.y,
+            [&](int64_t i, int) { return column < tiles.C ? __ldcg(&sums.partial[i * tiles.C + column]) : 0.0f; },
+            part);
+        if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) put(sums.total[column], all);
+    }
 }
 
 // Binary16 accumulators: groups (ceil(rows / 1024), C) of x, or of the squared distances from mean (C,) over 32 where
@@ -356,16 +430,21 @@ __global__ void __launch_bounds__(kBlock) batch_norm_strict_moments_kernel(Ptr<c
     });
 }
 
-// Binary16 accumulators: groups (2, ceil(rows / 1024), C) of g and of g * xhat
-template <class S, bool kRelu>
+// Binary16 accumulators: groups (2, ceil(rows / 1024), C) of g and of g * xhat; a stored mask y gives dr too
+template <class S, Mask kMask>
 __global__ void __launch_bounds__(kBlock)
     batch_norm_strict_gradients_kernel(Ptr<const __half> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                                       Ptr<const S> inv_std, Ptr<const __half> dy, Ptr<float> groups, int64_t rows,
-                                       int64_t C) {
+                                       Ptr<const S> inv_std, Ptr<const __half> y, Ptr<const __half> dy, Ptr<__half> dr,
+                                       Ptr<float> groups, int64_t rows, int64_t C) {
     __shared__ StrictStage<2> stage;
     strict_column_groups<2, false>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[2]) {
         const float xhat = __fmul_rn(__fsub_rn(as_float(x[r * C + c]), as_float(mean[c])), as_float(inv_std[c]));
-        terms[0] = masked_gradient<__half, kRelu>(as_float(dy[r * C + c]), xhat, as_float(gamma[c]), as_float(beta[c]));
+        terms[0] = masked_gradient<__half, kMask == Mask::recomputed>(as_float(dy[r * C + c]), xhat, as_float(gamma[c]),
+                                                                      as_float(beta[c]));
+        if (kMask == Mask::stored) {
+            terms[0] = as_float(y[r * C + c]) > 0.0f ? terms[0] : 0.0f;
+            put(dr[r * C + c], terms[0]);
+        }
         terms[1] = __fmul_rn(terms[0], xhat);
     });
 }

@@ -92,6 +92,17 @@ struct ColumnStage {
     }
 };
 
+// Whether this block is the last of its tile of columns to come here; it then sees, through __ldcg, what the others
+// wrote before they came. `arrived` holds a zero for every tile before the launch.
+__device__ __forceinline__ bool last_of_tile(Ptr<int> arrived, Shared<int, 1>& last) {
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) last[0] = atomicAdd(&arrived[blockIdx.x], 1) + 1 == static_cast<int>(gridDim.y);
+    __syncthreads();
+    __threadfence();
+    return last[0] != 0;
+}
+
 template <int kWidth>
 __device__ __forceinline__ int64_t staged_column(const ColumnTiles& tiles) {
     const int c = static_cast<int>(threadIdx.x) % (tiles.lanes * kWidth);

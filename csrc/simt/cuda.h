@@ -62,6 +62,8 @@ inline int atomicMax(int* p, int value) {
 inline unsigned long long atomicAdd(unsigned long long* p, unsigned long long value) {
     return __atomic_fetch_add(p, value, __ATOMIC_RELAXED);
 }
+inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+inline float __ldcg(const float* p) { return *p; }
 
 inline float __fadd_rn(float a, float b) { return a + b; }
 inline float __fsub_rn(float a, float b) { return a - b; }

@@ -342,16 +342,20 @@ class Backend(Protocol):
         eps: float,
         relu: bool,
         acc: str,
-    ) -> tuple[Array, Array, Array]:
-        """Return y (shape of x), mean (C,) and inv_std (C,) of x (..., C), and update the running statistics
-        in place.
+        residual: Array | None = None,
+        addend: Array | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        """Return y (shape of x), mean (C,), inv_std (C,) and the sum s of x (..., C), and update the running
+        statistics in place.
 
-        mean = sum(x) / M and var = sum(d * d) / M (biased) with d = x - mean, in registers, each d * d a
-        register term, two passes or an equally stable merge, never E[x^2] - E[x]^2. acc="float16": the mean
-        is rounded to binary16 before anything uses it. The stored mean and inv_std = 1 / sqrt(var + eps) are
-        rounded to gamma's dtype, and these rounded values give y: t = x - mean; t = t * inv_std; t = t *
-        gamma; y = fl(t + beta); with `relu`, +0 where y <= 0. running = fl(momentum * running + (1 -
-        momentum) * batch), batch the register mean and var.
+        With an `addend` (shape of x), s = fl(x + addend) is stored and takes the place of x in all that
+        follows; without, s is None. mean = sum(x) / M and var = sum(d * d) / M (biased) with d = x - mean, in
+        registers, each d * d a register term, two passes or an equally stable merge, never E[x^2] - E[x]^2.
+        acc="float16": the mean is rounded to binary16 before anything uses it. The stored mean and inv_std =
+        1 / sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y: t = x - mean; t = t
+        * inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual` (shape of x), t = t + beta; y = fl(t
+        + residual): one rounding for norm and addition. With `relu`, +0 where y <= 0. running = fl(momentum *
+        running + (1 - momentum) * batch), batch the register mean and var.
         """
 
     def batch_norm_inference(
@@ -363,6 +367,7 @@ class Backend(Protocol):
         running_var: Array,
         eps: float,
         relu: bool,
+        residual: Array | None = None,
     ) -> Array:
         """Return y as batch_norm_forward from the running statistics; inv_std stays in registers,
         unrounded."""
@@ -377,12 +382,20 @@ class Backend(Protocol):
         dy: Array,
         relu: bool,
         acc: str,
-    ) -> tuple[Array, Array, Array]:
-        """Return dx (shape of x), dgamma (C,) and dbeta (C,) in gamma's dtype.
+        y: Array | None = None,
+        waiting: Array | None = None,
+        sums: bool = False,
+    ) -> tuple[Array, Array, Array, Array | None, Array | None]:
+        """Return dx (shape of x), dgamma (C,) and dbeta (C,) in gamma's dtype, the residual's gradient dr and
+        the column sums db.
 
-        With `relu`, y is recomputed and dy counts as 0 where y > 0 does not hold. xhat = (x - mean) *
-        inv_std; dbeta = sum(dy); dgamma = sum(dy * xhat), the product a register term; dx = fl((gamma *
-        inv_std) * ((dy - dbeta / M) - xhat * (dgamma / M))) from the sums as accumulated, unstored.
+        With `relu`, y is recomputed and dy counts as 0 where y > 0 does not hold. `y` is given where it
+        cannot be recomputed, after a residual and relu: then dr (shape of x) is dy where y > 0, else +0, and
+        takes the place of dy; else dr is None. xhat = (x - mean) * inv_std; dbeta = sum(dy); dgamma = sum(dy
+        * xhat), the product a register term; dx = fl((gamma * inv_std) * ((dy - dbeta / M) - xhat * (dgamma /
+        M))) from the sums as accumulated, unstored; with `waiting`, another gradient of x (its shape), dx =
+        fl(that + waiting), one rounding for both. With `sums`, db (C,) is `sum` of the stored dx over all
+        axes but the last, in its dtype: the gradient of a bias that was added to x; else db is None.
         """
 
     def layer_norm_forward(

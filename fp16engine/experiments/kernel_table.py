@@ -237,6 +237,64 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         )
     yield Kernel(
         "batch norm",
+        "batch_norm_forward with residual and ReLU",
+        {
+            "x": _read(shape, 2), "residual": _read(shape), **vector, **running, "y": _written(shape), **saved
+        },
+        ("y", "mean", "inv_std"),
+        10,
+        count,
+        "element",
+        _batch_norm_forward(True),
+    )  # fmt: skip
+    yield Kernel(
+        "batch norm",
+        "batch_norm_forward of a sum with ReLU",
+        {
+            "x": _read(shape), "addend": _read(shape), **vector, **running,
+            "y": _written(shape), **saved, "s": Operand(shape, 1, 1),
+        },
+        ("y", "mean", "inv_std", "s"),
+        10,
+        count,
+        "element",
+        _batch_norm_forward(True),
+    )  # fmt: skip
+    gradients = {
+        "mean": _read(channels, kind="statistics"),
+        "inv_std": _read(channels, kind="statistics", positive=True),
+        "dx": _written(shape),
+        "dgamma": _written(channels, kind="statistics"),
+        "dbeta": _written(channels, kind="statistics"),
+    }
+    yield Kernel(
+        "batch norm",
+        "batch_norm_backward with residual and ReLU",
+        {
+            "x": _read(shape, 2), **vector, "y": _read(shape), "dy": _read(shape), **gradients,
+            "dr": Operand(shape, 1, 1),
+        },
+        ("dx", "dgamma", "dbeta", "dr"),
+        12,
+        count,
+        "element",
+        _batch_norm_backward(True),
+    )  # fmt: skip
+    yield Kernel(
+        "batch norm",
+        "batch_norm_backward of a sum with ReLU",
+        {
+            "x": _read(shape, 2), **vector, "dy": _read(shape, 2), "waiting": _read(shape), **gradients,
+            "db": _written(channels),
+        },
+        ("dx", "dgamma", "dbeta", "db"),
+        19,
+        count,
+        "element",
+        lambda b, a, s: lambda: b.batch_norm_backward(**a, relu=True, acc=s.acc, sums=True),
+    )  # fmt: skip
+    yield Kernel(
+        "batch norm",
         "batch_norm_inference",
         {
             "x": _read(shape),

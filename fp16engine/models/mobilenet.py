@@ -44,8 +44,12 @@ class Block(Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.layers(x)
-        return y + x if self.residual else y
+        if not self.residual:
+            return self.layers(x)
+        y = x
+        for layer in self.layers.layers[:-1]:
+            y = layer(y)
+        return self.layers[-1](y, x)
 
 
 def mobilenetv2(num_classes: int, image_size: tuple[int, int], channels: int) -> Sequential:

@@ -15,8 +15,10 @@ KERNEL_DECAY = 2e-4
 class Unit(Module):
     """Norm, ReLU, 3x3 convolution, twice, plus a shortcut: (N, H, W, C) -> (N, H/stride, W/stride, width).
 
-    Where the image shrinks, the shortcut is a 2x2 average pool with zero channels on both sides;
-    `preactivated` takes it after the first ReLU, as the first unit of the network does.
+    The sum is left to the norm that follows, which forms it on the way: `forward` takes and returns what is
+    to be added as a pair, (x, None) at the start. Where the image shrinks, the shortcut is a 2x2 average pool
+    with zero channels on both sides; `preactivated` takes it after the first ReLU, as the first unit of the
+    network does.
     """
 
     def __init__(self, channels: int, width: int, stride: int, preactivated: bool) -> None:
@@ -30,14 +32,17 @@ class Unit(Module):
         self.norm2 = BatchNorm2d(width, activation="relu")
         self.conv2 = Conv2d(width, width, 3, weight_decay=KERNEL_DECAY)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm1(x)
+    def forward(self, x: Tensor, addend: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        if addend is None:
+            y = self.norm1(x)
+        else:
+            x, y = self.norm1(x, addend=addend)
         shortcut = y if self.preactivated else x
         if self.stride > 1:
             shortcut = F.avg_pool2d(shortcut, self.stride, padding="same")
         if self.before or self.after:
             shortcut = F.pad_channels(shortcut, self.before, self.after)
-        return self.conv2(self.norm2(self.conv1(y))) + shortcut
+        return self.conv2(self.norm2(self.conv1(y))), shortcut
 
 
 class ResNet(Module):
@@ -63,10 +68,11 @@ class ResNet(Module):
         self.classifier = Linear(inputs, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
+        x, shortcut = self.stem(x), None
         for unit in self.units:
-            x = unit(x)
-        return self.classifier(self.pool(self.norm(x)))
+            x, shortcut = unit(x, shortcut)
+        _, y = self.norm(x, addend=shortcut)
+        return self.classifier(self.pool(y))
 
 
 def resnet20(num_classes: int, image_size: tuple[int, int], channels: int) -> ResNet:

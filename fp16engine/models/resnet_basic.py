@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, ReLU
+from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module
 from ..tensor import Tensor
 from .resnet import KERNEL_DECAY
 
@@ -25,8 +25,7 @@ class Block(Module):
         self.conv1 = _conv(channels, width, 3, stride)
         self.norm1 = BatchNorm2d(width, activation="relu")
         self.conv2 = _conv(width, width, 3)
-        self.norm2 = BatchNorm2d(width)
-        self.activate = ReLU()
+        self.norm2 = BatchNorm2d(width, activation="relu")
         self.projection: Conv2d | None = None
         if stride > 1 or channels != width:
             self.projection = _conv(channels, width, 1, stride)
@@ -34,7 +33,7 @@ class Block(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.projection is None else self.projection_norm(self.projection(x))
-        return self.activate(self.norm2(self.conv2(self.norm1(self.conv1(x)))) + shortcut)
+        return self.norm2(self.conv2(self.norm1(self.conv1(x))), shortcut)
 
 
 class BasicResNet(Module):

@@ -25,6 +25,9 @@ class BatchNorm2d(Module):
     running statistics that is kept (Keras' meaning and defaults). `activation` follows: "relu" is fused,
     "relu6", "gelu" and "tanh" are operations of their own.
 
+    norm(x, residual) adds a residual before the activation; norm(x, addend=b) normalises x + b and returns
+    the sum, too: (sum, y).
+
     >>> import fp16engine as fe
     >>> fe.nn.BatchNorm2d(3, activation="relu")
     BatchNorm2d(3, momentum=0.99, eps=0.001, activation='relu')
@@ -49,19 +52,20 @@ class BatchNorm2d(Module):
         self.running_mean = init.constant((num_features,), 0.0).detach()
         self.running_var = init.constant((num_features,), 1.0).detach()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, residual: Tensor | None = None, addend: Tensor | None = None
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        if residual is not None and addend is not None:
+            raise ValueError("BatchNorm2d: residual and addend given, one of them is wanted")
         fused = self.activation if self.activation == "relu" else None
-        y = F.batch_norm(
-            x,
-            self.gamma,
-            self.beta,
-            self.running_mean,
-            self.running_var,
-            self.training,
-            self.momentum,
-            self.eps,
-            fused,
-        )
+        vectors = (self.gamma, self.beta, self.running_mean, self.running_var)
+        settings = (self.training, self.momentum, self.eps, fused)
+        if addend is not None:
+            s, y = F.batch_norm_of_sum(x, addend, *vectors, *settings)
+            return s, self._activated(y, fused)
+        return self._activated(F.batch_norm(x, *vectors, *settings, residual), fused)
+
+    def _activated(self, y: Tensor, fused: str | None) -> Tensor:
         return y if self.activation in (None, fused) else _ACTIVATIONS[self.activation](y)
 
     def extra_repr(self) -> str:

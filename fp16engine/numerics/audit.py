@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from ..precision import Precision
 
 _OUTPUTS = {
-    "batch_norm_forward": ("y", "mean", "inv_std"),
-    "batch_norm_backward": ("dx", "dgamma", "dbeta"),
+    "batch_norm_forward": ("y", "mean", "inv_std", "s"),
+    "batch_norm_backward": ("dx", "dgamma", "dbeta", "dr", "db"),
     "layer_norm_forward": ("y", "mean", "inv_std"),
     "layer_norm_backward": ("dx", "dgamma", "dbeta"),
     "linear_backward": ("dx", "dw", "db"),

@@ -32,11 +32,20 @@ WEIGHTS = "weights"
 STATE = "optimizer state"
 KINDS = (WEIGHTS, ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, STATE)
 
-# What each result of an operation with several is; those not named here are inner values.
+# What each result of an operation with several is; None and those not named here are inner values.
+_FORWARD: dict[str, tuple[str | None, ...]] = {
+    "batch_norm_forward": (ACTIVATIONS, None, None, ACTIVATIONS),  # the sum that is normalised is stored, too
+}
 _RESULTS = {
     "linear_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
     "conv2d_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
-    "batch_norm_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
+    "batch_norm_backward": (
+        BACKWARD_GRADIENTS,
+        GRADIENTS,
+        GRADIENTS,
+        BACKWARD_GRADIENTS,
+        GRADIENTS,
+    ),
     "layer_norm_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
     "attention_backward": (BACKWARD_GRADIENTS,) * 3,
     "embedding_backward": (GRADIENTS,),
@@ -306,13 +315,13 @@ class _Look:
     def _outputs(self, call: Call, result: Any) -> list[tuple[str, Any]]:
         parts = result if isinstance(result, tuple) else (result,)
         if call.phase == FORWARD:
-            kinds: tuple[str, ...] = (ACTIVATIONS,)
+            kinds: tuple[str | None, ...] = _FORWARD.get(call.op, (ACTIVATIONS,))
         elif call.phase == BACKWARD:
             kinds = _RESULTS.get(call.op, (BACKWARD_GRADIENTS,))
         else:
             return []
         pairs = zip(kinds, parts, strict=False)
-        return [(kind, a) for kind, a in pairs if a is not None and str(a.dtype).startswith("float")]
+        return [(kind, a) for kind, a in pairs if kind and a is not None and str(a.dtype).startswith("float")]
 
     def _wants_shadow(self, call: Call, named: dict[str, Any]) -> bool:
         if self._storage != "float16" or not self._monitor.shadow or call.op in _EXACT:

@@ -6,7 +6,7 @@ from ._dropout import dropout
 from ._elementwise import arithmetic, astype, exp, gelu, log, neg, power, relu, relu6, sqrt, tanh
 from ._embedding import embedding
 from ._linear import linear, matmul
-from ._norm import batch_norm, layer_norm
+from ._norm import batch_norm, batch_norm_of_sum, layer_norm
 from ._pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from ._reduce import max, mean, sum
 from ._shape import (
@@ -28,6 +28,7 @@ __all__ = [
     "attention",
     "avg_pool2d",
     "batch_norm",
+    "batch_norm_of_sum",
     "broadcast_to",
     "cat",
     "conv2d",

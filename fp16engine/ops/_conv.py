@@ -27,11 +27,17 @@ class Conv2d(Function):
         operand = drawn(self.operand, 2, x, w)
         return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc, operand)
 
+    def biased(self) -> Function | None:
+        return self if self.needs[2] else None
+
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        known = self.sums_of(dy)
+        needs = self.needs if known is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
-        return self.backend.conv2d_backward(
-            self.x, self.w, dy, self.stride, self.pads, self.groups, self.needs, self.acc, operand
+        dx, dw, db = self.backend.conv2d_backward(
+            self.x, self.w, dy, self.stride, self.pads, self.groups, needs, self.acc, operand
         )
+        return dx, dw, db if known is None else known
 
 
 def conv2d(

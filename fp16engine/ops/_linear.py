@@ -35,9 +35,15 @@ class Linear(Function):
         self.x, self.w = x, w
         return self.backend.linear_forward(x, w, b, self.acc, drawn(self.operand, 2, x, w))
 
+    def biased(self) -> Function | None:
+        return self if self.needs[2] else None
+
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        known = self.sums_of(dy)
+        needs = self.needs if known is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
-        return self.backend.linear_backward(self.x, self.w, dy, self.needs, self.acc, operand)
+        dx, dw, db = self.backend.linear_backward(self.x, self.w, dy, needs, self.acc, operand)
+        return dx, dw, db if known is None else known
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:

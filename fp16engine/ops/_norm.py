@@ -9,8 +9,38 @@ from ..tensor import Tensor
 from . import _check
 
 
+class Summed(Function):
+    """x + addend, by the kernels of the norm that takes the sum in; what else they find goes to `found`."""
+
+    def forward(
+        self,
+        x: Array,
+        addend: Array,
+        vectors: tuple[Array, ...],
+        momentum: float,
+        eps: float,
+        relu: bool,
+        found: list[Array],
+    ) -> Array:
+        *normalised, s = self.backend.batch_norm_forward(
+            x, *vectors, momentum, eps, relu, self.acc, addend=addend
+        )
+        found += normalised
+        return s
+
+    def biased(self) -> Function | None:
+        x = self.edges[0]
+        return x.biased() if isinstance(x, Function) else None
+
+    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+        return dy, dy
+
+
 class BatchNorm(Function):
-    """Training: statistics of the batch. x alone is kept; the ReLU mask is recomputed from it."""
+    """Training: statistics of the batch. x is kept, the ReLU mask recomputed from it unless there is a
+    residual."""
+
+    joins = True
 
     def forward(
         self,
@@ -19,20 +49,32 @@ class BatchNorm(Function):
         beta: Array,
         running_mean: Array,
         running_var: Array,
+        residual: Array | None,
         momentum: float,
         eps: float,
         relu: bool,
+        found: list[Array] | None = None,
     ) -> Array:
-        y, mean, inv_std = self.backend.batch_norm_forward(
-            x, gamma, beta, running_mean, running_var, momentum, eps, relu, self.acc
-        )
+        if found is None:
+            y, mean, inv_std, _ = self.backend.batch_norm_forward(
+                x, gamma, beta, running_mean, running_var, momentum, eps, relu, self.acc, residual
+            )
+        else:
+            y, mean, inv_std = found
         self.saved = (x, gamma, beta, mean, inv_std)
         self.relu = relu
+        self.y = y if relu and residual is not None else None
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        dx, dgamma, dbeta = self.backend.batch_norm_backward(*self.saved, dy, self.relu, self.acc)
-        return dx, dgamma, dbeta, None, None
+        x = self.edges[0]
+        biased = x.biased() if isinstance(x, Function) else None
+        dx, dgamma, dbeta, dr, db = self.backend.batch_norm_backward(
+            *self.saved, dy, self.relu, self.acc, self.y, self.waiting, biased is not None
+        )
+        if biased is not None:
+            biased.column_sums = dx, db
+        return dx, dgamma, dbeta, None, None, (dy if dr is None else dr) if self.needs[5] else None
 
 
 class BatchNormInference(Function):
@@ -45,10 +87,11 @@ class BatchNormInference(Function):
         beta: Array,
         running_mean: Array,
         running_var: Array,
+        residual: Array | None,
         eps: float,
         relu: bool,
     ) -> Array:
-        y = self.backend.batch_norm_inference(x, gamma, beta, running_mean, running_var, eps, relu)
+        y = self.backend.batch_norm_inference(x, gamma, beta, running_mean, running_var, eps, relu, residual)
         self.x, self.gamma, self.mean, self.var = x, gamma, running_mean, running_var
         self.eps, self.y = eps, y if relu else None
         return y
@@ -57,6 +100,7 @@ class BatchNormInference(Function):
         f, statistics = self.backend, str(self.gamma.dtype)
         if self.y is not None:
             dy = f.unary_backward("relu", None, self.y, dy)
+        dr = dy if self.needs[5] else None
         storage = str(dy.dtype)
         if storage != statistics:
             dy = f.cast(dy, statistics)
@@ -73,7 +117,7 @@ class BatchNormInference(Function):
             dgamma = f.sum(f.binary("mul", dy, xhat), axes, self.acc).reshape(self.gamma.shape)
         if self.needs[2]:
             dbeta = f.sum(dy, axes, self.acc).reshape(self.gamma.shape)
-        return dx, dgamma, dbeta, None, None
+        return dx, dgamma, dbeta, None, None, dr
 
 
 class LayerNorm(Function):
@@ -114,6 +158,7 @@ def batch_norm(
     momentum: float = 0.99,
     eps: float = 1e-3,
     activation: str | None = None,
+    residual: Tensor | None = None,
 ) -> Tensor:
     """Return gamma * (x - mean) / sqrt(var + eps) + beta per channel (Ioffe and Szegedy, 1502.03167).
 
@@ -126,10 +171,11 @@ def batch_norm(
         momentum: share of the old running statistics that is kept, in [0, 1].
         eps: added to the variance.
         activation: None, or "relu", fused: the normalised values themselves are then never stored.
+        residual: of x's shape and dtype, added before the activation, fused: the end of a residual block.
 
     The batch statistics are accumulated as the active precision says and rounded to the dtype of gamma; y is
-    computed in FP32 registers and rounded once to the dtype of x. With gamma in float16 this is the study's
-    16-bit batch norm.
+    computed in FP32 registers and rounded once to the dtype of x, residual and activation included. With
+    gamma in float16 this is the study's 16-bit batch norm.
 
     Raises:
         TypeError: an argument is no floating-point Tensor, or the dtypes do not go together.
@@ -143,22 +189,78 @@ def batch_norm(
     >>> y.numpy().ravel().tolist()
     [-1.0, 1.0]
     """
-    _arguments(
-        "batch_norm", x, eps, gamma=gamma, beta=beta, running_mean=running_mean, running_var=running_var
-    )
-    if activation not in (None, "relu"):
-        raise ValueError(f"batch_norm: activation is {activation!r}, None or 'relu' is wanted")
-    if not _check.is_number(momentum) or not 0 <= momentum <= 1:
-        raise ValueError(f"batch_norm: momentum is {momentum!r}, a number in [0, 1] is wanted")
-    inputs = (x, gamma, beta, running_mean, running_var)
-    relu = activation == "relu"
+    vectors = (gamma, beta, running_mean, running_var)
+    _batch_norm_arguments("batch_norm", x, vectors, training, momentum, eps, activation)
+    if residual is not None:
+        _like_x("batch_norm", x, "residual", residual)
+    options = {"eps": float(eps), "relu": activation == "relu"}
     if not training:
-        return BatchNormInference.apply(*inputs, eps=float(eps), relu=relu)
-    if x.size == 0:
-        raise ValueError(
-            f"batch_norm: x has shape {x.shape}, at least one value per channel is wanted in training"
-        )
-    return BatchNorm.apply(*inputs, momentum=float(momentum), eps=float(eps), relu=relu)
+        return BatchNormInference.apply(x, *vectors, residual, **options)
+    return BatchNorm.apply(x, *vectors, residual, momentum=float(momentum), **options)
+
+
+def batch_norm_of_sum(
+    x: Tensor,
+    addend: Tensor,
+    gamma: Tensor,
+    beta: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    training: bool,
+    momentum: float = 0.99,
+    eps: float = 1e-3,
+    activation: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return s = x + addend and `batch_norm` of s: the joint of two pre-activation blocks (1603.05027).
+
+    x, addend: (..., C) of one dtype; the other arguments as in `batch_norm`. Both results have the bits of
+    the two operations one after the other. In training the kernel that finds the statistics forms the sum.
+
+    Raises as `batch_norm`.
+
+    >>> import fp16engine as fe
+    >>> x, gamma, beta, mean, var = (
+    ...     fe.tensor(v, device="reference") for v in ([[1.0], [3.0]], [1.0], [0.0], [0.0], [1.0])
+    ... )
+    >>> s, y = fe.functional.batch_norm_of_sum(x, x, gamma, beta, mean, var, training=True, eps=1e-9)
+    >>> s.numpy().ravel().tolist(), y.numpy().ravel().tolist()
+    ([2.0, 6.0], [-1.0, 1.0])
+    """
+    op, vectors = "batch_norm_of_sum", (gamma, beta, running_mean, running_var)
+    _batch_norm_arguments(op, x, vectors, training, momentum, eps, activation)
+    _like_x(op, x, "addend", addend)
+    if not training:
+        s = x + addend
+        return s, batch_norm(s, *vectors, training, momentum, eps, activation)
+    found: list[Array] = []
+    options = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu", "found": found}
+    s = Summed.apply(x, addend, vectors=tuple(v.data for v in vectors), **options)
+    return s, BatchNorm.apply(s, *vectors, None, **options)
+
+
+def _batch_norm_arguments(
+    op: str,
+    x: Tensor,
+    vectors: tuple[Tensor, Tensor, Tensor, Tensor],
+    training: bool,
+    momentum: float,
+    eps: float,
+    activation: str | None,
+) -> None:
+    names = ("gamma", "beta", "running_mean", "running_var")
+    _arguments(op, x, eps, **dict(zip(names, vectors, strict=True)))
+    if activation not in (None, "relu"):
+        raise ValueError(f"{op}: activation is {activation!r}, None or 'relu' is wanted")
+    if not _check.is_number(momentum) or not 0 <= momentum <= 1:
+        raise ValueError(f"{op}: momentum is {momentum!r}, a number in [0, 1] is wanted")
+    if training and x.size == 0:
+        raise ValueError(f"{op}: x has shape {x.shape}, at least one value per channel is wanted in training")
+
+
+def _like_x(op: str, x: Tensor, name: str, t: Tensor) -> None:
+    _check.alike(op, **{"x": x, name: t})
+    if t.shape != x.shape:
+        raise ValueError(f"{op}: {name} has shape {t.shape}, {x.shape} is wanted as of x")
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-6) -> Tensor:

@@ -29,8 +29,10 @@ def _normalised(a: Any, mean: np.ndarray, inv_std: np.ndarray, relu: bool) -> np
     x, gamma, beta = (a[name].astype(np.float32) for name in ("x", "gamma", "beta"))
     t = x - mean.astype(np.float32)
     t = t * inv_std.astype(np.float32)
-    t = t * gamma
-    y = bounds.rounded(t + beta, a["x"].dtype.name)
+    t = t * gamma + beta
+    if a.get("residual") is not None:
+        t = t + a["residual"].astype(np.float32)
+    y = bounds.rounded(t, a["x"].dtype.name)
     return np.where(y <= 0, np.zeros_like(y), y) if relu else y
 
 
@@ -47,7 +49,11 @@ def _statistics(a: Any, axes: tuple[int, ...], eps: float, mean: np.ndarray, inv
 @pytest.mark.parametrize(("case", "values", "dtype"), _parameters("batch_norm_forward"))
 def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
-    y, mean, inv_std, running_mean, running_var = call(backend, case, a, "float32")
+    y, mean, inv_std, s, running_mean, running_var = call(backend, case, a, "float32")
+    assert (s is None) == ("addend" not in a)
+    if s is not None:
+        bounds.same_bits(s, a["x"] + a["addend"])
+        a["x"] = s
     axes = tuple(range(a["x"].ndim - 1))
     assert mean is not None and inv_std is not None and y is not None
     _statistics(a, axes, case.arguments["eps"], mean, inv_std)
@@ -86,16 +92,32 @@ def test_backward(backend: Any, reference: Any, case: Case, values: str, dtype: 
     exact, *exact_sums = call(reference, case, mapped(a, lambda x: x), "float32")
     assert dx is not None and naive is not None and exact is not None
     bounds.relative(dx, naive, exact, dtype)
+    if case.method == "batch_norm_backward":
+        _further_gradients(case, a, dx, *sums[2:])
 
     x, mean, inv_std, dy = (a[name].astype(np.float64) for name in ("x", "mean", "inv_std", "dy"))
     if case.method == "layer_norm_backward":
         mean, inv_std = mean[..., None], inv_std[..., None]
     rows = tuple(range(x.ndim - 1))
     count = x.size // x.shape[-1] + 3  # forming dy * xhat takes three roundings more
-    for got, wanted, terms in zip(sums, exact_sums, (dy * (x - mean) * inv_std, dy), strict=True):
+    for got, wanted, terms in zip(sums[:2], exact_sums[:2], (dy * (x - mean) * inv_std, dy), strict=True):
         assert got is not None and wanted is not None
         accumulated = bounds.any_inputs(np.abs(terms).sum(rows), count, "float32")
         bounds.bounded(got, wanted, accumulated, got.dtype.name)
+
+
+def _further_gradients(
+    case: Case, a: Any, dx: np.ndarray, dr: np.ndarray | None = None, db: np.ndarray | None = None
+) -> None:
+    """The residual's gradient is a choice, bit by bit; the sums are those of the dx that was returned."""
+    assert (dr is None) == ("y" not in a) and (db is None) != case.arguments.get("sums", False)
+    if dr is not None:
+        bounds.same_bits(dr, np.where(a["y"] > 0, a["dy"], np.zeros_like(a["dy"])))
+    if db is not None:
+        rows = tuple(range(dx.ndim - 1))
+        stored, count = dx.astype(np.float64), dx.size // dx.shape[-1]
+        accumulated = bounds.any_inputs(np.abs(stored).sum(rows), count, "float32")
+        bounds.bounded(db, stored.sum(rows), accumulated, dx.dtype.name)
 
 
 def _balanced(dtype: str) -> np.ndarray:
@@ -116,7 +138,7 @@ def test_exact_batch_norm(backend: Any, dtype: str, acc: str, relu: bool) -> Non
     )
     given = [backend.from_numpy(v) for v in (x, gamma, beta, old_mean, old_var)]
     result = backend.batch_norm_forward(*given, 0.5, 3.0, relu, acc)
-    y, mean, inv_std = (np.array(backend.to_numpy(v)) for v in result)
+    y, mean, inv_std = (np.array(backend.to_numpy(v)) for v in result[:3])
     plain = x / 2 * gamma + beta
     np.testing.assert_array_equal(y, np.maximum(plain, 0) if relu else plain)
     np.testing.assert_array_equal(mean, np.zeros(3))
@@ -126,9 +148,8 @@ def test_exact_batch_norm(backend: Any, dtype: str, acc: str, relu: bool) -> Non
 
     dy = np.random.default_rng(1).integers(-2, 3, x.shape).astype(dtype)
     statistics = [backend.from_numpy(v) for v in (mean, inv_std, dy)]
-    dx, dgamma, dbeta = (
-        np.array(backend.to_numpy(v)) for v in backend.batch_norm_backward(*given[:3], *statistics, relu, acc)
-    )
+    gradients = backend.batch_norm_backward(*given[:3], *statistics, relu, acc)
+    dx, dgamma, dbeta = (np.array(backend.to_numpy(v)) for v in gradients[:3])
     g = np.where(plain > 0, dy, 0).astype(np.float64) if relu else dy.astype(np.float64)
     xhat = x.astype(np.float64) / 2
     np.testing.assert_array_equal(dbeta, g.sum((0, 1, 2)))

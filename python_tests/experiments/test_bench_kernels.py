@@ -25,7 +25,7 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 def _returned(value: Any) -> list[Any]:
     if value is None or isinstance(value, bool):
         return []
-    return list(value) if isinstance(value, list | tuple) else [value]
+    return [y for y in value if y is not None] if isinstance(value, list | tuple) else [value]
 
 
 @pytest.mark.parametrize("precision", PRESETS)

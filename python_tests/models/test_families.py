@@ -82,9 +82,22 @@ def test_alexnet_learns_a_batch(cpu: object) -> None:
     assert model_checks.overfit("alexnet", "fp16", steps=30, lr=0.02) == 1.0
 
 
+class _Joined(nn.Module):
+    """A unit with what comes before and after it: the sum it starts from, and the one it leaves open."""
+
+    def __init__(self, unit: resnet.Unit) -> None:
+        super().__init__()
+        self.unit = unit
+
+    def forward(self, x: fe.Tensor) -> fe.Tensor:
+        y, shortcut = self.unit(x, None if self.unit.preactivated else x * 0.5)
+        return y + shortcut
+
+
 @pytest.mark.parametrize("preactivated", [True, False])
 def test_gradient_of_a_resnet_unit(preactivated: bool) -> None:
-    model_checks.block_gradient(resnet.Unit(2, 4, 1 if preactivated else 2, preactivated), (2, 4, 5, 2))
+    unit = resnet.Unit(2, 4, 1 if preactivated else 2, preactivated)
+    model_checks.block_gradient(_Joined(unit), (2, 4, 5, 2))
 
 
 @pytest.mark.parametrize("family", ["dnn", "alexnet", "alexnet-4096"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -159,9 +160,16 @@ def test_shortcuts() -> None:
             p.data[...] = 0
     x = fe.tensor(np.random.default_rng(0).normal(size=(1, 4, 4, 16)), device="reference")
     first, plain, widening = model.units[0], model.units[1], model.units[3]
-    np.testing.assert_array_equal(first(x).numpy(), first.norm1(x).numpy())
-    np.testing.assert_array_equal(plain(x).numpy(), x.numpy())
-    wide = widening(x).numpy()
+
+    def joined(unit: Any, *parts: Any) -> np.ndarray:
+        branch, shortcut = unit(*parts)
+        assert not branch.numpy().any()
+        return shortcut.numpy()
+
+    np.testing.assert_array_equal(joined(first, x), first.norm1(x).numpy())
+    np.testing.assert_array_equal(joined(plain, x), x.numpy())
+    np.testing.assert_array_equal(joined(plain, x, x), (x + x).numpy())
+    wide = joined(widening, x)
     assert not wide[..., :8].any() and not wide[..., 24:].any()
     np.testing.assert_array_equal(wide[..., 8:24], F.avg_pool2d(x, 2).numpy())
 

@@ -22,30 +22,33 @@ FP16_KERNEL void slice_moments(const T* x, int64_t rows, int64_t C, float* sum, 
     });
 }
 
-// y before ReLU, in registers, rounded to storage: what forward stores and what backward masks by.
-template <class T>
 FP16_INLINE f32x16 affine(f32x16 x, f32x16 mean, f32x16 inv_std, f32x16 gamma, f32x16 beta) {
     f32x16 t = x - mean;
     t = t * inv_std;
     t = t * gamma;
-    return round_to<T>(t + beta);
+    return t + beta;
 }
 
 // NaN passes through, as in every ReLU here.
 FP16_INLINE f32x16 rectify(f32x16 v) { return select(v <= 0.0f, f32x16{}, v); }
 
 template <class T>
-FP16_KERNEL void normalize(const T* x, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                           const float* gamma, const float* beta, bool relu, T* y) {
+FP16_KERNEL void normalize(const T* x, const T* residual, int64_t rows, int64_t C, const float* mean,
+                           const float* inv_std, const float* gamma, const float* beta, bool relu, T* y) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const f32x16 m = lanes.get(mean + c), s = lanes.get(inv_std + c), g = lanes.get(gamma + c),
                      b = lanes.get(beta + c);
-        if (relu) {
-            for (int64_t i = c; i < rows * C; i += C)
-                lanes.put(y + i, rectify(affine<T>(lanes.get(x + i), m, s, g, b)));
-        } else {
-            for (int64_t i = c; i < rows * C; i += C) lanes.put(y + i, affine<T>(lanes.get(x + i), m, s, g, b));
-        }
+        const auto each = [&](auto value) {
+            if (relu) {
+                for (int64_t i = c; i < rows * C; i += C) lanes.put(y + i, rectify(round_to<T>(value(i))));
+            } else {
+                for (int64_t i = c; i < rows * C; i += C) lanes.put(y + i, value(i));
+            }
+        };
+        if (residual)
+            each([&](int64_t i) { return affine(lanes.get(x + i), m, s, g, b) + lanes.get(residual + i); });
+        else
+            each([&](int64_t i) { return affine(lanes.get(x + i), m, s, g, b); });
     });
 }
 
@@ -59,7 +62,8 @@ struct MaskedGradient {
     FP16_INLINE f32x16 operator()(int64_t i, f32x16 value) const {
         const f32x16 gradient = lanes.get(dy + i);
         if (!relu) return gradient;
-        return select(affine<T>(value, mean, inv_std, gamma, beta) > 0.0f, gradient, f32x16{});
+        // what forward stored, before ReLU
+        return select(round_to<T>(affine(value, mean, inv_std, gamma, beta)) > 0.0f, gradient, f32x16{});
     }
 };
 
@@ -95,17 +99,22 @@ FP16_KERNEL void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C,
 }
 
 template <class T>
-FP16_KERNEL void backward_input(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean,
+FP16_KERNEL void backward_input(const T* x, const T* dy, const T* waiting, int64_t rows, int64_t C, const float* mean,
                                 const float* inv_std, const float* gamma, const float* beta, bool relu,
                                 const float* dbeta_mean, const float* dgamma_mean, T* dx) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
         const f32x16 scale = gradient.gamma * gradient.inv_std;
         const f32x16 shift = lanes.get(dbeta_mean + c), slope = lanes.get(dgamma_mean + c);
-        for (int64_t i = c; i < rows * C; i += C) {
+        const auto register_of = [&](int64_t i) {
             const f32x16 value = lanes.get(x + i);
             const f32x16 xhat = (value - gradient.mean) * gradient.inv_std;
-            lanes.put(dx + i, scale * ((gradient(i, value) - shift) - xhat * slope));
+            return scale * ((gradient(i, value) - shift) - xhat * slope);
+        };
+        if (waiting) {
+            for (int64_t i = c; i < rows * C; i += C) lanes.put(dx + i, register_of(i) + lanes.get(waiting + i));
+        } else {
+            for (int64_t i = c; i < rows * C; i += C) lanes.put(dx + i, register_of(i));
         }
     });
 }

@@ -18,13 +18,17 @@ class Norms(Device):
         eps: float,
         relu: bool,
         acc: str,
-    ) -> tuple[Array, Array, Array]:
+        residual: Array | None = None,
+        addend: Array | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        s = None if addend is None else self._empty_like(x)
         y, mean, inv_std = self._empty_like(x), self._empty_like(gamma), self._empty_like(gamma)
+        running, outputs = (running_mean, running_var), (s, y, mean, inv_std)
         half = self.half_accumulator(acc, x)
         self.native.batch_norm_forward(
-            x, gamma, beta, running_mean, running_var, y, mean, inv_std, momentum, eps, relu, half
+            x, addend, gamma, beta, *running, residual, *outputs, momentum, eps, relu, half
         )
-        return y, mean, inv_std
+        return y, mean, inv_std, s
 
     def batch_norm_inference(
         self,
@@ -35,9 +39,10 @@ class Norms(Device):
         running_var: Array,
         eps: float,
         relu: bool,
+        residual: Array | None = None,
     ) -> Array:
         y = self._empty_like(x)
-        self.native.batch_norm_inference(x, gamma, beta, running_mean, running_var, y, eps, relu)
+        self.native.batch_norm_inference(x, gamma, beta, running_mean, running_var, residual, y, eps, relu)
         return y
 
     def batch_norm_backward(
@@ -50,11 +55,17 @@ class Norms(Device):
         dy: Array,
         relu: bool,
         acc: str,
-    ) -> tuple[Array, Array, Array]:
+        y: Array | None = None,
+        waiting: Array | None = None,
+        sums: bool = False,
+    ) -> tuple[Array, Array, Array, Array | None, Array | None]:
         dx, dgamma, dbeta = self._empty_like(x), self._empty_like(gamma), self._empty_like(beta)
+        dr = None if y is None else self._empty_like(x)
+        db = self.empty(gamma.shape, x.dtype) if sums else None
         half = self.half_accumulator(acc, x)
-        self.native.batch_norm_backward(x, gamma, beta, mean, inv_std, dy, dx, dgamma, dbeta, relu, half)
-        return dx, dgamma, dbeta
+        outputs = dx, dgamma, dbeta, dr, db
+        self.native.batch_norm_backward(x, gamma, beta, mean, inv_std, y, dy, waiting, *outputs, relu, half)
+        return outputs
 
     def layer_norm_forward(
         self, x: Array, gamma: Array, beta: Array, eps: float, acc: str

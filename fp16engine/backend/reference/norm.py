@@ -18,15 +18,19 @@ def batch_norm_forward(
     eps: float,
     relu: bool,
     acc: str,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    r = load(x)
+    residual: np.ndarray | None = None,
+    addend: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+    s = None if addend is None else store(load(x) + load(addend), x.dtype)
+    r = load(x if s is None else s)
     axes = tuple(range(x.ndim - 1))
     batch_mean, batch_var = _statistics(r, axes, accumulator(x, acc))
     mean = store(batch_mean, gamma.dtype)
     inv_std = store(1 / np.sqrt(batch_var + eps), gamma.dtype)
     for running, batch in ((running_mean, batch_mean), (running_var, batch_var)):
         running[...] = momentum * load(running) + (1 - momentum) * batch
-    return _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype), mean, inv_std
+    y = _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype, residual)
+    return y, mean, inv_std, s
 
 
 def batch_norm_inference(
@@ -37,9 +41,10 @@ def batch_norm_inference(
     running_var: np.ndarray,
     eps: float,
     relu: bool,
+    residual: np.ndarray | None = None,
 ) -> np.ndarray:
     inv_std = 1 / np.sqrt(load(running_var) + eps)
-    return _normalised(load(x), gamma, beta, load(running_mean), inv_std, relu, x.dtype)
+    return _normalised(load(x), gamma, beta, load(running_mean), inv_std, relu, x.dtype, residual)
 
 
 def batch_norm_backward(
@@ -51,18 +56,26 @@ def batch_norm_backward(
     dy: np.ndarray,
     relu: bool,
     acc: str,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    y: np.ndarray | None = None,
+    waiting: np.ndarray | None = None,
+    sums: bool = False,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     r, g = load(x), load(dy)
     axes = tuple(range(x.ndim - 1))
     partial = accumulator(x, acc)
-    if relu:
+    residual = y is not None
+    if relu and y is None:
         y = _normalised(r, gamma, beta, load(mean), load(inv_std), True, x.dtype)
+    if y is not None:
         g = np.where(y > 0, g, g.dtype.type(0))
     xhat = (r - load(mean)) * load(inv_std)
     dbeta, dgamma = total(g, axes, partial), total(g * xhat, axes, partial)
     count = x.size // x.shape[-1]
-    dx = (load(gamma) * load(inv_std)) * ((g - dbeta / count) - xhat * (dgamma / count))
-    return store(dx, x.dtype), store(dgamma, gamma.dtype), store(dbeta, gamma.dtype)
+    register = (load(gamma) * load(inv_std)) * ((g - dbeta / count) - xhat * (dgamma / count))
+    dx = store(register if waiting is None else register + load(waiting), x.dtype)
+    dr = store(g, x.dtype) if residual else None
+    db = store(total(load(dx), axes, partial), x.dtype) if sums else None
+    return dx, store(dgamma, gamma.dtype), store(dbeta, gamma.dtype), dr, db
 
 
 def layer_norm_forward(
@@ -107,6 +120,8 @@ def _normalised(
     inv_std: np.ndarray,
     relu: bool,
     dtype: np.dtype,
+    residual: np.ndarray | None = None,
 ) -> np.ndarray:
-    y = store((r - mean) * inv_std * load(gamma) + load(beta), dtype)
+    t = (r - mean) * inv_std * load(gamma) + load(beta)
+    y = store(t if residual is None else t + load(residual), dtype)
     return np.where(y <= 0, dtype.type(0), y) if relu else y

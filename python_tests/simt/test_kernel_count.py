@@ -1,0 +1,60 @@
+"""How many kernels a training step of ResNet-56 is: counted on the simulated GPU, and what CUDA adds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+import fp16engine as fe
+from fp16engine.numerics.intercept import intercept, named_arguments
+from fp16engine.train.captured import CapturedStep
+
+MOST = 400  # as benchmarks/gpu_report.py has it
+LABELS = np.array([1, 2])
+
+
+def _trainer() -> fe.Trainer:
+    model = fe.models.create("resnet56", image_size=8)
+    return fe.Trainer(model, device="simt", momentum=0.9, capture=False)
+
+
+def _images() -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float16)
+
+
+def test_resnet56_is_at_most_400_kernels(simt: Any) -> None:
+    """The number depends on the network alone: on neither batch nor image size."""
+    step = CapturedStep.on_batch(_trainer(), simt.from_numpy(_images()), LABELS)
+    step.again()
+    assert step.reason is None and step.recording is not None
+    names = Counter(step.recording.names)  # type: ignore[attr-defined]
+    assert step.kernels == names.total() <= MOST
+    # A norm is two kernels each way, and nothing between a norm and a convolution is one of its own: the sums
+    # of two branches but one, where the first unit splits, are part of the norms.
+    assert {name.split("<")[0]: count for name, count in names.items() if "batch_norm" in name} == {
+        f"(batch_norm_{kernel}_kernel": 55 for kernel in ("moments", "forward", "gradient_sums", "backward")
+    }
+    assert names["conv2d_forward"] == names["conv2d_backward"] == 55
+    assert sum(count for name, count in names.items() if name.startswith("(map_pairs_kernel")) == 1
+
+
+def test_a_convolution_before_a_norm_has_no_kernel_for_its_bias(simt: Any) -> None:
+    """On CUDA every gradient of a convolution is a kernel of its own, and a bias' would be two."""
+    wanted: Counter[str] = Counter()
+
+    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
+        if op == "conv2d_backward":
+            needs = named_arguments(method, args, kwargs)["needs"]
+            wanted.update(name for name, need in zip(("x", "w", "b"), needs, strict=True) if need)
+        return method(*args, **kwargs)
+
+    trainer = _trainer()
+    with intercept(around):
+        assert trainer.step(_images(), LABELS).applied
+    assert wanted == {"x": 54, "w": 55}
+    biases = [
+        p for name, p in trainer.model.named_parameters() if name.endswith(("conv1.bias", "conv2.bias"))
+    ]
+    assert len(biases) == 54 and all(p.grad is not None for p in biases)

@@ -24,14 +24,19 @@ class Training:
     model: str
     lr: float
     spread: float
+    clip_norm: float | None = None
+    measured: bool = False  # an automatic loss scale
 
     @property
     def name(self) -> str:
-        return f"{self.precision} {self.model}"
+        extra = " clipped" * (self.clip_norm is not None) + " auto" * self.measured
+        return f"{self.precision} {self.model}{extra}"
 
     def policy(self) -> Precision:
         """Return the policy; a loss scale grows every other step, so that steps are skipped all along."""
         policy = Precision.get(self.precision)
+        if self.measured:
+            return replace(policy, loss_scale=LossScale.from_histogram())
         return replace(policy, loss_scale=LossScale(interval=2)) if policy.loss_scale else policy
 
 
@@ -39,6 +44,9 @@ TRAININGS = (
     Training("fp16", "resnet20", 0.1, 1.0),
     Training("mp", "resnet20", 0.1, 1.0),
     Training("mp", "dnn", 1e-3, 100.0),
+    Training("mp", "dnn", 1e-3, 100.0, clip_norm=1.0),
+    Training("fp16", "dnn", 1e-2, 1.0, measured=True),
+    Training("hbfp4-sr", "dnn", 1e-2, 1.0),
 )
 
 
@@ -66,7 +74,8 @@ def compare(device: str, steps: int) -> dict[str, Any]:
 def train(device: str, training: Training, steps: int, capture: bool = False) -> dict[str, Any]:
     """Train for `steps` steps and return losses, which were applied, and every array that stays."""
     model = fe.models.create(training.model, image_size=8, channels=1, seed=3)
-    trainer = fe.Trainer(model, training.policy(), lr=training.lr, device=device, seed=5, schedule="cosine")
+    settings: dict[str, Any] = {"lr": training.lr, "clip_norm": training.clip_norm, "schedule": "cosine"}
+    trainer = fe.Trainer(model, training.policy(), device=device, seed=5, **settings)
     trainer.set_total_steps(steps)
     generator = np.random.default_rng(7)
     images = training.spread * generator.standard_normal((steps * BATCH, 8, 8, 1)).astype(np.float32)

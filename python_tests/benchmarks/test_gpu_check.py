@@ -255,8 +255,11 @@ def test_counts_of_pytest_are_read_from_its_last_line(check: Any) -> None:
 def test_two_eager_trainings_have_the_same_bits_and_skip_steps(check: Any) -> None:
     """Else the comparison of captured and eager steps would see a difference that is none, or no skip."""
     bits = importlib.import_module("captured_bits")
+    skipped = 0
     for training in bits.TRAININGS[1:]:
         one, other = (bits.train("cpu", training, 4) for _ in range(2))
         assert bits.differences(one, other) == []
         assert any(name.startswith("optimizer ") for name in one["arrays"])
-    assert not all(one["applied"]) and np.isfinite(one["losses"]).all()
+        assert np.isfinite(one["losses"]).all()
+        skipped += one["applied"].count(False)
+    assert skipped

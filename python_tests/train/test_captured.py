@@ -23,6 +23,7 @@ from fp16engine.train import captured, loop
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.history import WALL_TIME_FIELDS
 from fp16engine.train.scaler import LossScaler
+from fp16engine.train.step import Stepping
 
 TRAIN = 165  # ten full batches of 16 and one of 5
 EPOCHS = 5
@@ -152,14 +153,14 @@ def test_same_bits_where_some_steps_are_clipped(
     """Norm and factor stay on the device, under a loss scale that moves and skips."""
     _planted(monkeypatch, {3: np.inf} | dict.fromkeys(range(10, TRAIN, 15), 300.0))
     factors: list[bool] = []
-    plain = fe.Trainer._grad_scale
+    plain = Stepping._grad_scale
 
     def noted(self: Any, scale: float) -> float:
         factor = plain(self, scale)
         factors.append(factor < 1.0 / scale)
         return factor
 
-    monkeypatch.setattr(fe.Trainer, "_grad_scale", noted)
+    monkeypatch.setattr(Stepping, "_grad_scale", noted)
     outcomes = []
     for capture in (False, True):
         out = tmp_path / str(capture)

@@ -78,9 +78,9 @@ def _batch_norm_of_sum(training: bool, **options: Any) -> Callable[..., Any]:
 
 
 def _biased_conv_and_norms(x: Any, weight: Any, bias: Any, gamma: Any, beta: Any) -> Any:
-    """The bias' gradient comes out of two norms, so that the sums of neither are those of the gradient."""
+    """Another gradient comes after the norm has left its sums, which are then not those of the bias."""
     y = F.conv2d(x, weight, bias)
-    return _batch_norm(True)(y, gamma, beta) + _batch_norm(False)(y, gamma, beta)
+    return _batch_norm(False)(y, gamma, beta) + _batch_norm(True)(y, gamma, beta)
 
 
 def _biased_conv_and_sum(x: Any, weight: Any, bias: Any, addend: Any, gamma: Any, beta: Any) -> Any:

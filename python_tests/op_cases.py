@@ -854,7 +854,7 @@ _RANGE_STATISTICS = [
     )
     for label, shapes in {
         "few": ((17, 33), (), (0, 3), (8199,)),
-        "many": ((5,),) * 58,
+        "many": ((5,),) * 450,
     }.items()
 ]
 

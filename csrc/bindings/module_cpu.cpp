@@ -59,6 +59,7 @@ void bind_machine(py::module_& m) {
 
 void bind_dot_products(py::module_& m) {
     m.def("matmul", &cpu::matmul, Release());
+    m.def("linear_weight_gradient", &cpu::linear_weight_gradient, Release());
     m.def("conv2d_forward", &cpu::conv2d_forward, Release());
     m.def("conv2d_backward", &cpu::conv2d_backward, Release());
     m.def("scaled_product", &cpu::scaled_product, Release());

@@ -96,4 +96,10 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
     });
 }
 
+void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& dw, const ArrayView& db,
+                            int64_t accumulator) {
+    matmul(dy, x, {}, dw, true, false, accumulator);
+    if (db) reduce("sum", dy, db, 1, dy.dim(0), dy.dim(1), accumulator == kHalfSums);
+}
+
 }  // namespace fp16engine::cpu

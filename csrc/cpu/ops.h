@@ -18,6 +18,10 @@ using Pads = std::vector<int64_t>;  // top, bottom, left, right
 void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
             bool transpose_b, int64_t accumulator);
 
+// dw = dy^T x and, unless absent, db = the sum of dy over its rows; dy (M, out), x (M, in), dw (out, in), db (out,)
+void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& dw, const ArrayView& db,
+                            int64_t accumulator);
+
 // x (N, H, W, C), w (K, R, S, C / groups), bias (K,) or absent, y (N, OH, OW, K)
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator);

@@ -409,7 +409,8 @@ void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const Array
     if (db) {
         expect_dtype("db", db, x.dtype);
         expect_shape("db", db, {outputs});
-        // One pass over dy for both; binary16 sums keep the documented order of our own kernel.
+        // One pass over dy for both. Binary16 sums keep the documented order of our own kernel, and no sum but a dot
+        // product's may round its terms to TF32.
         const Product both = {1,
                               outputs,
                               inputs,
@@ -422,7 +423,7 @@ void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const Array
                               alignment(dy.data),
                               alignment(x.data),
                               alignment(dw.data)};
-        if (compute != Compute::float16 && rows > 0 && dw.size() > 0 &&
+        if (compute == Compute::float32 && rows > 0 && dw.size() > 0 &&
             multiply(both, dy.data, x.data, dw.data, db.data))
             return;
         if (db.size() > 0) reduce("sum", dy, db, 1, rows, outputs, half_accumulator);

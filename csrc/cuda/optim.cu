@@ -14,8 +14,8 @@ void launch_counted(const WeightUpdate& update, const Arrays& first, const Array
     using Tensor = UpdatedTensor<T, W>;
     using Table = TensorTable<Tensor>;
 #if defined(__CUDACC__)
-    static_assert(sizeof(Table) + sizeof(Rule) + sizeof(StepScalars) + 4 * sizeof(void*) <= 4096,
-                  "a kernel's arguments are at most 4096 bytes");
+    static_assert(sizeof(Table) + sizeof(Rule) + sizeof(StepScalars) + 4 * sizeof(void*) <= kArgumentBytes,
+                  "a kernel takes no more bytes of arguments");
 #endif
     const auto entry = [&](size_t i) {
         Tensor tensor{};

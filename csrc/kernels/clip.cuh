@@ -49,8 +49,8 @@ __device__ __forceinline__ float norm_scale(float v) {
 
 // partial (slices of the table,): of each slice the largest |x|, or, with a scale (1,), the sum of (x / scale)^2
 template <class T, bool kSquares>
-__global__ void __launch_bounds__(kBlock) norm_slice_kernel(const __grid_constant__ TensorTable<NormTensor<T>> table,
-                                                            Ptr<const float> scale, Ptr<float> partial) {
+__global__ void __launch_bounds__(kBlock)
+    norm_slice_kernel(FP16_TABLE(TensorTable<NormTensor<T>>) table, Ptr<const float> scale, Ptr<float> partial) {
     __shared__ Shared<float, kBlock / kWarpSize> part;
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
     const NormTensor<T>& tensor = table.entries[index];
@@ -94,7 +94,7 @@ __global__ void __launch_bounds__(kBlock)
 // norm (2,): scale and root
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    clip_kernel(const __grid_constant__ TensorTable<NormTensor<T>> table, Ptr<const float> norm, float most) {
+    clip_kernel(FP16_TABLE(TensorTable<NormTensor<T>>) table, Ptr<const float> norm, float most) {
     // An infinite quotient is no smaller than any root: nothing has to be scaled.
     if (norm[1] <= __fdiv_rn(most, norm[0])) return;
     const float unit = __fdiv_rn(1.0f, norm[0]), factor = __fdiv_rn(most, norm[1]);

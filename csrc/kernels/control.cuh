@@ -142,7 +142,7 @@ constexpr int64_t kRankSlice = kBlock * kEight * kRankGroups;
 // Origins are looked for only where the loss, of type L, is not finite.
 template <class T, class L>
 __global__ void __launch_bounds__(kBlock)
-    rank_nonfinite_kernel(const __grid_constant__ TensorTable<RankedTensor<T>> table, Ptr<const L> loss, bool origin,
+    rank_nonfinite_kernel(FP16_TABLE(TensorTable<RankedTensor<T>>) table, Ptr<const L> loss, bool origin,
                           Ptr<StepControl> control) {
     if (is_finite(as_float(loss[0])) == origin) return;
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
@@ -172,8 +172,8 @@ __global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> 
 }
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) replace_kernel(const __grid_constant__ TensorTable<ReplacedTensor<T>> table,
-                                                         Ptr<const StepScalars> scalars, bool applied) {
+__global__ void __launch_bounds__(kBlock)
+    replace_kernel(FP16_TABLE(TensorTable<ReplacedTensor<T>>) table, Ptr<const StepScalars> scalars, bool applied) {
     if ((scalars[0].applied != 0) != applied) return;
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
     const ReplacedTensor<T>& tensor = table.entries[index];

@@ -53,7 +53,7 @@ __device__ __forceinline__ bool near_largest(float x) {
 // counts (arrays, kRangeColumns), or (steps, kRangeColumns) in a captured step: added to
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    range_statistics_kernel(const __grid_constant__ TensorTable<RangedTensor<T>> table, Ptr<unsigned long long> counts,
+    range_statistics_kernel(FP16_TABLE(TensorTable<RangedTensor<T>>) table, Ptr<unsigned long long> counts,
                             Ptr<const StepControl> control) {
     if (control && !control[0].measuring) return;
     constexpr int kWarps = kBlock / kWarpSize;

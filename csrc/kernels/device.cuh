@@ -10,6 +10,8 @@
 #include <cstdint>
 
 #define FP16_UNROLL _Pragma("unroll")
+// A large argument of a kernel, which every thread reads where it is: in constant memory here, in the launch there.
+#define FP16_TABLE(...) const __grid_constant__ __VA_ARGS__
 
 namespace fp16engine::gpu {
 

@@ -168,7 +168,7 @@ constexpr int64_t kUpdateSlice = kBlock * kEight;
 // scalars: those of the step, or, where `memory` (1,) is there, that one's. counts (params, kUpdateCounts): added to.
 template <class T, class W, bool kMaster, class Rule, Rounding kRounding, bool kCount>
 __global__ void __launch_bounds__(kBlock)
-    update_kernel(const __grid_constant__ TensorTable<UpdatedTensor<T, W>> table, const __grid_constant__ Rule rule,
+    update_kernel(FP16_TABLE(TensorTable<UpdatedTensor<T, W>>) table, const __grid_constant__ Rule rule,
                   const __grid_constant__ StepScalars scalars, Ptr<const StepScalars> memory,
                   Ptr<unsigned long long> counts) {
     const StepScalars step = memory ? memory[0] : scalars;
@@ -257,7 +257,7 @@ constexpr int64_t kFiniteSlice = kBlock * kEight * kFiniteGroups;
 // flag (1): set to 1 if there is an infinity or a NaN, else left alone.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    nonfinite_kernel(const __grid_constant__ TensorTable<CheckedTensor<T>> table, Ptr<int> flag) {
+    nonfinite_kernel(FP16_TABLE(TensorTable<CheckedTensor<T>>) table, Ptr<int> flag) {
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
     const CheckedTensor<T>& tensor = table.entries[index];
     const int64_t start =

@@ -7,7 +7,13 @@ namespace fp16engine::gpu {
 
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
-constexpr int kTableTensors = 56;  // 64 bytes each: a kernel's arguments are at most 4096 bytes
+// 64 bytes each. A kernel's arguments are at most 32764 bytes where every driver can take them (CUDA 12.1 and driver
+// 530 brought it, CUDA 13 asks for a later one), else 4096: all parameters of ResNet-56, 222, are one launch.
+#if defined(__CUDACC__) && CUDART_VERSION < 13000
+constexpr int kTableTensors = 56, kArgumentBytes = 4096;
+#else
+constexpr int kTableTensors = 448, kArgumentBytes = 32764;
+#endif
 
 template <class Entry>
 struct TensorTable {

@@ -22,6 +22,7 @@ struct alignas(16) uint4 {
 #define __launch_bounds__(...)
 #define FP16_UNROLL
 #define __grid_constant__
+#define FP16_TABLE(...) const __VA_ARGS__&
 #define __shared__ static thread_local
 #define __syncthreads() simt::barrier(__func__)
 #define threadIdx (simt::thread->index)

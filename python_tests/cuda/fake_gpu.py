@@ -274,6 +274,9 @@ class Native:
     def matmul(self, *arguments: Any) -> None:
         self._product("matmul", arguments)
 
+    def linear_weight_gradient(self, *arguments: Any) -> None:
+        self._product("linear_weight_gradient", arguments)
+
     def scaled_product(self, *arguments: Any) -> None:
         self._product("scaled_product", arguments)
 

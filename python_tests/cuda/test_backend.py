@@ -130,11 +130,12 @@ def test_products_are_told_what_the_policy_says(cuda: Any, gpu: Any, precision: 
     with policy.use():
         loss = (model(x) @ fe.tensor(np.ones((2, 1)), policy.storage, "cuda")).sum()
     loss.backward()  # outside the block: the policy of the forward pass counts
-    products = [entry for entry in gpu.log if entry[0].startswith(("matmul", "conv2d", "scaled"))]
+    products = [entry for entry in gpu.log if entry[0].startswith(("matmul", "linear", "conv2d", "scaled"))]
     if precision == "fp16-strict":  # our own kernels have the binary16 sums
         assert not products
         return
-    assert {entry[0] for entry in products} == {"matmul", "conv2d_forward", "conv2d_backward"}
+    wanted = {"matmul", "linear_weight_gradient", "conv2d_forward", "conv2d_backward"}
+    assert {entry[0] for entry in products} == wanted
     assert {entry[1:] for entry in products} == {(False, precision == "tf32")}
 
 

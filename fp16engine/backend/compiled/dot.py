@@ -48,7 +48,12 @@ class DotProducts(Reductions, Quantizer):
             if needs[1]:
                 upper, lower = operands.of_matmul(dy, x, True, False)
         dx = self._product(left, right, False, False, acc) if needs[0] else None
+        if operand is None and needs[1]:
+            dw, db = self._empty_like(w), self.empty((w.shape[0],), w.dtype) if needs[2] else None
+            self.products.linear_weight_gradient(x, dy, dw, db, *self.compute(acc, x))
+            return dx, dw, db
         dw = self._product(upper, lower, True, False, acc) if needs[1] else None
+        # the sum of one array, which the format leaves as it is
         db = self.sum(dy, (0,), acc).reshape(-1) if needs[2] else None
         return dx, dw, db
 

@@ -10,7 +10,8 @@ from ..base import Array, Pads
 class StrictProducts:
     """Stands in for the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
 
-    `accumulator` is 0 for the library's float32 sums; `how` is what else it is told (`Device.compute`).
+    `accumulator` is 0 for the library's float32 sums, 1 for binary16 ones, n > 1 for chunks of n; `how` is
+    what else it is told (`Device.compute`).
     """
 
     def __init__(self, kernels: Any, library: Any) -> None:
@@ -34,6 +35,16 @@ class StrictProducts:
             self._kernels.strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, accumulator)
         else:
             self._library.matmul(a, b, bias, c, transpose_a, transpose_b, False, *how)
+
+    def linear_weight_gradient(
+        self, x: Array, dy: Array, dw: Array, db: Array | None, accumulator: int, *how: bool
+    ) -> None:
+        if accumulator:
+            self._kernels.strict_matmul(dy, x, None, dw, True, False, 1.0, accumulator)
+            if db is not None:  # its terms are no products: with chunks it is a float32 sum
+                self._kernels.reduce("sum", dy, db, 1, *dy.shape, accumulator == 1)
+        else:
+            self._library.linear_weight_gradient(x, dy, dw, db, False, *how)
 
     def scaled_product(
         self, a: Array, b: Array, c: Array, scale: float, accumulator: int, *how: bool

@@ -64,18 +64,39 @@ def _gradient(
     return lambda: torch.autograd.grad(y, leaves, dy, retain_graph=True)
 
 
-def _batch_norm(relu: bool, training: bool = True) -> Any:
+def _batch_norm(relu: bool, training: bool = True, residual: bool = False, of_sum: bool = False) -> Any:
+    """residual: added before the ReLU; of_sum: to the input, and backward a gradient that waits for it, whose
+    sum with the norm's is then summed over all but the channels."""
+
     def builder(t: Any, kernel: Kernel, setting: Setting) -> Callable[[], Any]:
-        def forward(x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        def forward(
+            x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, added: torch.Tensor | None = None
+        ) -> torch.Tensor:
             running = [torch.zeros_like(gamma), torch.ones_like(gamma)]
             if "running_mean" in t:
                 running = [t["running_mean"], t["running_var"]]
+            if added is not None and of_sum:
+                x = x + added
             y = F.batch_norm(x, *running, gamma, beta, training, 0.01, 1e-3)
+            if added is not None and residual:
+                y += added
             return F.relu(y, inplace=True) if relu else y
 
-        if "dy" in t:
-            return _gradient(forward, (t["x"], t["gamma"], t["beta"]), t["dy"])
-        return lambda: forward(t["x"], t["gamma"], t["beta"])
+        inputs = (t["x"], t["gamma"], t["beta"])
+        if "dy" not in t:
+            return lambda: forward(*inputs, t.get("residual", t.get("addend")))
+        if residual:
+            return _gradient(forward, (*inputs, t["y"]), t["dy"])
+        gradients = _gradient(forward, inputs, t["dy"])
+        if not of_sum:
+            return gradients
+
+        def joined() -> Any:
+            dx, dgamma, dbeta = gradients()
+            dx = dx + t["waiting"]
+            return dx, dgamma, dbeta, dx.sum((0, 2, 3))
+
+        return joined
 
     return builder
 
@@ -158,6 +179,10 @@ def _max_pool(x: torch.Tensor) -> Any:
 _BUILDERS: dict[str, Any] = {
     "batch_norm_forward": _batch_norm(False),
     "batch_norm_forward with ReLU": _batch_norm(True),
+    "batch_norm_forward with residual and ReLU": _batch_norm(True, residual=True),
+    "batch_norm_forward of a sum with ReLU": _batch_norm(True, of_sum=True),
+    "batch_norm_backward with residual and ReLU": _batch_norm(True, residual=True),
+    "batch_norm_backward of a sum with ReLU": _batch_norm(True, of_sum=True),
     "batch_norm_backward": _batch_norm(False),
     "batch_norm_backward with ReLU": _batch_norm(True),
     "batch_norm_inference": _batch_norm(False, training=False),

@@ -272,8 +272,8 @@ def _draw(axes: Axes, precision: str, spreads: Sequence[Spread], test: bool) -> 
         reach = [100 * (value.std or 0.0) for value in spreads]
         axes.fill_between(
             epochs,
-            [m - r for m, r in zip(middle, reach, strict=True)],
-            [m + r for m, r in zip(middle, reach, strict=True)],
+            [max(m - r, 0.0) for m, r in zip(middle, reach, strict=True)],  # no share lies beyond
+            [min(m + r, 100.0) for m, r in zip(middle, reach, strict=True)],
             color=look.colour,
             alpha=0.16,
             linewidth=0,

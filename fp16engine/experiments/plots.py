@@ -78,11 +78,16 @@ def _legend(figure: Figure, columns: int, place: Place = _BELOW) -> None:
 def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
     """Draw `quantity` ("accuracy" or "loss") per epoch and precision: test solid, training thin."""
     scale = 100 if quantity == "accuracy" else 1
+    from matplotlib.ticker import LogFormatter
+
     with themed():
         title = {"accuracy": "Accuracy per epoch", "loss": "Loss per epoch"}[quantity]
-        figure, axes = _figure(title, "epoch", "accuracy (%)" if scale == 100 else "cross-entropy")
+        name = "accuracy (%)" if scale == 100 else "cross-entropy"
+        figure, axes = _figure(title, "epoch", f"{name}, thin: training")
         if quantity == "loss":
             axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(LogFormatter())
+            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
         for run in runs:
             look = style(run["precision"])
             rows = run.get("history", [])

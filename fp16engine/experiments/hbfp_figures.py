@@ -19,7 +19,8 @@ from ..train import Trainer
 from ..train.batches import Resident
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
 from .names import style
-from .plots import themed
+from .plots import plain_numbers, themed
+from .verdict import capital
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -141,13 +142,16 @@ def draw_landscapes(losses: Mapping[str, Sequence[float]]) -> Figure:
         axes = figure.add_subplot()
         for name, values in losses.items():
             look = style(name)
-            axes.plot(STEPS, values, color=look.colour, dashes=look.dashes or (1, 0), label=look.label)
+            axes.plot(
+                STEPS, values, color=look.colour, dashes=look.dashes or (1, 0), label=capital(look.label)
+            )
         axes.set(
             yscale="log",
             xlabel="step along a random direction, in lengths of each filter",
             ylabel="mean cross-entropy on the test images",
             title="Loss around the trained weights",
         )
+        plain_numbers(axes)
         figure.legend(loc="outside right upper", fontsize=8)
     return figure
 
@@ -168,7 +172,7 @@ def draw_planes(losses: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
             drawn = axes.contourf(steps, steps, grid, levels, norm="log", cmap="viridis", extend="both")
             axes.contour(steps, steps, grid, levels, colors="white", linewidths=0.4)
             axes.plot(0, 0, "+", color="white")
-            axes.set(title=style(name).label, aspect="equal")
+            axes.set(title=capital(style(name).label), aspect="equal")
             axes.grid(False)
         figure.supxlabel("step along a direction, in lengths of each filter")
         figure.supylabel("step along another")

@@ -75,19 +75,24 @@ def _legend(figure: Figure, columns: int, place: Place = _BELOW) -> None:
     figure.legend(loc=place, ncols=columns, columnspacing=1.4, handlelength=2.6)
 
 
+def plain_numbers(axes: Axes) -> None:
+    """Write 2, 3, 4 along a logarithmic y axis, not powers of ten."""
+    from matplotlib.ticker import LogFormatter
+
+    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+
+
 def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
     """Draw `quantity` ("accuracy" or "loss") per epoch and precision: test solid, training thin."""
     scale = 100 if quantity == "accuracy" else 1
-    from matplotlib.ticker import LogFormatter
-
     with themed():
         title = {"accuracy": "Accuracy per epoch", "loss": "Loss per epoch"}[quantity]
         name = "accuracy (%)" if scale == 100 else "cross-entropy"
         figure, axes = _figure(title, "epoch", f"{name}, thin: training")
         if quantity == "loss":
             axes.set_yscale("log")
-            axes.yaxis.set_major_formatter(LogFormatter())
-            axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+            plain_numbers(axes)
         for run in runs:
             look = style(run["precision"])
             rows = run.get("history", [])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLUMNS = 3
+_LEGEND_ENTRY = 1.3  # inches
 _SOFT = "#5b6370"
 _FOOT_POINTS = 7.5
 _ABOVE: Final = "outside upper right"  # of the axes: the foot of a picture says what was reduced
@@ -317,4 +318,5 @@ def _shared_legend(figure: Figure, precisions: Sequence[str]) -> None:
         if look.dashes:
             line.set_dashes(look.dashes)
         handles.append(line)
-    figure.legend(handles=handles, loc=_ABOVE, ncols=len(handles), handlelength=2.6)
+    fitting = max(1, int(figure.get_figwidth() / _LEGEND_ENTRY))
+    figure.legend(handles=handles, loc=_ABOVE, ncols=min(len(handles), fitting), handlelength=2.6)

@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
-from statistics import median
 from typing import Any
 
-import numpy as np
+from turns import images, step_seconds
 
 import fp16engine as fe
 from fp16engine import backend as backends
@@ -46,21 +44,11 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.threads:
         backends.get(arguments.device).set_num_threads(arguments.threads)
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((arguments.batch_size, 32, 32, 3)).astype(np.float16)
-    y = rng.integers(0, 10, arguments.batch_size)
     trainers = {}
     for name, monitor in (("plain", None), ("between samples", Never()), ("sampled", Always())):
         model = fe.models.create(arguments.model, num_classes=10, image_size=32, channels=3)
         trainers[name] = fe.Trainer(model, "fp16", lr=0.01, device=arguments.device, monitor=monitor)
-        trainers[name].step(x, y)
-    times: dict[str, list[float]] = {name: [] for name in trainers}
-    for _ in range(arguments.rounds):
-        for name, trainer in trainers.items():
-            start = time.perf_counter()
-            trainer.step(x, y)
-            times[name].append(time.perf_counter() - start)
-    middle = {name: median(values) for name, values in times.items()}
+    middle = step_seconds(trainers, images(arguments.batch_size), arguments.rounds)
     extra = middle["sampled"] / middle["plain"] - 1
     print(
         json.dumps(

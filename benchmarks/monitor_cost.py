@@ -9,14 +9,12 @@ at, with the shadow of every fourth operation. The share of the run's time at on
 
 from __future__ import annotations
 
-import argparse
 import json
 from typing import Any
 
-from turns import images, step_seconds
+from turns import asked, images, step_seconds
 
 import fp16engine as fe
-from fp16engine import backend as backends
 from fp16engine.numerics.monitor import EVERY, Monitor
 
 
@@ -35,15 +33,7 @@ class Never(Monitor):
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int)
-    arguments = parser.parse_args()
-    if arguments.threads:
-        backends.get(arguments.device).set_num_threads(arguments.threads)
+    arguments = asked(__doc__, rounds=9)
     trainers = {}
     for name, monitor in (("plain", None), ("between samples", Never()), ("sampled", Always())):
         model = fe.models.create(arguments.model, num_classes=10, image_size=32, channels=3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Mapping
 from statistics import median
@@ -10,6 +11,21 @@ from typing import Any
 import numpy as np
 
 import fp16engine as fe
+from fp16engine import backend as backends
+
+
+def asked(about: str | None, rounds: int) -> argparse.Namespace:
+    """Return what the command line asks for: model, batch_size, rounds and device, whose threads are set."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int)
+    arguments = parser.parse_args()
+    if arguments.threads:
+        backends.get(arguments.device).set_num_threads(arguments.threads)
+    return arguments
 
 
 def images(batch_size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -7,26 +7,16 @@ SGD with momentum; turns of the contenders are interleaved in one process.
 
 from __future__ import annotations
 
-import argparse
 import json
 
-from turns import images, step_seconds
+from turns import asked, images, step_seconds
 
 import fp16engine as fe
-from fp16engine import backend as backends
 from fp16engine.experiments.update_forms import FORMS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="resnet20")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=21)
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int)
-    arguments = parser.parse_args()
-    if arguments.threads:
-        backends.get(arguments.device).set_num_threads(arguments.threads)
+    arguments = asked(__doc__, rounds=21)
     trainers = {
         form or "fp32": fe.Trainer(
             fe.models.create(arguments.model),

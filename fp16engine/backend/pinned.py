@@ -9,9 +9,8 @@ import numpy as np
 
 from .base import Array
 
-LARGEST = (
-    64 << 20
-)  # bytes of one copy, and of all that are under way: page-locked memory is taken from all others
+# Bytes of one copy, and of all that are under way: page-locked memory is taken from all others.
+LARGEST = 64 << 20
 
 
 class PinnedUploads:

@@ -23,14 +23,13 @@ _NO_TRAINING = (
     "precisions",
 )
 _NOT_HERE = ("seeds", "budget", "dry_run", "retry_failed", "activation")
+_REFUSED = {DENSITY: (*_NO_TRAINING, "plane"), FIGURE1: (*_NOT_HERE, "plane"), FIGURE2: _NOT_HERE}
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     what = arguments.what[0]
-    unused: tuple[str, ...] = (*_NO_TRAINING, "plane") if what == DENSITY else _NOT_HERE
-    unused += ("plane",) if what == FIGURE1 else ()
-    for name in unused:
+    for name in _REFUSED[what]:
         if getattr(arguments, name):
             raise ValueError(f"--{name.replace('_', '-')}: given, but {what} has none")
     return _density(arguments) if what == DENSITY else _figure(arguments, what)

@@ -76,10 +76,10 @@ def _legend(figure: Figure, columns: int, place: Place = _BELOW) -> None:
 
 
 def plain_numbers(axes: Axes) -> None:
-    """Write 2, 3, 4 along a logarithmic y axis, not powers of ten."""
-    from matplotlib.ticker import LogFormatter
+    """Write 0.1, 1, 2, 3 along a logarithmic y axis, not powers of ten."""
+    from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
-    axes.yaxis.set_major_formatter(LogFormatter())
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
 
 

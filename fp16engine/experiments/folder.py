@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 
 SUMMARY = "summary.json"
 COMPARISON = "compare.json"  # the settings of a comparison
@@ -64,5 +64,5 @@ def claim(out: Path, settings: dict[str, Any], resume: bool, may_change: frozens
                     f"resume: {out} was made with {key} {before.get(key)!r}, {settings.get(key)!r} given; "
                     "use the same settings or another folder"
                 )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / COMPARISON, settings)

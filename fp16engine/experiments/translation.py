@@ -154,10 +154,10 @@ def _one(
         failed = {"status": "failed", "error": str(error), "bleu": None, "bleu_signature": None}
         result |= {**failed, "history": finished_epochs(folder), "test_loss": None, "train_seconds": None}
     else:
-        write_atomically(folder / TOKENIZER, tokenizer.to_json().encode())
+        write_atomically(folder / TOKENIZER, tokenizer.to_json())
         shown.note(f"{policy.name}: translating {len(text.test)} sentences, beam {settings.beam}")
         said = translations(trainer, tokenizer, text.test.source, settings.beam)
-        write_atomically(folder / TRANSLATIONS, ("\n".join(said) + "\n").encode())
+        write_atomically(folder / TRANSLATIONS, "\n".join(said) + "\n")
         score = bleu(said, text.test.target)
         result |= {**renamed(history.summary()), "status": "finished", "error": None}
         result |= {"bleu": score.score, "bleu_signature": score.signature, "source": text.source}

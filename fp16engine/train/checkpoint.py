@@ -23,7 +23,7 @@ from .._version import __version__
 from ..block_format import BlockFormat
 from ..errors import CheckpointError
 from ..precision import LossScale, OperandPlan, Precision
-from .files import TEMPORARY_SUFFIX, write_atomically
+from .files import TEMPORARY, write_atomically
 from .history import EpochRecord, EpochSums, History
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ FORMAT = 1
 FILE_NAME = "checkpoint.json"
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
-    rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({re.escape(TEMPORARY_SUFFIX)})?"
+    rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({TEMPORARY})?|metrics\.jsonl{TEMPORARY}"
 )
 
 

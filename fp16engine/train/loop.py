@@ -24,7 +24,7 @@ from . import checkpoint, metrics
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
-from .files import SaveError, write_atomically
+from .files import make_folder, write_atomically
 from .history import EpochSums, History, json_number
 from .interrupt import Interrupted, InterruptGuard
 from .progress import Reporter, reporter
@@ -324,12 +324,7 @@ def _prepare(out: Path) -> None:
                 f"out: {out} holds a run already ({name}); go on with it by --resume "
                 "(in Python: resume=True), or name another directory"
             )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"out: {out} is a file or lies in one, a directory is wanted") from None
-    except OSError as error:
-        raise SaveError.of(out, error) from error
+    make_folder(out)
 
 
 def _resumed(

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .files import SaveError, write_atomically
+from .files import SaveError, open_to_append, write_atomically
 
 FILE_NAME = "metrics.jsonl"
 
@@ -56,7 +56,10 @@ class MetricsWriter:
             lines = self._path.read_bytes().splitlines(keepends=True)
             kept = b"".join(line for line in lines if line.endswith(b"\n") and _kept(line, *resume_at))
         write_atomically(self._path, kept)
-        self._file = self._path.open("ab")
+        try:
+            self._file = open_to_append(self._path)
+        except OSError as error:
+            raise SaveError.of(self._path, error) from error
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row: "kind" ("step" or "epoch"), "epoch", "step" and JSON values."""
@@ -85,7 +88,11 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as fault:
+            if error is None:
+                raise SaveError.of(self._path, fault) from fault
         if self._board is not None:
             self._board.close()
 

@@ -18,6 +18,8 @@ from fp16engine.train import checkpoint
 from fp16engine.train.files import SaveError
 from fp16engine.train.history import EpochSums, History
 
+HEX = "0123456789abcdef"  # draws the name of a temporary file
+
 
 def state():
     return checkpoint.RunState({"batch_size": 16}, 0, 0, EpochSums(), History())
@@ -135,8 +137,8 @@ def test_models_built_by_hand_are_loaded_into_one_built_again(saved):
 
 def test_replaces_the_one_before_and_what_a_kill_left(saved):
     first = tensor_file(saved).name
-    (saved / f"{first}.tmp").write_bytes(b"half")
-    (saved / "checkpoint.json.tmp").write_bytes(b"half")
+    (saved / f"{first}.{HEX}.tmp").write_bytes(b"half")
+    (saved / f"checkpoint.json.{HEX}.tmp").write_bytes(b"half")
     trainer = stepped()
     data = tiny_run.data()
     trainer.step(data.normalised("train", "float32")[:16], data.train.labels[:16])
@@ -432,12 +434,10 @@ class FullFile:
 
 
 def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path, monkeypatch):
-    from pathlib import Path
+    real, room = os.fdopen, {"left": None}
 
-    real, room = Path.open, {"left": None}
-
-    def opened(self, mode="r", *arguments, **options):
-        file = real(self, mode, *arguments, **options)
+    def opened(handle, mode="r"):
+        file = real(handle, mode)
         return FullFile(file, 100) if "w" in mode and room["left"] == 0 else file
 
     class FillsAtStepSix:
@@ -453,7 +453,7 @@ def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path,
         def end(self):
             pass
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(os, "fdopen", opened)
     trainer = tiny_run.trainer()
     with pytest.raises(SaveError, match="No space left on device"):
         trainer.fit(tiny_run.data(), 3, 16, tmp_path, progress=FillsAtStepSix())

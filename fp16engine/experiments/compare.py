@@ -27,6 +27,7 @@ from ..numerics.strict import check as hold_to_policy
 from ..numerics.tolerance import analyse, delta, gamma_sound
 from ..precision import Precision
 from ..train import Trainer
+from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from . import report as reports
@@ -78,6 +79,7 @@ class _Looking:
     on_nonfinite: str
 
 
+@holds_out
 def run(
     model_name: str,
     dataset: Dataset,

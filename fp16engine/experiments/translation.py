@@ -17,6 +17,7 @@ from ..errors import NonFiniteError
 from ..models import transformer
 from ..precision import Precision
 from ..train.files import write_atomically
+from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from ..translation import TranslationTrainer
@@ -60,6 +61,7 @@ TABLE3 = Settings(
 )
 
 
+@holds_out
 def run(
     text: ParallelText,
     settings: Settings,

@@ -10,7 +10,7 @@ from typing import IO
 
 # Ends the name of a temporary file: drawn at random, so that no other process has it or can foresee it.
 TEMPORARY = r"\.[0-9a-f]{16}\.tmp"
-_NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class SaveError(OSError):
@@ -56,12 +56,12 @@ def write_atomically(path: Path, content: bytes | str) -> None:
 
 def open_new(path: Path) -> IO[bytes]:
     """Make a file that does not exist yet, for writing; FileExistsError where anything has the name."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666), "wb")
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o666), "wb")
 
 
 def open_to_append(path: Path) -> IO[bytes]:
     """Open a file to append to; OSError where a symbolic link has the name."""
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | _NO_LINK, 0o666), "ab")
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o666), "ab")
 
 
 def make_folder(path: Path) -> None:

@@ -27,6 +27,7 @@ from .checkpoint import Checkpoint, RunState
 from .files import make_folder, write_atomically
 from .history import EpochSums, History, json_number
 from .interrupt import Interrupted, InterruptGuard
+from .lock import hold
 from .progress import Reporter, reporter
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Options:
 
 def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     """See `Trainer.fit`."""
+    with hold(options.out):
+        return _fit(trainer, dataset, options)
+
+
+def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
@@ -352,7 +358,7 @@ def _resumed(
     if saved.body["device"].partition(":")[0] != trainer.device.partition(":")[0]:
         warnings.warn(
             f"this run was started on {saved.body['device']!r}: on {trainer.device!r} its bits will differ",
-            stacklevel=4,
+            stacklevel=5,
         )
     state = saved.restore(trainer)
     state.settings = ours

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -423,3 +424,26 @@ def test_compare_takes_them_too(capsys):
         "fp16engine: --on-nonfinite: 'pray' given, one of skip, stop, explain is wanted "
         "(see fp16engine train --help)"
     )
+
+
+@pytest.mark.parametrize("command", [["train"], ["compare"], ["reproduce", "figure3"]])
+def test_an_empty_out_is_refused(capsys, command):
+    assert main([*command, "--out", ""]) == 2
+    text = capsys.readouterr().err
+    assert "--out: must be the name of a folder, got ''" in text
+
+
+def test_compare_in_a_folder_that_a_run_holds(tmp_path, capsys):
+    from fp16engine.train.lock import hold
+
+    failed = []
+
+    def second():
+        failed.append(main(["compare", "--epochs", "1", "--limit", "40", "--out", str(tmp_path / "out")]))
+
+    with hold(tmp_path / "out"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    text = capsys.readouterr().err
+    assert failed == [2] and f"used by process {os.getpid()} on" in text and text.count("\n") == 1

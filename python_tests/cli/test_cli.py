@@ -1,5 +1,6 @@
 """Tests of the command line: status, one-sentence errors, JSON, what is written where."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
+from fp16engine.cli.encoding import any_terminal
 from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.train import schedule, settings
 
@@ -447,3 +449,33 @@ def test_compare_in_a_folder_that_a_run_holds(tmp_path, capsys):
         thread.join()
     text = capsys.readouterr().err
     assert failed == [2] and f"used by process {os.getpid()} on" in text and text.count("\n") == 1
+
+
+def test_no_terminal_and_no_folder_name_costs_the_results(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("needs a file system whose names are bytes")
+    out = os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff")
+    command = [sys.executable, "-m", "fp16engine", "compare", *TINY, "--precision", "fp16,fp32", "--out", out]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert rb"caf\xe9 \xff" in done.stdout and "delta" in done.stdout.decode("ascii")
+    for name in (b"summary.json", b"report.html"):
+        assert os.path.getsize(os.path.join(out, name))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("ascii", "delta 1.5*10? Gamma cafe \\xff"),
+        ("cp1252", "delta 1.5\u00b710? Gamma caf\u00e9 \\xff"),
+        ("utf-8", "\u03b4 1.5\u00b710\u2603 \u0393 caf\u00e9 \\xff"),
+    ],
+)
+def test_what_an_encoding_lacks_is_spelled(monkeypatch, encoding, text):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with any_terminal():
+        print("\u03b4 1.5\u00b710\u2603 \u0393 caf\u00e9 \udcff", end="", flush=True)
+    assert stream.buffer.getvalue().decode(encoding) == text
+    assert stream.errors == "strict"

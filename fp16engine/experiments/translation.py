@@ -22,9 +22,14 @@ from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from ..translation import TranslationTrainer
 from ..translation.bleu import bleu
-from .folder import SUMMARY, claim, read_json, write_json
+from .folder import SUMMARY, claim, read_run, write_json
 
 TOKENIZER, RUN, TRANSLATIONS, CURVES = "tokenizer.json", "run.json", "translations.txt", "loss"
+_SCORE = float | int | None
+_RECORD = {
+    "precision": str, "status": str, "error": str | None, "bleu": _SCORE, "bleu_signature": str | None,
+    "history": list, "train_seconds": _SCORE,
+}  # fmt: skip
 # Top row: the paper's table 3, IWSLT'14 German to English, Transformer-Base, 70 epochs.
 PAPER = {"fp32": 34.77, "hbfp6": 34.47, "hbfp4": 32.64, "booster": 36.08}
 
@@ -137,7 +142,7 @@ def _one(
     record = folder / RUN
     if record.exists():
         shown.note(f"{policy.name}: already done, taken from {record}")
-        return read_json(record)
+        return read_run(record, _RECORD)
     trainer = _trainer(settings, policy, tokenizer)
     resumed = (folder / "checkpoint.json").exists()
     result: dict[str, Any] = {"precision": policy.name, "precision_choices": policy.describe()}

@@ -25,14 +25,28 @@ def _kept(line: bytes, step: int, epochs: int) -> bool:
 
 def finished_epochs(directory: Path) -> list[dict[str, Any]]:
     """The records of the epochs that a run in `directory` has finished, also of one that broke off."""
-    rows = [json.loads(line) for line in (directory / FILE_NAME).read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "epoch"]
+    return [{k: v for k, v in row.items() if k != "kind"} for row in _rows(directory, "epoch", {"epoch"})]
 
 
 def losses(directory: Path) -> list[list[Any]]:
     """[step, loss] of the logged steps of a run in `directory`; None for a loss that is not finite."""
-    rows = [json.loads(line) for line in (directory / FILE_NAME).read_text().splitlines()]
-    return [[row["step"], row["loss"]] for row in rows if row["kind"] == "step"]
+    return [[row["step"], row["loss"]] for row in _rows(directory, "step", {"step", "loss"})]
+
+
+def _rows(directory: Path, kind: str, names: set[str]) -> list[dict[str, Any]]:
+    """The rows of one kind; ValueError names the file and the first line that is no row."""
+    path, found = directory / FILE_NAME, []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            whole = row["kind"] != kind or names <= row.keys()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
+            raise ValueError(f"{path} is damaged: line {number} must be a row of metrics")
+        if row["kind"] == kind:
+            found.append(row)
+    return found
 
 
 class MetricsWriter:

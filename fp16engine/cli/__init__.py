@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
+from .encoding import any_terminal
 
 DONE, FAILED, WRONG = 0, 1, 2
 DEBUG = "FP16ENGINE_DEBUG"
@@ -23,8 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     a run that fails or is interrupted in status 1. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
     """
     try:
-        status = _run(argv)
-        sys.stdout.flush()
+        with any_terminal():
+            status = _run(argv)
+            sys.stdout.flush()
         return status
     except BrokenPipeError:
         # the reader of our output is gone; keep the interpreter from complaining about it at exit

@@ -248,7 +248,9 @@ def add_output(parser: argparse.ArgumentParser, folder: bool) -> None:
     """Add the options of where results go."""
     group = parser.add_argument_group("results")
     if folder:
-        group.add_argument("--out", metavar="DIR", help="results folder (default: a new one under runs/)")
+        group.add_argument(
+            "--out", type=folder_name, metavar="DIR", help="results folder (default: a new one under runs/)"
+        )
         group.add_argument("--resume", action="store_true", help="go on with what is in --out, bit for bit")
         group.add_argument(
             "--checkpoint-every",
@@ -335,6 +337,13 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--momentum: {arguments.momentum:g} given, but {arguments.optimizer} has none, only sgd has"
         )
     return settings
+
+
+def folder_name(text: str) -> str:
+    """Parse the name of a folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
+    return text
 
 
 def results_folder(arguments: argparse.Namespace, stem: str) -> Path:

@@ -52,7 +52,11 @@ def add(commands: Any) -> None:
         "--checkpoint-every", type=options.whole(1), metavar="N", help="save every N steps too"
     )
     group.add_argument(
-        "--out", default="runs/reproduce", metavar="DIR", help="store and report (default: runs/reproduce)"
+        "--out",
+        type=options.folder_name,
+        default="runs/reproduce",
+        metavar="DIR",
+        help="store and report (default: runs/reproduce)",
     )
     group.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"

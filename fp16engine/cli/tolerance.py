@@ -51,7 +51,10 @@ def add(commands: Any) -> None:
     parser.add_argument("--batch-size", type=options.whole(1), default=256, metavar="N", help="default: 256")
     options.add_device(parser)
     parser.add_argument(
-        "--out", metavar="DIR", help="write tolerance.json, samples.csv and the scatter plot there"
+        "--out",
+        type=options.folder_name,
+        metavar="DIR",
+        help="write tolerance.json, samples.csv and the scatter plot there",
     )
     parser.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"

@@ -6,12 +6,15 @@ import argparse
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..precision import LossScale, Precision
 from . import options
 from .output import megabytes, plain, print_json, print_table, share
 from .parser import add_command
+
+if TYPE_CHECKING:
+    from ..data import Dataset
 
 AUDIT_BATCH = 4
 WATCH_EVERY = 10
@@ -61,18 +64,24 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from ..doctor import machine
-    from ..experiments import number_line
-    from ..experiments.folder import SUMMARY, refuse_results, write_json
-    from ..numerics import strict
-    from ..numerics.audit import audit_step
-    from ..train import Checkpoint, Trainer
+    from ..train.lock import hold
 
     options.fill(arguments)
     policy = _policy(arguments)
     dataset = options.load_data(arguments)
     out = options.results_folder(arguments, f"train-{arguments.data}-{arguments.model}-{arguments.precision}")
     options.use_threads(arguments)
+    with hold(out):
+        return _train(arguments, policy, dataset, out)
+
+
+def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, out: Path) -> int:
+    from ..doctor import machine
+    from ..experiments import number_line
+    from ..experiments.folder import SUMMARY, refuse_results, write_json
+    from ..numerics import strict
+    from ..numerics.audit import audit_step
+    from ..train import Checkpoint, Trainer
 
     def trainer() -> Trainer:
         model = options.make_model(arguments, dataset)

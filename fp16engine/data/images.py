@@ -232,8 +232,8 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
 
     Args:
         root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
-        cache: keep the decoded images in one file, beside `root` or else in the user's cache folder, and use
-            it as long as names, sizes and dates of the files stay as they are.
+        cache: keep the decoded images in one file in the user's cache folder, and use it as long as names,
+            sizes and dates of the files stay as they are.
 
     Raises:
         FileNotFoundError: the root, `train` or `test` is missing.

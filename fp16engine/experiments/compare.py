@@ -27,11 +27,12 @@ from ..numerics.strict import check as hold_to_policy
 from ..numerics.tolerance import analyse, delta, gamma_sound
 from ..precision import Precision
 from ..train import Trainer
+from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from . import report as reports
 from . import verdict
-from .folder import SUMMARY, claim, read_json, write_json
+from .folder import SUMMARY, claim, read_run, write_json
 from .predictions import PredictingReporter, Predictions, probabilities
 
 if TYPE_CHECKING:
@@ -41,6 +42,13 @@ DEFAULT_PRECISIONS = ("fp16", "fp32", "mp")
 REFERENCE = "fp32"
 AUDIT_BATCH = 4
 _RUN = "run.json"
+_SCORE = float | int | None
+_RECORD = {
+    "precision": str, "status": str, "epochs": int, "parameters": int, "history": list, "audit": dict,
+    "seed": int, "precision_choices": dict, "error": str | None, "test_accuracy": _SCORE,
+    "train_accuracy": _SCORE, "test_loss": _SCORE, "train_loss": _SCORE, "train_seconds": _SCORE,
+    "images_per_second": _SCORE, "peak_memory_bytes": _SCORE, "nonfinite_steps": int, "skipped_steps": int,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,7 @@ class _Looking:
     on_nonfinite: str
 
 
+@holds_out
 def run(
     model_name: str,
     dataset: Dataset,
@@ -253,7 +262,7 @@ def _run(
 ) -> dict[str, Any]:
     record = folder / _RUN
     if record.exists():
-        done = read_json(record)
+        done = read_run(record, _RECORD)
         if done["status"] == "failed" or done["epochs"] >= settings.epochs:
             shown.note(f"{policy.name}: already done, taken from {record}")
             return done

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 
 SUMMARY = "summary.json"
 COMPARISON = "compare.json"  # the settings of a comparison
@@ -21,10 +22,24 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object; ValueError names the file if it is not one."""
     try:
         value = json.loads(path.read_text())
+    except RecursionError:
+        raise ValueError(f"{path}: no valid JSON (nested too deeply)") from None
     except ValueError as error:
         raise ValueError(f"{path}: no valid JSON ({error})") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path}: a JSON object is wanted, a {type(value).__name__} is in it")
+    return value
+
+
+def read_run(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the record of a finished run; ValueError names the entry that is missing or of another type."""
+    value = read_json(path)
+    for name, kind in entries.items():
+        if name not in value or not isinstance(value[name], kind):
+            raise ValueError(
+                f"{path} is damaged: its entry {name!r} is missing or of the wrong type; "
+                "remove the file to have the run done again"
+            )
     return value
 
 
@@ -64,5 +79,5 @@ def claim(out: Path, settings: dict[str, Any], resume: bool, may_change: frozens
                     f"resume: {out} was made with {key} {before.get(key)!r}, {settings.get(key)!r} given; "
                     "use the same settings or another folder"
                 )
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     write_json(out / COMPARISON, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 from . import report
 from .heatmaps import samples
 
@@ -29,11 +29,11 @@ def write(out: Path, summary: dict[str, Any]) -> str | None:
         .get_template("number_line.html.j2")
         .render(s=summary, plots=plots, steps=[row["step"] for row in rows], findings=summary["findings"])
     )
-    write_atomically(out / REPORT, page.encode())
+    write_atomically(out / REPORT, page)
     return REPORT
 
 
 def _folder(out: Path) -> Path:
     folder = out / report.PLOTS
-    folder.mkdir(exist_ok=True)
+    make_folder(folder)
     return folder

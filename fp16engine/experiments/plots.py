@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..train.files import write_atomically
 from .names import PAGE_COLOURS, label, style
 from .verdict import capital
 
@@ -181,13 +183,14 @@ def over_epochs(rows: Sequence[dict[str, Any]], other: str, reference: str, lege
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write folder/name.png and folder/name.svg; return the SVG made to be put into a page."""
     with themed():
-        figure.savefig(folder / f"{name}.png", dpi=180, facecolor="white")
-        figure.savefig(folder / f"{name}.svg", facecolor="white", metadata={"Date": None})
+        picture, drawing = BytesIO(), StringIO()
+        figure.savefig(picture, format="png", dpi=180, facecolor="white")
+        write_atomically(folder / f"{name}.png", picture.getvalue())
+        figure.savefig(drawing, format="svg", facecolor="white", metadata={"Date": None})
+        write_atomically(folder / f"{name}.svg", drawing.getvalue())
         figure.patch.set_alpha(0)
         for axes in figure.axes:
             axes.patch.set_alpha(0)
-        from io import StringIO
-
         page = StringIO()
         figure.savefig(page, format="svg", metadata={"Date": None})
     return inline(page.getvalue(), name)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -29,7 +29,7 @@ class Predictions:
 
     def save(self, epoch: int, probabilities: NDArray[np.floating[Any]]) -> None:
         """Write one epoch's probabilities; an earlier file of that epoch is replaced."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self._folder)
         content = io.BytesIO()
         np.save(content, np.asarray(probabilities, np.float32))
         write_atomically(self._path(epoch), content.getvalue())

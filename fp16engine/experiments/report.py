@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 from . import verdict
 from .names import NOTHING, PAGE_COLOURS, label, style
 
@@ -79,7 +79,7 @@ def write(summary: dict[str, Any], scatters: list[Scatter], out: Path) -> Path:
         )
     )
     path = out / REPORT
-    write_atomically(path, page.encode())
+    write_atomically(path, page)
     return path
 
 
@@ -132,7 +132,7 @@ def _main_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
 def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> list[Plot]:
     from . import plots
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     runs = [run for run in summary["runs"] if run["history"]]
     result = []
     if runs:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import Dataset, Split, load
+from ..train.files import make_folder
 from ..train.loop import data_fingerprint
 from ..train.progress import Reporter, duration, reporter
 from . import pairs, study_report
@@ -97,6 +98,8 @@ class Work:
                         noted.add(kind)
                     self.workshop.estimator.rate(spec, library[spec.data_sha256])
                 reason = None
+            except OSError:
+                raise
             except Exception as error:  # this run will fail and say so; the others have estimates
                 reason = f"{type(error).__name__}: {error}"
             seconds = self.workshop.seconds([spec]) if open_ and reason is None else 0.0
@@ -156,7 +159,7 @@ def prepare(
     """
     plans = [plan(experiment, request, library.get) for experiment in experiments]
     if keep:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
     shown = reporter(progress)
     with Store(out / STORE if keep or (out / STORE).exists() else ":memory:") as store:
         estimator = Estimator(store, request.device)

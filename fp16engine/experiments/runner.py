@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import shutil
-import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -99,7 +98,8 @@ class Workshop:
                     stopped.step,
                 ) from None
             except BaseException:
-                self.store.release(key)
+                with contextlib.suppress(SaveError):  # it is pending again when the store is closed
+                    self.store.release(key)
                 raise
             outcome.done += 1
             outcome.failed += status == FAILED
@@ -155,7 +155,7 @@ class Workshop:
         with _Heartbeat(self.store, spec.key) as heart:
             try:
                 result = self._train(spec, dataset, folder, heart)
-            except (Interrupted, SaveError):
+            except (Interrupted, OSError):  # the disk's fault is not the run's
                 raise
             except Exception as error:  # whatever it is: the other runs go on and this one says why
                 result = Result(FAILED, reason=f"{type(error).__name__}: {error}")
@@ -260,7 +260,7 @@ class _Heartbeat:
         while not self._over.wait(BEAT_SECONDS):
             # a connection belongs to one thread, and one that is opened for a moment leaves nothing behind
             with (
-                contextlib.suppress(StoreError, sqlite3.OperationalError),
+                contextlib.suppress(StoreError, SaveError),
                 Store(self._path, self._owner) as own,
             ):
                 self.lost = not own.beat(self._key)
@@ -307,6 +307,7 @@ def _inference_rate(trainer: Trainer, dataset: Dataset, batch_size: int) -> floa
 
 
 def _remove_checkpoint(folder: Path) -> None:
-    """Remove what only an unfinished run needs; what is kept beside it stays."""
+    """Remove what only an unfinished run needs, as far as the disk lets us; what is kept beside it stays."""
     for path in folder.glob("checkpoint*"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ processes, so the file may lie on a network drive. Writes are few, one per epoch
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -18,18 +19,19 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..train.files import SaveError
 from ..train.history import WALL_TIME_FIELDS
-from .process import Owner
+from ..train.process import Owner
 from .runspec import RunSpec, canonical
 
 FORMAT = 1
 PENDING, RUNNING, DONE, FAILED = "pending", "running", "done", "failed"
-LEASE_SECONDS = 300.0  # without a heartbeat, an owner on another machine is taken for dead after this
+# An owner on another machine is taken for dead when its heartbeat is further away than this, past or future.
+LEASE_SECONDS = 300.0
 BUSY_SECONDS = 60.0  # how long a transaction waits for another process's
 _TABLES = """
 CREATE TABLE IF NOT EXISTS store (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -86,29 +88,36 @@ class Row:
 class Store:
     """A results store in the file `path`, made if it is missing; ":memory:" is one that nobody shares.
 
-    It claims runs for `owner`, by default a new one for this process. Raises StoreError when the file is
-    something else.
+    It claims runs for `owner`, by default a new one for this process, which ends with `close`. Raises
+    StoreError when the file is something else, and SaveError when the disk refuses, here and in every method.
     """
 
     def __init__(self, path: str | Path, owner: Owner | None = None) -> None:
         self.path = Path(path)
         self.owner = owner or Owner.this()
+        self._owns = owner is None
+        with self._in_words():
+            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
         try:
-            self._database = sqlite3.connect(str(path), timeout=BUSY_SECONDS, isolation_level=None)
-            self._database.execute("PRAGMA synchronous = FULL")
-            with self._transaction():
-                for statement in _TABLES.split(";"):
-                    self._database.execute(statement)
-                self._database.execute("INSERT OR IGNORE INTO store VALUES ('format', ?)", (str(FORMAT),))
-            found = self._database.execute("SELECT value FROM store WHERE name = 'format'").fetchone()[0]
-        except sqlite3.DatabaseError as error:
-            raise StoreError(f"{path}: no results store of this engine ({error})") from None
-        if found != str(FORMAT):
-            raise StoreError(f"{path}: a results store of format {found}, this engine reads {FORMAT}")
+            with self._in_words():
+                self._database.execute("PRAGMA synchronous = FULL")
+                with self._transaction():
+                    for statement in _TABLES.split(";"):
+                        self._database.execute(statement)
+                    self._database.execute("INSERT OR IGNORE INTO store VALUES ('format', ?)", (str(FORMAT),))
+                found = self._one("SELECT value FROM store WHERE name = 'format'")
+            if found != (str(FORMAT),):
+                came = None if found is None else found[0]
+                raise StoreError(f"{path}: a results store of format {came}, this engine reads {FORMAT}")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what is still claimed is pending again."""
         self._database.close()
+        if self._owns:
+            self.owner.retire()
 
     def __enter__(self) -> Store:
         return self
@@ -208,23 +217,25 @@ class Store:
         )
         if found is None:
             return None
-        epochs = self._database.execute(
-            "SELECT record, measured FROM epochs WHERE key = ? ORDER BY epoch", (key,)
-        ).fetchall()
+        epochs = self._all("SELECT record, measured FROM epochs WHERE key = ? ORDER BY epoch", key)
         return Row(
-            spec=RunSpec.of_document(json.loads(found[0])),
+            spec=self._spec(key, found[0]),
             status=found[1],
             reason=found[2],
-            figures=json.loads(found[3] or "{}"),
-            measured=json.loads(found[4] or "{}"),
-            history=tuple({**json.loads(record), **json.loads(times)} for record, times in epochs),
+            figures=self._object(key, "figures", found[3] or "{}"),
+            measured=self._object(key, "measured", found[4] or "{}"),
+            history=tuple(
+                {**self._object(key, "epoch", record), **self._object(key, "epoch", times)}
+                for record, times in epochs
+            ),
             claims=found[5],
         )
 
     def run_keys(self) -> list[str]:
         """Return the keys of all runs in canonical order: that of their specs."""
-        found = self._database.execute("SELECT key, spec FROM runs").fetchall()
-        return [key for key, _ in sorted(found, key=lambda pair: (_order(json.loads(pair[1])), pair[0]))]
+        found = self._all("SELECT key, spec FROM runs")
+        specs = {key: self._spec(key, text).document() for key, text in found}
+        return sorted((key for key, _ in found), key=lambda key: (_order(specs[key]), key))
 
     def set_pair(self, reference: str, other: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Keep what the predictions of two runs say about one another, a record per epoch."""
@@ -236,10 +247,10 @@ class Store:
 
     def pair(self, reference: str, other: str) -> list[dict[str, Any]]:
         """Return what `set_pair` kept, epoch by epoch; empty if nothing was."""
-        found = self._database.execute(
-            "SELECT record FROM pairs WHERE reference = ? AND other = ? ORDER BY epoch", (reference, other)
+        found = self._all(
+            "SELECT record FROM pairs WHERE reference = ? AND other = ? ORDER BY epoch", reference, other
         )
-        return [json.loads(record) for (record,) in found]
+        return [self._object(other, "pair", record) for (record,) in found]
 
     def set_rate(self, name: str, seconds: Mapping[str, float]) -> None:
         """Keep how long things take on this machine, for estimates."""
@@ -251,7 +262,7 @@ class Store:
     def rate(self, name: str) -> dict[str, float] | None:
         """Return what `set_rate` kept."""
         found = self._one("SELECT seconds FROM rates WHERE name = ?", name)
-        return None if found is None else json.loads(found[0])
+        return None if found is None else self._object(name, "rate", found[0])
 
     def export(self, measured: bool = False) -> dict[str, Any]:
         """Return everything that the specs decide, in canonical order; with `measured` the rest too.
@@ -278,13 +289,13 @@ class Store:
                 ],
             }
             runs.append({**run, "measured": row.measured} if measured else run)
-        pairs = self._database.execute(
-            "SELECT reference, other, record FROM pairs ORDER BY reference, other, epoch"
-        ).fetchall()
+        pairs = self._all("SELECT reference, other, record FROM pairs ORDER BY reference, other, epoch")
         return {
             "format": FORMAT,
             "runs": runs,
-            "pairs": [{"reference": p, "other": q, **json.loads(record)} for p, q, record in pairs],
+            "pairs": [
+                {"reference": p, "other": q, **self._object(q, "pair", record)} for p, q, record in pairs
+            ],
         }
 
     def export_csv(self) -> str:
@@ -297,23 +308,63 @@ class Store:
         writer.writerows(rows)
         return text.getvalue()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+        with self._in_words():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                # a full disk may have ended the transaction already, or refuse this too: the journal that is
+                # left then is rolled back by whoever opens the file next
+                with contextlib.suppress(sqlite3.Error):
+                    if self._database.in_transaction:
+                        self._database.execute("ROLLBACK")
+                raise
+
+    @contextlib.contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """Say in one sentence what SQLite says: the system refused, or the file is something else."""
         try:
             yield
-        except BaseException:
-            self._database.execute("ROLLBACK")
-            raise
-        self._database.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            raise SaveError.because(self.path, str(error)) from error
+        except sqlite3.DatabaseError as error:
+            raise StoreError(f"{self.path}: no results store of this engine ({error})") from None
 
     def _one(self, statement: str, *values: Any) -> Any:
-        return self._database.execute(statement, values).fetchone()
+        with self._in_words():
+            return self._database.execute(statement, values).fetchone()
+
+    def _all(self, statement: str, *values: Any) -> list[Any]:
+        with self._in_words():
+            return self._database.execute(statement, values).fetchall()
+
+    def _object(self, key: str, what: str, text: Any) -> dict[str, Any]:
+        """Return the JSON object in a field; StoreError names the run and the field if it is none."""
+        try:
+            value = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            raise StoreError(f"{self.path} is damaged: {what} of {key} must be a JSON object")
+        return value
+
+    def _spec(self, key: str, text: Any) -> RunSpec:
+        try:
+            made = RunSpec.of_document(self._object(key, "spec", text))
+            fits = made.key == key
+        except (KeyError, TypeError, ValueError, AttributeError):
+            fits = False
+        if not fits:
+            raise StoreError(f"{self.path} is damaged: spec of {key} must describe the run of that key")
+        return made
 
     def _mine(self, key: str, change: str, values: tuple[Any, ...]) -> bool:
         """Change a run if this owner holds it; tell whether it does."""
         found = self._one("SELECT owner FROM runs WHERE key = ? AND status = 'running'", key)
-        if found is None or found[0] is None or json.loads(found[0])["token"] != self.owner.token:
+        if found is None or (holder := _owner(found[0])) is None or holder.token != self.owner.token:
             return False
         self._database.execute(f"UPDATE runs SET {change} WHERE key = ?", (*values, key))
         return True
@@ -327,11 +378,20 @@ class Store:
         self._database.executemany("INSERT OR REPLACE INTO epochs VALUES (?, ?, ?, ?)", rows)
 
 
-def _abandoned(owner: str | None, heartbeat: float | None) -> bool:
-    if owner is None:
-        return True
-    gone = Owner.of_json(json.loads(owner)).gone()
-    return time.time() - (heartbeat or 0.0) > LEASE_SECONDS if gone is None else gone
+def _owner(text: Any) -> Owner | None:
+    """The owner that a field names; None where it names none."""
+    try:
+        return Owner.of_json(json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        return None
+
+
+def _abandoned(text: Any, heartbeat: Any) -> bool:
+    owner = _owner(text)
+    gone = True if owner is None else owner.gone()
+    if gone is not None:
+        return gone
+    return not isinstance(heartbeat, int | float) or abs(time.time() - heartbeat) > LEASE_SECONDS
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 from .experiment import Results
 from .folder import write_json
 from .parts import Finding, Part, Picture, Table
@@ -37,12 +37,12 @@ def write(all_results: Sequence[Results], store: Store, out: Path) -> dict[str, 
         parts = results.experiment.report(results)
         for part in parts:
             if isinstance(part, Table):
-                write_atomically(out / f"{part.name}.csv", _csv(part).encode())
+                write_atomically(out / f"{part.name}.csv", _csv(part))
         summary.append(_summary(results, parts))
         if lacking is None:
             sections.append(_section(results, parts, out / PLOTS))
-    write_atomically(out / RUNS_JSON, _lines(store.export(measured=True)).encode())
-    write_atomically(out / RUNS_CSV, store.export_csv().encode())
+    write_atomically(out / RUNS_JSON, _lines(store.export(measured=True)))
+    write_atomically(out / RUNS_CSV, store.export_csv())
     if lacking is None:
         page = (
             environment()
@@ -55,7 +55,7 @@ def write(all_results: Sequence[Results], store: Store, out: Path) -> dict[str, 
                 date=_now()[:10],
             )
         )
-        write_atomically(out / REPORT, page.encode())
+        write_atomically(out / REPORT, page)
     document = {
         "version": __version__,
         "finished": _now(),
@@ -130,7 +130,7 @@ def _csv(table: Table) -> str:
 
 
 def _section(results: Results, parts: Sequence[Part], folder: Path) -> dict[str, Any]:
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     reductions = results.reductions()
     foot = "Reduced: " + "; ".join(reductions) if reductions else "The study's full protocol."
     done, failed, every = results.count(DONE), results.count(FAILED), len(results.runs)

@@ -14,7 +14,7 @@ from ..numerics import calibration, lockstep
 from ..numerics.tolerance import analyse, delta, gamma_paper, gamma_sound
 from ..precision import Precision
 from ..train import Checkpoint, Trainer
-from ..train.files import write_atomically
+from ..train.files import make_folder, write_atomically
 from .folder import write_json
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _lockstep(
 def _write(
     out: Path, result: dict[str, Any], pair: list[NDArray[np.float64]], labels: NDArray[np.int64]
 ) -> None:
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     p, q = pair
     d, sound, paper = delta(p, q), gamma_sound(p), gamma_paper(p)
     guaranteed = sound > 2 * d
@@ -154,7 +154,7 @@ def _write(
         f"{int(guaranteed[i])}"
         for i in range(len(labels))
     ]
-    write_atomically(out / SAMPLES, ("\n".join(lines) + "\n").encode())
+    write_atomically(out / SAMPLES, "\n".join(lines) + "\n")
     write_json(out / RESULT, result)
     try:
         from . import plots

@@ -17,13 +17,19 @@ from ..errors import NonFiniteError
 from ..models import transformer
 from ..precision import Precision
 from ..train.files import write_atomically
+from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from ..translation import TranslationTrainer
 from ..translation.bleu import bleu
-from .folder import SUMMARY, claim, read_json, write_json
+from .folder import SUMMARY, claim, read_run, write_json
 
 TOKENIZER, RUN, TRANSLATIONS, CURVES = "tokenizer.json", "run.json", "translations.txt", "loss"
+_SCORE = float | int | None
+_RECORD = {
+    "precision": str, "status": str, "error": str | None, "bleu": _SCORE, "bleu_signature": str | None,
+    "history": list, "train_seconds": _SCORE,
+}  # fmt: skip
 # Top row: the paper's table 3, IWSLT'14 German to English, Transformer-Base, 70 epochs.
 PAPER = {"fp32": 34.77, "hbfp6": 34.47, "hbfp4": 32.64, "booster": 36.08}
 
@@ -60,6 +66,7 @@ TABLE3 = Settings(
 )
 
 
+@holds_out
 def run(
     text: ParallelText,
     settings: Settings,
@@ -135,7 +142,7 @@ def _one(
     record = folder / RUN
     if record.exists():
         shown.note(f"{policy.name}: already done, taken from {record}")
-        return read_json(record)
+        return read_run(record, _RECORD)
     trainer = _trainer(settings, policy, tokenizer)
     resumed = (folder / "checkpoint.json").exists()
     result: dict[str, Any] = {"precision": policy.name, "precision_choices": policy.describe()}
@@ -154,10 +161,10 @@ def _one(
         failed = {"status": "failed", "error": str(error), "bleu": None, "bleu_signature": None}
         result |= {**failed, "history": finished_epochs(folder), "test_loss": None, "train_seconds": None}
     else:
-        write_atomically(folder / TOKENIZER, tokenizer.to_json().encode())
+        write_atomically(folder / TOKENIZER, tokenizer.to_json())
         shown.note(f"{policy.name}: translating {len(text.test)} sentences, beam {settings.beam}")
         said = translations(trainer, tokenizer, text.test.source, settings.beam)
-        write_atomically(folder / TRANSLATIONS, ("\n".join(said) + "\n").encode())
+        write_atomically(folder / TRANSLATIONS, "\n".join(said) + "\n")
         score = bleu(said, text.test.target)
         result |= {**renamed(history.summary()), "status": "finished", "error": None}
         result |= {"bleu": score.score, "bleu_signature": score.signature, "source": text.source}

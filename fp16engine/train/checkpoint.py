@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from .._version import __version__
 from ..block_format import BlockFormat
 from ..errors import CheckpointError
 from ..precision import LossScale, OperandPlan, Precision
-from .files import TEMPORARY_SUFFIX, write_atomically
+from .files import TEMPORARY, write_atomically
 from .history import EpochRecord, EpochSums, History
 
 if TYPE_CHECKING:
@@ -34,8 +35,14 @@ FORMAT = 1
 FILE_NAME = "checkpoint.json"
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
-    rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({re.escape(TEMPORARY_SUFFIX)})?"
+    rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({TEMPORARY})?|metrics\.jsonl{TEMPORARY}"
 )
+
+# What wrong values in a file raise, wherever they are first used.
+_FAULTS = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
+_LONGEST_WORDS = 200
 
 
 @dataclass
@@ -157,9 +164,13 @@ class Checkpoint:
             )
         try:
             tensors = deserialise(content)
-        # KeyError: a dtype that NumPy has no name for
-        except (SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{tensor_path} is no valid safetensors file: {error}") from error
+        except (SafetensorError, *_FAULTS) as error:  # KeyError: a dtype that NumPy has no name for
+            raise CheckpointError(f"{tensor_path} is no valid safetensors file: {_said(error)}") from error
+        undefined = _undefined(tensors)
+        if undefined and not body["trainer"].get("nonfinite_steps"):
+            raise CheckpointError(
+                f"{tensor_path} is damaged: {undefined!r} holds NaN, but every step of its run was finite"
+            )
         return cls(json_path, body, tensors)
 
     @property
@@ -210,8 +221,8 @@ class Checkpoint:
             )
         try:
             model = models.from_config(self.model_config)
-        except (ValueError, TypeError, KeyError) as error:
-            raise CheckpointError(f"{self.path}: its model cannot be built: {error}") from error
+        except _FAULTS as error:
+            raise CheckpointError(f"{self.path}: its model cannot be built: {_said(error)}") from error
         self.load_model(model, device)
         return model
 
@@ -224,7 +235,7 @@ class Checkpoint:
         model.to(device, self.precision)
         try:
             model.load_state_dict(self._part("model."))
-        except (ValueError, TypeError) as error:
+        except _FAULTS as error:
             raise CheckpointError(f"{self.path} does not fit this model: {_said(error)}") from error
 
     def check(self, trainer: Trainer) -> None:
@@ -253,7 +264,7 @@ class Checkpoint:
             trainer.load_state_dict(self.body["trainer"])
             trainer.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
             trainer.model.load_state_dict(self._part("model."))
-        except (ValueError, TypeError, KeyError) as error:
+        except _FAULTS as error:
             trainer.optimizer.load_state_dict(before[0])
             trainer.load_state_dict(before[1])
             raise CheckpointError(f"{self.path} does not fit this trainer: {_said(error)}") from error
@@ -304,7 +315,14 @@ class Checkpoint:
 
 
 def _said(error: Exception) -> str:
-    return str(error).removeprefix("load_state_dict: ")
+    """What went wrong, on one line of bounded length."""
+    text = " ".join(str(error).removeprefix("load_state_dict: ").split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 3] + "..."
+
+
+def _undefined(tensors: dict[str, np.ndarray]) -> str | None:
+    """The first tensor with a NaN in it; infinities come about in a run that is whole."""
+    return next((name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), None)
 
 
 def _digest(body: dict[str, Any]) -> str:
@@ -312,7 +330,7 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
         raise ValueError(f"{name} = {value!r}")
     return value
 
@@ -346,18 +364,22 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(content)
         digest, body = document["sha256"], document["checkpoint"]
+        whole = isinstance(body, dict) and digest == _digest(body)
+        wrong = _unreadable(body)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
             f"{path} is damaged or no checkpoint: it is not the JSON this engine writes"
         ) from None
-    if not isinstance(body, dict) or digest != _digest(body):
+    if not whole:
         raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+    if wrong is not None:
+        raise CheckpointError(f"{path} is damaged: {wrong}")
     if body.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} has format {body.get('format')!r}; version {__version__} reads format {FORMAT} only"
         )
     for key, kind in _SECTIONS.items():
-        if not isinstance(body.get(key), kind):
+        if not isinstance(body.get(key), kind) or isinstance(body[key], bool):
             raise CheckpointError(f"{path} is damaged: its entry {key!r} is missing or of the wrong kind")
     tensors = body["tensors"]
     if not (isinstance(tensors.get("file"), str) and _TENSOR_FILE.fullmatch(tensors["file"])):
@@ -369,9 +391,25 @@ def _read_json(path: Path) -> dict[str, Any]:
         if not isinstance(body["model"]["config"], dict | None):
             raise ValueError("the model's arguments are no table")
         _count("step_count", body["trainer"]["step_count"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
+        _count("model.parameters", body["model"]["parameters"])
+        if not isinstance(body["model"]["class"], str):
+            raise ValueError("the model's class is no name")
+    except _FAULTS as error:
+        raise CheckpointError(f"{path} is damaged: {_said(error)}") from error
     return body
+
+
+def _unreadable(value: Any, name: str = "") -> str | None:
+    """Say which entry is a number that this engine never writes: an integer of more than 64 bits, NaN."""
+    if isinstance(value, dict | list):
+        entries = value.items() if isinstance(value, dict) else enumerate(value)
+        found = (_unreadable(entry, f"{name}.{key}" if name else str(key)) for key, entry in entries)
+        return next((words for words in found if words), None)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name[:80]} must be a finite number, got {value}"
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return f"{name[:80]} must be an integer of 64 bits, got one of {value.bit_length()} bits"
+    return None
 
 
 def _precision(fields: dict[str, Any]) -> Precision:

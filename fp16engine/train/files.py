@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from pathlib import Path
+from typing import IO
 
-TEMPORARY_SUFFIX = ".tmp"
+# Ends the name of a temporary file: drawn at random, so that no other process has it or can foresee it.
+TEMPORARY = r"\.[0-9a-f]{16}\.tmp"
+NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 
 
 class SaveError(OSError):
@@ -15,22 +19,29 @@ class SaveError(OSError):
     @classmethod
     def of(cls, path: Path, error: OSError) -> SaveError:
         """One sentence from the system's error; `errno` is kept."""
-        reason = error.strerror or str(error)
-        made = cls(f"could not write {path}: {reason}; what was saved there before is kept")
+        made = cls.because(path, error.strerror or str(error))
         made.errno = error.errno
         return made
 
+    @classmethod
+    def because(cls, path: Path, reason: str) -> SaveError:
+        """One sentence with this reason."""
+        return cls(f"could not write {path}: {reason}; what was saved there before is kept")
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write to a temporary file beside `path`, bring it to the disk, then rename it over `path`.
 
-    Raises SaveError when the disk refuses (full, read-only); the temporary file is removed then.
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write to a new temporary file in the folder of `path`, bring it to the disk, rename it over `path`.
+
+    Text is written as UTF-8; what UTF-8 cannot hold (a part of a file name in another encoding) is escaped.
+    The temporary file is made exclusively and no symbolic link is followed. Raises SaveError when the disk
+    refuses (full, read-only); the temporary file is removed then.
     """
-    temporary = path.with_name(path.name + TEMPORARY_SUFFIX)
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
     try:
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
+            with open_new(temporary) as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -39,6 +50,26 @@ def write_atomically(path: Path, content: bytes) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
+    except OSError as error:
+        raise SaveError.of(path, error) from error
+
+
+def open_new(path: Path) -> IO[bytes]:
+    """Make a file that does not exist yet, for writing; FileExistsError where anything has the name."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK, 0o666), "wb")
+
+
+def open_to_append(path: Path) -> IO[bytes]:
+    """Open a file to append to; OSError where a symbolic link has the name."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o666), "ab")
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder with its parents; SaveError where the disk refuses, ValueError where a file is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(f"out: {path} is a file or lies in one, a directory is wanted") from None
     except OSError as error:
         raise SaveError.of(path, error) from error
 

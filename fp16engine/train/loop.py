@@ -24,9 +24,10 @@ from . import checkpoint, metrics
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
-from .files import SaveError, write_atomically
+from .files import make_folder, write_atomically
 from .history import EpochSums, History, json_number
 from .interrupt import Interrupted, InterruptGuard
+from .lock import hold
 from .progress import Reporter, reporter
 
 if TYPE_CHECKING:
@@ -61,6 +62,11 @@ class Options:
 
 def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     """See `Trainer.fit`."""
+    with hold(options.out):
+        return _fit(trainer, dataset, options)
+
+
+def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
@@ -324,12 +330,7 @@ def _prepare(out: Path) -> None:
                 f"out: {out} holds a run already ({name}); go on with it by --resume "
                 "(in Python: resume=True), or name another directory"
             )
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"out: {out} is a file or lies in one, a directory is wanted") from None
-    except OSError as error:
-        raise SaveError.of(out, error) from error
+    make_folder(out)
 
 
 def _resumed(
@@ -357,7 +358,7 @@ def _resumed(
     if saved.body["device"].partition(":")[0] != trainer.device.partition(":")[0]:
         warnings.warn(
             f"this run was started on {saved.body['device']!r}: on {trainer.device!r} its bits will differ",
-            stacklevel=4,
+            stacklevel=5,
         )
     state = saved.restore(trainer)
     state.settings = ours

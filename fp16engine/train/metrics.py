@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from .files import SaveError, write_atomically
+from .files import SaveError, open_to_append, write_atomically
 
 FILE_NAME = "metrics.jsonl"
 
@@ -25,14 +25,28 @@ def _kept(line: bytes, step: int, epochs: int) -> bool:
 
 def finished_epochs(directory: Path) -> list[dict[str, Any]]:
     """The records of the epochs that a run in `directory` has finished, also of one that broke off."""
-    rows = [json.loads(line) for line in (directory / FILE_NAME).read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "kind"} for row in rows if row["kind"] == "epoch"]
+    return [{k: v for k, v in row.items() if k != "kind"} for row in _rows(directory, "epoch", {"epoch"})]
 
 
 def losses(directory: Path) -> list[list[Any]]:
     """[step, loss] of the logged steps of a run in `directory`; None for a loss that is not finite."""
-    rows = [json.loads(line) for line in (directory / FILE_NAME).read_text().splitlines()]
-    return [[row["step"], row["loss"]] for row in rows if row["kind"] == "step"]
+    return [[row["step"], row["loss"]] for row in _rows(directory, "step", {"step", "loss"})]
+
+
+def _rows(directory: Path, kind: str, names: set[str]) -> list[dict[str, Any]]:
+    """The rows of one kind; ValueError names the file and the first line that is no row."""
+    path, found = directory / FILE_NAME, []
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            whole = row["kind"] != kind or names <= row.keys()
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            whole = False
+        if not whole:
+            raise ValueError(f"{path} is damaged: line {number} must be a row of metrics")
+        if row["kind"] == kind:
+            found.append(row)
+    return found
 
 
 class MetricsWriter:
@@ -56,7 +70,10 @@ class MetricsWriter:
             lines = self._path.read_bytes().splitlines(keepends=True)
             kept = b"".join(line for line in lines if line.endswith(b"\n") and _kept(line, *resume_at))
         write_atomically(self._path, kept)
-        self._file = self._path.open("ab")
+        try:
+            self._file = open_to_append(self._path)
+        except OSError as error:
+            raise SaveError.of(self._path, error) from error
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one row: "kind" ("step" or "epoch"), "epoch", "step" and JSON values."""
@@ -85,7 +102,11 @@ class MetricsWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError as fault:
+            if error is None:
+                raise SaveError.of(self._path, fault) from fault
         if self._board is not None:
             self._board.close()
 

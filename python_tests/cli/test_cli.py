@@ -1,10 +1,12 @@
 """Tests of the command line: status, one-sentence errors, JSON, what is written where."""
 
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
+from fp16engine.cli.encoding import any_terminal
 from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.train import schedule, settings
 
@@ -423,3 +426,56 @@ def test_compare_takes_them_too(capsys):
         "fp16engine: --on-nonfinite: 'pray' given, one of skip, stop, explain is wanted "
         "(see fp16engine train --help)"
     )
+
+
+@pytest.mark.parametrize("command", [["train"], ["compare"], ["reproduce", "figure3"]])
+def test_an_empty_out_is_refused(capsys, command):
+    assert main([*command, "--out", ""]) == 2
+    text = capsys.readouterr().err
+    assert "--out: must be the name of a folder, got ''" in text
+
+
+def test_compare_in_a_folder_that_a_run_holds(tmp_path, capsys):
+    from fp16engine.train.lock import hold
+
+    failed = []
+
+    def second():
+        failed.append(main(["compare", "--epochs", "1", "--limit", "40", "--out", str(tmp_path / "out")]))
+
+    with hold(tmp_path / "out"):
+        thread = threading.Thread(target=second)
+        thread.start()
+        thread.join()
+    text = capsys.readouterr().err
+    assert failed == [2] and f"used by process {os.getpid()} on" in text and text.count("\n") == 1
+
+
+def test_no_terminal_and_no_folder_name_costs_the_results(tmp_path):
+    if sys.platform != "linux":
+        pytest.skip("needs a file system whose names are bytes")
+    out = os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff")
+    command = [sys.executable, "-m", "fp16engine", "compare", *TINY, "--precision", "fp16,fp32", "--out", out]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(command, env=environment, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert rb"caf\xe9 \xff" in done.stdout and "delta" in done.stdout.decode("ascii")
+    for name in (b"summary.json", b"report.html"):
+        assert os.path.getsize(os.path.join(out, name))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "text"),
+    [
+        ("ascii", "delta 1.5*10? Gamma cafe \\xff"),
+        ("cp1252", "delta 1.5\u00b710? Gamma caf\u00e9 \\xff"),
+        ("utf-8", "\u03b4 1.5\u00b710\u2603 \u0393 caf\u00e9 \\xff"),
+    ],
+)
+def test_what_an_encoding_lacks_is_spelled(monkeypatch, encoding, text):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding)
+    monkeypatch.setattr(sys, "stdout", stream)
+    with any_terminal():
+        print("\u03b4 1.5\u00b710\u2603 \u0393 caf\u00e9 \udcff", end="", flush=True)
+    assert stream.buffer.getvalue().decode(encoding) == text
+    assert stream.errors == "strict"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fp16engine.experiments.folder import claim, read_json, refuse_results, write_json
+from fp16engine.experiments.folder import claim, read_json, read_run, refuse_results, write_json
 
 SETTINGS = {"lr": 0.1, "epochs": 2}
 
@@ -48,3 +48,10 @@ def test_damaged_json_is_named(tmp_path, text, words):
     (tmp_path / "x.json").write_text(text)
     with pytest.raises(ValueError, match=words):
         read_json(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", '{"status": 3}', "[" * 10**5, ""])
+def test_a_damaged_record_of_a_run_is_named(tmp_path, text):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json"):
+        read_run(tmp_path / "run.json", {"status": str})

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from fp16engine.experiments.process import Owner
 from fp16engine.experiments.runspec import RunSpec
 from fp16engine.experiments.store import (
     DONE,
@@ -27,6 +26,7 @@ from fp16engine.experiments.store import (
     Store,
     StoreError,
 )
+from fp16engine.train.process import Owner
 
 
 def spec(seed: int = 0, **changes: Any) -> RunSpec:
@@ -190,3 +190,40 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="a results store of format 99"):
         Store(tmp_path / "s")
     assert os.path.getsize(tmp_path / "text") == len("no database " * 100)
+
+
+def test_a_heartbeat_in_the_future_does_not_hold_a_run(tmp_path: Path, monkeypatch: Any) -> None:
+    far = dataclasses.replace(Owner.this(), machine="another one", token="far")
+    with Store(tmp_path / "s", far) as there, Store(tmp_path / "s") as here:
+        here.add([spec()])
+        now = time.time()
+        with monkeypatch.context() as patched:
+            patched.setattr(time, "time", lambda: now + 10 * LEASE_SECONDS)
+            assert there.claim([spec().key]) == spec().key
+        assert here.claim([spec().key]) == spec().key
+
+
+def test_a_closed_store_holds_no_run_though_its_process_lives(tmp_path: Path) -> None:
+    with Store(tmp_path / "s") as store:
+        store.add([spec()])
+        assert store.claim([spec().key]) == spec().key
+    with Store(tmp_path / "s") as store:
+        assert store.claim([spec().key]) == spec().key
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "null", "", "[" * 10**5, '{"token": 1}', b"\xff"])
+@pytest.mark.parametrize("column", ["owner", "heartbeat", "spec", "figures", "measured"])
+def test_a_damaged_field_is_one_sentence_or_nobodys_claim(tmp_path: Path, column: str, text: Any) -> None:
+    with Store(tmp_path / "s") as store:
+        store.add([spec()])
+        store.claim([spec().key])
+    with sqlite3.connect(tmp_path / "s") as database:
+        database.execute(f"UPDATE runs SET {column} = ?", (text,))
+    database.close()
+    with Store(tmp_path / "s") as store:
+        assert store.status([spec().key]) == {spec().key: PENDING}
+        assert store.claim([spec().key]) == spec().key
+        try:
+            store.export_csv()
+        except StoreError as error:
+            assert column in str(error) and "\n" not in str(error) and len(str(error)) < 300

@@ -18,6 +18,8 @@ from fp16engine.train import checkpoint
 from fp16engine.train.files import SaveError
 from fp16engine.train.history import EpochSums, History
 
+HEX = "0123456789abcdef"  # draws the name of a temporary file
+
 
 def state():
     return checkpoint.RunState({"batch_size": 16}, 0, 0, EpochSums(), History())
@@ -135,8 +137,8 @@ def test_models_built_by_hand_are_loaded_into_one_built_again(saved):
 
 def test_replaces_the_one_before_and_what_a_kill_left(saved):
     first = tensor_file(saved).name
-    (saved / f"{first}.tmp").write_bytes(b"half")
-    (saved / "checkpoint.json.tmp").write_bytes(b"half")
+    (saved / f"{first}.{HEX}.tmp").write_bytes(b"half")
+    (saved / f"checkpoint.json.{HEX}.tmp").write_bytes(b"half")
     trainer = stepped()
     data = tiny_run.data()
     trainer.step(data.normalised("train", "float32")[:16], data.train.labels[:16])
@@ -432,12 +434,10 @@ class FullFile:
 
 
 def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path, monkeypatch):
-    from pathlib import Path
+    real, room = os.fdopen, {"left": None}
 
-    real, room = Path.open, {"left": None}
-
-    def opened(self, mode="r", *arguments, **options):
-        file = real(self, mode, *arguments, **options)
+    def opened(handle, mode="r"):
+        file = real(handle, mode)
         return FullFile(file, 100) if "w" in mode and room["left"] == 0 else file
 
     class FillsAtStepSix:
@@ -453,7 +453,7 @@ def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path,
         def end(self):
             pass
 
-    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(os, "fdopen", opened)
     trainer = tiny_run.trainer()
     with pytest.raises(SaveError, match="No space left on device"):
         trainer.fit(tiny_run.data(), 3, 16, tmp_path, progress=FillsAtStepSix())
@@ -470,3 +470,71 @@ def test_a_directory_that_cannot_be_written_ends_before_training(tmp_path, monke
     with pytest.raises(SaveError, match="Read-only file system"):
         trainer.fit(tiny_run.data(), 1, 16, tmp_path / "out", progress=False)
     assert trainer.step_count == 0
+
+
+def nested(depth):
+    value = 0
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (put("trainer", "random", {"seed": 3, "stream": 2**70}), r"trainer\.random\.stream must be an"),
+        (put("trainer", "step_count", 2**70), r"trainer\.step_count must be an integer of 64 bits"),
+        (put("trainer", "step_count", 10**400), r"trainer\.step_count must be an integer of 64 bits"),
+        (put("optimizer", "lr", float("nan")), r"optimizer\.lr must be a finite number, got nan"),
+        (put("", "epoch", True), "its entry 'epoch' is missing or of the wrong kind"),
+        (put("precision", "plan", {"layers": 3}), "is damaged"),
+        (put("precision", "plan", [1]), "is damaged"),
+        (put("precision", "operand", {"draw": 1}), "is damaged"),
+        (put("precision", "loss_scale", {"initial": "x"}), "is damaged"),
+        (put("model", "parameters", "many"), "model.parameters = 'many'"),
+        (put("model", "class", []), "class is no name"),
+    ],
+)
+def test_numbers_and_types_no_run_writes_are_named(saved, change, words):
+    rewrite(saved, change)
+    refused(saved, words)
+
+
+@pytest.mark.parametrize("depth", [100, 900, 10**5])
+def test_deep_nesting_ends_in_a_sentence(saved, depth):
+    path = saved / "checkpoint.json"
+    text = path.read_text()
+    at = text.index('"checkpoint": {') + len('"checkpoint": {')
+    path.write_text(text[:at] + '"deep": ' + "[" * depth + "]" * depth + "," + text[at:])
+    refused(saved, "checkpoint.json is damaged")
+
+
+def test_nan_weights_are_refused_unless_the_run_was_not_finite(saved):
+    def spoil(tensors):
+        tensors["model.4.weight"][0, 0] = np.nan
+
+    with pytest.raises(fe.CheckpointError, match=r"'model\.4\.weight' holds NaN"):
+        altered(saved, spoil)
+    rewrite(saved, put("trainer", "nonfinite_steps", 1))
+    assert np.isnan(fe.Checkpoint.load(saved).tensors["model.4.weight"][0, 0])
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {},
+        {"name": 3},
+        {"name": []},
+        {"name": "dnn", "image_size": 2**62},
+        {"name": "dnn", "image_size": "a"},
+        {"name": "dnn", "num_classes": -1},
+        {"name": "dnn", "channels": None},
+        {"name": "dnn", "seed": -1},
+        {"name": "dnn", "surprise": nested(50)},
+    ],
+)
+def test_a_hostile_model_is_not_built(saved, config):
+    rewrite(saved, put("model", "config", config))
+    with pytest.raises(fe.CheckpointError) as caught:
+        fe.Checkpoint.load(saved).create_model()
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 500

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+_LIVE: set[str] = set()  # tokens of this process's owners that still hold something
+
 
 @dataclass(frozen=True)
 class Owner:
@@ -27,24 +29,38 @@ class Owner:
     @classmethod
     def this(cls) -> Owner:
         """Return an owner for the calling process."""
-        return cls(platform.node(), _machine(), os.getpid(), _started(os.getpid()), uuid.uuid4().hex)
+        made = cls(platform.node(), _machine(), os.getpid(), _started(os.getpid()), uuid.uuid4().hex)
+        _LIVE.add(made.token)
+        return made
+
+    def retire(self) -> None:
+        """Hold nothing any more, though the process lives on."""
+        _LIVE.discard(self.token)
 
     @classmethod
     def of_json(cls, value: dict[str, Any]) -> Owner:
-        """Return the owner that `to_json` described."""
-        return cls(**value)
+        """Return the owner that `to_json` described; ValueError or TypeError for anything else."""
+        made = cls(**value)
+        texts = (made.host, made.machine, made.token)
+        if not all(isinstance(text, str) for text in texts) or type(made.pid) is not int:
+            raise ValueError(f"owner: a process must be named, got {value!r}")
+        if not 0 < made.pid < 2**31 or not isinstance(made.started, str | None):
+            raise ValueError(f"owner: a process must be named, got {value!r}")
+        return made
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return asdict(self)
 
     def gone(self) -> bool | None:
-        """Tell whether the process has ended; None where that cannot be seen from here.
+        """Tell whether the process has ended or retired; None where that cannot be seen from here.
 
         It can be seen on the same machine only: another one, or another container, has numbers of its own.
         """
         if self.machine != _machine():
             return None
+        if self.pid == os.getpid():
+            return self.started != _started(self.pid) or self.token not in _LIVE
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:

@@ -124,7 +124,7 @@ def _policy(arguments: argparse.Namespace) -> Precision:
         return policy
     if policy.storage != "float16":
         raise ValueError(f"--loss-scale: auto given, but {policy.name} stores no FP16 gradients to scale")
-    return replace(policy, loss_scale=LossScale.from_histogram())
+    return policy.changed(loss_scale=LossScale.from_histogram())
 
 
 def _live() -> Any:

@@ -382,7 +382,16 @@ def _precision(fields: dict[str, Any]) -> Precision:
         ends = {key: _operand(plan[key]) for key in ("edges", "late")}
         read["plan"] = OperandPlan(**{**plan, **ends, "layers": layers})
     read |= {key: _operand(fields.get(key)) for key in ("operand", "weights")}
-    return Precision(**{**fields, **read})
+    return _named({**fields, **read})
+
+
+def _named(fields: dict[str, Any]) -> Precision:
+    """The policy of these choices; earlier files keep a preset's name with another update or scale."""
+    with contextlib.suppress(ValueError):
+        preset = Precision.get(fields["name"])
+        changed = {key: fields[key] for key in ("update", "loss_scale") if fields[key] != getattr(preset, key)}
+        fields = {**fields, "name": preset.changed(**changed).name}
+    return Precision(**fields)
 
 
 def _operand(value: Any) -> Any:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,7 +92,7 @@ class Trainer(Stepping, Scoring):
     ) -> None:
         self.precision = Precision.get(precision)
         if update is not None:
-            self.precision = replace(self.precision, update=update)
+            self.precision = self.precision.changed(update=update)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
         self.capture = settings.capture(capture, self.device)

@@ -60,7 +60,8 @@ def _policy(name: str) -> fe.Precision:
     policy = fe.Precision.get(name)
     if policy.loss_scale is None:
         return policy
-    return dataclasses.replace(policy, loss_scale=LossScale(interval=4))  # grows often, so it overflows often
+    # grows often, so it overflows often
+    return dataclasses.replace(policy, name="hasty mp", loss_scale=LossScale(interval=4))
 
 
 class _Net(nn.Module):
@@ -207,7 +208,7 @@ def test_same_bits_under_an_automatic_loss_scale(
 ) -> None:
     """The device measures the gradients and chooses the scale; the host's account does so from its counts."""
     _planted(monkeypatch, {3: np.inf} | dict.fromkeys(range(10, TRAIN, 15), 3000.0))
-    policy = dataclasses.replace(fe.Precision.get(precision), loss_scale=LossScale.from_histogram())
+    policy = fe.Precision.get(precision).changed(loss_scale=LossScale.from_histogram())
     outcomes, measured = [], []
     plain = LossScaler.observe
     monkeypatch.setattr(LossScaler, "observe", lambda self, x: measured.append(0) or plain(self, x))
@@ -269,7 +270,9 @@ def test_a_scale_at_its_floor_ends_the_run_at_the_same_step(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _planted(monkeypatch, dict.fromkeys(range(TRAIN), 300.0))
-    policy = dataclasses.replace(fe.Precision.get("mp"), loss_scale=LossScale(initial=8192.0, floor=4096.0))
+    policy = dataclasses.replace(
+        fe.Precision.get("mp"), name="high mp", loss_scale=LossScale(initial=8192.0, floor=4096.0)
+    )
     said = []
     for capture in (False, True):
         trainer = _trainer(device, capture, policy, max_bad_steps=4)

@@ -28,7 +28,7 @@ def bits(trainer):
 
 
 def mp(**changes):
-    return Precision("mp", "float16", "float16", "float32", "float32", "master32", LossScale(**changes))
+    return Precision("scaled mp", "float16", "float16", "float32", "float32", "master32", LossScale(**changes))
 
 
 @pytest.mark.parametrize("precision", POLICIES)

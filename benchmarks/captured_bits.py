@@ -37,7 +37,8 @@ class Training:
         policy = Precision.get(self.precision)
         if self.measured:
             return policy.changed(loss_scale=LossScale.from_histogram())
-        return replace(policy, name="hasty mp", loss_scale=LossScale(interval=2)) if policy.loss_scale else policy
+        hasty = LossScale(interval=2)
+        return replace(policy, name="hasty mp", loss_scale=hasty) if policy.loss_scale else policy
 
 
 TRAININGS = (

@@ -447,7 +447,7 @@ def _suffix(field: str, value: Any) -> str:
             return suffix
     if field not in _DEFAULTS:
         raise ValueError(f"changed: choices must be of {', '.join(_DEFAULTS)}, got {field}")
-    raise ValueError(f"{field}: {value!r} has no name to follow a preset's; give the policy a name of its own")
+    raise ValueError(f"{field}: {value!r} has no name; give the policy a name of its own")
 
 
 @functools.lru_cache(maxsize=256)
@@ -514,7 +514,8 @@ def _named_after(policy: Precision, operand: Operand) -> str:
     return policy.name if operand == policy.operand else f"{policy.name} in {operand_name(operand)}"
 
 
-_active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=Precision.get("fp32"))
+_FP32 = Precision.get("fp32")
+_active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=_FP32)
 
 
 def active() -> Precision:

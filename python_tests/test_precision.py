@@ -176,7 +176,9 @@ def test_a_preset_name_with_other_choices_is_refused() -> None:
         fe.Precision("fp16+kahan", "float16", "float16", "float32", "float16", "master32")
 
 
-@pytest.mark.parametrize("name", ["fp16+nearest", "fp16+kahan+stochastic", "fp16+kahan+kahan", "fp16+", "mine+kahan"])
+@pytest.mark.parametrize(
+    "name", ["fp16+nearest", "fp16+kahan+stochastic", "fp16+kahan+kahan", "fp16+", "mine+kahan"]
+)
 def test_a_suffix_names_one_other_choice_once(name: str) -> None:
     with pytest.raises(ValueError, match="precision: "):
         fe.Precision.get(name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
     labels = dataset.train.labels[:AUDIT_BATCH]
     if arguments.strict:
         strict.check(trainer(), images, labels)
-    audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
-    runner.audit = audit
+    runner.audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
     history = runner.fit(
         dataset,
         arguments.epochs,
@@ -106,7 +104,7 @@ def run(arguments: argparse.Namespace) -> int:
         tensorboard=arguments.tensorboard,
         monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )
-    summary = {**history.summary(), "audit": audit, "machine": machine(arguments.device)}
+    summary = {**history.summary(), "audit": runner.audit, "machine": machine(arguments.device)}
     if runner.monitor is not None:
         summary["findings"] = [finding.to_dict() for finding in runner.monitor.findings]
         summary["report"] = number_line.write(out, summary)

@@ -266,7 +266,6 @@ def _run(
         "seed": settings.seed,
         "precision_choices": policy.describe(),
         **_train(settings, policy, dataset, folder, shown, checkpoint_every, looking, audit),
-        "audit": audit,
     }
     write_json(record, result)
     gc.collect()  # the tape's cycles hold arrays, which would count as memory of the next run
@@ -306,9 +305,9 @@ def _train(
     except NonFiniteError as error:
         shown.note(f"{policy.name}: {error}")
         failure = {**_failed(trainer, str(error), folder), "explanation": error.explanation}
-        return {"parameters": parameters, **failure, **_findings(trainer)}
+        return {"parameters": parameters, **failure, **_findings(trainer), "audit": trainer.audit}
     finished = {**history.summary(), "status": "finished", "error": None}
-    return {"parameters": parameters, **finished, **_findings(trainer)}
+    return {"parameters": parameters, **finished, **_findings(trainer), "audit": trainer.audit}
 
 
 def _findings(trainer: Trainer) -> dict[str, Any]:

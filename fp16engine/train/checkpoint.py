@@ -386,10 +386,12 @@ def _precision(fields: dict[str, Any]) -> Precision:
 
 
 def _named(fields: dict[str, Any]) -> Precision:
-    """The policy of these choices; earlier files keep a preset's name with another update or scale."""
+    """The policy of these choices; an earlier file may name a preset whose update or scale it has not."""
     with contextlib.suppress(ValueError):
         preset = Precision.get(fields["name"])
-        changed = {key: fields[key] for key in ("update", "loss_scale") if fields[key] != getattr(preset, key)}
+        changed = {
+            key: fields[key] for key in ("update", "loss_scale") if fields[key] != getattr(preset, key)
+        }
         fields = {**fields, "name": preset.changed(**changed).name}
     return Precision(**fields)
 

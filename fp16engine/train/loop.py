@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from .. import backend as backends
 from .._version import __version__
 from ..errors import CheckpointError, NonFiniteError
 from ..numerics.audit import audit_quietly
+from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
 from . import checkpoint, metrics
 from .batches import labelled
@@ -93,7 +94,8 @@ class _Run:
         self.reporter = reporter(options.progress, feed.unit)
         self.guard = InterruptGuard(enabled=out is not None)
         self.metrics: metrics.MetricsWriter | None = None
-        self.captured = CapturedEpochs(trainer, feed) if trainer.capture else None
+        self.audits = None if out is None else AuditLog(trainer)
+        self.captured = CapturedEpochs(trainer, feed, self.audits) if trainer.capture else None
 
     def go(self) -> History:
         """Train what is left of the run."""
@@ -231,7 +233,8 @@ class _Run:
     def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
         """The trainer's, with the explanation of a step that ends the run kept beside its results."""
         try:
-            return self.trainer.train_batch(inputs, labels)
+            with nullcontext() if self.audits is None else self.audits.step():
+                return self.trainer.train_batch(inputs, labels)
         except NonFiniteError as error:
             if self.out is not None and error.explanation is not None:
                 text = json.dumps(error.explanation, indent=1, allow_nan=False)

@@ -28,7 +28,8 @@ def bits(trainer):
 
 
 def mp(**changes):
-    return Precision("scaled mp", "float16", "float16", "float32", "float32", "master32", LossScale(**changes))
+    choices = ("float16", "float16", "float32", "float32", "master32")
+    return Precision("scaled mp", *choices, LossScale(**changes))
 
 
 @pytest.mark.parametrize("precision", POLICIES)

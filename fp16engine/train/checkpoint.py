@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import doctor
 from .._version import __version__
 from ..block_format import BlockFormat
 from ..errors import CheckpointError
@@ -47,6 +48,12 @@ class RunState:
     step: int
     sums: EpochSums
     history: History
+
+
+def libraries(device: str) -> dict[str, Any]:
+    """What the bits of a run follow besides the engine: the device's libraries and their instruction set."""
+    info = doctor.backend_info(device)
+    return {key: info[key] for key in ("onednn", "onednn_isa", "cublaslt", "cudnn", "gpu") if key in info}
 
 
 def plain(value: Any) -> Any:
@@ -100,6 +107,7 @@ def save(directory: Path, trainer: Trainer, run: RunState) -> Path:
         "precision": asdict(trainer.precision),
         "precision_choices": trainer.precision.describe(),
         "device": trainer.device,
+        "libraries": libraries(trainer.device),
         "seed": trainer.seed,
         "optimizer": {key: value for key, value in optimizer.items() if not isinstance(value, np.ndarray)},
         "training": trainer.settings,

@@ -21,7 +21,7 @@ from ..errors import CheckpointError, NonFiniteError
 from ..numerics.audit import audit_quietly
 from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
-from . import checkpoint, metrics
+from . import checkpoint, metrics, settings
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
@@ -114,6 +114,8 @@ class _Run:
                 )
             self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
             stack.callback(self.reporter.end)
+            if decays := settings.own_decays(trainer.settings["weight_decay"], trainer.model):
+                self.reporter.note(decays)
             while self.state.epoch < options.epochs:
                 self.epoch()
             for note in account(trainer):
@@ -362,6 +364,10 @@ def _resumed(
             f"this run was started on {saved.body['device']!r}: on {trainer.device!r} its bits will differ",
             stacklevel=4,
         )
+    elif "libraries" in saved.body and (
+        other := checkpoint.first_difference(saved.body["libraries"], checkpoint.libraries(trainer.device))
+    ):
+        warnings.warn(f"{other}: from here on the bits of this run may differ", stacklevel=4)
     state = saved.restore(trainer)
     state.settings = ours
     return state

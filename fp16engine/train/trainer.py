@@ -39,7 +39,9 @@ class Trainer(Stepping, Scoring):
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
     for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
     "plain"). `update` takes the place of the policy's. `clip_norm` is the largest norm of all gradients
-    together that a step uses. `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over
+    together that a step uses, summed in FP32 under every policy. `weight_decay` is for parameters without an
+    L2 factor of their own; `fit` says how many have one. `schedule` ("constant", "cosine", "inverse-sqrt")
+    counts applied steps; over
     the first `warmup` of them the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`)
     changes the training images of `fit` at random, those of `step` and of evaluation never; nor is
     `label_smoothing` part of the evaluated loss. `seed` orders the data and drives dropout, augmentation and

@@ -36,8 +36,9 @@ class Training:
         """Return the policy; a loss scale grows every other step, so that steps are skipped all along."""
         policy = Precision.get(self.precision)
         if self.measured:
-            return replace(policy, loss_scale=LossScale.from_histogram())
-        return replace(policy, loss_scale=LossScale(interval=2)) if policy.loss_scale else policy
+            return policy.changed(loss_scale=LossScale.from_histogram())
+        hasty = LossScale(interval=2)
+        return replace(policy, name="hasty mp", loss_scale=hasty) if policy.loss_scale else policy
 
 
 TRAININGS = (

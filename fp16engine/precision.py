@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
-from typing import TypeAlias
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeAlias
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
@@ -154,6 +154,10 @@ def _check_operand(operand: Operand) -> None:
         raise UnsupportedPrecision(f"operand: {operand!r} given, a BlockFormat or 'float32' is wanted")
 
 
+def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:
+    return {"storage": storage, "operand": storage, "accumulate": accumulate, "statistics": statistics}
+
+
 @dataclass(frozen=True)
 class Precision:
     """What each part of training is kept and computed in.
@@ -174,7 +178,7 @@ class Precision:
       the tensor cores of a CUDA device, the only one that runs it;
     - `fp16`: everything stored in binary16, dot products and reductions accumulate in FP32 registers and
       round once;
-    - `fp16-strict`: as `fp16`, and every accumulator is binary16 too;
+    - `fp16-strict`: as `fp16`, and every accumulator is binary16 too, but for the norm that `clip_norm` takes;
     - `fp16-chunk<n>`: as `fp16`, with dot products accumulated as "float16:n";
     - `mp`: FP16 compute, FP32 master weights and norm statistics, dynamic loss scaling (1710.03740);
     - `hbfp<m>`, m = 2 to 16: dot products on block floating point with m-bit mantissas, everything else
@@ -183,7 +187,11 @@ class Precision:
     - `booster`: `hbfp4`, with first and last layer in `hbfp6`, and all in `hbfp6` in the last epoch
       (2211.10737); `booster-k10`: in the last 10.
 
+    A preset's name may end in what is not the preset's: `fp16+master32` updates FP32 master weights,
+    `fp16+auto-scale` takes its loss scale from the histogram of the gradients. `changed` makes such a policy.
+
     Raises:
+        ValueError: the name is a preset's, and a choice is not.
         UnsupportedPrecision: the combination has no implementation.
 
     >>> Precision.get("fp16").accumulate
@@ -237,6 +245,7 @@ class Precision:
             raise UnsupportedPrecision(
                 f"statistics: 'float32' with {self.accumulate} accumulators given, 'float16' is wanted"
             )
+        self._check_name()
 
     @classmethod
     def get(cls, name: str | Precision) -> Precision:
@@ -248,18 +257,48 @@ class Precision:
         """
         if isinstance(name, Precision):
             return name
-        if name in _PRESETS:
-            return _PRESETS[name]
-        accumulate = f"float16:{str(name).removeprefix('fp16-chunk')}"
-        if str(name).startswith("fp16-chunk") and _is_chunked(accumulate):
-            return cls(name, "float16", "float16", accumulate, "float16")
-        if name == _TF32.name:
-            return _TF32
-        if isinstance(name, str) and name.startswith(("hbfp", "booster")):
-            return _hybrid(name)
-        raise ValueError(
-            f"precision: {name!r} given, one of {', '.join(_PRESETS)}, hbfp<m>, booster is wanted"
-        )
+        known = _known(str(name))
+        if known is not None:
+            return known
+        wanted = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster is wanted"
+        if str(name).startswith(("hbfp", "booster")):
+            wanted = "hbfp<m> or booster, then -b<block> and the like is wanted"
+        raise ValueError(f"precision: {name!r} given, {wanted}")
+
+    def _check_name(self) -> None:
+        """A preset's name promises the preset's choices."""
+        meant = _meaning(str(self.name))
+        if meant is None:
+            return
+        for field in fields(self)[1:]:
+            ours, preset = getattr(self, field.name), meant.get(field.name, field.default)
+            if ours != preset:
+                raise ValueError(
+                    f"name: {self.name!r} is a preset with {field.name} {preset!r}, got {ours!r}; "
+                    "use Precision.changed or another name"
+                )
+
+    def changed(self, **choices: Any) -> Precision:
+        """Return this policy with another `update` or `loss_scale`, under a name that says so.
+
+        Raises:
+            ValueError: the choice has no name; make a policy with a name of its own then.
+
+        >>> Precision.get("fp16").changed(update="master32").name
+        'fp16+master32'
+        >>> Precision.get("fp16").changed(update="nearest").name
+        'fp16'
+        """
+        made = replace(self, name="unnamed", **choices)
+        base, *suffixes = self.name.split("+")
+        preset = _meaning(base) or {}
+        for field, value in choices.items():
+            if value == getattr(self, field, None):
+                continue
+            suffixes = [suffix for suffix in suffixes if _SUFFIXES.get(suffix, ("",))[0] != field]
+            if not preset or value != preset.get(field, _DEFAULTS.get(field)):
+                suffixes.append(_suffix(field, value))
+        return replace(made, name="+".join((base, *sorted(suffixes, key=_ORDER))))
 
     @classmethod
     def names(cls) -> list[str]:
@@ -294,7 +333,8 @@ class Precision:
         plan = self.plan
         if plan is None or plan.late is None or epoch < epochs - plan.late_epochs:
             return self
-        return replace(self, operand=plan.late, plan=OperandPlan(layers=plan.layers) if plan.layers else None)
+        left = OperandPlan(layers=plan.layers) if plan.layers else None
+        return replace(self, name=_named_after(self, plan.late), operand=plan.late, plan=left)
 
     def layers(self, paths: Sequence[str]) -> dict[str, Operand]:
         """Return the operands of the layers that have another than the policy's own.
@@ -375,29 +415,77 @@ class Precision:
         }
 
 
-_PRESETS = {
-    policy.name: policy
-    for policy in (
-        Precision("fp32", "float32", "float32", "float32", "float32"),
-        Precision("fp16", "float16", "float16", "float32", "float16"),
-        Precision("fp16-strict", "float16", "float16", "float16", "float16"),
-        Precision("mp", "float16", "float16", "float32", "float32", "master32", LossScale()),
-    )
+# The choices of each preset; the table is not made of `Precision`, which checks its name against it.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "fp32": _choices("float32", "float32", "float32"),
+    "fp16": _choices("float16", "float32", "float16"),
+    "fp16-strict": _choices("float16", "float16", "float16"),
+    "mp": {**_choices("float16", "float32", "float32"), "update": "master32", "loss_scale": LossScale()},
 }
-_TF32 = Precision("tf32", "float32", "tf32", "float32", "float32")
+_TF32 = {**_choices("float32", "float32", "float32"), "operand": "tf32"}
+# What may follow a preset's name after "+", and the choice it stands for.
+_SUFFIXES: dict[str, tuple[str, Any]] = {
+    **{update: ("update", update) for update in _UPDATES},
+    "auto-scale": ("loss_scale", LossScale.from_histogram()),
+    "no-scale": ("loss_scale", None),
+}
+_DEFAULTS = {"update": "nearest", "loss_scale": None}
+_ORDER = [*_SUFFIXES].index  # of suffixes, so that one policy has one name
 _HYBRID = re.compile(
     r"(?P<family>hbfp\d+|booster(?:-k(?P<late>\d+))?)(?P<format>(?:-[bte]\d+|-sr)*)(?:-w(?P<kept>\d+))?"
 )
 
 
 @functools.lru_cache(maxsize=256)
-def _hybrid(name: str) -> Precision:
-    """Block floating point for dot products, binary32 for the rest."""
+def _known(name: str) -> Precision | None:
+    meant = _meaning(name)
+    return None if meant is None else Precision(**{"name": name, **meant})
+
+
+def _suffix(field: str, value: Any) -> str:
+    for suffix, choice in _SUFFIXES.items():
+        if choice == (field, value):
+            return suffix
+    if field not in _DEFAULTS:
+        raise ValueError(f"changed: choices must be of {', '.join(_DEFAULTS)}, got {field}")
+    raise ValueError(f"{field}: {value!r} has no name; give the policy a name of its own")
+
+
+@functools.lru_cache(maxsize=256)
+def _meaning(name: str) -> dict[str, Any] | None:
+    """Return the choices that a preset's name stands for; None for a name that is no preset's."""
+    base, *suffixes = name.split("+")
+    if suffixes:
+        return _suffixed(base, suffixes)
+    if name in _PRESETS:
+        return _PRESETS[name]
+    accumulate = f"float16:{name.removeprefix('fp16-chunk')}"
+    if name.startswith("fp16-chunk") and _is_chunked(accumulate):
+        return _choices("float16", accumulate, "float16")
+    if name == "tf32":
+        return _TF32
     match = _HYBRID.fullmatch(name)
-    booster = name.startswith("booster")
+    return None if match is None else _hybrid(match)
+
+
+def _suffixed(base: str, suffixes: Sequence[str]) -> dict[str, Any] | None:
+    """Return a preset's choices with those of `suffixes`: each names one choice, once, and another."""
+    meant = _meaning(base)
+    if meant is None or any(suffix not in _SUFFIXES for suffix in suffixes):
+        return None
+    choices = dict(_SUFFIXES[suffix] for suffix in suffixes)
+    if len(choices) < len(suffixes) or any(
+        meant.get(field, _DEFAULTS[field]) == value for field, value in choices.items()
+    ):
+        return None
+    name = "+".join((meant.get("name", base), *sorted(suffixes, key=_ORDER)))
+    return {**meant, **choices, "name": name}
+
+
+def _hybrid(match: re.Match[str]) -> dict[str, Any]:
+    """Block floating point for dot products, binary32 for the rest; `name` is the short one."""
+    booster = match["family"].startswith("booster")
     try:
-        if match is None:
-            raise ValueError(f"{name!r} given, hbfp<m> or booster, then -b<block> and the like is wanted")
         base = BlockFormat.named(("hbfp4" if booster else match["family"]) + match["format"])
         plan = None
         if booster:
@@ -408,23 +496,27 @@ def _hybrid(name: str) -> Precision:
         raise ValueError(f"precision: {error}") from None
     family = ("booster" + (f"-k{plan.late_epochs}" if plan.late_epochs > 1 else "")) if plan else ""
     short = base.name if plan is None else family + base.name.removeprefix("hbfp4")
-    return Precision(
-        name=short if kept is None else f"{short}-w{kept.mantissa}",
-        storage="float32",
-        operand=base,
-        accumulate="float32",
-        statistics="float32",
-        plan=plan,
-        weights=kept,
-    )
+    return {
+        **_choices("float32", "float32", "float32"),
+        "name": short if kept is None else f"{short}-w{kept.mantissa}",
+        "operand": base,
+        "plan": plan,
+        "weights": kept,
+    }
 
 
 @functools.lru_cache(maxsize=256)
 def _with_operand(policy: Precision, operand: Operand) -> Precision:
-    return replace(policy, operand=operand, plan=None)
+    return replace(policy, name=_named_after(policy, operand), operand=operand, plan=None)
 
 
-_active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=_PRESETS["fp32"])
+def _named_after(policy: Precision, operand: Operand) -> str:
+    """Return what `policy` is called in the layers or epochs that have operands of their own."""
+    return policy.name if operand == policy.operand else f"{policy.name} in {operand_name(operand)}"
+
+
+_FP32 = Precision.get("fp32")
+_active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=_FP32)
 
 
 def active() -> Precision:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fp16engine as fe
 from fp16engine import functional as F
-from fp16engine.precision import active
+from fp16engine.precision import LossScale, active
 
 
 def test_presets_say_what_the_contract_says() -> None:
@@ -143,3 +144,54 @@ def test_backward_keeps_the_accumulator_of_forward(backend_name: str) -> None:
     assert y.node.acc == "float16"
     y.backward()
     assert x.grad.dtype == "float16"
+
+
+@pytest.mark.parametrize(
+    ("name", "choices"),
+    [
+        ("fp16", {"update": "master32"}),
+        ("mp", {"update": "nearest"}),
+        ("mp", {"loss_scale": None}),
+        ("fp16", {"loss_scale": LossScale.from_histogram(), "update": "kahan"}),
+        ("hbfp6-b16", {"update": "kahan"}),
+        ("fp16-chunk32", {"update": "stochastic"}),
+    ],
+)
+def test_a_policy_that_is_not_the_preset_has_another_name(name: str, choices: dict[str, Any]) -> None:
+    preset = fe.Precision.get(name)
+    changed = preset.changed(**choices)
+    assert changed.name != name and changed.name.startswith(f"{name}+")
+    assert fe.Precision.get(changed.name) == changed
+    assert changed.changed(**{field: getattr(preset, field) for field in choices}) == preset
+    with pytest.raises(ValueError, match=f"name: '{name}' is a preset with .*, got "):
+        dataclasses.replace(preset, **choices)
+
+
+def test_a_preset_name_with_other_choices_is_refused() -> None:
+    with pytest.raises(ValueError, match="name: 'fp16' is a preset with statistics 'float16', got 'float32'"):
+        fe.Precision("fp16", "float16", "float16", "float32", "float32")
+    with pytest.raises(ValueError, match="name: 'fp16' is a preset with storage 'float16', got 'float32'"):
+        fe.Precision("fp16", "float32", "float32", "float32", "float32")
+    with pytest.raises(ValueError, match=r"name: 'fp16\+kahan' is a preset with update 'kahan', got"):
+        fe.Precision("fp16+kahan", "float16", "float16", "float32", "float16", "master32")
+
+
+@pytest.mark.parametrize(
+    "name", ["fp16+nearest", "fp16+kahan+stochastic", "fp16+kahan+kahan", "fp16+", "mine+kahan"]
+)
+def test_a_suffix_names_one_other_choice_once(name: str) -> None:
+    with pytest.raises(ValueError, match="precision: "):
+        fe.Precision.get(name)
+    assert fe.Precision.get("fp16+auto-scale+kahan").name == "fp16+kahan+auto-scale"
+
+
+def test_what_a_plan_puts_in_force_says_so() -> None:
+    booster = fe.Precision.get("booster")
+    assert booster.at(0, 2) is booster
+    assert booster.at(1, 2).name == "booster in hbfp6"
+
+
+def test_a_trainer_says_what_its_update_makes_of_the_policy() -> None:
+    model = fe.models.create("dnn", image_size=8, channels=1)
+    assert fe.Trainer(model, "fp16", device="reference", update="master32").precision.name == "fp16+master32"
+    assert fe.Trainer(model, "fp16", device="reference", update="nearest").precision.name == "fp16"

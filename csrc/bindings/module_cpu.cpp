@@ -54,6 +54,7 @@ void bind_machine(py::module_& m) {
     m.def("isa", [] { return std::string(cpu::kernels().isa); });
     m.def("select_isa", &select_isa, py::arg("isa"));
     m.def("onednn_version", &cpu::onednn_version);
+    m.def("onednn_isa", &cpu::onednn_isa);
     m.def("conv2d_implementations", &cpu::conv2d_implementations);
 }
 

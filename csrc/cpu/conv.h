@@ -33,6 +33,8 @@ void conv_product_backward(const ConvShape& shape, const ArrayView& x, const Arr
 // False, with nothing done, where oneDNN offers no more than its reference implementation.
 bool conv_onednn_available();
 std::string onednn_version();
+// The instruction set oneDNN chooses its kernels for, "" without oneDNN: its convolutions' bits follow it.
+std::string onednn_isa();
 bool conv_onednn_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
                          const ArrayView& y);
 bool conv_onednn_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,

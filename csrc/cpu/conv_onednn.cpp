@@ -26,6 +26,7 @@ namespace fp16engine::cpu {
 
 bool conv_onednn_available() { return false; }
 std::string onednn_version() { return ""; }
+std::string onednn_isa() { return ""; }
 bool conv_onednn_forward(const ConvShape&, const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&) {
     return false;
 }
@@ -372,6 +373,35 @@ private:
 }  // namespace
 
 bool conv_onednn_available() { return true; }
+
+std::string onednn_isa() {
+    switch (dnnl::get_effective_cpu_isa()) {
+        case dnnl::cpu_isa::sse41:
+            return "sse41";
+        case dnnl::cpu_isa::avx:
+            return "avx";
+        case dnnl::cpu_isa::avx2:
+            return "avx2";
+        case dnnl::cpu_isa::avx2_vnni:
+            return "avx2_vnni";
+        case dnnl::cpu_isa::avx2_vnni_2:
+            return "avx2_vnni_2";
+        case dnnl::cpu_isa::avx512_core:
+            return "avx512_core";
+        case dnnl::cpu_isa::avx512_core_vnni:
+            return "avx512_core_vnni";
+        case dnnl::cpu_isa::avx512_core_bf16:
+            return "avx512_core_bf16";
+        case dnnl::cpu_isa::avx512_core_fp16:
+            return "avx512_core_fp16";
+        case dnnl::cpu_isa::avx512_core_amx:
+            return "avx512_core_amx";
+        case dnnl::cpu_isa::avx512_core_amx_fp16:
+            return "avx512_core_amx_fp16";
+        default:
+            return std::to_string(static_cast<int>(dnnl::get_effective_cpu_isa()));
+    }
+}
 
 std::string onednn_version() {
     const dnnl_version_t* v = dnnl_version();

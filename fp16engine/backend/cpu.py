@@ -56,6 +56,7 @@ class CpuBackend(CompiledBackend, HostArrays):
             "isa": self.native.isa(),
             "threads": self.native.num_threads(),
             "onednn": self.native.onednn_version() or None,
+            "onednn_isa": self.native.onednn_isa() or None,
         }
 
     def set_num_threads(self, count: int) -> None:

@@ -171,14 +171,14 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--clip-norm",
         type=number(True),
         metavar="X",
-        help="largest norm of all gradients together (default: none)",
+        help="largest norm of all gradients together, summed in FP32 (default: none)",
     )
     group.add_argument(
         "--weight-decay",
         type=number(False),
         default=0.0,
         metavar="X",
-        help="default: 0 (ResNets have their own on convolutions)",
+        help="default: 0; not for the convolutions of ResNets and DenseNets, which have their own",
     )
     group.add_argument(
         "--schedule",

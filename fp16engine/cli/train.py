@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,8 +101,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     labels = dataset.train.labels[:AUDIT_BATCH]
     if arguments.strict:
         strict.check(trainer(), images, labels)
-    audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
-    runner.audit = audit
+    runner.audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
     history = runner.fit(
         dataset,
         arguments.epochs,
@@ -115,7 +113,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         tensorboard=arguments.tensorboard,
         monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )
-    summary = {**history.summary(), "audit": audit, "machine": machine(arguments.device)}
+    summary = {**history.summary(), "audit": runner.audit, "machine": machine(arguments.device)}
     if runner.monitor is not None:
         summary["findings"] = [finding.to_dict() for finding in runner.monitor.findings]
         summary["report"] = number_line.write(out, summary)
@@ -133,7 +131,7 @@ def _policy(arguments: argparse.Namespace) -> Precision:
         return policy
     if policy.storage != "float16":
         raise ValueError(f"--loss-scale: auto given, but {policy.name} stores no FP16 gradients to scale")
-    return replace(policy, loss_scale=LossScale.from_histogram())
+    return policy.changed(loss_scale=LossScale.from_histogram())
 
 
 def _live() -> Any:

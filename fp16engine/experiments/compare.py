@@ -134,7 +134,7 @@ def run(
     Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
     `BackendUnavailable`, `PrecisionViolation` in a strict comparison, and what `Trainer.fit` raises.
     """
-    policies = _policies(precisions)
+    policies = _policies(precisions, update)
     if momentum is None and optimizer == "sgd":
         momentum = 0.9
     augmentation = Augmentation.get(augment)
@@ -208,14 +208,19 @@ def run(
     return summary
 
 
-def _policies(precisions: Sequence[str]) -> list[Precision]:
-    policies = [Precision.get(name) for name in precisions]
+def _policies(precisions: Sequence[str], update: str | None) -> list[Precision]:
+    policies = [_updated(Precision.get(name), update) for name in precisions]
     names = [policy.name for policy in policies]
     if not names:
         raise ValueError("precision: none given, at least one is wanted")
     if len(set(names)) < len(names):
         raise ValueError(f"precision: {','.join(names)} given, each precision once is wanted")
     return policies
+
+
+def _updated(policy: Precision, update: str | None) -> Precision:
+    in_place = policy.update != "master32" and policy.storage == "float16"
+    return policy.changed(update=update) if update is not None and in_place else policy
 
 
 def _now() -> str:
@@ -230,10 +235,9 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         channels=dataset.channels,
         seed=settings.seed,
     )
-    in_place = policy.update != "master32"
     return Trainer(
         model,
-        precision=policy.name,
+        precision=policy,
         optimizer=settings.optimizer,
         lr=settings.lr,
         momentum=settings.momentum or 0.0,
@@ -243,7 +247,6 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         weight_decay=settings.weight_decay,
         nesterov=settings.nesterov,
         state=settings.state,
-        update=settings.update if in_place and policy.storage == "float16" else None,
         clip_norm=settings.clip_norm,
         schedule=settings.schedule,
         augment=Augmentation.get(settings.augment),
@@ -272,7 +275,6 @@ def _run(
         "seed": settings.seed,
         "precision_choices": policy.describe(),
         **_train(settings, policy, dataset, folder, shown, checkpoint_every, looking, audit),
-        "audit": audit,
     }
     write_json(record, result)
     gc.collect()  # the tape's cycles hold arrays, which would count as memory of the next run
@@ -312,9 +314,9 @@ def _train(
     except NonFiniteError as error:
         shown.note(f"{policy.name}: {error}")
         failure = {**_failed(trainer, str(error), folder), "explanation": error.explanation}
-        return {"parameters": parameters, **failure, **_findings(trainer)}
+        return {"parameters": parameters, **failure, **_findings(trainer), "audit": trainer.audit}
     finished = {**history.summary(), "status": "finished", "error": None}
-    return {"parameters": parameters, **finished, **_findings(trainer)}
+    return {"parameters": parameters, **finished, **_findings(trainer), "audit": trainer.audit}
 
 
 def _findings(trainer: Trainer) -> dict[str, Any]:

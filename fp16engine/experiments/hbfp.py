@@ -93,19 +93,28 @@ def density() -> Table:
             )
     for mantissa in (8, 6, 5, 4):
         for block in SIX_BLOCKS:
-            gain = area.gain(area.block_unit(mantissa, block), block)
-            rows.append({"format": f"HBFP{mantissa}", "block": block, "gain": gain})
+            plain, narrow = (area.block_unit(mantissa, block, narrow=form) for form in (False, True))
+            gains = {"gain": area.gain(plain, block), "narrow": area.gain(narrow, block)}
+            rows.append({"format": f"HBFP{mantissa}", "block": block, **gains})
     for row in rows:
         row["paper"] = PAPER_GAINS.get((row["format"].lower(), row["block"]))
-        row["ratio"] = row["gain"] / row["paper"] if row["paper"] else None
+        row.setdefault("narrow", None)
+        for ratio, gain in (("ratio", "gain"), ("narrow_ratio", "narrow")):
+            row[ratio] = row[gain] / row["paper"] if row["paper"] and row[gain] else None
     columns = [
         Column("format", "format", left=True),
         Column("block", "terms of a unit"),
         Column("gain", "ours", _gain, "gain over FP32"),
         Column("paper", "paper", _gain, "gain over FP32"),
         Column("ratio", "ours / paper", "{:.2f}".format),
+        Column("narrow", "m x m bits", _gain, "gain over FP32"),
+        Column("narrow_ratio", "m x m bits / paper", "{:.2f}".format),
     ]
-    note = "Areas of dot-product units counted in gates; assumptions in docs/hbfp.md. Nothing is fitted."
+    note = (
+        "Areas of dot-product units counted in gates; assumptions in docs/hbfp.md. Nothing is fitted. "
+        "m x m bits: multipliers with the sign inside the mantissa, and a comparison of exponents for each "
+        "product."
+    )
     return Table("density", "Arithmetic density of formats", columns, rows, note)
 
 

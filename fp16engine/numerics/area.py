@@ -17,7 +17,9 @@ Algorithms), the same for every format:
 - a leading-zero counter of n bits takes n - 1 nodes of a multiplexer and an OR gate;
 - floating-point adders have one path: exponent difference, swap, alignment with guard, round and sticky bit,
   addition, leading-zero count, normalisation, rounding to nearest even; subnormals are flushed;
-- an operand in block floating point is a two's complement number of m + 1 bits: a sign and m bits;
+- an operand in block floating point is a two's complement number of m + 1 bits: a sign and m bits; the named
+  alternative (`narrow`) counts multipliers of m bits, the sign one of them, and for each product a comparison
+  of exponents;
 - products are added in a binary tree whose adders grow a bit a level;
 - the activation unit is a ReLU: an AND gate a bit.
 """
@@ -123,9 +125,14 @@ def adder_tree(bits: int, terms: int) -> float:
     return total
 
 
+def larger_exponent(bits: int) -> float:
+    """Return the gates that compare an exponent with the largest so far and keep the larger."""
+    return adder(bits) + bits * MUX
+
+
 def from_float(mantissa: int, exponent_bits: int) -> float:
     """Return the gates that bring an FP32 result to its block's exponent."""
-    largest = adder(exponent_bits) + exponent_bits * MUX  # compared with the largest so far
+    largest = larger_exponent(exponent_bits)
     difference = adder(exponent_bits)
     align = shifter(mantissa + 2, mantissa + 2)  # a round and a sticky bit; anything further is zero
     return largest + difference + align + incrementer(mantissa) + negator(mantissa + 1)
@@ -142,18 +149,21 @@ def float_unit(f: FloatFormat, terms: int) -> float:
     return products + float_adder(FP32) + activation()
 
 
-def block_unit(mantissa: int, terms: int, exponent_bits: int = DEFAULT_EXPONENT_BITS) -> float:
+def block_unit(
+    mantissa: int, terms: int, exponent_bits: int = DEFAULT_EXPONENT_BITS, *, narrow: bool = False
+) -> float:
     """Return the gates of a dot product of `terms` in block floating point, converters included.
 
-    mantissa: magnitude bits. terms: the block size too.
+    mantissa: magnitude bits. terms: the block size too. narrow: multipliers of `mantissa` bits with the sign
+    inside, and a comparison of exponents for each product; adders and converters stay as they are.
 
     >>> block_unit(4, 64) < block_unit(6, 64) < float_unit(BF16, 64)
     True
     """
-    operand = mantissa + 1
+    operand = multiplier(mantissa) + larger_exponent(exponent_bits) if narrow else multiplier(mantissa + 1)
     product = 2 * mantissa + 1  # two magnitudes below 2^m and a sign
     total = product + math.ceil(math.log2(terms)) if terms > 1 else product
-    products = terms * multiplier(operand) + adder_tree(product, terms)
+    products = terms * operand + adder_tree(product, terms)
     fixed = float_adder(FP32) + activation() + adder(exponent_bits)
     return products + fixed + to_float(total, exponent_bits) + from_float(mantissa, exponent_bits)
 

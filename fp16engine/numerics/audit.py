@@ -1,9 +1,10 @@
 """What a step of training really ran in: every operation's stored types and its accumulator.
 
 A policy is a promise ("no 32-bit tensor anywhere"); the audit is the evidence. It sees every array that
-passes through the backend, and `audit_step` adds the arrays that stay (parameters, buffers, optimizer state).
-Conversion tiles inside a CPU kernel live in registers and cache and are no tensors; their size is reported
-as `scratch_bytes`.
+passes through the backend, and `residents` adds the arrays that stay with model, optimizer and trainer
+(parameters, gradients, buffers, optimizer state, master weights). It does not see what a module of the user's
+own computes or keeps outside: NumPy arrays, tensors that are neither parameters nor buffers. Conversion tiles
+inside a CPU kernel live in registers and cache and are no tensors; their size is reported as `scratch_bytes`.
 """
 
 from __future__ import annotations
@@ -28,9 +29,16 @@ _OUTPUTS = {
     "attention_forward": ("y", "probs"),
     "attention_backward": ("dq", "dk", "dv"),
 }
-# Where `mp` keeps FP32 on purpose: norm statistics, and the calls that hold, make or update state.
+WIDE = ("float32", "float64")
+# Where `mp` keeps FP32 on purpose: norm statistics, and the calls that check, keep or update state. A cast to
+# float32 is none of them: master weights are made before the first step.
 _STATISTICS = {"gamma", "beta", "running_mean", "running_var", "mean", "inv_std", "dgamma", "dbeta"}
-_STATE_OPS = {"sgd", "adam", "rmsprop", "all_finite", "zeros", "empty", "full", "copy", "cast"}
+_OPTIMIZERS = {"sgd", "adam", "rmsprop"}
+_READS_STATE = {"all_finite", "global_norm", "range_statistics", "copy"}
+OF_NORMS = " of norms"  # ends the kind of a resident array that a policy's `statistics` is about
+# Sums whose accumulator no policy chooses: the norm of all gradients, for clip_norm, is FP32's in fp16-strict
+# too. It is a number of the host's bookkeeping, as the learning rate is.
+_OWN_ACCUMULATOR = {"global_norm": "float32"}
 _NOT_OPERATIONS = {"memory", "reset_peak", "info", "implementations", "set_num_threads"}
 
 _NOTE = (
@@ -131,7 +139,7 @@ class Audit(Interception):
             tuple(n for n in inputs if _is_float(n)),
             tuple(n for n in outputs if _is_float(n)),
             tuple(n for n in (*inputs, *outputs) if not _is_float(n)),
-            str(named.get("acc", "none")),
+            str(named.get("acc", _OWN_ACCUMULATOR.get(op, "none"))),
             _operand(named),
         )
         self._counts[key] = self._counts.get(key, 0) + 1
@@ -143,10 +151,11 @@ class Audit(Interception):
         return [AuditRow(**key._asdict(), calls=count) for key, count in self._counts.items()]
 
     def float32_tensors(self, policy: Precision | None = None) -> list[AuditRow]:
-        """Return the rows that hold a 32-bit float array; with a policy, only those it does not allow.
+        """Return the rows that hold a 32-bit or 64-bit float array; with a policy, those it does not allow.
 
-        A policy that stores FP32 allows all of them; one with FP32 statistics or master weights (`mp`)
-        allows them for norm statistics and in the calls that hold or update state, and nowhere else.
+        No policy allows float64. One that stores FP32 allows float32; one with FP32 statistics or master
+        weights (`mp`) allows it for norm statistics and in the calls that check or update state, and nowhere
+        else.
         """
         return [
             row
@@ -159,23 +168,27 @@ class Audit(Interception):
         return [row for row in self.rows if row.accumulator == "float32"]
 
     def float32_resident(self) -> list[Resident]:
-        """Return the 32-bit parameters, buffers and optimizer state that `audit_step` found."""
-        return [entry for entry in self.resident if entry.dtype == "float32"]
+        """Return the 32-bit and 64-bit parameters, buffers and optimizer state that `audit_step` found."""
+        return [entry for entry in self.resident if entry.dtype in WIDE]
 
     def to_dict(self, policy: Precision | None = None) -> dict[str, Any]:
         """Return counts, rows and resident arrays as JSON values (the `audit` entry of summary.json).
 
-        `float32_tensors` counts kinds of 32-bit arrays seen (rows with one, and resident kinds);
-        `not_allowed` counts the rows among them that `policy` forbids.
+        `float32_tensors` counts kinds of 32-bit or 64-bit arrays seen (rows with one, and resident kinds);
+        `not_allowed` counts those among them that `policy` forbids.
         """
+        forbidden_rows = self.float32_tensors(policy)
+        rows = [{**row.to_dict(), "not_allowed": row in forbidden_rows} for row in self.rows]
+        resident = [
+            {**vars(entry), "not_allowed": resident_forbidden(entry.kind, entry.dtype, policy)}
+            for entry in self.resident
+        ]
         return {
-            "float32_tensors": len(self.float32_tensors()) + len(self.float32_resident()),
-            "float32_accumulators": len(self.float32_accumulators()),
-            "not_allowed": len(self.float32_tensors(policy)),
+            **counted(rows, resident),
             "operations": sum(row.calls for row in self.rows),
             "scratch_bytes": self.scratch_bytes,
-            "rows": [row.to_dict() for row in self.rows],
-            "resident": [vars(entry) for entry in self.resident],
+            "rows": rows,
+            "resident": resident,
             "note": _NOTE,
         }
 
@@ -232,18 +245,40 @@ def audit_quietly(trainer: Any, inputs: Any, labels: Any) -> Audit:
 
 def residents(trainer: Any) -> Iterable[Resident]:
     """Yield the arrays that stay between steps, by kind and type."""
-    state = {name: value for name, value in trainer.optimizer.state_dict().items() if hasattr(value, "dtype")}
-    groups = {
-        "parameters": [p.data for _, p in trainer.model.named_parameters()],
-        "gradients": [p.grad.data for _, p in trainer.model.named_parameters() if p.grad is not None],
-        "buffers": [b.data for _, b in trainer.model.named_buffers()],
-        "master weights": [a for name, a in state.items() if name.startswith("master")],
-        "optimizer state": [a for name, a in state.items() if not name.startswith("master")],
-    }
+    model, optimizer = trainer.model, trainer.optimizer
+    norms = {id(tensor) for _, module, name, tensor in model._named_tensors() if name in module.statistics}
+    groups: dict[str, list[Any]] = {}
+
+    def note(kind: str, tensor: Any, array: Any) -> None:
+        groups.setdefault(kind + (OF_NORMS if id(tensor) in norms else ""), []).append(array)
+
+    for _, p in model.named_parameters():
+        note("parameters", p, p.data)
+        if p.grad is not None:
+            note("gradients", p, p.grad.data)
+    for _, b in model.named_buffers():
+        note("buffers", b, b.data)
+    for name, array in optimizer._state_arrays().items():
+        slot, _, index = name.rpartition(".")
+        note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)
     for kind, arrays in groups.items():
         for dtype in sorted({str(a.dtype) for a in arrays}):
             same = [a for a in arrays if str(a.dtype) == dtype]
             yield Resident(kind, dtype, len(same), sum(int(a.nbytes) for a in same))
+
+
+def counted(rows: list[dict[str, Any]], resident: list[dict[str, Any]]) -> dict[str, int]:
+    """Return the counts of an audit's rows and resident arrays, as JSON values (see `Audit.to_dict`)."""
+    wide = [row for row in rows if any(t in " ".join(_dtypes(row)) for t in WIDE)]
+    return {
+        "float32_tensors": len(wide) + sum(entry["dtype"] in WIDE for entry in resident),
+        "float32_accumulators": sum(row["accumulator"] == "float32" for row in rows),
+        "not_allowed": sum(entry["not_allowed"] for entry in (*rows, *resident)),
+    }
+
+
+def _dtypes(row: dict[str, Any]) -> list[str]:
+    return [*row["inputs"].values(), *row["outputs"].values()]
 
 
 def _operand(named: dict[str, Any]) -> str:
@@ -269,14 +304,27 @@ def _forbidden(row: AuditRow, named: Named, policy: Precision | None) -> bool:
 
 
 def forbidden(op: str, name: str, dtype: str, policy: Precision | None) -> bool:
-    """Tell whether `policy` forbids an argument or result `name` of `op` to be float32 (None: all are)."""
-    if dtype != "float32":
+    """Tell whether `policy` forbids an argument or result `name` of `op` to be of `dtype` (None: if wide)."""
+    if dtype not in WIDE:
         return False
-    if policy is None:
+    if policy is None or dtype == "float64":
         return True
     if policy.storage == "float32":
         return False
-    if policy.statistics == "float32" and name in _STATISTICS:
+    if policy.statistics == "float32" and (name in _STATISTICS or op in _READS_STATE or op in _OPTIMIZERS):
         return False
-    keeps_float32 = policy.statistics == "float32" or policy.update == "master32"
-    return not (keeps_float32 and op in _STATE_OPS)
+    masters = op in _OPTIMIZERS and name not in ("params", "grads")
+    return not (masters and policy.update == "master32")
+
+
+def resident_forbidden(kind: str, dtype: str, policy: Precision | None) -> bool:
+    """Tell whether `policy` forbids resident arrays of a kind to be of `dtype` (None: if wide)."""
+    if dtype not in WIDE:
+        return False
+    if policy is None or dtype == "float64":
+        return True
+    if policy.storage == "float32":
+        return False
+    if kind.endswith(OF_NORMS):
+        return policy.statistics != "float32"
+    return not (kind in ("master weights", "optimizer state") and policy.update == "master32")

@@ -47,7 +47,7 @@ def check(trainer: Trainer, x: Any, y: Any) -> None:
             if applied:
                 break
         for entry in audit.residents(trainer):
-            if entry.dtype == "float32" and not _resident_allowed(entry.kind, policy):
+            if audit.resident_forbidden(entry.kind, entry.dtype, policy):
                 raise PrecisionViolation(
                     f"strict: {entry.kind} are {entry.dtype} after a step; {_line(policy, 'storage')}"
                 )
@@ -56,8 +56,7 @@ def check(trainer: Trainer, x: Any, y: Any) -> None:
 def _arrays(call: Call, name: str, value: Any, policy: Precision) -> None:
     for array in arrays_in(value):
         dtype = str(array.dtype)
-        wide = dtype == "float64" or (dtype == "float32" and audit.forbidden(call.op, name, dtype, policy))
-        if wide:
+        if audit.forbidden(call.op, name, dtype, policy):
             statistics = name in audit._STATISTICS
             raise PrecisionViolation(
                 f"strict: {_where(call)}: tensor {name!r} of {call.op} is {dtype}; "
@@ -71,12 +70,6 @@ def _accumulator(call: Call, named: dict[str, Any], policy: Precision) -> None:
         raise PrecisionViolation(
             f"strict: {_where(call)}: {call.op} accumulates in {used}; {_line(policy, 'accumulate')}"
         )
-
-
-def _resident_allowed(kind: str, policy: Precision) -> bool:
-    if policy.storage == "float32":
-        return True
-    return policy.update == "master32" or (policy.statistics == "float32" and kind != "optimizer state")
 
 
 def _where(call: Call) -> str:

@@ -19,7 +19,8 @@ class RMSprop(Adaptive):
         params: leaf tensors that require a gradient; a `Parameter`'s own weight_decay comes before the
             argument.
         lr: learning rate > 0.
-        alpha: decay of the squared gradient, in [0, 1).
+        alpha: decay of the squared gradient, in [0, 1). The default 0.9 is that of Keras' `rho`; PyTorch's
+            `alpha` is the same factor with the default 0.99.
         eps: None means 1e-8, or 1e-3 for plain float16 state. Plain state rounds it to its dtype.
         momentum: in [0, 1).
         weight_decay: L2 factor >= 0 added to the gradient.

@@ -10,6 +10,7 @@ from .captured import CapturedStep
 from .step import Stepping
 
 if TYPE_CHECKING:
+    from ..numerics.audit_log import AuditLog
     from .trainer import Trainer
 
 # What CapturedStep does in place of the trainer's own: a trainer with another one of these keeps its steps.
@@ -19,8 +20,8 @@ OWN = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_gradi
 class CapturedEpochs:
     """Which steps of `fit` are replayed, and why the others are not."""
 
-    def __init__(self, trainer: Trainer, feed: Any) -> None:
-        self._trainer, self._feed = trainer, feed
+    def __init__(self, trainer: Trainer, feed: Any, audits: AuditLog | None = None) -> None:
+        self._trainer, self._feed, self._audits = trainer, feed, audits
         self._step: CapturedStep | None = None
         self._eager = 0
         self._reasons: dict[str, None] = {}
@@ -55,11 +56,18 @@ class CapturedEpochs:
         self._step.begin(order, step)
 
     def most(self, step: int) -> int:
-        """How many steps can be replayed from `step` of the epoch on: up to a smaller batch or a sample."""
-        left, trainer = len(self._feed.train) // self._feed.batch_size - step, self._trainer
-        if trainer.monitor is None:
+        """How many steps can be replayed from `step` on: up to a smaller batch, a sample or an audit."""
+        left = len(self._feed.train) // self._feed.batch_size - step
+        if self._trainer.monitor is None and self._audits is None:
             return left
-        return next((ahead for ahead in range(left) if trainer.monitor.due(trainer, ahead)), left)
+        return next((ahead for ahead in range(left) if self._monitored(ahead) or self._audited(ahead)), left)
+
+    def _monitored(self, ahead: int = 0) -> bool:
+        trainer = self._trainer
+        return trainer.monitor is not None and trainer.monitor.due(trainer, ahead)
+
+    def _audited(self, ahead: int = 0) -> bool:
+        return self._audits is not None and self._audits.due(ahead)
 
     def _refusal(self, step: int) -> str | None:
         trainer, feed = self._trainer, self._feed
@@ -73,7 +81,9 @@ class CapturedEpochs:
             return f"{type(trainer).__name__} has a step of its own"
         if self._step is not None and self._step.reason is not None:
             return self._step.reason
-        if trainer.monitor is not None and trainer.monitor.due(trainer):
+        if self._audited():
+            return "the audit looks at every operation of its steps"
+        if self._monitored():
             return "the monitor looks at every operation of its samples"
         if self.most(step) < 1:
             return "the last batch of the epoch is smaller"

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import doctor
 from .._version import __version__
 from ..block_format import BlockFormat
 from ..errors import CheckpointError
@@ -54,6 +55,12 @@ class RunState:
     step: int
     sums: EpochSums
     history: History
+
+
+def libraries(device: str) -> dict[str, Any]:
+    """What the bits of a run follow besides the engine: the device's libraries and their instruction set."""
+    info = doctor.backend_info(device)
+    return {key: info[key] for key in ("onednn", "onednn_isa", "cublaslt", "cudnn", "gpu") if key in info}
 
 
 def plain(value: Any) -> Any:
@@ -107,6 +114,7 @@ def save(directory: Path, trainer: Trainer, run: RunState) -> Path:
         "precision": asdict(trainer.precision),
         "precision_choices": trainer.precision.describe(),
         "device": trainer.device,
+        "libraries": libraries(trainer.device),
         "seed": trainer.seed,
         "optimizer": {key: value for key, value in optimizer.items() if not isinstance(value, np.ndarray)},
         "training": trainer.settings,
@@ -420,7 +428,18 @@ def _precision(fields: dict[str, Any]) -> Precision:
         ends = {key: _operand(plan[key]) for key in ("edges", "late")}
         read["plan"] = OperandPlan(**{**plan, **ends, "layers": layers})
     read |= {key: _operand(fields.get(key)) for key in ("operand", "weights")}
-    return Precision(**{**fields, **read})
+    return _named({**fields, **read})
+
+
+def _named(fields: dict[str, Any]) -> Precision:
+    """The policy of these choices; an earlier file may name a preset whose update or scale it has not."""
+    with contextlib.suppress(ValueError):
+        preset = Precision.get(fields["name"])
+        changed = {
+            key: fields[key] for key in ("update", "loss_scale") if fields[key] != getattr(preset, key)
+        }
+        fields = {**fields, "name": preset.changed(**changed).name}
+    return Precision(**fields)
 
 
 def _operand(value: Any) -> Any:

@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +19,9 @@ from .. import backend as backends
 from .._version import __version__
 from ..errors import CheckpointError, NonFiniteError
 from ..numerics.audit import audit_quietly
+from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
-from . import checkpoint, metrics
+from . import checkpoint, metrics, settings
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
@@ -99,7 +100,8 @@ class _Run:
         self.reporter = reporter(options.progress, feed.unit)
         self.guard = InterruptGuard(enabled=out is not None)
         self.metrics: metrics.MetricsWriter | None = None
-        self.captured = CapturedEpochs(trainer, feed) if trainer.capture else None
+        self.audits = None if out is None else AuditLog(trainer)
+        self.captured = CapturedEpochs(trainer, feed, self.audits) if trainer.capture else None
 
     def go(self) -> History:
         """Train what is left of the run."""
@@ -118,6 +120,8 @@ class _Run:
                 )
             self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
             stack.callback(self.reporter.end)
+            if decays := settings.own_decays(trainer.settings["weight_decay"], trainer.model):
+                self.reporter.note(decays)
             while self.state.epoch < options.epochs:
                 self.epoch()
             for note in account(trainer):
@@ -237,7 +241,8 @@ class _Run:
     def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
         """The trainer's, with the explanation of a step that ends the run kept beside its results."""
         try:
-            return self.trainer.train_batch(inputs, labels)
+            with nullcontext() if self.audits is None else self.audits.step():
+                return self.trainer.train_batch(inputs, labels)
         except NonFiniteError as error:
             if self.out is not None and error.explanation is not None:
                 text = json.dumps(error.explanation, indent=1, allow_nan=False)
@@ -360,6 +365,10 @@ def _resumed(
             f"this run was started on {saved.body['device']!r}: on {trainer.device!r} its bits will differ",
             stacklevel=5,
         )
+    elif "libraries" in saved.body and (
+        other := checkpoint.first_difference(saved.body["libraries"], checkpoint.libraries(trainer.device))
+    ):
+        warnings.warn(f"{other}: from here on the bits of this run may differ", stacklevel=4)
     state = saved.restore(trainer)
     state.settings = ours
     return state

@@ -75,6 +75,19 @@ def betas(optimizer: str, betas: tuple[float, float]) -> list[float]:
     return [float(first), float(second)]
 
 
+def own_decays(weight_decay: float, model: Module) -> str | None:
+    """One sentence on the parameters that keep their own L2 factor against `weight_decay`, if any do."""
+    factors = [p.weight_decay for p in model.parameters()]
+    own = {factor for factor in factors if factor not in (None, weight_decay)}
+    if not weight_decay or not own:
+        return None
+    kept = sum(factor is not None for factor in factors)
+    return (
+        f"weight_decay {weight_decay:g} is for {len(factors) - kept} of {len(factors)} parameters; "
+        f"the other {kept} keep their own L2 factor, {', '.join(f'{factor:g}' for factor in sorted(own))}"
+    )
+
+
 def host_values(parameter: Tensor) -> np.ndarray:
     """A parameter's values, float32 on the host."""
     # a model not yet moved lives in NumPy arrays, whether or not the "cpu" backend is there

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -40,7 +39,9 @@ class Trainer(Stepping, Scoring):
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
     for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
     "plain"). `update` takes the place of the policy's. `clip_norm` is the largest norm of all gradients
-    together that a step uses. `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over
+    together that a step uses, summed in FP32 under every policy. `weight_decay` is for parameters without an
+    L2 factor of their own; `fit` says how many have one. `schedule` ("constant", "cosine", "inverse-sqrt")
+    counts applied steps; over
     the first `warmup` of them the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`)
     changes the training images of `fit` at random, those of `step` and of evaluation never; nor is
     `label_smoothing` part of the evaluated loss. `seed` orders the data and drives dropout, augmentation and
@@ -93,7 +94,7 @@ class Trainer(Stepping, Scoring):
     ) -> None:
         self.precision = Precision.get(precision)
         if update is not None:
-            self.precision = replace(self.precision, update=update)
+            self.precision = self.precision.changed(update=update)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
         self.capture = settings.capture(capture, self.device)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from fp16engine.experiments.hbfp import PAPER_GAINS
 from fp16engine.numerics import area
 
 # 2211.10737, Table I and text: gain over FP32 by mantissa bits and block; k, c as in 1 / gain = k + c / N.
@@ -62,6 +63,27 @@ def test_where_it_differs_it_says_so() -> None:
     ratio = {key: _gain(*key) / gain for key, gain in PAPER.items()}
     assert 1.10 < ratio[4, 64] < 1.15
     assert 0.88 < ratio[8, 576] < 0.93
+
+
+def test_the_narrow_form_meets_every_row_of_the_paper() -> None:
+    """docs/hbfp.md: within 4.4 % of all 15 block rows."""
+    rows = {(int(name[4:]), block): gain for (name, block), gain in PAPER_GAINS.items() if name != "bf16"}
+    assert len(rows) == 15
+    off = [
+        area.gain(area.block_unit(mantissa, block, narrow=True), block) / gain - 1
+        for (mantissa, block), gain in rows.items()
+    ]
+    assert 0.0435 < max(map(abs, off)) < 0.0445
+
+
+def test_what_a_product_costs_by_its_circuits() -> None:
+    """docs/hbfp.md: multiplier, share of the adder tree and shared part, in FP32 multiply-adds."""
+    unit = area.float_multiplier(area.FP32) + area.float_adder(area.FP32)
+    multipliers = [round(area.multiplier(m + 1) / unit, 4) for m in (4, 6, 8)]
+    trees = [round(area.adder_tree(2 * m + 1, 64) / 64 / unit, 4) for m in (4, 6, 8)]
+    shared = [round(area.parts(m, 64)[1], 2) for m in (4, 6, 8)]
+    assert multipliers == [0.0247, 0.0524, 0.0902] and trees == [0.0109, 0.0149, 0.0189]
+    assert shared == [0.37, 0.40, 0.42]
 
 
 def test_density_falls_with_bits_and_rises_with_blocks() -> None:

@@ -180,7 +180,7 @@ def test_lost_metrics_do_not_stop_a_resume(tmp_path):
         ({"optimizer": "adam"}, {}, "optimizer: the checkpoint has 'sgd', this run has 'adam'"),
         ({"schedule": "cosine"}, {}, "schedule: the checkpoint has 'constant'"),
         ({"augment": "study"}, {}, "augment: the checkpoint has None"),
-        ({"update": "kahan"}, {}, "precision.update: the checkpoint has 'nearest', this run has 'kahan'"),
+        ({"update": "kahan"}, {}, r"precision: the checkpoint has 'fp16', this run has 'fp16\+kahan'"),
         ({"clip_norm": 1.0}, {}, "clip_norm: the checkpoint has None, this run has 1.0"),
         ({}, {"batch_size": 8}, "batch_size: the checkpoint has 16, this run has 8"),
         ({}, {"epochs": 1}, "epochs: it is in epoch 2, this run has 1"),
@@ -229,3 +229,26 @@ def test_another_device_is_allowed_with_a_warning(tmp_path, monkeypatch):
     (tmp_path / "checkpoint.json").write_text(json.dumps(document))
     with pytest.warns(UserWarning, match="started on 'cuda:0': on '.*' its bits will differ"):
         fit(tiny_run.trainer(), tmp_path, epochs=2, resume=True)
+
+
+def test_other_libraries_are_allowed_with_a_warning(tmp_path, monkeypatch):
+    """A run on a CPU whose oneDNN takes another instruction set may get other bits, and says so."""
+    fit(tiny_run.trainer(), tmp_path, epochs=1)
+    fit(tiny_run.trainer(), tmp_path, epochs=2, resume=True)  # no warning here
+    monkeypatch.setattr("fp16engine.train.checkpoint.libraries", lambda device: {"onednn_isa": "avx2"})
+    with pytest.warns(
+        UserWarning, match="onednn_isa: the checkpoint has .*, this run has 'avx2': from here on"
+    ):
+        fit(tiny_run.trainer(), tmp_path, epochs=3, resume=True)
+
+
+def test_a_checkpoint_names_the_convolution_library_of_the_cpu():
+    pytest.importorskip("fp16engine._cpu")
+    assert set(fe.train.checkpoint.libraries("cpu")) == {"onednn", "onednn_isa"}
+
+
+def test_kernels_with_their_own_l2_are_told():
+    own = fe.train.settings.own_decays
+    assert own(0.0, fe.models.create("resnet20")) is None and own(0.1, tiny_run.model()) is None
+    text = own(0.001, fe.models.create("resnet20"))
+    assert text.startswith("weight_decay 0.001 is for ") and "keep their own L2 factor, 0.0002" in text

@@ -2,7 +2,6 @@
 
 import json
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -195,7 +194,7 @@ def test_measurements_are_rare_once_it_has_settled():
 
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_gradients_that_would_underflow_are_kept_without_a_skipped_step(precision, backend_name):
-    policy = replace(Precision.get(precision), loss_scale=LossScale.from_histogram())
+    policy = Precision.get(precision).changed(loss_scale=LossScale.from_histogram())
     x, y = batch()
     trainer = fe.Trainer(net(Times(2.0**-18)), policy, device=backend_name, lr=1e-3)
     for _ in range(3):
@@ -209,7 +208,7 @@ def test_gradients_that_would_underflow_are_kept_without_a_skipped_step(precisio
 
 
 def test_a_run_with_an_automatic_scale_resumes_bit_for_bit(tmp_path):
-    policy = replace(Precision.get("fp16"), loss_scale=LossScale.from_histogram())
+    policy = Precision.get("fp16").changed(loss_scale=LossScale.from_histogram())
 
     def fit(out, epochs, resume=False):
         tiny.trainer(policy).fit(tiny.data(), epochs, tiny.BATCH, out, resume, progress=False)
@@ -223,7 +222,7 @@ def test_a_run_with_an_automatic_scale_resumes_bit_for_bit(tmp_path):
 
 
 def test_it_is_described_and_summed_up():
-    policy = replace(Precision.get("fp16"), loss_scale=LossScale.from_histogram())
+    policy = Precision.get("fp16").changed(loss_scale=LossScale.from_histogram())
     assert policy.describe()["loss_scale"].startswith("from the histogram of the gradients")
     scaler = LossScaler(policy.loss_scale)
     scaler.observe(ranges.of(np.array([8.0, 2.0**-20, 0.0, 0.0], np.float16), "reference"))

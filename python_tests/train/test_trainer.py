@@ -28,7 +28,8 @@ def bits(trainer):
 
 
 def mp(**changes):
-    return Precision("mp", "float16", "float16", "float32", "float32", "master32", LossScale(**changes))
+    choices = ("float16", "float16", "float32", "float32", "master32")
+    return Precision("scaled mp", *choices, LossScale(**changes))
 
 
 @pytest.mark.parametrize("precision", POLICIES)
@@ -355,6 +356,6 @@ def test_gradients_are_clipped_in_the_register(precision):
 def test_the_update_takes_the_place_of_the_policys(update):
     trainer = tiny_run.trainer(update=update)
     assert trainer.precision.update == trainer.optimizer.update == update
-    assert trainer.precision.name == "fp16" and trainer.optimizer.seed == trainer.seed
+    assert trainer.precision.name == f"fp16+{update}" and trainer.optimizer.seed == trainer.seed
     assert ("compensation.0" in trainer.optimizer.state_dict()) == (update == "kahan")
     assert trainer.step(*batch()).applied

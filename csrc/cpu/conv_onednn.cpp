@@ -11,6 +11,7 @@
 #include <mutex>
 #include <unordered_map>
 
+#include "cpu/fork.h"
 #include "cpu/packed_product.h"
 
 #if defined(FP16ENGINE_ONEDNN)
@@ -134,8 +135,13 @@ Plan make_plan(const ConvShape& s, Pass pass) {
     return plan;
 }
 
+std::mutex plans_guard;
+[[maybe_unused]] const bool fork_is_safe = [] {
+    hold_across_fork(ForkLock::plans, plans_guard);
+    return true;
+}();
+
 struct PlanCache {
-    std::mutex guard;
     std::map<std::array<int64_t, 17>, std::unique_ptr<Plan> > plans;
     std::vector<std::string> implementations;
 };
@@ -165,7 +171,7 @@ const Plan& plan_for(ConvShape s, int64_t images, Pass pass) {
                                          s.groups,
                                          static_cast<int64_t>(pass)};
     PlanCache& c = cache();
-    const std::lock_guard<std::mutex> lock(c.guard);
+    const std::lock_guard<std::mutex> lock(plans_guard);
     std::unique_ptr<Plan>& plan = c.plans[key];
     if (!plan) {
         plan = std::make_unique<Plan>(make_plan(s, pass));
@@ -434,7 +440,7 @@ bool conv_onednn_backward(const ConvShape& shape, const ArrayView& x, const Arra
 
 std::vector<std::string> conv_onednn_implementations() {
     PlanCache& c = cache();
-    const std::lock_guard<std::mutex> lock(c.guard);
+    const std::lock_guard<std::mutex> lock(plans_guard);
     return c.implementations;
 }
 

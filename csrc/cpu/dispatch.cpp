@@ -1,4 +1,5 @@
 // Picks the inner loops for this machine once, or the set that FP16ENGINE_ISA names.
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -36,14 +37,14 @@ const Kernels* in_use() {
     return found ? found : find("auto");
 }
 
-const Kernels*& current() {
-    static const Kernels* table = in_use();
+std::atomic<const Kernels*>& current() {
+    static std::atomic<const Kernels*> table{in_use()};
     return table;
 }
 
 }  // namespace
 
-const Kernels& kernels() { return *current(); }
+const Kernels& kernels() { return *current().load(std::memory_order_relaxed); }
 
 const char* select_isa(const char* isa) {
     const Kernels* found = find(isa);

@@ -9,13 +9,15 @@
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
-#include <memory>
 #include <mutex>
+#include <system_error>
 #include <thread>
 #include <vector>
 
+#include "common/check.h"
+#include "cpu/fork.h"
+
 #if defined(__linux__)
-#include <pthread.h>
 #include <sched.h>
 #endif
 
@@ -66,13 +68,24 @@ thread_local bool inside_task = false;
 
 class Pool {
 public:
-    void run(Job& job, int threads) {
-        const std::lock_guard<std::mutex> one_job(callers_);
-        grow(threads - 1);
+    // Starts workers until there are `wanted`, and returns how many there are: fewer where the system refuses a thread.
+    int grow(int wanted) {
+        try {
+            for (int i = static_cast<int>(workers_.size()); i < wanted; i++) {
+                workers_.emplace_back([this, i] { serve(i + 1); });
+                workers_.back().detach();  // they wait for work until the process ends
+            }
+        } catch (const std::system_error&) {
+        }
+        return std::min(wanted, static_cast<int>(workers_.size()));
+    }
+
+    // One job at a time.
+    void run(Job& job, int workers) {
         {
             const std::lock_guard<std::mutex> lock(guard_);
             job_ = &job;
-            places_ = threads - 1;
+            places_ = workers;
             published_.fetch_add(1, std::memory_order_release);
         }
         if (sleeping_.load() > 0) wake_.notify_all();
@@ -89,13 +102,6 @@ public:
     }
 
 private:
-    void grow(int workers) {
-        for (int i = static_cast<int>(workers_.size()); i < workers; i++) {
-            workers_.emplace_back([this, i] { serve(i + 1); });
-            workers_.back().detach();  // they wait for work until the process ends
-        }
-    }
-
     void serve(int number) {
         inside_task = true;
         for (uint64_t seen = 0;;) {
@@ -126,7 +132,6 @@ private:
         return published_.load();
     }
 
-    std::mutex callers_;  // one job at a time
     std::mutex guard_;
     std::condition_variable wake_, done_;
     std::vector<std::thread> workers_;
@@ -137,24 +142,16 @@ private:
     std::atomic<int> active_{0};
 };
 
-std::unique_ptr<Pool>& pool() {
-    static auto* instance = new std::unique_ptr<Pool>;  // never destroyed: workers may still wait at exit
-    if (!*instance) {
-        instance->reset(new Pool);
-#if defined(__linux__)
-        // A forked child has none of the parent's threads: it starts a pool of its own.
-        static const int registered = pthread_atfork(nullptr, nullptr, [] { (void)pool().release(); });
-        (void)registered;
-#endif
-    }
-    return *instance;
-}
+std::mutex callers;    // held while a job runs
+Pool* pool = nullptr;  // made by the first job, never destroyed: workers may still wait at exit
+
+// A forked child has none of the parent's threads: it starts a pool of its own.
+[[maybe_unused]] const bool fork_is_safe = [] {
+    hold_across_fork(ForkLock::jobs, callers, [] { pool = nullptr; });
+    return true;
+}();
 
 int processors() {
-    if (const char* wanted = std::getenv("OMP_NUM_THREADS")) {
-        const int count = std::atoi(wanted);
-        if (count > 0) return count;
-    }
 #if defined(__linux__)
     cpu_set_t allowed;
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(1, CPU_COUNT(&allowed));
@@ -162,8 +159,33 @@ int processors() {
     return std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
 }
 
-int& thread_count() {
-    static int count = processors();
+std::mutex notice_guard;
+std::string notice;
+std::atomic<bool> noticed{false};
+
+void tell(const std::string& sentence) {
+    const std::lock_guard<std::mutex> lock(notice_guard);
+    notice = sentence;
+    noticed = true;
+}
+
+// More threads than any machine we know of has cores only cost memory and start-up time.
+int within_limit(long count) {
+    const long most = std::max(kMostThreads, processors());
+    if (count > most)
+        tell("threads must be at most " + std::to_string(most) + ", got " + std::to_string(count) + "; " +
+             std::to_string(most) + " are used");
+    return static_cast<int>(std::clamp(count, 1L, most));
+}
+
+int default_threads() {
+    const char* const wanted = std::getenv("OMP_NUM_THREADS");
+    const long count = wanted ? std::strtol(wanted, nullptr, 10) : 0;
+    return count > 0 ? within_limit(count) : processors();
+}
+
+std::atomic<int>& thread_count() {
+    static std::atomic<int> count{default_threads()};
     return count;
 }
 
@@ -171,7 +193,16 @@ int& thread_count() {
 
 int num_threads() { return thread_count(); }
 
-void set_num_threads(int count) { thread_count() = std::max(1, count); }
+void set_num_threads(int count) {
+    expect(count >= 1, "count must be an integer >= 1, got " + std::to_string(count));
+    thread_count() = within_limit(count);
+}
+
+std::string take_notice() {
+    if (!noticed.exchange(false)) return "";
+    const std::lock_guard<std::mutex> lock(notice_guard);
+    return notice;
+}
 
 void parallel_for(int64_t tasks, const Body& body) {
     const int threads = static_cast<int>(std::min<int64_t>(tasks, num_threads()));
@@ -182,7 +213,17 @@ void parallel_for(int64_t tasks, const Body& body) {
     Job job;
     job.body = &body;
     job.tasks = tasks;
-    pool()->run(job, threads);
+    {
+        const std::lock_guard<std::mutex> one_job(callers);
+        if (!pool) pool = new Pool;
+        const int workers = pool->grow(threads - 1);
+        if (workers < threads - 1) {
+            tell("the system refused a thread: " + std::to_string(workers + 1) + " are used, " +
+                 std::to_string(num_threads()) + " were asked for");
+            thread_count() = workers + 1;
+        }
+        pool->run(job, workers);
+    }
     if (job.error) std::rethrow_exception(job.error);
 }
 

@@ -1,13 +1,19 @@
-// Runs independent tasks on the threads of OpenMP. What a task is never depends on the number of threads, so results do
+// Runs independent tasks on threads of our own. What a task is never depends on the number of threads, so results do
 // not either.
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <string>
 
 namespace fp16engine::cpu {
 
+constexpr int kMostThreads = 256;  // or as many as the machine has processors
+
 int num_threads();
 void set_num_threads(int count);
+
+// What the user should know about the threads, once; else "".
+std::string take_notice();
 
 // body(task, thread) for every task in [0, tasks); thread < num_threads(). The first exception is rethrown here.
 void parallel_for(int64_t tasks, const std::function<void(int64_t task, int thread)>& body);

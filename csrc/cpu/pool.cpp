@@ -8,6 +8,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cpu/fork.h"
+
 #if defined(__linux__)
 #include <sys/mman.h>
 #endif
@@ -24,12 +26,17 @@ struct Block {
 };
 
 struct Pool {
-    std::mutex guard;
     std::unordered_map<void*, Block> live;
     std::map<size_t, std::vector<void*>> cached;
     MemoryStats stats;
     int64_t scratch_now = 0;
 };
+
+std::mutex guard;
+[[maybe_unused]] const bool fork_is_safe = [] {
+    hold_across_fork(ForkLock::memory, guard);
+    return true;
+}();
 
 // Never destroyed: arrays may outlive every static object at interpreter exit.
 Pool& pool() {
@@ -65,7 +72,7 @@ void trim(Pool& p) {
 
 void* pool_allocate(size_t bytes, Use use) {
     Pool& p = pool();
-    const std::lock_guard<std::mutex> lock(p.guard);
+    const std::lock_guard<std::mutex> lock(guard);
     const size_t rounded = size_class(bytes);
     void* block = nullptr;
     auto found = p.cached.find(rounded);
@@ -93,7 +100,7 @@ void* pool_allocate(size_t bytes, Use use) {
 
 void pool_release(void* block) {
     Pool& p = pool();
-    const std::lock_guard<std::mutex> lock(p.guard);
+    const std::lock_guard<std::mutex> lock(guard);
     const auto found = p.live.find(block);
     if (found == p.live.end()) return;
     const Block released = found->second;
@@ -105,20 +112,20 @@ void pool_release(void* block) {
 
 MemoryStats pool_stats() {
     Pool& p = pool();
-    const std::lock_guard<std::mutex> lock(p.guard);
+    const std::lock_guard<std::mutex> lock(guard);
     return p.stats;
 }
 
 void pool_reset_peak() {
     Pool& p = pool();
-    const std::lock_guard<std::mutex> lock(p.guard);
+    const std::lock_guard<std::mutex> lock(guard);
     p.stats.peak = p.stats.current;
     p.stats.scratch = p.scratch_now;
 }
 
 void pool_trim() {
     Pool& p = pool();
-    const std::lock_guard<std::mutex> lock(p.guard);
+    const std::lock_guard<std::mutex> lock(guard);
     trim(p);
 }
 

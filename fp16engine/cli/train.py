@@ -62,6 +62,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..doctor import machine
+    from ..errors import NonFiniteError
     from ..experiments import number_line
     from ..experiments.folder import SUMMARY, refuse_results, write_json
     from ..numerics import strict
@@ -115,6 +116,8 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(summary)
     else:
         _print(summary, out)
+    if history.failure is not None:
+        raise NonFiniteError(f"the run failed: {history.failure}")
     return 0
 
 

@@ -304,8 +304,9 @@ def _train(
         shown.note(f"{policy.name}: {error}")
         failure = {**_failed(trainer, str(error), folder), "explanation": error.explanation}
         return {"parameters": parameters, **failure, **_findings(trainer)}
-    finished = {**history.summary(), "status": "finished", "error": None}
-    return {"parameters": parameters, **finished, **_findings(trainer)}
+    if history.failure is not None:
+        shown.note(f"{policy.name}: {history.failure}")
+    return {"parameters": parameters, **history.summary(), **_findings(trainer)}
 
 
 def _findings(trainer: Trainer) -> dict[str, Any]:
@@ -410,7 +411,7 @@ def _verdicts(
     for run in runs:
         name = run["precision"]
         if run["status"] == "failed":
-            text = f"{verdict.label(name)} failed: {run['error']}"
+            text = verdict.capital(f"{verdict.label(name)} failed: {run['error']}")
             result.append(
                 {"precision": name, "reference": None, "outcome": "failed", "headline": text, "sentences": []}
             )
@@ -418,6 +419,7 @@ def _verdicts(
             base = reference["precision"]
             accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
             outcome, headline, sentences = verdict.sentences(reference, run, accuracy, classes)
+            sentences += _unanswered({one: points[one] for one in (name, base)})
             rates = verdict.speed(*([e["images_per_second"] for e in r["history"]] for r in (reference, run)))
             result.append(
                 {
@@ -437,12 +439,26 @@ def _verdicts(
     return result
 
 
+def _unanswered(points: Points) -> list[str]:
+    """Say how many outputs of each network are not finite; nothing where all are."""
+    missing = {name: int(np.count_nonzero(~np.isfinite(p).all(axis=1))) for name, p in points.items()}
+    return [
+        verdict.capital(
+            f"{verdict.label(name)} has outputs that are not finite for {count:,} of {len(points[name]):,} "
+            "test images; they count as wrong."
+        )
+        for name, count in missing.items()
+        if count
+    ]
+
+
 def _scatters(points: Points) -> list[reports.Scatter]:
     if REFERENCE not in points:
         return []
-    p = points[REFERENCE]
-    return [
-        reports.Scatter(name, delta(p, q), gamma_sound(p), p.argmax(axis=1) == q.argmax(axis=1))
-        for name, q in points.items()
-        if name != REFERENCE
-    ]
+    p, result = points[REFERENCE], []
+    for name, q in points.items():
+        if name != REFERENCE:
+            far = delta(p, q)
+            agree = np.isfinite(far) & (p.argmax(axis=1) == q.argmax(axis=1))
+            result.append(reports.Scatter(name, far, gamma_sound(p), agree))
+    return result

@@ -294,8 +294,8 @@ def table4(results: Results) -> list[Part]:
     note = "Test accuracy in % after the last epoch."
     if broken:
         note += (
-            f" {broken} runs broke off because step after step was not finite; theirs is the accuracy of the "
-            "weights they had."
+            f" {broken} runs failed because step after step was not finite; theirs is the accuracy of the "
+            "weights they had, where any output was finite."
         )
     return [*findings, Table("table4", "Test accuracy by epsilon", columns, rows, note)]
 

@@ -10,6 +10,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ from ..train import Trainer
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from . import report as reports
-from . import verdict
+from . import speed, verdict
 from .folder import SUMMARY, claim, read_json, write_json
 from .predictions import PredictingReporter, Predictions, probabilities
 
@@ -171,6 +172,7 @@ def run(
         for policy in policies
     ]
     tolerances, points = _tolerances(runs, settings, out)
+    speeds = _speeds(settings, policies, dataset, runs, shown)
     summary: dict[str, Any] = {
         "version": __version__,
         "device": settings.device,
@@ -184,7 +186,8 @@ def run(
         "runs": runs,
         **_first(tolerances, runs),
         "tolerances": tolerances,
-        "verdict": _verdicts(runs, points, dataset.test.labels, len(dataset.classes)),
+        "verdict": _verdicts(runs, points, dataset.test.labels, len(dataset.classes), speeds["rates"]),
+        "speed": speeds,
         "machine": machine(settings.device),
         "report": None,
         "report_missing": reports.missing(),
@@ -399,8 +402,34 @@ def _right(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool
     return np.isfinite(p).all(axis=1) & (p.argmax(axis=1) == labels)
 
 
+def _speeds(
+    settings: Settings,
+    policies: list[Precision],
+    dataset: Dataset,
+    runs: list[dict[str, Any]],
+    shown: Reporter,
+) -> dict[str, Any]:
+    """Measure the finished runs' steps in turn; `reason` says why not."""
+    finished = {run["precision"]: run for run in runs if run["status"] == "finished"}
+    reason = speed.unmeasured(
+        settings.device,
+        [settings.batch_size / max(run["images_per_second"], 1e-9) for run in finished.values()],
+        sum(run["train_seconds"] for run in finished.values()),
+    )
+    if reason is not None:
+        return {"rates": {}, "reason": reason}
+    shown.note("speed: steps of every precision in turn")
+    made = {p.name: partial(_trainer, settings, p, dataset) for p in policies if p.name in finished}
+    rates = speed.rates(made, dataset, settings.batch_size)
+    return {"rates": rates, "reason": None if rates else "a step was not finite"}
+
+
 def _verdicts(
-    runs: list[dict[str, Any]], points: Points, labels: NDArray[np.int64], classes: int
+    runs: list[dict[str, Any]],
+    points: Points,
+    labels: NDArray[np.int64],
+    classes: int,
+    rates: dict[str, list[float]],
 ) -> list[dict[str, Any]]:
     """Return one verdict per run beside the reference (or beside the first run, without fp32)."""
     finished = [run for run in runs if run["precision"] in points]
@@ -420,7 +449,8 @@ def _verdicts(
             accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
             outcome, headline, sentences = verdict.sentences(reference, run, accuracy, classes)
             sentences += _unanswered({one: points[one] for one in (name, base)})
-            rates = verdict.speed(*([e["images_per_second"] for e in r["history"]] for r in (reference, run)))
+            found = speed.compared(rates.get(base, []), rates.get(name, []))
+            sentences += [] if found is None else [verdict.capital(speed.sentence(found, name, base))]
             result.append(
                 {
                     "precision": name,
@@ -430,9 +460,9 @@ def _verdicts(
                     "sentences": sentences,
                     "points": 100 * (run["test_accuracy"] - reference["test_accuracy"]),
                     "accuracy": accuracy.to_dict(),
-                    "speed_ratio": rates.ratio if rates else None,
-                    "speed_spread": rates.spread if rates else None,
-                    "speed_judged": bool(rates and rates.judged),
+                    "speed_ratio": found.ratio if found else None,
+                    "speed_spread": found.spread if found else None,
+                    "speed_judged": bool(found and found.judged),
                     "memory_ratio": verdict.memory_ratio(reference, run),
                 }
             )

@@ -26,6 +26,7 @@ TURN_SECONDS = 0.15
 MOST_SECONDS = 60.0  # a measurement that takes longer, and more than a tenth of the training, is left out
 FLOOR = 0.03  # two runs of the same code differ by this much
 BUSY = 0.25  # ratios that differ by more than this from round to round say nothing
+_STEPS = 1_000_000  # that a schedule is laid out over: more than are taken
 _NOT_FOR_SPEED = {"reference": "defines the results", "simt": "simulates a GPU"}
 
 
@@ -104,6 +105,7 @@ def rates(
     contenders = []
     for name, make in trainers.items():
         trainer = make()
+        trainer.set_total_steps(_STEPS)
         backend: Any = backends.get(trainer.device)
         labels = part.train.labels
         images = backend.from_numpy(part.normalised("train", trainer.precision.storage))

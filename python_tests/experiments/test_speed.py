@@ -74,7 +74,7 @@ def test_a_comparison_takes_steps_in_turn_and_changes_no_run(tmp_path, cpu, monk
 
     monkeypatch.setattr(speed, "measure", recorded)
     monkeypatch.setattr(speed, "TURN_SECONDS", 0.0)
-    settings = {"batch_size": 8, "lr": 0.02, "device": "cpu", "progress": False}
+    settings = {"batch_size": 8, "lr": 0.02, "device": "cpu", "progress": False, "schedule": "cosine"}
     digits = fe.data.digits().limit(24)
     summary = compare.run("dnn", digits, ("fp16", "fp32"), 1, out=tmp_path / "out", **settings)
     warm_up = 2 * 4

@@ -1,16 +1,33 @@
-"""Seeded randomness: counters instead of hidden state, so that a stopped run resumes bit for bit."""
+"""Seeded randomness: counters instead of hidden state, so that a stopped run resumes bit for bit.
+
+Every thread has a state of its own (a context variable): what one draws, seeds or forks moves no other's. A
+thread that has not called `manual_seed` starts from the seed that the main thread gave last, so threads that
+are to draw different numbers need seeds of their own. A `Trainer` and `models.create` bring their own seed,
+and depend on no thread.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
 
-_FIELDS = ("seed", "stream", "dropout")
-_state = {"seed": 0, "stream": 0, "dropout": 0}
+
+class _State(NamedTuple):
+    """What the next draw depends on; never changed in place, so that a copied context keeps its own."""
+
+    seed: int = 0
+    stream: int = 0
+    dropout: int = 0
+
+
+_current: ContextVar[_State | None] = ContextVar("fp16engine_random", default=None)
+_initial = _State()  # of a thread that has drawn and seeded nothing yet
 
 
 def checked_seed(seed: int) -> int:
@@ -24,55 +41,64 @@ def checked_seed(seed: int) -> int:
 
 
 def manual_seed(seed: int) -> None:
-    """Start all random streams (initial weights, dropout) afresh from `seed`, an integer in [0, 2**64).
+    """Start all random streams (initial weights, dropout) of this thread afresh from `seed` in [0, 2**64).
+
+    Called in the main thread it is the seed of threads that start later too, until they call it themselves.
 
     Raises:
         TypeError, ValueError: `seed` is no such integer.
     """
-    _state.update(seed=checked_seed(seed), stream=0, dropout=0)
+    global _initial
+    state = _State(checked_seed(seed))
+    _current.set(state)
+    if threading.current_thread() is threading.main_thread():
+        _initial = state
 
 
 def generator() -> np.random.Generator:
     """Return the next independent generator: Philox with key (seed, number of generators before it)."""
     import numpy as np
 
-    stream = _state["stream"]
-    _state["stream"] = stream + 1
-    return np.random.Generator(np.random.Philox(key=np.array([_state["seed"], stream], np.uint64)))
+    state = _state()
+    _current.set(state._replace(stream=state.stream + 1))
+    return np.random.Generator(np.random.Philox(key=np.array([state.seed, state.stream], np.uint64)))
 
 
 def dropout_counter(n: int) -> tuple[int, int]:
     """Return (seed, offset) for a dropout mask of `n` elements and move on by the ceil(n/4) counters used."""
-    offset = _state["dropout"]
-    _state["dropout"] = offset + (n + 3) // 4
-    return _state["seed"], offset
+    state = _state()
+    _current.set(state._replace(dropout=state.dropout + (n + 3) // 4))
+    return state.seed, state.dropout
 
 
 def get_state() -> dict[str, int]:
-    """Return the whole state: three integers, fit for JSON."""
-    return dict(_state)
+    """Return the whole state of this thread: three integers, fit for JSON."""
+    return _state()._asdict()
 
 
 def set_state(state: Mapping[str, int]) -> None:
-    """Restore what `get_state` returned.
+    """Restore what `get_state` returned, in this thread.
 
     Raises:
         ValueError: a field is missing, unknown, or no integer >= 0.
     """
-    if sorted(state) != sorted(_FIELDS):
-        raise ValueError(f"state: keys {sorted(state)} given, {sorted(_FIELDS)} are wanted")
-    for name in _FIELDS:
+    if sorted(state) != sorted(_State._fields):
+        raise ValueError(f"state: keys {sorted(state)} given, {sorted(_State._fields)} are wanted")
+    for name in _State._fields:
         if not isinstance(state[name], int) or state[name] < 0:
             raise ValueError(f"state: {name}={state[name]!r} given, an integer >= 0 is wanted")
-    _state.update(state)
+    _current.set(_State(**state))
 
 
 @contextmanager
 def fork(seed: int) -> Iterator[None]:
     """Seed inside a `with` block and restore the outer state after it."""
-    outer = get_state()
-    manual_seed(seed)
+    token = _current.set(_State(checked_seed(seed)))
     try:
         yield
     finally:
-        _state.update(outer)
+        _current.reset(token)
+
+
+def _state() -> _State:
+    return _current.get() or _initial

@@ -2,7 +2,7 @@
 // decides whether the step counts, and advances the run's account (common/step_control.h), all on the device.
 //   batch_places     place[i] = order[batch * n + i]
 //   loss_seed        the gradient of the loss is the loss scale
-//   count_correct    rows whose first maximum is their label; the first NaN counts as the maximum, as in NumPy
+//   count_correct    rows whose first maximum is their label; a row with a NaN or without a finite maximum is wrong
 //   rank_nonfinite   the highest rank of an array with an infinity or a NaN; the maximum of integers has no order
 //   decide_step      the scalars of the optimizer step: a row of the table, 1 / loss scale times what clips the
 //     gradients, and whether it is applied
@@ -125,12 +125,12 @@ __global__ void __launch_bounds__(kBlock) count_correct_kernel(Ptr<const T> logi
         float most = as_float(logits[n * K]);
         for (int64_t k = 1; k < K && !is_nan(most); k++) {
             const float v = as_float(logits[n * K + k]);
-            if (v > most || is_nan(v)) {
+            if (v > most || is_nan(v)) {  // a NaN stays the maximum, as in NumPy
                 most = v;
                 best = k;
             }
         }
-        correct = best == labels[n];
+        correct = is_finite(most) && best == labels[n];
     }
     const int found = __popc(__ballot_sync(kFullWarp, correct));
     if (threadIdx.x % kWarpSize == 0 && found) atomicAdd(&control[0].correct, found);

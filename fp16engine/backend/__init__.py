@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable
+from contextvars import ContextVar
 
 from ..errors import BackendUnavailable
 from .base import Array, Backend
@@ -21,8 +22,8 @@ _CUDA = re.compile(r"cuda(:\d+)?")
 
 _loaded: dict[str, Backend] = {}
 
-# numerics.audit sets this to put a recorder around every backend that is handed out.
-_wrap: Callable[[Backend], Backend] | None = None
+# numerics.intercept sets this to put a recorder around every backend that is handed out to its thread.
+_wrap: ContextVar[Callable[[Backend], Backend] | None] = ContextVar("fp16engine_wrap", default=None)
 
 
 def get(device: str) -> Backend:
@@ -39,7 +40,8 @@ def get(device: str) -> Backend:
     backend = _loaded.get(device) if isinstance(device, str) else None
     if backend is None:
         backend = _loaded[device] = _load(device)
-    return backend if _wrap is None else _wrap(backend)
+    wrap = _wrap.get()
+    return backend if wrap is None else wrap(backend)
 
 
 def devices() -> list[str]:

@@ -94,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     if arguments.json:
         print_json(result)
     else:

@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..experiments.names import NOTHING
 from . import options
-from .output import megabytes, plain, print_json, print_table, share
+from .output import megabytes, plain, print_json, print_table, share, short
 from .parser import add_command
 
 
@@ -95,11 +96,13 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     tolerance = summary["tolerance"]
     if tolerance:
         print(
-            f"\nδ {tolerance['delta_mean'] or 0:.2g} mean, {tolerance['delta_max'] or 0:.2g} largest; "
-            f"Γ {tolerance['gamma_mean'] or 0:.2g} mean. {share(tolerance['guaranteed_share'])} of the "
+            f"\nδ {short(tolerance['delta_mean'])} mean, {short(tolerance['delta_max'])} largest; "
+            f"Γ {short(tolerance['gamma_mean'])} mean. {share(tolerance['guaranteed_share'])} of the "
             f"predictions must agree, {share(tolerance['agreement'])} do "
             f"({tolerance['other']} and {tolerance['reference']})."
         )
+    else:
+        print(f"\nδ {NOTHING}, Γ {NOTHING}: {summary['tolerance_reason']}.")
     for run in summary["runs"]:
         for finding in run.get("findings", []):
             print(f"\n{run['precision']}: {finding['text']}")

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .output import print_json, print_table, share
+from .output import plain, print_json, print_table, share
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..train import Checkpoint, Trainer
+    from ..train.history import json_number
 
     checkpoint = Checkpoint.load(arguments.checkpoint)
     dataset = _dataset(arguments, checkpoint)
@@ -59,15 +60,15 @@ def run(arguments: argparse.Namespace) -> int:
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
         "test_images": len(dataset.test),
-        "test_accuracy": accuracy,
-        "test_loss": loss,
+        "test_accuracy": json_number(accuracy),
+        "test_loss": json_number(loss),
     }
     if arguments.json:
         print_json(result)
     else:
         rows = [
-            ("test accuracy", share(accuracy)),
-            ("test loss", f"{loss:.4f}"),
+            ("test accuracy", share(result["test_accuracy"])),
+            ("test loss", plain(result["test_loss"], 4)),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{checkpoint.epoch} epochs, {checkpoint.step:,} steps"),
         ]

@@ -65,3 +65,8 @@ def megabytes(value: float | None) -> str:
 def plain(value: float | None, digits: int = 0) -> str:
     """1234.5 -> "1,234", None -> a dash."""
     return NOTHING if value is None else f"{value:,.{digits}f}"
+
+
+def short(value: float | None) -> str:
+    """0.00123 -> "0.0012", None -> a dash."""
+    return NOTHING if value is None else f"{value:.2g}"

@@ -76,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, out: Path) -> int:
     from ..doctor import machine
+    from ..errors import NonFiniteError
     from ..experiments import number_line
     from ..experiments.folder import SUMMARY, refuse_results, write_json
     from ..numerics import strict
@@ -122,6 +123,8 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         print_json(summary)
     else:
         _print(summary, out)
+    if history.failure is not None:
+        raise NonFiniteError(f"the run failed: {history.failure}")
     return 0
 
 

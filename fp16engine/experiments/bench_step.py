@@ -147,7 +147,7 @@ def run(
             ours.append(mine)
     found, peers = _peers(peer, model_name, x, y, device, threads)
     contenders = ours + peers
-    _measure(contenders, rounds, seconds, note)
+    measure(contenders, rounds, seconds, note)
     rows = [_row(c, memory.get(c.precision) if c.engine == "fp16engine" else None) for c in contenders]
     rates = {row["name"]: row["images_per_second"] for row in rows}
     first = "fp16-captured" if "fp16-captured" in rates else "fp16"
@@ -221,7 +221,8 @@ def _peers(
     return found, result
 
 
-def _measure(contenders: list[Contender], rounds: int, seconds: float, note: Callable[[str], None]) -> None:
+def measure(contenders: list[Contender], rounds: int, seconds: float, note: Callable[[str], None]) -> None:
+    """Fill the rates of the contenders: in each round every one takes steps for about `seconds` seconds."""
     for contender in contenders:
         note(f"{contender.name}: warm-up")
         slow = contender.rounds is not None

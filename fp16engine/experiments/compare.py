@@ -10,6 +10,7 @@ import gc
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from . import report as reports
-from . import verdict
+from . import speed, verdict
 from .folder import SUMMARY, claim, read_run, write_json
 from .predictions import PredictingReporter, Predictions, probabilities
 
@@ -180,6 +181,7 @@ def run(
         for policy in policies
     ]
     tolerances, points = _tolerances(runs, settings, out)
+    speeds = _speeds(settings, policies, dataset, runs, shown)
     summary: dict[str, Any] = {
         "version": __version__,
         "device": settings.device,
@@ -193,7 +195,8 @@ def run(
         "runs": runs,
         **_first(tolerances, runs),
         "tolerances": tolerances,
-        "verdict": _verdicts(runs, points, dataset.test.labels, len(dataset.classes)),
+        "verdict": _verdicts(runs, points, dataset.test.labels, len(dataset.classes), speeds["rates"]),
+        "speed": speeds,
         "machine": machine(settings.device),
         "report": None,
         "report_missing": reports.missing(),
@@ -315,8 +318,9 @@ def _train(
         shown.note(f"{policy.name}: {error}")
         failure = {**_failed(trainer, str(error), folder), "explanation": error.explanation}
         return {"parameters": parameters, **failure, **_findings(trainer), "audit": trainer.audit}
-    finished = {**history.summary(), "status": "finished", "error": None}
-    return {"parameters": parameters, **finished, **_findings(trainer), "audit": trainer.audit}
+    if history.failure is not None:
+        shown.note(f"{policy.name}: {history.failure}")
+    return {"parameters": parameters, **history.summary(), **_findings(trainer), "audit": trainer.audit}
 
 
 def _findings(trainer: Trainer) -> dict[str, Any]:
@@ -409,8 +413,34 @@ def _right(p: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.bool
     return np.isfinite(p).all(axis=1) & (p.argmax(axis=1) == labels)
 
 
+def _speeds(
+    settings: Settings,
+    policies: list[Precision],
+    dataset: Dataset,
+    runs: list[dict[str, Any]],
+    shown: Reporter,
+) -> dict[str, Any]:
+    """Measure the finished runs' steps in turn; `reason` says why not."""
+    finished = {run["precision"]: run for run in runs if run["status"] == "finished"}
+    reason = speed.unmeasured(
+        settings.device,
+        [settings.batch_size / max(run["images_per_second"], 1e-9) for run in finished.values()],
+        sum(run["train_seconds"] for run in finished.values()),
+    )
+    if reason is not None:
+        return {"rates": {}, "reason": reason}
+    shown.note("speed: steps of every precision in turn")
+    made = {p.name: partial(_trainer, settings, p, dataset) for p in policies if p.name in finished}
+    rates = speed.rates(made, dataset, settings.batch_size)
+    return {"rates": rates, "reason": None if rates else "a step was not finite"}
+
+
 def _verdicts(
-    runs: list[dict[str, Any]], points: Points, labels: NDArray[np.int64], classes: int
+    runs: list[dict[str, Any]],
+    points: Points,
+    labels: NDArray[np.int64],
+    classes: int,
+    rates: dict[str, list[float]],
 ) -> list[dict[str, Any]]:
     """Return one verdict per run beside the reference (or beside the first run, without fp32)."""
     finished = [run for run in runs if run["precision"] in points]
@@ -421,7 +451,7 @@ def _verdicts(
     for run in runs:
         name = run["precision"]
         if run["status"] == "failed":
-            text = f"{verdict.label(name)} failed: {run['error']}"
+            text = verdict.capital(f"{verdict.label(name)} failed: {run['error']}")
             result.append(
                 {"precision": name, "reference": None, "outcome": "failed", "headline": text, "sentences": []}
             )
@@ -429,7 +459,9 @@ def _verdicts(
             base = reference["precision"]
             accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
             outcome, headline, sentences = verdict.sentences(reference, run, accuracy, classes)
-            rates = verdict.speed(*([e["images_per_second"] for e in r["history"]] for r in (reference, run)))
+            sentences += _unanswered({one: points[one] for one in (name, base)})
+            found = speed.compared(rates.get(base, []), rates.get(name, []))
+            sentences += [] if found is None else [verdict.capital(speed.sentence(found, name, base))]
             result.append(
                 {
                     "precision": name,
@@ -439,21 +471,35 @@ def _verdicts(
                     "sentences": sentences,
                     "points": 100 * (run["test_accuracy"] - reference["test_accuracy"]),
                     "accuracy": accuracy.to_dict(),
-                    "speed_ratio": rates.ratio if rates else None,
-                    "speed_spread": rates.spread if rates else None,
-                    "speed_judged": bool(rates and rates.judged),
+                    "speed_ratio": found.ratio if found else None,
+                    "speed_spread": found.spread if found else None,
+                    "speed_judged": bool(found and found.judged),
                     "memory_ratio": verdict.memory_ratio(reference, run),
                 }
             )
     return result
 
 
+def _unanswered(points: Points) -> list[str]:
+    """Say how many outputs of each network are not finite; nothing where all are."""
+    missing = {name: int(np.count_nonzero(~np.isfinite(p).all(axis=1))) for name, p in points.items()}
+    return [
+        verdict.capital(
+            f"{verdict.label(name)} has outputs that are not finite for {count:,} of {len(points[name]):,} "
+            "test images; they count as wrong."
+        )
+        for name, count in missing.items()
+        if count
+    ]
+
+
 def _scatters(points: Points) -> list[reports.Scatter]:
     if REFERENCE not in points:
         return []
-    p = points[REFERENCE]
-    return [
-        reports.Scatter(name, delta(p, q), gamma_sound(p), p.argmax(axis=1) == q.argmax(axis=1))
-        for name, q in points.items()
-        if name != REFERENCE
-    ]
+    p, result = points[REFERENCE], []
+    for name, q in points.items():
+        if name != REFERENCE:
+            far = delta(p, q)
+            agree = np.isfinite(far) & (p.argmax(axis=1) == q.argmax(axis=1))
+            result.append(reports.Scatter(name, far, gamma_sound(p), agree))
+    return result

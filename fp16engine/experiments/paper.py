@@ -48,7 +48,6 @@ TABLE2 = {
     "vit12": _row(2.55, (71.1, 0.3), (71.4, 0.3), (71.5, 0.3), (425, 663, 629)),
 }
 TABLE2_POINTS = {"fp32": -0.2, "mp": -0.2}  # mean of FP16 minus these, in accuracy points
-TABLE2_SPEED = {"fp32": 1.6, "mp": 1.3}  # mean of how many times as fast FP16 trains
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ _RC: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "fp16engine",
 }
+_PARTS = {"test": (1.8, 1.0), "train": (1.0, 0.55)}  # widths and opacities of their lines
 _SIZE = (5.0, 3.6)
 _BELOW: Final = "outside lower center"
 Place = Literal["outside lower center", "outside upper right"]
@@ -92,14 +93,15 @@ def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
         title = {"accuracy": "Accuracy per epoch", "loss": "Loss per epoch"}[quantity]
         name = "accuracy (%)" if scale == 100 else "cross-entropy"
         figure, axes = _figure(title, "epoch", f"{name}, thin: training")
-        if quantity == "loss":
-            axes.set_yscale("log")
+        rows = [row for run in runs for row in run.get("history", [])]
+        if quantity == "loss" and any((row[f"{part}_loss"] or 0) > 0 for part in _PARTS for row in rows):
+            axes.set_yscale("log")  # which refuses to be without a number
             plain_numbers(axes)
         for run in runs:
             look = style(run["precision"])
             rows = run.get("history", [])
             epochs = [row["epoch"] for row in rows]
-            for part, width, alpha in (("test", 1.8, 1.0), ("train", 1.0, 0.55)):
+            for part, (width, alpha) in _PARTS.items():
                 values = [_number(row[f"{part}_{quantity}"]) * scale for row in rows]
                 axes.plot(
                     epochs,

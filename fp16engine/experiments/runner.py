@@ -19,6 +19,7 @@ from ..errors import CheckpointError, NonFiniteError
 from ..train import Interrupted, SaveError, Trainer
 from ..train.batches import Resident
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
+from ..train.history import json_number
 from ..train.metrics import finished_epochs, losses
 from ..train.progress import Reporter, duration
 from . import heatmaps
@@ -220,7 +221,8 @@ class Workshop:
         figures = {**{name: summary[name] for name in _FIGURES}, "losses": losses(folder)}
         if trainer.monitor is not None:
             figures["lost_updates"] = heatmaps.lost_share(heatmaps.samples(folder))
-        return Result(DONE, figures, measured, summary["history"])
+        status = DONE if history.failure is None else FAILED
+        return Result(status, figures, measured, summary["history"], history.failure)
 
     def _learn(self, spec: RunSpec, dataset: Dataset, measured: Mapping[str, Any]) -> None:
         rate, inference = measured["images_per_second"], measured["inference_images_per_second"]
@@ -285,8 +287,8 @@ def _collapsed(trainer: Trainer, dataset: Dataset) -> dict[str, Any]:
     with np.errstate(all="ignore"):
         accuracy, loss = trainer.evaluate(dataset)
     return {
-        "test_accuracy": accuracy,
-        "test_loss": loss,
+        "test_accuracy": json_number(accuracy),
+        "test_loss": json_number(loss),
         "nonfinite_steps": trainer.nonfinite_steps,
         "skipped_steps": trainer.skipped_steps,
         "steps": trainer.step_count,

@@ -161,15 +161,18 @@ def _one(
         failed = {"status": "failed", "error": str(error), "bleu": None, "bleu_signature": None}
         result |= {**failed, "history": finished_epochs(folder), "test_loss": None, "train_seconds": None}
     else:
-        write_atomically(folder / TOKENIZER, tokenizer.to_json())
-        shown.note(f"{policy.name}: translating {len(text.test)} sentences, beam {settings.beam}")
-        said = translations(trainer, tokenizer, text.test.source, settings.beam)
-        write_atomically(folder / TRANSLATIONS, "\n".join(said) + "\n")
-        score = bleu(said, text.test.target)
-        result |= {**renamed(history.summary()), "status": "finished", "error": None}
-        result |= {"bleu": score.score, "bleu_signature": score.signature, "source": text.source}
-        result |= {"target": text.target}
-        shown.note(f"{policy.name}: BLEU {score.score:.2f}")
+        result |= {**renamed(history.summary()), "bleu": None, "bleu_signature": None}
+        if history.failure is not None:
+            shown.note(f"{policy.name}: {history.failure}")
+        else:
+            write_atomically(folder / TOKENIZER, tokenizer.to_json())
+            shown.note(f"{policy.name}: translating {len(text.test)} sentences, beam {settings.beam}")
+            said = translations(trainer, tokenizer, text.test.source, settings.beam)
+            write_atomically(folder / TRANSLATIONS, "\n".join(said) + "\n")
+            score = bleu(said, text.test.target)
+            result |= {"bleu": score.score, "bleu_signature": score.signature, "source": text.source}
+            result |= {"target": text.target}
+            shown.note(f"{policy.name}: BLEU {score.score:.2f}")
     write_json(record, result)
     gc.collect()  # the tape's cycles hold arrays, which would count as memory of the next run
     return result

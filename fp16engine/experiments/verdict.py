@@ -11,7 +11,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from statistics import median, quantiles
 from typing import Any
 
 import numpy as np
@@ -22,8 +21,6 @@ from .names import MINUS, label
 _Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 WIDE_POINTS = 2.0  # an interval that reaches further than this from its middle decides nothing
 WOBBLES = 2.0  # a difference below this many epoch-to-epoch moves of the accuracy decides nothing either
-SPEED_FLOOR = 0.03  # runs on a shared machine differ by this much anyway
-BUSY = 0.25  # epochs of one run that differ by more than this say nothing about speed
 
 
 @dataclass(frozen=True)
@@ -76,40 +73,6 @@ def _sign_test(lost: int, won: int) -> float:
     return min(1.0, 2 * tail / 2**total)
 
 
-@dataclass(frozen=True)
-class Speed:
-    """Ratio of two training speeds: medians over epochs, and the spread between the epochs of a run."""
-
-    ratio: float
-    spread: float  # half the interquartile range over the median, the larger of the two runs'
-    told_apart: bool  # the ratio is further from 1 than the spread
-
-    @property
-    def judged(self) -> bool:
-        """Tell whether the epochs of each run are alike enough to say anything about speed."""
-        return self.spread <= BUSY
-
-
-def speed(reference: Sequence[float], other: Sequence[float]) -> Speed | None:
-    """Compare images per second, epoch by epoch; the first epoch of three or more is warm-up and left out.
-
-    Returns None where a run has no finished epoch.
-    """
-    rates = [list(run[1:] if len(run) > 2 else run) for run in (reference, other)]
-    if not all(rates) or not all(rate > 0 for run in rates for rate in run):
-        return None
-    ratio = median(rates[1]) / median(rates[0])
-    spread = max(_spread(run) for run in rates)
-    return Speed(ratio, spread, abs(ratio - 1) > max(SPEED_FLOOR, spread))
-
-
-def _spread(values: list[float]) -> float:
-    if len(values) < 2:
-        return 0.0
-    low, _, high = quantiles(values, n=4, method="inclusive")
-    return (high - low) / 2 / median(values)
-
-
 def wobble(accuracies: Sequence[float | None]) -> float | None:
     """Return how many points an accuracy moves from epoch to epoch: the mean over the later half of a run.
 
@@ -144,7 +107,7 @@ def sentences(
     if outcome == "unsettled":
         cure = "More epochs" if other.get("schedule") == "cosine" else "More epochs or --schedule cosine"
         text += f" {cure} would settle it."
-    return outcome, capital(headline), [capital(line) for line in [text, *_costs(*names, reference, other)]]
+    return outcome, capital(headline), [capital(line) for line in [text, *_costs(names[1], reference, other)]]
 
 
 def _headline(
@@ -185,24 +148,8 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _costs(
-    other_name: str, reference_name: str, reference: dict[str, Any], other: dict[str, Any]
-) -> list[str]:
+def _costs(reference_name: str, reference: dict[str, Any], other: dict[str, Any]) -> list[str]:
     result = []
-    rates = speed(*([row["images_per_second"] for row in run["history"]] for run in (reference, other)))
-    if rates is not None:
-        about = f"{rates.ratio:.2f} times the images per second"
-        spread = f"epochs of one run differ by ±{100 * rates.spread:.0f} %"
-        if not rates.judged:
-            result.append(
-                f"Speed is not judged: epochs of one run differ by ±{100 * rates.spread:.0f} %, "
-                "so the machine was busy with other work."
-            )
-        elif not rates.told_apart:
-            result.append(f"{other_name} trained about as fast ({about}; {spread}).")
-        else:
-            word = "faster" if rates.ratio > 1 else "slower"
-            result.append(f"{other_name} trained {word}: {about} of {reference_name} ({spread}).")
     ratio = memory_ratio(reference, other)
     if ratio is not None:
         result.append(f"At its peak it held {ratio:.2f} times the memory of {reference_name}.")

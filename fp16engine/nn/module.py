@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
 
-# numerics.watch sets this to be told which layer runs; None costs a comparison per call of a layer.
-_entering: Callable[[Module], AbstractContextManager[None]] | None = None
+# numerics.watch sets this to be told which layer runs in its thread; None costs one look-up per call.
+_entering: ContextVar[Callable[[Module], AbstractContextManager[None]] | None] = ContextVar(
+    "fp16engine_entering", default=None
+)
 
 
 class Parameter(Tensor):
@@ -69,11 +72,12 @@ class Module:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
-            if _entering is None and self.operand is None:
+            entering = _entering.get()
+            if entering is None and self.operand is None:
                 return self.forward(*args, **options)
             with ExitStack() as scopes:
-                if _entering is not None:
-                    scopes.enter_context(_entering(self))
+                if entering is not None:
+                    scopes.enter_context(entering(self))
                 if self.operand is not None:
                     scopes.enter_context(active().with_operand(self.operand).use())
                 return self.forward(*args, **options)

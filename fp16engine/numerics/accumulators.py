@@ -157,7 +157,7 @@ def record(
     """Add the findings of a GPU and its libraries' versions to a file, in place of older ones of both."""
     entries = [entry for entry in load(file) if not _same(entry, gpu, libraries)]
     entries.append({"gpu": gpu, "libraries": libraries, "findings": [asdict(one) for one in findings]})
-    text = json.dumps({"entries": entries}, indent=1)
+    text = json.dumps({"entries": entries}, indent=1, allow_nan=False)
     Path(file).write_text(text + "\n", encoding="utf-8")
 
 

@@ -44,20 +44,20 @@ def intercept(around: Around) -> Iterator[None]:
     """Call `around(op, method, args, kwargs)` in place of every backend method while the block runs.
 
     `around` calls `method(*args, **kwargs)` itself and returns what the caller is to get. Blocks nest:
-    the innermost sees a call first. Not for use from several threads at once.
+    the innermost sees a call first. Calls of other threads are not seen.
     """
-    previous = backends._wrap
+    previous = backends._wrap.get()
     proxies: dict[int, _Proxy] = {}
 
     def wrap(target: Any) -> Any:
         inner = previous(target) if previous else target
         return proxies.setdefault(id(inner), _Proxy(inner, around))
 
-    backends._wrap = wrap
+    token = backends._wrap.set(wrap)
     try:
         yield
     finally:
-        backends._wrap = previous
+        backends._wrap.reset(token)
 
 
 class Interception:

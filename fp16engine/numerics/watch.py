@@ -51,8 +51,8 @@ def watch(model: Any, around: Around) -> Iterator[Watch]:
     """Call `around(call, method, args, kwargs)` in place of every backend method while the block runs.
 
     A call of the backward pass belongs to the layer whose forward pass made it necessary. `around` calls
-    `method(*args, **kwargs)` itself and returns what the caller is to get. Not for use from several threads
-    at once.
+    `method(*args, **kwargs)` itself and returns what the caller is to get. Calls of other threads are not
+    seen.
 
     >>> import fp16engine as fe
     >>> model = fe.nn.Sequential(fe.nn.Flatten(), fe.nn.Linear(4, 2))
@@ -67,7 +67,7 @@ def watch(model: Any, around: Around) -> Iterator[Watch]:
     Call(layer='1', phase='forward', op='linear_forward')
     """
     state = Watch(model)
-    outer_wrap, outer_entering = backends._wrap, modules._entering
+    outer_wrap = backends._wrap.get()
     proxies: dict[tuple[int, str], _Proxy] = {}
 
     def wrap(target: Any) -> Any:
@@ -80,11 +80,12 @@ def watch(model: Any, around: Around) -> Iterator[Watch]:
 
         return proxies.setdefault((id(inner), layer), _Proxy(inner, seen))
 
-    backends._wrap, modules._entering = wrap, state.entering
+    wrapping, entering = backends._wrap.set(wrap), modules._entering.set(state.entering)
     try:
         yield state
     finally:
-        backends._wrap, modules._entering = outer_wrap, outer_entering
+        modules._entering.reset(entering)
+        backends._wrap.reset(wrapping)
 
 
 def _outside(op: str) -> str:

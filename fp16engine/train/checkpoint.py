@@ -130,7 +130,7 @@ def save(directory: Path, trainer: Trainer, run: RunState) -> Path:
     document = {"sha256": _digest(body), "checkpoint": body}
     write_atomically(directory / file_name, content)
     path = directory / FILE_NAME
-    write_atomically(path, json.dumps(document, indent=1).encode())
+    write_atomically(path, json.dumps(document, indent=1, allow_nan=False).encode())
     _remove_others(directory, file_name)
     return path
 

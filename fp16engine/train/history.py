@@ -101,6 +101,7 @@ class History:
     epochs: list[EpochRecord] = field(default_factory=list)
     images: int = 0
     peak_memory_bytes: int = 0
+    failure: str | None = None  # why the run counts as failed although it came to its end, see outcome.py
 
     def summary(self) -> dict[str, Any]:
         """One entry of `runs` in `summary.json`, with the run's description and every epoch.
@@ -121,5 +122,7 @@ class History:
             "nonfinite_steps": sum(record.nonfinite for record in self.epochs),
             "skipped_steps": sum(record.skipped for record in self.epochs),
             "epochs": len(self.epochs),
+            "status": "finished" if self.failure is None else "failed",
+            "error": self.failure,
             "history": [record.to_json() for record in self.epochs],
         }

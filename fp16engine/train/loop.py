@@ -29,6 +29,7 @@ from .files import make_folder, write_atomically
 from .history import EpochSums, History, json_number
 from .interrupt import Interrupted, InterruptGuard
 from .lock import hold
+from .outcome import failure
 from .progress import Reporter, reporter
 
 if TYPE_CHECKING:
@@ -130,6 +131,9 @@ class _Run:
                 self.reporter.note(self.captured.note())
                 history.run["capture"] = self.captured.summary()
         history.images = len(self.feed.train) * len(history.epochs)
+        if history.epochs:
+            accuracy = history.epochs[-1].test_accuracy
+            history.failure = failure(trainer.step_count, trainer.applied_steps, accuracy)
         if self.out is not None:
             write_atomically(
                 self.out / SUMMARY_NAME,

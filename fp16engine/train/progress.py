@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from typing import Any, Protocol, TextIO
@@ -44,14 +45,18 @@ def epoch_line(record: EpochRecord, epochs: int, unit: str = "img/s") -> str:
     """One epoch in one line; `unit` is that of its speed."""
     line = (
         f"epoch {record.epoch}/{epochs}  loss {record.train_loss:.4f}  "
-        f"train {100 * record.train_accuracy:.1f} %  "
-        f"test {100 * record.test_accuracy:.1f} %  {record.images_per_second:,.0f} {unit}"
+        f"train {_share(record.train_accuracy)}  "
+        f"test {_share(record.test_accuracy)}  {record.images_per_second:,.0f} {unit}"
     )
     if record.skipped:
         line += f"  {record.skipped} skipped"
     if record.nonfinite:
         line += f"  {record.nonfinite} not finite"
     return line
+
+
+def _share(accuracy: float) -> str:
+    return "\N{EN DASH}" if math.isnan(accuracy) else f"{100 * accuracy:.1f} %"
 
 
 class _Clock:

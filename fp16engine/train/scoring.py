@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from .. import backend as backends
 from .. import functional as F
 from ..autograd import no_grad
 from . import batches
-from .task import Task, correct_labels
+from .task import Task, judged
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -24,7 +25,8 @@ class Scoring(Task):
     def evaluate(self, dataset: Dataset, batch_size: int = 256) -> tuple[float, float]:
         """(accuracy, mean cross-entropy) on dataset.test, with running statistics; accuracy in 0..1.
 
-        Each batch's loss is rounded to the storage dtype; the mean over batches is float64 on the host.
+        An output that is not finite is a wrong answer; where none is finite the accuracy is nan. Each batch's
+        loss is rounded to the storage dtype; the mean over batches is float64 on the host.
         """
         batches.count("batch_size", batch_size, 1)
         batches.check_dataset(self.model, dataset)
@@ -36,15 +38,16 @@ class Scoring(Task):
         self, data: batches.Labelled, batch_size: int, between: Callable[[], None] | None = None
     ) -> tuple[float, float]:
         """`evaluate` on data that are on the device already; `between` is called after every batch."""
-        correct, loss = 0, 0.0
+        correct, answered, loss = 0, 0, 0.0
         with self._inference():
             for images, labels in data.in_order(batch_size):
                 logits = self._logits(images)
-                correct += correct_labels(logits, labels)
+                right, given = judged(logits, labels)
+                correct, answered = correct + right, answered + given
                 loss += float(self._loss(logits, labels, training=False).item()) * batches.labelled(labels)
                 if between is not None:
                     between()
-        return correct / len(data), loss / len(data)
+        return correct / len(data) if answered else math.nan, loss / len(data)
 
     def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
         """Class probabilities of images (N, H, W, C), floating point: float32 (N, classes) on the host.

@@ -14,7 +14,7 @@ from .. import random
 from ..tensor import Tensor
 from . import batches, operands
 from .account import Account, StepResult
-from .task import Task, correct_labels
+from .task import Task, judged
 
 if TYPE_CHECKING:
     from ..numerics.explain import Explanation
@@ -58,7 +58,7 @@ class Stepping(Task, Account):
         scale = 1.0 if self.scaler is None else self.scaler.scale
         with self.in_force.use(), self._own_randomness(), self._watched() as phase:
             logits = self._logits(images)
-            correct = correct_labels(logits, labels)
+            correct, _ = judged(logits, labels)
             loss = self._loss(logits, labels)
             value = float(loss.item())
             culprit = None

@@ -64,6 +64,13 @@ class Task:
         return logits
 
 
-def correct_labels(logits: Tensor, labels: np.ndarray) -> int:
-    """How many labels (N,) the logits (N, K), on the device, predict; of equal ones the first counts."""
-    return int(np.count_nonzero(logits.numpy().argmax(axis=1) == labels))
+def judged(logits: Tensor, labels: np.ndarray) -> tuple[int, int]:
+    """(labels (N,) that the logits (N, K), on the device, predict; rows that predict anything at all).
+
+    Of equal logits the first counts. A row with a NaN, or without a finite maximum, has no probabilities
+    and is a wrong answer.
+    """
+    values = logits.numpy()
+    answered = np.isfinite(values.max(axis=1))
+    correct = answered & (values.argmax(axis=1) == labels)
+    return int(np.count_nonzero(correct)), int(np.count_nonzero(answered))

@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 import fp16engine as fe
 from fp16engine import backend as backends
-
-
-@pytest.fixture
-def unwrapped() -> Iterator[None]:
-    yield
-    backends._wrap = None
 
 
 def test_same_object_each_time(backend: Any, backend_name: str) -> None:
@@ -52,16 +45,18 @@ def test_missing_module_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     assert not any(device == "cpu" for device in backends.devices())
 
 
-def test_wrap_sees_every_lookup(unwrapped: None, reference: Any) -> None:
+def test_wrap_sees_every_lookup(reference: Any) -> None:
     seen: list[Any] = []
 
     def wrap(backend: Any) -> Any:
         seen.append(backend)
         return "wrapped"
 
-    backends._wrap = wrap
-    assert backends.get("reference") == "wrapped"
-    backends._wrap = None
+    token = backends._wrap.set(wrap)
+    try:
+        assert backends.get("reference") == "wrapped"
+    finally:
+        backends._wrap.reset(token)
     assert backends.get("reference") is reference
     assert seen == [reference]
 

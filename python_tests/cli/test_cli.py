@@ -16,6 +16,7 @@ import fp16engine as fe
 from fp16engine.cli import main
 from fp16engine.cli.encoding import any_terminal
 from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.experiments.names import NOTHING
 from fp16engine.train import schedule, settings
 
 TINY = ["--device", "reference", "--limit", "16", "--model", "dnn", "--epochs", "1", "--batch-size", "8"]
@@ -276,6 +277,35 @@ def test_a_failing_run_is_one_sentence_and_status_1(capsys, monkeypatch):
     assert capsys.readouterr().err == "fp16engine: 50 steps in a row were not applied\n"
 
 
+def test_training_that_applies_almost_no_step_is_status_1(capsys):
+    wild = [*TINY, "--lr", "1e30", "--epochs", "2"]
+    assert main(["train", *wild, "--out", "run", "--json"]) == 1
+    printed = capsys.readouterr()
+    summary = json.loads(printed.out)
+    assert (summary["status"], summary["test_accuracy"], summary["train_accuracy"]) == ("failed", None, None)
+    last = printed.err.strip().splitlines()[-1]
+    assert last.startswith("fp16engine: the run failed: the network's outputs are not finite and only ")
+    assert main(["evaluate", "run", "--device", "reference", "--limit", "16", "--json"]) == 0
+    scores = document(capsys)
+    assert (scores["test_accuracy"], scores["test_loss"]) == (None, None)
+
+
+def test_a_comparison_of_networks_of_nan_has_no_accuracy_and_status_1(capsys):
+    wild = ["--lr", "1e30", "--epochs", "2", "--out", "out"]
+    assert main(["compare", *TINY, *wild]) == 1
+    text = capsys.readouterr().out
+    assert "%" not in text
+    assert text.count("the network's outputs are not finite") == 3
+    assert f"δ {NOTHING}, Γ {NOTHING}: the fp32 run failed" in text
+    with open("out/summary.json") as file:
+        summary = json.load(file)
+    assert summary["tolerance"] is None
+    assert {run["status"] for run in summary["runs"]} == {"failed"}
+    assert {run["test_accuracy"] for run in summary["runs"]} == {None}
+    with open("out/report.html", encoding="utf-8") as file:
+        assert "outputs are not finite" in file.read()
+
+
 def test_debug_adds_the_traceback(capsys, monkeypatch):
     monkeypatch.setenv("FP16ENGINE_DEBUG", "1")
     assert main(["evaluate", "nowhere"]) == 2
@@ -284,7 +314,7 @@ def test_debug_adds_the_traceback(capsys, monkeypatch):
 
 def test_warnings_are_sentences(capsys):
     argv = ["train", *TINY, "--optimizer", "adam", "--eps", "1e-7", "--state", "plain", "--out", "run"]
-    assert main(argv) == 0
+    assert main(argv) == 1  # with such an eps the weights become NaN at the first step
     lines = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(lines) == 1
     assert lines[0].startswith("fp16engine: warning: eps: 1e-07")

@@ -117,7 +117,7 @@ def test_turns_end_when_the_device_has_done_its_work():
     contender.wait = lambda: clock.append("wait")
     contender.kernels = lambda: 17
     # an odd number of rounds: the median of the rates is then that of the times
-    bench_step._measure([contender], 3, 0.0, lambda text: None)
+    bench_step.measure([contender], 3, 0.0, lambda text: None)
     assert clock == ["step"] * 3 + ["wait", "step", "wait"] + ["step", "wait", "step", "wait"] * 3
     row = bench_step._row(contender, None)
     assert row["name"] == "fp16-captured" and row["kernels_per_step"] == 17

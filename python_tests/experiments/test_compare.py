@@ -146,6 +146,23 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, monkeypatch):
     assert "50 steps in a row" in (tmp_path / "out" / "report.html").read_text()
 
 
+def test_outputs_that_are_not_finite_are_named_in_the_verdict(tmp_path, monkeypatch):
+    predict = fe.Trainer.predict
+
+    def holed(self, images, batch_size=256):
+        found = predict(self, images, batch_size)
+        if self.precision.name == "fp16":
+            found[:1] = np.nan
+        return found
+
+    monkeypatch.setattr(fe.Trainer, "predict", holed)
+    summary = tiny(tmp_path / "out", batch_size=24)
+    assert summary["tolerance"]["nonfinite_samples"] == 1
+    sentence = "FP16 has outputs that are not finite for 1 of 24 test images; they count as wrong."
+    assert summary["verdict"][0]["sentences"][-1] == sentence
+    assert sentence in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_without_fp32_there_is_a_reason_and_still_a_verdict(tmp_path):
     summary = tiny(tmp_path / "out", ("fp16", "mp"), epochs=1)
     assert summary["tolerance"] is None

@@ -178,7 +178,7 @@ class Precision:
       the tensor cores of a CUDA device, the only one that runs it;
     - `fp16`: everything stored in binary16, dot products and reductions accumulate in FP32 registers and
       round once;
-    - `fp16-strict`: as `fp16`, and every accumulator is binary16 too, but for the norm that `clip_norm` takes;
+    - `fp16-strict`: as `fp16`, and every accumulator is binary16 too, but `clip_norm`'s norm;
     - `fp16-chunk<n>`: as `fp16`, with dot products accumulated as "float16:n";
     - `mp`: FP16 compute, FP32 master weights and norm statistics, dynamic loss scaling (1710.03740);
     - `hbfp<m>`, m = 2 to 16: dot products on block floating point with m-bit mantissas, everything else

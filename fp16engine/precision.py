@@ -28,6 +28,7 @@ _WORDS = {
     "float64": "binary64 (FP64)",
     "tf32": "TF32",
 }
+STATISTICS_FORMS = ("native", "plain")
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "stochastic": "in place, rounded stochastically (right on the mean)",
@@ -164,8 +165,10 @@ class Precision:
     what dot products and sums are accumulated in; "float16:n", n in 8, 16, ... 256,
     lies between the two: a dot product's partial sums are binary16 within chunks of n terms, the sums of the
     chunks are added in FP32 and rounded once, and all other sums are FP32. `statistics`: norm statistics,
-    their scale and shift, and running averages. `update`: how a weight update is applied. `loss_scale`: a
-    `LossScale` or None.
+    their scale and shift, and running averages. `statistics_form`: how batch norms keep float16 averages,
+    "native" as standard deviations, with what rounding takes, or "plain", the study's, as variances, which
+    are infinite from a standard deviation of 256 on. `update`: how a weight update is applied.
+    `loss_scale`: a `LossScale` or None.
 
     Presets (`Precision.get(name)`):
 
@@ -199,6 +202,7 @@ class Precision:
     loss_scale: LossScale | None = None
     plan: OperandPlan | None = None
     weights: BlockFormat | None = None
+    statistics_form: str = "native"
 
     def __post_init__(self) -> None:
         blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
@@ -228,6 +232,12 @@ class Precision:
             raise UnsupportedPrecision(
                 f"update: {self.update!r} given, one of {', '.join(_UPDATES)} is wanted"
             )
+        if self.statistics_form not in STATISTICS_FORMS:
+            raise UnsupportedPrecision(
+                f"statistics_form must be one of {', '.join(STATISTICS_FORMS)}, got {self.statistics_form!r}"
+            )
+        if self.statistics_form == "plain" and self.statistics == "float32":
+            raise UnsupportedPrecision("statistics_form 'plain' needs float16 statistics, got float32")
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
                 "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
@@ -265,6 +275,11 @@ class Precision:
     def names(cls) -> list[str]:
         """Return the names of the presets that run on every device, without hbfp<m> and booster."""
         return list(_PRESETS)
+
+    @property
+    def native_statistics(self) -> bool:
+        """Whether batch norms keep standard deviations, and what rounding takes from their averages."""
+        return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
     def products(self) -> str:
@@ -337,6 +352,16 @@ class Precision:
         extra = "".join(f", {path} in {name}" for path, name in layers.items())
         return replace(self, name=self.name + extra, plan=plan)
 
+    def with_statistics(self, form: str) -> Precision:
+        """Return this policy with running averages of the form `form`, "native" or "plain".
+
+        >>> Precision.get("fp16").with_statistics("plain").name
+        'fp16, plain statistics'
+        """
+        if form == self.statistics_form:
+            return self
+        return replace(self, name=f"{self.name}, {form} statistics", statistics_form=form)
+
     @contextmanager
     def use(self) -> Iterator[Precision]:
         """Make this the active policy inside a `with` block.
@@ -369,10 +394,17 @@ class Precision:
             "storage": _WORDS[self.storage] + kept,
             "operand": "; ".join([operand, *exceptions]),
             "accumulate": _accumulate_in_words(self.accumulate),
-            "statistics": _WORDS[self.statistics],
+            "statistics": _WORDS[self.statistics] + self._form_in_words(),
             "update": _UPDATES[self.update],
             "loss_scale": loss_scale,
         }
+
+    def _form_in_words(self) -> str:
+        if self.statistics != "float16":
+            return ""
+        if self.statistics_form == "native":
+            return "; running averages of standard deviations, with what rounding takes"
+        return "; running averages of variances"
 
 
 _PRESETS = {

@@ -60,6 +60,7 @@ class Settings:
     nesterov: bool
     state: str
     update: str | None
+    statistics: str | None
     clip_norm: float | None
     schedule: str
     augment: dict[str, Any] | None
@@ -94,6 +95,7 @@ def run(
     nesterov: bool = False,
     state: str = "native",
     update: str | None = None,
+    statistics: str | None = None,
     clip_norm: float | None = None,
     schedule: str = "constant",
     augment: str | Augmentation | None = None,
@@ -110,7 +112,7 @@ def run(
     """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
 
     `momentum` None is 0.9 for sgd; the other optimizers have none. `update` is for the precisions that update
-    FP16 weights in place; the others keep theirs.
+    FP16 weights in place, `statistics` for those with FP16 running statistics; the others keep theirs.
     Each run is `Trainer.fit` with the same seed, so initial weights and batch order are the same; the runs
     follow one another. A run that ends with `NonFiniteError` is recorded as failed and the others go on. With
     `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit for bit.
@@ -143,6 +145,7 @@ def run(
         nesterov=nesterov,
         state=state,
         update=update,
+        statistics=statistics,
         clip_norm=clip_norm,
         schedule=schedule,
         augment=None if augmentation is None else augmentation.to_dict(),
@@ -235,6 +238,7 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         nesterov=settings.nesterov,
         state=settings.state,
         update=settings.update if in_place and policy.storage == "float16" else None,
+        statistics=settings.statistics if policy.statistics == "float16" else None,
         clip_norm=settings.clip_norm,
         schedule=settings.schedule,
         augment=Augmentation.get(settings.augment),

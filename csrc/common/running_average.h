@@ -8,31 +8,16 @@
 
 namespace fp16engine {
 
-FP16_HOST_DEVICE double exact_product(double a, double b) {
-#if defined(__CUDA_ARCH__)
-    return __dmul_rn(a, b);  // never part of an FMA
-#else
-    return a * b;
-#endif
-}
-
 // What is kept of a running average and what is taken of the batch. updates: how many there are with this one; the t-th
-// takes (1 - m) / (1 - m^t), without bias towards where the average started. 0: uncounted, 1 - m is taken.
+// takes 10 / (t + 9), the first so all of it, but at least 1 - m. 0: uncounted, 1 - m is taken.
 struct RunningShares {
     float kept, taken;
 
     FP16_HOST_DEVICE RunningShares(double momentum, int64_t updates) {
-        double share = 1.0 - momentum;
-        if (updates > 0 && momentum < 1.0) {
-            double power = 1.0, square = momentum;  // by squares: the same bits everywhere
-            for (int64_t bits = updates; bits > 0; bits >>= 1) {
-                if (bits & 1) power = exact_product(power, square);
-                square = exact_product(square, square);
-            }
-            share /= 1.0 - power;
-        }
+        const double least = 1.0 - momentum, young = updates > 0 ? 10.0 / (static_cast<double>(updates) + 9.0) : 0.0;
+        const double share = momentum < 1.0 && young > least ? young : least;
         taken = static_cast<float>(share);
-        kept = static_cast<float>(updates > 0 ? 1.0 - share : momentum);
+        kept = static_cast<float>(share > least ? 1.0 - share : momentum);
     }
 };
 

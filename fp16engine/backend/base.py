@@ -356,12 +356,13 @@ class Backend(Protocol):
         acc="float16": x and d are multiplied by the power of two that puts the channel's largest |x| into [8,
         16), so that no sum overflows; the mean is rounded to binary16 before anything uses it. The stored
         mean and inv_std = 1 / sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y:
-        t = x - mean; t = t * inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual` (shape of x), t = t + beta; y = fl(t
-        + residual): one rounding for norm and addition. With `relu`, +0 where y <= 0.
+        t = x - mean; t = t * inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual`
+        (shape of x), t = t + beta; y = fl(t + residual): one rounding for norm and addition. With `relu`, +0
+        where y <= 0.
 
         running = fl((1 - a) * running + a * batch), batch the register mean and var. a = 1 - momentum; or,
-        with `updates` (1,), int64, which is first raised by one to t: a = (1 - momentum) / (1 - momentum^t),
-        so that the average has no bias towards where it started. With `rest` (2, C), running_var holds
+        with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9))
+        (momentum 1: 0), so that the average has no bias towards where it started. With `rest` (2, C), running_var holds
         standard deviations, whose squares are averaged, and what rounding takes from mean and deviation
         is kept in the rows of rest: running + rest is what the next update starts from.
         """

@@ -186,7 +186,7 @@ def batch_norm(
         activation: None, or "relu", fused: the normalised values themselves are then never stored.
         residual: of x's shape and dtype, added before the activation, fused: the end of a residual block.
         updates: (1,), int64: how often the running statistics were moved. Training adds one, to t, and takes
-            the share (1 - momentum) / (1 - momentum^t) of the batch: no bias towards the initial values.
+            the share max(1 - momentum, 10 / (t + 9)) of the batch: no bias towards the initial values.
         rest: (2, C), of the dtype of running_mean: running_var then holds standard deviations, which reach as
             far as x does, and rest what rounding takes from mean and deviation, so that small changes add up.
 

@@ -146,7 +146,7 @@ def test_batch_norm_has_fp16_gradients_in_evaluation(backend_name: str, form: st
 
 
 def test_running_averages_are_those_of_all_batches_so_far(backend_name: str) -> None:
-    """Without bias: after t batches the weights m^(t - i) sum to one; in the long run they are Keras'."""
+    """Without bias: the first batch is taken whole, the t-th with max(1 - m, 10 / (t + 9))."""
     rng = np.random.default_rng(0)
     for precision, tolerance in (("fp32", 1e-5), ("fp16", 1e-3)):
         layer = nn.BatchNorm2d(2, momentum=0.9).to(backend_name, precision)
@@ -156,8 +156,9 @@ def test_running_averages_are_those_of_all_batches_so_far(backend_name: str) -> 
             layer(fe.tensor(data, fe.Precision.get(precision).storage, backend_name))
             means.append(data.astype(np.float64).mean(0))
             variances.append(data.astype(np.float64).var(0))
-            weights = 0.9 ** np.arange(t)[::-1]
-            weights /= weights.sum()
+            shares = np.array([max(0.1, 10 / (i + 9)) for i in range(1, t + 1)])
+            weights = shares * np.append(np.cumprod((1 - shares)[:0:-1])[::-1], 1)
+            assert abs(weights.sum() - 1) < 1e-12
             state = layer.state_dict()
             var = state["running_std"].astype(float) ** 2 if "rest" in state else state["running_var"]
             np.testing.assert_allclose(state["running_mean"], weights @ means, rtol=tolerance)

@@ -34,7 +34,7 @@ def batch_norm_forward(
     if updates is not None:
         updates += 1
         taken = share_taken(momentum, int(updates[0]))
-        kept = 1 - taken
+        kept = 1 - taken if taken > 1 - momentum else momentum
     _average(running_mean, None if rest is None else rest[0], batch_mean, kept, taken, root=False)
     _average(running_var, None if rest is None else rest[1], batch_var, kept, taken, root=rest is not None)
     y = _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype, residual)
@@ -58,19 +58,12 @@ def batch_norm_inference(
 
 
 def share_taken(momentum: float, updates: int) -> float:
-    """Return (1 - m) / (1 - m^t), the share of the t-th batch in a running average without start bias.
+    """Return the share of the t-th batch in a running average: 10 / (t + 9), but at least 1 - momentum.
 
-    The power is by squares, so that every device has its bits.
+    The first batch is taken whole, so the average has no bias towards where it started; while weights move
+    fast it follows the last tenth of the steps, and from t = 10 / (1 - momentum) on it is Keras'.
     """
-    if momentum == 1:
-        return 0.0
-    power, square, bits = 1.0, momentum, updates
-    while bits > 0:
-        if bits & 1:
-            power *= square
-        square *= square
-        bits >>= 1
-    return (1 - momentum) / (1 - power)
+    return max(1 - momentum, 10 / (updates + 9)) if momentum < 1 else 0.0
 
 
 def _average(

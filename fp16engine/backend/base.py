@@ -361,10 +361,10 @@ class Backend(Protocol):
         where y <= 0.
 
         running = fl((1 - a) * running + a * batch), batch the register mean and var. a = 1 - momentum; or,
-        with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9))
-        (momentum 1: 0), so that the average has no bias towards where it started. With `rest` (2, C), running_var holds
-        standard deviations, whose squares are averaged, and what rounding takes from mean and deviation
-        is kept in the rows of rest: running + rest is what the next update starts from.
+        with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9)), or
+        0 where momentum is 1, so that the average has no bias towards where it started. With `rest` (2, C),
+        running_var holds standard deviations, whose squares are averaged, and what rounding takes from mean
+        and deviation is kept in the rows of rest: running + rest is what the next update starts from.
         """
 
     def batch_norm_inference(

@@ -72,11 +72,11 @@ class BatchNorm2d(Module):
         assert spread is not None
         vectors = (self.gamma, self.beta, self.running_mean, spread)
         settings = (self.training, self.momentum, self.eps, fused)
-        counted = {"updates": self.updates, "rest": self.rest}
+        counted = (self.updates, self.rest)
         if addend is not None:
-            s, y = F.batch_norm_of_sum(x, addend, *vectors, *settings, **counted)
+            s, y = F.batch_norm_of_sum(x, addend, *vectors, *settings, *counted)
             return s, self._activated(y, fused)
-        return self._activated(F.batch_norm(x, *vectors, *settings, residual, **counted), fused)
+        return self._activated(F.batch_norm(x, *vectors, *settings, residual, *counted), fused)
 
     def _take_form(self, policy: Precision) -> None:
         native = policy.native_statistics

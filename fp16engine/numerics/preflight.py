@@ -197,8 +197,8 @@ def _forecast(samples: list[Sample], lost: dict[str, float], plain: bool) -> lis
         for row in sample.rows:
             total[row.layer, row.kind] = total.get((row.layer, row.kind), EMPTY) + row.ranges
     variances: dict[str, float] = {}
-    for row in (row for sample in samples for row in sample.running if plain):
-        variances[row.layer] = max(variances.get(row.layer, 0.0), row.largest_var)
+    for norm in (norm for sample in samples for norm in sample.running if plain):
+        variances[norm.layer] = max(variances.get(norm.layer, 0.0), norm.largest_var)
     layers = list(dict.fromkeys(layer for layer, kind in total if kind == ACTIVATIONS))
     layers += [layer for layer in lost if layer not in layers]
     result = []

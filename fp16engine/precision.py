@@ -28,6 +28,7 @@ _WORDS = {
     "float64": "binary64 (FP64)",
     "tf32": "TF32",
 }
+STATISTICS_FORMS = ("native", "plain")
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "stochastic": "in place, rounded stochastically (right on the mean)",
@@ -168,8 +169,10 @@ class Precision:
     what dot products and sums are accumulated in; "float16:n", n in 8, 16, ... 256,
     lies between the two: a dot product's partial sums are binary16 within chunks of n terms, the sums of the
     chunks are added in FP32 and rounded once, and all other sums are FP32. `statistics`: norm statistics,
-    their scale and shift, and running averages. `update`: how a weight update is applied. `loss_scale`: a
-    `LossScale` or None.
+    their scale and shift, and running averages. `statistics_form`: how batch norms keep float16 averages,
+    "native" as standard deviations, with what rounding takes, or "plain", the study's, as variances, which
+    are infinite from a standard deviation of 256 on. `update`: how a weight update is applied.
+    `loss_scale`: a `LossScale` or None.
 
     Presets (`Precision.get(name)`):
 
@@ -188,7 +191,8 @@ class Precision:
       (2211.10737); `booster-k10`: in the last 10.
 
     A preset's name may end in what is not the preset's: `fp16+master32` updates FP32 master weights,
-    `fp16+auto-scale` takes its loss scale from the histogram of the gradients. `changed` makes such a policy.
+    `fp16+auto-scale` takes its loss scale from the histogram of the gradients, `fp16+plain-statistics` keeps
+    binary16 variances. `changed` makes such a policy.
 
     Raises:
         ValueError: the name is a preset's, and a choice is not.
@@ -207,6 +211,7 @@ class Precision:
     loss_scale: LossScale | None = None
     plan: OperandPlan | None = None
     weights: BlockFormat | None = None
+    statistics_form: str = "native"
 
     def __post_init__(self) -> None:
         blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
@@ -236,6 +241,12 @@ class Precision:
             raise UnsupportedPrecision(
                 f"update: {self.update!r} given, one of {', '.join(_UPDATES)} is wanted"
             )
+        if self.statistics_form not in STATISTICS_FORMS:
+            raise UnsupportedPrecision(
+                f"statistics_form must be one of {', '.join(STATISTICS_FORMS)}, got {self.statistics_form!r}"
+            )
+        if self.statistics_form == "plain" and self.statistics == "float32":
+            raise UnsupportedPrecision("statistics_form 'plain' needs float16 statistics, got float32")
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
                 "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
@@ -279,7 +290,7 @@ class Precision:
                 )
 
     def changed(self, **choices: Any) -> Precision:
-        """Return this policy with another `update` or `loss_scale`, under a name that says so.
+        """Return this policy with another `update`, `loss_scale` or `statistics_form`, named after it.
 
         Raises:
             ValueError: the choice has no name; make a policy with a name of its own then.
@@ -304,6 +315,11 @@ class Precision:
     def names(cls) -> list[str]:
         """Return the names of the presets that run on every device, without hbfp<m> and booster."""
         return list(_PRESETS)
+
+    @property
+    def native_statistics(self) -> bool:
+        """Whether batch norms keep standard deviations, and what rounding takes from their averages."""
+        return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
     def products(self) -> str:
@@ -409,10 +425,17 @@ class Precision:
             "storage": _WORDS[self.storage] + kept,
             "operand": "; ".join([operand, *exceptions]),
             "accumulate": _accumulate_in_words(self.accumulate),
-            "statistics": _WORDS[self.statistics],
+            "statistics": _WORDS[self.statistics] + self._form_in_words(),
             "update": _UPDATES[self.update],
             "loss_scale": loss_scale,
         }
+
+    def _form_in_words(self) -> str:
+        if self.statistics != "float16":
+            return ""
+        if self.statistics_form == "native":
+            return "; running averages of standard deviations, with what rounding takes"
+        return "; running averages of variances"
 
 
 # The choices of each preset; the table is not made of `Precision`, which checks its name against it.
@@ -428,8 +451,9 @@ _SUFFIXES: dict[str, tuple[str, Any]] = {
     **{update: ("update", update) for update in _UPDATES},
     "auto-scale": ("loss_scale", LossScale.from_histogram()),
     "no-scale": ("loss_scale", None),
+    "plain-statistics": ("statistics_form", "plain"),
 }
-_DEFAULTS = {"update": "nearest", "loss_scale": None}
+_DEFAULTS = {"update": "nearest", "loss_scale": None, "statistics_form": "native"}
 _ORDER = [*_SUFFIXES].index  # of suffixes, so that one policy has one name
 _HYBRID = re.compile(
     r"(?P<family>hbfp\d+|booster(?:-k(?P<late>\d+))?)(?P<format>(?:-[bte]\d+|-sr)*)(?:-w(?P<kept>\d+))?"

@@ -378,6 +378,35 @@ _ADDED_BACKWARD = {
 }
 
 
+def _batch_norm_running() -> Iterable[Case]:
+    """Counted averages, and averages of standard deviations with what rounding takes from them."""
+    for label in ("image", "many", "one-channel"):
+        shape = _NORM_SHAPES[label]
+        vector, deviation = Fill(shape[-1:]), Fill(shape[-1:], "positive")
+        common = {"x": Fill(shape), "gamma": vector, "beta": vector}
+        running = {"running_mean": vector, "running_var": deviation}
+        options = {"momentum": 0.9, "eps": 1e-3, "relu": False, "acc": ACC, "residual": None, "addend": None}
+        counted = {"updates": Fill((1,), "index", 9)}
+        kept = {"rest": Fill((2, *shape[-1:]))}
+        for name, given in (("counted", counted), ("deviation", counted | kept)):
+            yield Case(
+                "batch_norm_forward",
+                f"{label}-{name}",
+                "norm",
+                {**common, **running, **options, **given},
+                mutates=("running_mean", "running_var", *given),
+                storage=("float16",),
+                ranges=("normal", "subnormal"),
+            )
+        yield Case(
+            "batch_norm_inference",
+            f"{label}-deviation",
+            "bits",
+            {**common, **running, "eps": 1e-3, "relu": False, "residual": None, "deviation": True},
+            ranges=("normal", "large", "subnormal"),
+        )
+
+
 def _batch_norm_with_additions() -> Iterable[Case]:
     """What is added to the input, the output or the gradient, and the sums of the gradient."""
     for label, shape in _ADDED_SHAPES.items():
@@ -872,6 +901,7 @@ CASES: tuple[Case, ...] = (
     *_LINEAR,
     *_CONV2D,
     *_batch_norm(),
+    *_batch_norm_running(),
     *_batch_norm_with_additions(),
     *_layer_norm(),
     *_SOFTMAX,

@@ -2,11 +2,7 @@
 #pragma once
 #include <cstdint>
 
-#if defined(__CUDACC__)
-#define FP16_HOST_DEVICE __host__ __device__ __forceinline__
-#else
-#define FP16_HOST_DEVICE inline
-#endif
+#include "common/host_device.h"
 
 namespace fp16engine {
 

@@ -22,7 +22,7 @@ struct StepControl {
     int32_t measuring;            // 1: the gradients of this step are counted
     // Of the step in progress, 0 at its beginning.
     int32_t correct;          // images classified correctly
-    int32_t culprit, origin;  // highest rank of an array that is not finite: among gradients, input and weights
+    int32_t culprit, origin;  // highest rank of an array that is not finite: gradients and buffers; input and weights
 };
 static_assert(sizeof(StepControl) == 136, "CONTROL of train/captured.py lays it out");
 

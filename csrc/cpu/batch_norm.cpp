@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "common/running_average.h"
 #include "cpu/ops.h"
 #include "cpu/packed_product.h"
 
@@ -79,7 +80,7 @@ template <class T>
 std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean,
                                const std::vector<float>& inv_std, const std::vector<float>& gamma,
                                const std::vector<float>& beta, int quantity, bool relu) {
-    const bool average = quantity == kSumX || quantity == kSumSquaredDistance;
+    const bool average = quantity == kSumX || quantity == kSumSquaredDistance;  // of terms times inv_std, a scale
     const int64_t blocks = (r.rows + kStrictBlock - 1) / kStrictBlock;
     std::vector<float> sums(blocks * r.C), levels(strict_levels(r.rows) * r.C), total(r.C);
     parallel_for(blocks, [&](int64_t i, int) {
@@ -96,20 +97,44 @@ std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std
     return total;
 }
 
+// A power of two per column by which neither its strict sum nor that of its squared distances overflows.
 template <class T>
-void strict_moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
-    const std::vector<float> zeros(r.C);
-    mean = strict_sums<T>(x, nullptr, r, zeros, zeros, zeros, zeros, kSumX, false);
-    for (float& v : mean) v = to_float(to_half(v));
-    variance = strict_sums<T>(x, nullptr, r, mean, zeros, zeros, zeros, kSumSquaredDistance, false);
-    for (float& v : variance) v *= kStrictBlock;
+std::vector<float> strict_scales(const T* x, const Rows& r) {
+    std::vector<float> found(r.slices * r.C), largest(r.C);
+    parallel_for(r.slices, [&](int64_t i, int) {
+        kernels().norm(T{}).largest(x + r.begin(i) * r.C, r.count(i), r.C, &found[i * r.C]);
+    });
+    for (int64_t i = 0; i < r.slices; i++)
+        for (int64_t c = 0; c < r.C; c++) largest[c] = std::max(largest[c], found[i * r.C + c]);
+    for (float& v : largest) v = strict_scale(v);
+    return largest;
 }
 
-void update_running(const ArrayView& running, const std::vector<float>& batch, double momentum) {
-    const float kept = static_cast<float>(momentum), taken = static_cast<float>(1.0 - momentum);
+template <class T>
+void strict_moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
+    const std::vector<float> zeros(r.C), scale = strict_scales(x, r);
+    mean = strict_sums<T>(x, nullptr, r, zeros, scale, zeros, zeros, kSumX, false);
+    for (int64_t c = 0; c < r.C; c++) mean[c] = to_float(to_half(mean[c] / scale[c]));
+    variance = strict_sums<T>(x, nullptr, r, mean, scale, zeros, zeros, kSumSquaredDistance, false);
+    for (int64_t c = 0; c < r.C; c++) variance[c] = variance[c] / scale[c] / scale[c];
+}
+
+// The running average of `batch`; row `row` of rest (2, C), where given, keeps what rounding takes from it.
+void update_running(const ArrayView& running, const ArrayView& rest, int64_t row, const std::vector<float>& batch,
+                    const RunningShares& shares, bool root) {
     std::vector<float> values = floats(running);
-    for (size_t c = 0; c < values.size(); c++) values[c] = kept * values[c] + taken * batch[c];
-    store_rounded(values, running);
+    std::vector<float> kept = rest ? floats(rest) : std::vector<float>();
+    float* const lost = rest ? &kept[row * running.size()] : nullptr;
+    for (size_t c = 0; c < values.size(); c++) {
+        const float before = lost ? values[c] + lost[c] : values[c];
+        values[c] = shares.kept * (root ? before * before : before) + shares.taken * batch[c];
+        if (root) values[c] = std::sqrt(values[c]);
+    }
+    std::vector<float> stored = values;
+    store_rounded(stored, running);
+    if (!lost) return;
+    for (size_t c = 0; c < values.size(); c++) lost[c] = values[c] - stored[c];
+    store_rounded(kept, rest);
 }
 
 std::vector<float> inverse_std(const std::vector<float>& variance, double eps) {
@@ -139,12 +164,13 @@ void expect_size(const char* argument, const ArrayView& view, const ArrayView& l
 }  // namespace
 
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
-                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                        const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
+                        const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
                         double momentum, double eps, bool relu, bool half_accumulator) {
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std})
         expect_shape("statistics", *v, {r.C});
+    expect_running(updates, rest, running_mean);
     expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
     expect(static_cast<bool>(addend) == static_cast<bool>(sum), "sum: wanted with an addend, and with no other");
     for (const auto& [argument, view] : {std::pair{"addend", &addend}, {"sum", &sum}, {"residual", &residual}})
@@ -160,8 +186,9 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
             moments(x.as<T>(), addend ? addend.as<T>() : nullptr, addend ? sum.as<T>() : nullptr, r, batch_mean,
                     variance);
         }
-        update_running(running_mean, batch_mean, momentum);
-        update_running(running_var, variance, momentum);
+        const RunningShares shares(momentum, updates ? ++*updates.as<int64_t>() : 0);
+        update_running(running_mean, rest, 0, batch_mean, shares, false);
+        update_running(running_var, rest, 1, variance, shares, static_cast<bool>(rest));
         std::vector<float> deviation = inverse_std(variance, eps);
         store_rounded(batch_mean, mean);
         store_rounded(deviation, inv_std);
@@ -171,13 +198,16 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                          const ArrayView& y, double eps, bool relu) {
+                          const ArrayView& y, double eps, bool relu, bool deviation) {
     const Rows r(x);
     expect_size("residual", residual, x);
     for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var}) expect_shape("statistics", *v, {r.C});
+    std::vector<float> variance = floats(running_var);
+    if (deviation)
+        for (float& v : variance) v = v * v;
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        apply(x.as<T>(), residual, r, floats(running_mean), inverse_std(floats(running_var), eps), floats(gamma),
+        apply(x.as<T>(), residual, r, floats(running_mean), inverse_std(variance, eps), floats(gamma),
               floats(beta), relu, y.as<T>());
     });
 }

@@ -36,12 +36,12 @@ std::vector<std::string> conv2d_implementations();
 // they are not absent: `addend`, for which sum = fl(x + addend) is written and normalised, and `residual`, which is
 // added to what was normalised.
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
-                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                        const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
-                        double momentum, double eps, bool relu, bool half_accumulator);
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
+                        const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu, bool half_accumulator);
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                          const ArrayView& y, double eps, bool relu);
+                          const ArrayView& y, double eps, bool relu, bool deviation);
 // Absent or not: y, by which dy is masked into dr, both present or neither (`relu` is then of no account); `waiting`,
 // which is added to dx; db (C,) in the dtype of x, the sums of dx over its rows.
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,

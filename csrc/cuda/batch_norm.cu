@@ -65,26 +65,31 @@ Dim3 strict_grid(const Rows& r) {
 
 int64_t strict_floats(const Rows& r) { return ceil_divide(r.rows, kStrictRows) * r.C; }
 
-// mean and variance (C,) with binary16 accumulators; `groups` has strict_floats.
-void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<float> mean, Ptr<float> variance) {
+// mean, variance and scale (C,) with binary16 accumulators; `groups` has strict_floats.
+void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<float> mean, Ptr<float> variance,
+                    Ptr<float> scale, Ptr<int64_t> updates) {
     const auto xs = pointer<const __half>(x);
     const int64_t rows = r.rows, C = r.C;
     const auto terms = static_cast<float>(rows);
-    const Ptr<const float> no_mean{}, known_mean = mean, sums = groups;
+    const Ptr<const float> no_mean{}, known_mean = mean, sums = groups, scales = scale;
     const unsigned blocks = grid_for(C * kWarpSize);
-    FP16_LAUNCH((batch_norm_strict_moments_kernel<__half>), strict_grid(r), kBlock, xs, no_mean, groups, rows, C);
-    FP16_LAUNCH((strict_columns_kernel<true>), blocks, kBlock, sums, mean, int64_t{1}, rows, C, terms, true, 1.0f);
-    FP16_LAUNCH((batch_norm_strict_moments_kernel<__half>), strict_grid(r), kBlock, xs, known_mean, groups, rows, C);
+    FP16_LAUNCH((batch_norm_strict_largest_kernel<__half>), strict_grid(r), kBlock, xs, groups, updates, rows, C);
+    FP16_LAUNCH(batch_norm_strict_scale_kernel, grid_for(C), kBlock, sums, scale, ceil_divide(rows, kStrictRows), C);
+    FP16_LAUNCH((batch_norm_strict_moments_kernel<__half>), strict_grid(r), kBlock, xs, scales, no_mean, groups, rows,
+                C);
+    FP16_LAUNCH((strict_columns_kernel<true>), blocks, kBlock, sums, mean, int64_t{1}, rows, C, terms, true, scales, 1);
+    FP16_LAUNCH((batch_norm_strict_moments_kernel<__half>), strict_grid(r), kBlock, xs, scales, known_mean, groups,
+                rows, C);
     FP16_LAUNCH((strict_columns_kernel<true>), blocks, kBlock, sums, variance, int64_t{1}, rows, C, terms, false,
-                1.0f * kStrictBlock);
+                scales, 2);
 }
 
 }  // namespace
 
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
-                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                        const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
-                        double momentum, double eps, bool relu, bool half_accumulator) {
+                        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
+                        const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu, bool half_accumulator) {
     if (addend) {
         expect(static_cast<bool>(sum), "sum: wanted with an addend");
         expect_like("addend", addend, x);
@@ -92,16 +97,16 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
     }
     if (addend && half_accumulator) {  // the documented order starts from what is stored
         binary("add", x, addend, sum);
-        return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, residual, {}, y, mean, inv_std,
-                                  momentum, eps, relu, half_accumulator);
+        return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, updates, rest, residual, {}, y,
+                                  mean, inv_std, momentum, eps, relu, half_accumulator);
     }
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std});
+    expect_running(updates, rest, running_mean);
     expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
     expect_like("y", y, x);
     if (residual) expect_like("residual", residual, x);
     expect_half_terms("x", x, half_accumulator);
-    const auto kept = static_cast<float>(momentum), taken = static_cast<float>(1.0 - momentum);
     const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
@@ -113,14 +118,16 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
                 const auto xs = pointer<const T>(x), as = pointer<const T>(addend), rs = pointer<const T>(residual);
                 const auto ys = pointer<T>(y), ss = pointer<T>(sum);
                 const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
-                const auto rms = pointer<S>(running_mean), rvs = pointer<S>(running_var), ms = pointer<S>(mean),
-                           ds = pointer<S>(inv_std);
+                const auto ms = pointer<S>(mean), ds = pointer<S>(inv_std);
+                const auto count = pointer<int64_t>(updates);
+                const RunningStatistics<S> running{pointer<S>(running_mean), pointer<S>(running_var), pointer<S>(rest),
+                                                   count, momentum};
                 const Tiling sums = sum_tiling(r, kWidth), map = map_tiling(r, kWidth);
-                const Workspace workspace(half_accumulator ? 2 * r.C + strict_floats(r) : 2 * sums.slices * r.C);
+                const Workspace workspace(half_accumulator ? 3 * r.C + strict_floats(r) : 2 * sums.slices * r.C);
                 const Ptr<float> first = workspace.get();
                 BatchMoments moments{first, first + r.C, 1, 1, 1};  // one slice of weight one: they are what they are
                 if (half_accumulator) {
-                    strict_moments(x, r, first + 2 * r.C, first, first + r.C);
+                    strict_moments(x, r, first + 3 * r.C, first, first + r.C, first + 2 * r.C, count);
                 } else {
                     const Ptr<float> second = first + sums.slices * r.C;
                     const ColumnTiles tiles = sums.tiles;
@@ -128,7 +135,7 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
                     with_flag(static_cast<bool>(addend), [&](auto summed) {
                         constexpr bool kSummed = decltype(summed)::value;
                         FP16_LAUNCH((batch_norm_moments_kernel<T, kWidth, kSummed>), sums.grid(), kColumnBlock, xs, as,
-                                    ss, first, second, tiles);
+                                    ss, first, second, count, tiles);
                     });
                 }
                 const ColumnTiles tiles = map.tiles;
@@ -136,8 +143,7 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
                 with_flag(static_cast<bool>(residual), [&](auto added) {
                     constexpr bool kResidual = decltype(added)::value;
                     FP16_LAUNCH((batch_norm_forward_kernel<T, S, kWidth, kResidual>), map.grid(), kColumnBlock,
-                                normalised, gs, bs, rms, rvs, rs, ys, ms, ds, moments, tiles, kept, taken, epsilon,
-                                floor);
+                                normalised, gs, bs, running, rs, ys, ms, ds, moments, tiles, epsilon, floor);
                 });
             });
         });
@@ -146,7 +152,7 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                          const ArrayView& y, double eps, bool relu) {
+                          const ArrayView& y, double eps, bool relu, bool deviation) {
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var});
     expect_like("y", y, x);
@@ -169,7 +175,7 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
                     with_flag(static_cast<bool>(residual), [&](auto added) {
                         constexpr bool kResidual = decltype(added)::value;
                         FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth, kResidual>), map.grid(), kColumnBlock,
-                                    xs, gs, bs, ms, vs, rs, ys, tiles, epsilon, floor);
+                                    xs, gs, bs, ms, vs, rs, ys, tiles, deviation, epsilon, floor);
                     });
                 });
         });
@@ -222,7 +228,7 @@ void backward(const Rows& r, const Gradients& given) {
             FP16_LAUNCH((batch_norm_strict_gradients_kernel<S, kMask>), strict_grid(r), kBlock, halves, gs, bs, ms, ds,
                         masks, gradients, masked, groups, rows, C);
         FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * C * kWarpSize), kBlock, group_sums, first, int64_t{2},
-                    rows, C, 1.0f, false, 1.0f);
+                    rows, C, 1.0f, false, Ptr<const float>(), 0);
         count = 1;
     } else if (count > 0) {
         const Ptr<float> second = first + count * r.C;

@@ -12,6 +12,16 @@ void expect_one(const char* argument, const ArrayView& view) {
     expect(view.size() == 1, std::string(argument) + ": " + view.describe() + " given, one number wanted");
 }
 
+// Counters (n,), int64, as twice as many floats: moving those changes no bit.
+std::vector<ArrayView> as_floats(std::vector<ArrayView> arrays) {
+    for (ArrayView& array : arrays) {
+        if (array.dtype != DType::int64 || array.ndim == 0) continue;
+        array.dtype = DType::float32;
+        array.shape[array.ndim - 1] *= 2;
+    }
+    return arrays;
+}
+
 }  // namespace
 
 void batch_places(const ArrayView& control, const ArrayView& order, const ArrayView& places) {
@@ -94,8 +104,9 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
     });
 }
 
-void replace(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& values, const ArrayView& scalars,
-             bool applied) {
+void replace(const std::vector<ArrayView>& given_arrays, const std::vector<ArrayView>& given_values,
+             const ArrayView& scalars, bool applied) {
+    const std::vector<ArrayView> arrays = as_floats(given_arrays), values = as_floats(given_values);
     expect(values.size() == arrays.size(), "values: " + std::to_string(values.size()) + " given, " +
                                                std::to_string(arrays.size()) + " as in arrays wanted");
     expect_floats("arrays", arrays);

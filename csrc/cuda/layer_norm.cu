@@ -72,7 +72,7 @@ void backward(const Rows& r, const ArrayView& x, const ArrayView& gamma, const A
             if (rows > 0)
                 FP16_LAUNCH((layer_norm_strict_gradients_kernel<T, S>), grid, kBlock, xs, ms, ds, dys, sums, rows, K);
             FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * K * kWarpSize), kBlock, group_sums, first,
-                        int64_t{2}, rows, K, 1.0f, false, 1.0f);
+                        int64_t{2}, rows, K, 1.0f, false, Ptr<const float>(), 0);
         }
         parameters(first, second, kHalf ? 1 : slices);
     });

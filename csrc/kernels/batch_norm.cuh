@@ -13,7 +13,8 @@
 //
 // Accumulators: float32, where a thread joins eight rows at a time (their sum, and their squares about their own mean;
 // Chan et al. 1979), threads of a block join in the order of their rows, slices in theirs, squares each time moved to
-// the mean of the whole, never E[x^2] - E[x]^2; or binary16 in the order of strict_sum.cuh, variance terms times 2^-5.
+// the mean of the whole, never E[x^2] - E[x]^2; or binary16 in the order of strict_sum.cuh, of terms that a power of two
+// per column keeps from overflowing.
 //
 // Deterministic: slices depend on the shape alone and every block that joins them does it in the same order. Arrays
 // that vectors cannot move (wide.cuh) have another order than those they can.
@@ -21,6 +22,7 @@
 // Bytes per element of T: forward 2 reads + 1 write, inference 1 + 1, backward 4 + 1; with binary16 accumulators
 // forward 3 + 1. A residual and a waiting gradient are a read more each, an addend a read and a write, dr two.
 #pragma once
+#include "common/running_average.h"
 #include "kernels/columns.cuh"
 #include "kernels/strict_columns.cuh"
 
@@ -106,6 +108,39 @@ struct GradientSums {
     Ptr<T> total;
 };
 
+// The running statistics (C,), their count (1,), which the kernel before has raised, and rest (2, C), which keeps what
+// rounding takes from mean and standard deviation; without it `var` is the variance, without the count the shares stay.
+template <class S>
+struct RunningStatistics {
+    Ptr<S> mean, var, rest;
+    Ptr<int64_t> updates;
+    double momentum;
+
+    __device__ __forceinline__ void update(int64_t column, int64_t C, float batch_mean, float variance) const {
+        const RunningShares shares(momentum, updates ? updates[0] : 0);
+        const Ptr<S> lost = rest ? rest + column : rest;
+        average(mean[column], lost, batch_mean, shares, false);
+        average(var[column], rest ? lost + C : lost, variance, shares, static_cast<bool>(rest));
+    }
+
+private:
+    __device__ static __forceinline__ void average(S& running, Ptr<S> lost, float batch, const RunningShares& shares,
+                                                   bool root) {
+        float before = as_float(running);
+        if (lost) before = __fadd_rn(before, as_float(lost[0]));
+        if (root) before = __fmul_rn(before, before);
+        float after = __fadd_rn(__fmul_rn(shares.kept, before), __fmul_rn(shares.taken, batch));
+        if (root) after = __fsqrt_rn(after);
+        put(running, after);
+        if (lost) put(lost[0], __fsub_rn(after, rounded<S>(after)));
+    }
+};
+
+// The first thread of a grid counts one more update.
+__device__ __forceinline__ void count_update(Ptr<int64_t> updates) {
+    if (updates && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) updates[0] = updates[0] + 1;
+}
+
 // ---- kernels ------------------------------------------------------------------------------------------------------
 
 // x (rows, C) -> sums, squares (slices, C): each slice's sum, and its squared distances from its own mean; kSummed: of
@@ -113,7 +148,8 @@ struct GradientSums {
 template <class T, int kWidth, bool kSummed>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_moments_kernel(Ptr<const T> x, Ptr<const T> addend, Ptr<T> s, Ptr<float> sums, Ptr<float> squares,
-                              ColumnTiles tiles) {
+                              Ptr<int64_t> updates, ColumnTiles tiles) {
+    count_update(updates);
     __shared__ ColumnStage<kWidth> staged_sums;
     __shared__ ColumnStage<kWidth> staged_squares;
     __shared__ Shared<float, kColumnBlock> part;
@@ -184,14 +220,12 @@ __global__ void __launch_bounds__(kColumnBlock)
     }
 }
 
-// x residual y (rows, C); gamma beta running_mean running_var mean inv_std (C,). The first slice's blocks write the
-// last four.
+// x residual y (rows, C); gamma beta mean inv_std (C,). The first slice's blocks write the statistics.
 template <class T, class S, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnBlock, 2)
-    batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<S> running_mean,
-                              Ptr<S> running_var, Ptr<const T> residual, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std,
-                              BatchMoments moments, ColumnTiles tiles, float kept, float taken, float eps,
-                              float floor) {
+    batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta,
+                              const RunningStatistics<S> running, Ptr<const T> residual, Ptr<T> y, Ptr<S> mean,
+                              Ptr<S> inv_std, BatchMoments moments, ColumnTiles tiles, float eps, float floor) {
     __shared__ Shared<float, kColumnBlock> part;
     __shared__ Shared<float, kTileColumns> means;
     __shared__ Shared<float, kTileColumns> deviations;
@@ -215,10 +249,7 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
         if (blockIdx.y == 0) {
             put(mean[column], batch_mean);
             put(inv_std[column], deviation);
-            put(running_mean[column],
-                __fadd_rn(__fmul_rn(kept, as_float(running_mean[column])), __fmul_rn(taken, batch_mean)));
-            put(running_var[column],
-                __fadd_rn(__fmul_rn(kept, as_float(running_var[column])), __fmul_rn(taken, variance)));
+            running.update(column, tiles.C, batch_mean, variance);
         }
     }
     __syncthreads();
@@ -241,14 +272,17 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
 template <class T, class S, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
-                                Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles, float eps,
-                                float floor) {
+                                Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles,
+                                bool deviation, float eps, float floor) {
     const ColumnThread<kWidth> place(tiles);
     if (!place.active) return;
     Normalise<kWidth> normalise;
     load_floats(running_mean + place.column, normalise.mean);
     load_floats(running_var + place.column, normalise.inv_std);
-    for (int j = 0; j < kWidth; j++) normalise.inv_std[j] = inverse_std(normalise.inv_std[j], eps);
+    for (int j = 0; j < kWidth; j++) {
+        const float spread = normalise.inv_std[j];
+        normalise.inv_std[j] = inverse_std(deviation ? __fmul_rn(spread, spread) : spread, eps);
+    }
     load_floats(gamma + place.column, normalise.gamma);
     load_floats(beta + place.column, normalise.beta);
     normalise.floor = floor;
@@ -416,17 +450,51 @@ __global__ void __launch_bounds__(kColumnBlock)
     }
 }
 
-// Binary16 accumulators: groups (ceil(rows / 1024), C) of x, or of the squared distances from mean (C,) over 32 where
-// it is given
+// The largest |x| of 1024 rows at a time: largest (ceil(rows / 1024), C), infinity where one is NaN
 template <class T>
-__global__ void __launch_bounds__(kBlock) batch_norm_strict_moments_kernel(Ptr<const T> x, Ptr<const float> mean,
-                                                                           Ptr<float> groups, int64_t rows, int64_t C) {
+__global__ void __launch_bounds__(kBlock) batch_norm_strict_largest_kernel(Ptr<const T> x, Ptr<float> largest,
+                                                                           Ptr<int64_t> updates, int64_t rows,
+                                                                           int64_t C) {
+    __shared__ Shared<float, kBlock> part;
+    count_update(updates);
+    const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize);
+    const int64_t column = static_cast<int64_t>(blockIdx.x) * kStrictColumns + lane;
+    const int64_t begin = static_cast<int64_t>(blockIdx.y) * kStrictRows;
+    const int64_t end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
+    float most = 0.0f;
+    for (int64_t r = begin + warp; r < end && column < C; r += kBlock / kWarpSize) {
+        const float value = as_float(x[r * C + column]), size = value < 0.0f ? -value : value;
+        if (!(size <= most)) most = size == size ? size : __int_as_float(0x7f800000);
+    }
+    part[static_cast<int>(threadIdx.x)] = most;
+    __syncthreads();
+    if (warp != 0 || column >= C) return;
+    for (int i = lane + kWarpSize; i < kBlock; i += kWarpSize) most = part[i] > most ? part[i] : most;
+    largest[blockIdx.y * C + column] = most;
+}
+
+// scale (C,) from largest (count, C)
+__global__ void __launch_bounds__(kBlock)
+    batch_norm_strict_scale_kernel(Ptr<const float> largest, Ptr<float> scale, int64_t count, int64_t C) {
+    for (int64_t c = grid_thread(); c < C; c += grid_threads()) {
+        float most = 0.0f;
+        for (int64_t i = 0; i < count; i++) most = largest[i * C + c] > most ? largest[i * C + c] : most;
+        scale[c] = strict_scale(most);
+    }
+}
+
+// Binary16 accumulators: groups (ceil(rows / 1024), C) of x times scale (C,), or of its squared distances from mean (C,)
+// where it is given
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    batch_norm_strict_moments_kernel(Ptr<const T> x, Ptr<const float> scale, Ptr<const float> mean, Ptr<float> groups,
+                                     int64_t rows, int64_t C) {
     __shared__ StrictStage<1> stage;
     strict_column_groups<1, true>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[1]) {
         terms[0] = as_float(x[r * C + c]);
-        if (!mean) return;
-        const float distance = __fsub_rn(terms[0], mean[c]);
-        terms[0] = __fmul_rn(__fmul_rn(distance, distance), 1.0f / kStrictBlock);
+        if (mean) terms[0] = __fsub_rn(terms[0], mean[c]);
+        terms[0] = __fmul_rn(terms[0], scale[c]);
+        if (mean) terms[0] = __fmul_rn(terms[0], terms[0]);
     });
 }
 

@@ -50,11 +50,11 @@ __device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Pt
 // ---- kernels ------------------------------------------------------------------------------------------------------
 
 // out (quantities * C): what strict_column_groups left in groups (quantities, ceil(rows / 1024), C) as sum / divisor,
-// rounded to binary16 if asked, times scale. One warp per output.
+// over scale (C,) as often as asked, rounded to binary16 if asked. One warp per output.
 template <bool kHalved>
 __global__ void __launch_bounds__(kBlock)
     strict_columns_kernel(Ptr<const float> groups, Ptr<float> out, int64_t quantities, int64_t rows, int64_t C,
-                          float divisor, bool round, float scale) {
+                          float divisor, bool round, Ptr<const float> scale, int times) {
     const int64_t blocks = (rows + kStrictBlock - 1) / kStrictBlock, full = blocks / kStrictGroup;
     const int64_t count = (blocks + kStrictGroup - 1) / kStrictGroup;
     for (int64_t i = grid_thread() / kWarpSize; i < quantities * C; i += grid_threads() / kWarpSize) {
@@ -67,8 +67,9 @@ __global__ void __launch_bounds__(kBlock)
             fold.take(sums[full * C], level);
         }
         fold = strict_fold<kHalved>(full, [&](int64_t group) { return sums[group * C]; }, kStrictLevels, fold);
-        const float value = __fdiv_rn(fold.sum(), divisor);
-        if (threadIdx.x % kWarpSize == 0) out[i] = __fmul_rn(round ? fl16(value) : value, scale);
+        float value = __fdiv_rn(fold.sum(), divisor);
+        for (int k = 0; k < times; k++) value = __fdiv_rn(value, scale[i % C]);
+        if (threadIdx.x % kWarpSize == 0) out[i] = round ? fl16(value) : value;
     }
 }
 

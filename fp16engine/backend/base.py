@@ -344,6 +344,8 @@ class Backend(Protocol):
         acc: str,
         residual: Array | None = None,
         addend: Array | None = None,
+        updates: Array | None = None,
+        rest: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """Return y (shape of x), mean (C,), inv_std (C,) and the sum s of x (..., C), and update the running
         statistics in place.
@@ -351,11 +353,18 @@ class Backend(Protocol):
         With an `addend` (shape of x), s = fl(x + addend) is stored and takes the place of x in all that
         follows; without, s is None. mean = sum(x) / M and var = sum(d * d) / M (biased) with d = x - mean, in
         registers, each d * d a register term, two passes or an equally stable merge, never E[x^2] - E[x]^2.
-        acc="float16": the mean is rounded to binary16 before anything uses it. The stored mean and inv_std =
-        1 / sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y: t = x - mean; t = t
-        * inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual` (shape of x), t = t + beta; y = fl(t
-        + residual): one rounding for norm and addition. With `relu`, +0 where y <= 0. running = fl(momentum *
-        running + (1 - momentum) * batch), batch the register mean and var.
+        acc="float16": x and d are multiplied by the power of two that puts the channel's largest |x| into [8,
+        16), so that no sum overflows; the mean is rounded to binary16 before anything uses it. The stored
+        mean and inv_std = 1 / sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y:
+        t = x - mean; t = t * inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual`
+        (shape of x), t = t + beta; y = fl(t + residual): one rounding for norm and addition. With `relu`, +0
+        where y <= 0.
+
+        running = fl((1 - a) * running + a * batch), batch the register mean and var. a = 1 - momentum; or,
+        with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9)), or
+        0 where momentum is 1, so that the average has no bias towards where it started. With `rest` (2, C),
+        running_var holds standard deviations, whose squares are averaged, and what rounding takes from mean
+        and deviation is kept in the rows of rest: running + rest is what the next update starts from.
         """
 
     def batch_norm_inference(
@@ -368,9 +377,12 @@ class Backend(Protocol):
         eps: float,
         relu: bool,
         residual: Array | None = None,
+        deviation: bool = False,
     ) -> Array:
-        """Return y as batch_norm_forward from the running statistics; inv_std stays in registers,
-        unrounded."""
+        """Return y as batch_norm_forward from the running statistics; inv_std stays in registers, unrounded.
+
+        deviation: running_var holds standard deviations.
+        """
 
     def batch_norm_backward(
         self,

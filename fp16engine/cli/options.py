@@ -168,6 +168,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         help="how FP16 weights take an update: nearest, stochastic or kahan (default: the precision's)",
     )
     group.add_argument(
+        "--statistics",
+        type=one_of(STATES),
+        metavar="NAME",
+        help="running statistics of batch norms in FP16: native (standard deviations, and what rounding "
+        "takes) or plain (variances, which overflow from a standard deviation of 256 on) (default: native)",
+    )
+    group.add_argument(
         "--clip-norm",
         type=number(True),
         metavar="X",
@@ -326,7 +333,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
 def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments that `Trainer` and `compare.run` share."""
     names = ["optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule"]
-    names += ["state", "update", "clip_norm"]
+    names += ["state", "update", "statistics", "clip_norm"]
     settings = {name: getattr(arguments, name) for name in names}
     settings["label_smoothing"] = arguments.label_smoothing
     settings["augment"] = None if arguments.augment == "none" else arguments.augment

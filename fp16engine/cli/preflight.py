@@ -52,7 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     def make(policy: Precision) -> Trainer:
         model = options.make_model(arguments, dataset)
-        return Trainer(model, precision=policy, **settings)
+        own = {} if policy.statistics == "float16" else {"statistics": None}
+        return Trainer(model, precision=policy, **{**settings, **own})
 
     count = preflight.STEPS * preflight.PROBE
     images, labels = dataset.normalised("train", "float32")[:count], dataset.train.labels[:count]
@@ -108,6 +109,9 @@ def _print(result: dict[str, Any]) -> None:
     )
     suggestion = result["suggestion"]
     print(f"\nSuggested: --precision {suggestion['precision']}")
+    for name, value in suggestion["settings"].items():
+        if name == "statistics":
+            print(f"  with --statistics {value}")
     for reason in suggestion["reasons"]:
         print(f"  because {reason}")
     print(f"\n{result['seconds']:.1f} s")
@@ -118,7 +122,7 @@ def _worst(layers: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     def trouble(layer: dict[str, Any]) -> float:
         shares = ("overflow", "gradient_underflow", "weight_gradient_underflow", "lost_updates")
-        return max(layer[key] or 0.0 for key in shares)
+        return max(1.0 if layer["problems"] else 0.0, *(layer[key] or 0.0 for key in shares))
 
     chosen = sorted(range(len(layers)), key=lambda i: trouble(layers[i]), reverse=True)[:_MOST_LAYERS]
     return [layers[i] for i in sorted(chosen)]

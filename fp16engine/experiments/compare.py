@@ -69,6 +69,7 @@ class Settings:
     nesterov: bool
     state: str
     update: str | None
+    statistics: str | None
     clip_norm: float | None
     schedule: str
     augment: dict[str, Any] | None
@@ -104,6 +105,7 @@ def run(
     nesterov: bool = False,
     state: str = "native",
     update: str | None = None,
+    statistics: str | None = None,
     clip_norm: float | None = None,
     schedule: str = "constant",
     augment: str | Augmentation | None = None,
@@ -120,7 +122,7 @@ def run(
     """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
 
     `momentum` None is 0.9 for sgd; the other optimizers have none. `update` is for the precisions that update
-    FP16 weights in place; the others keep theirs.
+    FP16 weights in place, `statistics` for those with FP16 running statistics; the others keep theirs.
     Each run is `Trainer.fit` with the same seed, so initial weights and batch order are the same; the runs
     follow one another. A run that ends with `NonFiniteError` is recorded as failed and the others go on. With
     `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit for bit.
@@ -135,7 +137,7 @@ def run(
     Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
     `BackendUnavailable`, `PrecisionViolation` in a strict comparison, and what `Trainer.fit` raises.
     """
-    policies = _policies(precisions, update)
+    policies = _policies(precisions, update, statistics)
     if momentum is None and optimizer == "sgd":
         momentum = 0.9
     augmentation = Augmentation.get(augment)
@@ -153,6 +155,7 @@ def run(
         nesterov=nesterov,
         state=state,
         update=update,
+        statistics=statistics,
         clip_norm=clip_norm,
         schedule=schedule,
         augment=None if augmentation is None else augmentation.to_dict(),
@@ -211,8 +214,8 @@ def run(
     return summary
 
 
-def _policies(precisions: Sequence[str], update: str | None) -> list[Precision]:
-    policies = [_updated(Precision.get(name), update) for name in precisions]
+def _policies(precisions: Sequence[str], update: str | None, statistics: str | None) -> list[Precision]:
+    policies = [_changed(Precision.get(name), update, statistics) for name in precisions]
     names = [policy.name for policy in policies]
     if not names:
         raise ValueError("precision: none given, at least one is wanted")
@@ -221,9 +224,13 @@ def _policies(precisions: Sequence[str], update: str | None) -> list[Precision]:
     return policies
 
 
-def _updated(policy: Precision, update: str | None) -> Precision:
-    in_place = policy.update != "master32" and policy.storage == "float16"
-    return policy.changed(update=update) if update is not None and in_place else policy
+def _changed(policy: Precision, update: str | None, statistics: str | None) -> Precision:
+    """The policy with the settings that are for FP16 weights and FP16 statistics, where it has those."""
+    if update is not None and policy.update != "master32" and policy.storage == "float16":
+        policy = policy.changed(update=update)
+    if statistics is not None and policy.statistics == "float16":
+        policy = policy.changed(statistics_form=statistics)
+    return policy
 
 
 def _now() -> str:

@@ -13,7 +13,7 @@ from ..precision import Precision
 
 # Goes up whenever a change of the engine changes the bits of a run, so that results kept from before are
 # not taken for today's.
-RESULTS_VERSION = 2
+RESULTS_VERSION = 3
 
 PROBABILITIES = "probabilities"  # of the test set, after every epoch
 
@@ -79,7 +79,7 @@ class RunSpec:
         return cls(**{**fields, "keep": tuple(fields["keep"])})
 
 
-_TELLING = ("eps", "state", "augment", "update")
+_TELLING = ("eps", "state", "augment", "update", "statistics")
 
 
 def canonical(value: Any) -> str:

@@ -159,10 +159,13 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, bit for bit; nothing changes when anything is wrong.
 
+        Running statistics of another form, see `BatchNorm2d`, are converted.
+
         Raises:
             ValueError: a key is missing or unknown, or a shape differs; the message names the key.
             TypeError: a dtype differs. Load before `.to(precision=...)` to have float32 values rounded.
         """
+        state = self.adapted(state)
         own = {path: value for path, _, _, value in self._named_tensors()}
         missing = [key for key in own if key not in state]
         unknown = [key for key in state if key not in own]
@@ -187,6 +190,20 @@ class Module:
                 )
         for key, value in own.items():
             value.data = _backend_array(arrays[key], value.device)
+
+    def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Return `state`, made for a model of this shape, in the form that its layers have here."""
+        found = dict(state)
+        for path, module in self.named_modules():
+            found = module._own_form(f"{path}." if path else "", found)
+        return found
+
+    def _own_form(self, prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+        """What a layer that keeps its state in several forms makes of one; `prefix` is before its names."""
+        return state
+
+    def _take_form(self, policy: Precision) -> None:
+        """Bring the state that is not trained into the form of `policy`; most layers have one only."""
 
     def train(self, mode: bool = True) -> Module:
         """Switch this module and all below to training (or evaluation) and return it."""
@@ -214,11 +231,15 @@ class Module:
             UnsupportedPrecision, ValueError: the precision does not run here, or does not exist.
         """
         policy = None if precision is None else Precision.get(precision)
+        if policy is not None:
+            for _, module in self.named_modules():
+                module._take_form(policy)
         for _, module, name, value in self._named_tensors():
             target = value.device if device is None else device
             dtype = value.dtype
             if policy is not None:
                 policy.check(backends.get(target))
+            if policy is not None and dtype.startswith("float"):  # counters stay
                 dtype = policy.statistics if name in module.statistics else policy.storage
             with np.errstate(over="ignore"):
                 host = np.asarray(_host_array(value)).astype(dtype)

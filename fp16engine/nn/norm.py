@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from .. import functional as F
+from ..precision import Precision
 from ..tensor import Tensor
-from . import init
+from . import init, running
 from .module import Module
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -20,10 +24,13 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class BatchNorm2d(Module):
     """Batch normalisation over all axes but the last, see `functional.batch_norm`.
 
-    gamma: (num_features,), ones; beta, running_mean: zeros; running_var: ones. `momentum` is the share of the
-        old
-    running statistics that is kept (Keras' meaning and defaults). `activation` follows: "relu" is fused,
-    "relu6", "gelu" and "tanh" are operations of their own.
+    gamma: (num_features,), ones; beta, running_mean: zeros; running_var: ones; updates: how often the running
+    statistics were moved. `momentum` is the share of the old running statistics that is kept in the long run
+    (Keras' meaning and defaults); the first updates take more of the batch. `activation` follows: "relu" is
+    fused, "relu6", "gelu" and "tanh" are operations of their own.
+
+    A precision with float16 statistics in their "native" form has running_std, the standard deviation, in
+    place of running_var, and `rest`, which keeps what rounding takes from both. Either form loads the other.
 
     norm(x, residual) adds a residual before the activation; norm(x, addend=b) normalises x + b and returns
     the sum, too: (sum, y).
@@ -33,8 +40,8 @@ class BatchNorm2d(Module):
     BatchNorm2d(3, momentum=0.99, eps=0.001, activation='relu')
     """
 
-    buffers = ("running_mean", "running_var")
-    statistics = ("gamma", "beta", "running_mean", "running_var")
+    buffers = ("running_mean", "running_var", "running_std", "rest", "updates")
+    statistics = ("gamma", "beta", "running_mean", "running_var", "running_std", "rest")
 
     def __init__(
         self, num_features: int, momentum: float = 0.99, eps: float = 1e-3, activation: str | None = None
@@ -50,7 +57,10 @@ class BatchNorm2d(Module):
         self.gamma = init.constant((num_features,), 1.0)
         self.beta = init.constant((num_features,), 0.0)
         self.running_mean = init.constant((num_features,), 0.0).detach()
-        self.running_var = init.constant((num_features,), 1.0).detach()
+        self.running_var: Tensor | None = init.constant((num_features,), 1.0).detach()
+        self.running_std: Tensor | None = None
+        self.rest: Tensor | None = None
+        self.updates = Tensor(np.zeros(1, np.int64), self.gamma.device)
 
     def forward(
         self, x: Tensor, residual: Tensor | None = None, addend: Tensor | None = None
@@ -58,12 +68,30 @@ class BatchNorm2d(Module):
         if residual is not None and addend is not None:
             raise ValueError("BatchNorm2d: residual and addend given, one of them is wanted")
         fused = self.activation if self.activation == "relu" else None
-        vectors = (self.gamma, self.beta, self.running_mean, self.running_var)
+        spread = self.running_var if self.running_std is None else self.running_std
+        assert spread is not None
+        vectors = (self.gamma, self.beta, self.running_mean, spread)
         settings = (self.training, self.momentum, self.eps, fused)
+        counted = (self.updates, self.rest)
         if addend is not None:
-            s, y = F.batch_norm_of_sum(x, addend, *vectors, *settings)
+            s, y = F.batch_norm_of_sum(x, addend, *vectors, *settings, *counted)
             return s, self._activated(y, fused)
-        return self._activated(F.batch_norm(x, *vectors, *settings, residual), fused)
+        return self._activated(F.batch_norm(x, *vectors, *settings, residual, *counted), fused)
+
+    def _take_form(self, policy: Precision) -> None:
+        native = policy.native_statistics
+        if native == (self.rest is not None):
+            return
+        found = {name: value.numpy() for name, value in self._own_tensors() if name in self.buffers}
+        for name, values in running.converted(found, native, policy.statistics).items():
+            setattr(self, name, Tensor(values, self.gamma.device))
+        self.running_var, self.running_std, self.rest = (
+            getattr(self, name) if name in running.names(native) else None
+            for name in ("running_var", "running_std", "rest")
+        )
+
+    def _own_form(self, prefix: str, state: dict[str, Any]) -> dict[str, Any]:
+        return running.in_form(prefix, state, native=self.rest is not None)
 
     def _activated(self, y: Tensor, fused: str | None) -> Tensor:
         return y if self.activation in (None, fused) else _ACTIVATIONS[self.activation](y)

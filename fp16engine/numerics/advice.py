@@ -21,6 +21,8 @@ TAIL_LR = 0.05  # of the run's learning rate: below it, a schedule is ending and
 UNDERFLOW_SHARE = 0.5  # of the nonzero values that an operation makes 0, and
 UNDERFLOW_SIZE = 0.01  # of the sum of what it keeps: a few large values can make many tiny ones irrelevant
 OFF_SHARE = 0.05  # of the channels of a norm layer
+VARIANCE_LIMIT = 65504.0  # of a running variance in binary16: a standard deviation of 256
+VARIANCE_NEAR = VARIANCE_LIMIT / 4  # a standard deviation of 128: reported before it breaks
 TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradients: a factor of 4 below 2^15
 
 OVERFLOW = "overflow"
@@ -28,6 +30,7 @@ NEAR = "near the largest number"
 UNDERFLOW = "underflow"
 STAGNATION = "lost updates"
 RUNNING = "running statistics do not move"
+VARIANCE = "running variance near the largest number"
 CONSTANT = "a number that is 0 in binary16"
 
 
@@ -65,7 +68,7 @@ class Judge:
         """Return what this sample shows, a stored type of FP16 provided."""
         if trainer.precision.storage != "float16":
             return []
-        found = [*_constants(sample)]
+        found = [*_constants(sample), *_variances(sample)]
         overflow = _overflow(sample)
         if overflow is not None:
             return [*found, overflow]  # what comes after an infinity says nothing about its own layer
@@ -189,6 +192,23 @@ def _lost(sample: Sample, trainer: Any) -> list[Finding]:
             remedy += f" or lr >= {rounded_up(sample.lr * factor)}"
         text = f"{row.layer}: {percent(row.share)} of updates lost; {remedy}"
         result.append(Finding(sample.step, row.layer, "weights", STAGNATION, row.share, remedy, text))
+    return result
+
+
+def variance_in_words(largest: float) -> str:
+    """What a plain running variance so large does, in words."""
+    verb = "is beyond" if largest > VARIANCE_LIMIT else "comes near"
+    return f"a variance of {largest:.3g} {verb} 65504, the largest number of plain FP16 statistics"
+
+
+def _variances(sample: Sample) -> list[Finding]:
+    """Norms whose running variance is stored in binary16 and leaves it, or is about to."""
+    remedy = "use statistics='native'"
+    result = []
+    for row in sample.running:
+        if row.plain and not row.largest_var < VARIANCE_NEAR:
+            text = f"{row.layer}: {variance_in_words(row.largest_var)}; {remedy}"
+            result.append(Finding(sample.step, row.layer, "running variance", VARIANCE, 1.0, remedy, text))
     return result
 
 

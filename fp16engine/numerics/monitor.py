@@ -204,7 +204,7 @@ class _Look:
         self._busy = False
         self._counts: dict[tuple[str, str], list[Any]] = {}
         self._shadows: list[tuple[tuple[str, str], Any, Any]] = []
-        self._running: list[tuple[str, float, Any, Any, Any, Any]] = []
+        self._running: list[tuple[str, float, stagnation.Averages, stagnation.Averages, Any, Any]] = []
         self._constants: list[constants.Lost] = []
         self._meter: stagnation.Meter | None = None
         self._loss: tuple[Any, int] | None = None
@@ -226,12 +226,12 @@ class _Look:
         before = None
         named = named_arguments(method, args, kwargs)
         if call.op == "batch_norm_forward":
-            before = [self._backend.copy(named[name]) for name in ("running_mean", "running_var")]
+            before = self._averages(named)
         shadowed = self._wants_shadow(call, named)
         wide = self._widened(named) if shadowed else None
         result = method(*args, **kwargs)
         if before is not None:
-            now = [self._backend.copy(named[name]) for name in ("running_mean", "running_var")]
+            now = self._averages(named)
             self._running.append((call.layer, named["eps"], before, now, result[1], result[2]))
         if call.phase == FORWARD and self._storage == "float16":
             self._constants += constants.lost(call.layer, call.op, named, self._trainer.precision)
@@ -275,8 +275,8 @@ class _Look:
                 stagnation.running(
                     layer,
                     eps,
-                    (to_numpy(before[0]), to_numpy(before[1])),
-                    (to_numpy(now[0]), to_numpy(now[1])),
+                    before,
+                    now,
                     to_numpy(mean),
                     to_numpy(inv_std),
                 )
@@ -284,6 +284,12 @@ class _Look:
             ],
             constants=self._constants,
         )
+
+    def _averages(self, named: dict[str, Any]) -> stagnation.Averages:
+        """Running mean and variance of a norm as they are before or after it."""
+        rest = named.get("rest")
+        arrays = named["running_mean"], named["running_var"], *(() if rest is None else (rest,))
+        return stagnation.averages(*(np.array(self._backend.to_numpy(a)) for a in arrays))
 
     def _stored(self) -> None:
         """Count weights, their gradients and the optimizer's state, before the update."""
@@ -335,9 +341,10 @@ class _Look:
         """The arguments with FP32 copies of their float arrays, also of those that are FP32 already."""
         self._busy = True
         try:
-            return {name: self._wide(value) for name, value in named.items()} | (
-                {"acc": "float32"} if "acc" in named else {}
-            )
+            other = {"acc": "float32", "updates": None}  # the count of updates is the step's own
+            return {name: self._wide(value) for name, value in named.items()} | {
+                name: value for name, value in other.items() if name in named
+            }
         finally:
             self._busy = False
 

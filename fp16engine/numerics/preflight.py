@@ -40,6 +40,7 @@ class LayerForecast:
     gradient_underflow: float  # of nonzero gradients passed back
     weight_gradient_underflow: float  # of nonzero gradients of its weights
     lost_updates: float | None  # of nonzero updates; None without weights
+    variance: float | None = None  # the largest of a batch norm whose running variance would be FP16's plain
 
     @property
     def problems(self) -> list[str]:
@@ -52,6 +53,8 @@ class LayerForecast:
             found.append(f"{percent(worst)} of gradients underflow to 0")
         if self.lost_updates is not None and self.lost_updates >= LOST_SHARE:
             found.append(f"{percent(self.lost_updates)} of updates lost")
+        if self.variance is not None and self.variance >= advice.VARIANCE_NEAR:
+            found.append(advice.variance_in_words(self.variance))
         return found
 
 
@@ -90,7 +93,8 @@ def run(
     device = self_test(probe.device)
     note("a probing batch in FP32")
     samples, lost = _probe(probe, images, labels)
-    layers = _forecast(samples, lost)
+    plain = not make(Precision.get("fp16")).precision.native_statistics
+    layers = _forecast(samples, lost, plain)
     tops = [
         row.ranges.exponent_range[1]
         for sample in samples
@@ -123,6 +127,7 @@ def suggest(layers: list[LayerForecast], scale: float, device_passed: bool = Tru
         if max(layer.gradient_underflow, layer.weight_gradient_underflow) >= UNDERFLOW_SHARE
     ]
     lost = [layer for layer in layers if (layer.lost_updates or 0.0) >= LOST_SHARE]
+    wide = [layer for layer in layers if (layer.variance or 0.0) >= advice.VARIANCE_NEAR]
     if not device_passed:
         return _choice("fp32", {}, ["this device does not compute FP16 as it should"])
     if overflow:
@@ -134,6 +139,10 @@ def suggest(layers: list[LayerForecast], scale: float, device_passed: bool = Tru
     reasons: list[str] = []
     settings: dict[str, Any] = {}
     name = "fp16"
+    if wide:
+        settings["statistics"] = "native"
+        largest = max(layer.variance or 0.0 for layer in wide)
+        reasons.append(f"{_names(wide)}: {advice.variance_in_words(largest)}")
     if underflow:
         settings["loss_scale"] = scale
         reasons.append(f"gradients of {_names(underflow)} underflow without a loss scale of {scale:g}")
@@ -182,11 +191,14 @@ def _probe(trainer: Trainer, images: np.ndarray, labels: np.ndarray) -> tuple[li
     return monitor.samples, {layer: lost[layer] / n for layer, n in nonzero.items() if n}
 
 
-def _forecast(samples: list[Sample], lost: dict[str, float]) -> list[LayerForecast]:
+def _forecast(samples: list[Sample], lost: dict[str, float], plain: bool) -> list[LayerForecast]:
     total: dict[tuple[str, str], Ranges] = {}
     for sample in samples:
         for row in sample.rows:
             total[row.layer, row.kind] = total.get((row.layer, row.kind), EMPTY) + row.ranges
+    variances: dict[str, float] = {}
+    for norm in (norm for sample in samples for norm in sample.running if plain):
+        variances[norm.layer] = max(variances.get(norm.layer, 0.0), norm.largest_var)
     layers = list(dict.fromkeys(layer for layer, kind in total if kind == ACTIVATIONS))
     layers += [layer for layer in lost if layer not in layers]
     result = []
@@ -201,6 +213,7 @@ def _forecast(samples: list[Sample], lost: dict[str, float]) -> list[LayerForeca
                 _under(total.get((layer, BACKWARD_GRADIENTS), EMPTY)),
                 _under(total.get((layer, GRADIENTS), EMPTY)),
                 lost.get(layer),
+                variances.get(layer),
             )
         )
     return result

@@ -7,6 +7,7 @@ meter adds how large they were, and so the learning rate that would have kept th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,10 +77,13 @@ class Running:
     var_stuck: int
     mean_off: int  # of the stuck ones, those more than half a standard deviation away from the batch
     var_off: int  # of the stuck ones, those more than 10 % away
+    largest_var: float  # of the batch and of the running averages
+    plain: bool  # the running variance itself is stored in binary16
 
     def to_dict(self) -> dict[str, Any]:
         """Return the counts as JSON values."""
-        return dict(vars(self))
+        finite = {"largest_var": self.largest_var if math.isfinite(self.largest_var) else None}
+        return {**vars(self), **finite}
 
 
 MEAN_OFF = 0.5  # standard deviations: this far off, evaluation sees other values than training
@@ -225,11 +229,29 @@ _CHANGES: dict[str, Callable[..., Values]] = {
 }
 
 
+@dataclass(frozen=True)
+class Averages:
+    """Running mean and variance (C,) in binary64; plain: the variance itself is stored in binary16."""
+
+    mean: NDArray[np.float64]
+    var: NDArray[np.float64]
+    plain: bool
+
+
+def averages(mean: NDArray[Any], spread: NDArray[Any], rest: NDArray[Any] | None = None) -> Averages:
+    """Return what is stored as `Averages`; with `rest`, `spread` are standard deviations."""
+    wide, spreads = mean.astype(np.float64), spread.astype(np.float64)
+    if rest is None:
+        return Averages(wide, spreads, spread.dtype == np.float16)
+    lost = rest.astype(np.float64)
+    return Averages(wide + lost[0], (spreads + lost[1]) ** 2, False)
+
+
 def running(
     layer: str,
     eps: float,
-    before: tuple[NDArray[Any], NDArray[Any]],
-    after: tuple[NDArray[Any], NDArray[Any]],
+    before: Averages,
+    after: Averages,
     mean: NDArray[Any],
     inv_std: NDArray[Any],
 ) -> Running:
@@ -241,9 +263,7 @@ def running(
         batch_mean = mean.astype(np.float64)
         batch_var = np.maximum(inv_std.astype(np.float64) ** -2 - eps, 0.0)
         deviation = np.sqrt(batch_var + eps)
-        (old_mean, old_var), (new_mean, new_var) = (
-            [a.astype(np.float64) for a in pair] for pair in (before, after)
-        )
+        old_mean, old_var, new_mean, new_var = before.mean, before.var, after.mean, after.var
         mean_stuck = (new_mean == old_mean) & (batch_mean != old_mean)
         # the batch's variance is known to the digits of its stored root only
         known = 4 * np.finfo(inv_std.dtype).eps
@@ -255,4 +275,6 @@ def running(
             int(np.count_nonzero(var_stuck)),
             int(np.count_nonzero(mean_stuck & (np.abs(batch_mean - old_mean) > MEAN_OFF * deviation))),
             int(np.count_nonzero(var_stuck & (np.abs(batch_var - old_var) > VAR_OFF * (batch_var + eps)))),
+            float(np.fmax(batch_var, new_var).max(initial=0.0)),
+            after.plain,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from ..autograd import Array, Function
 from ..tensor import Tensor
@@ -21,9 +22,10 @@ class Summed(Function):
         eps: float,
         relu: bool,
         found: list[Array],
+        **counted: Array | None,
     ) -> Array:
         *normalised, s = self.backend.batch_norm_forward(
-            x, *vectors, momentum, eps, relu, self.acc, addend=addend
+            x, *vectors, momentum, eps, relu, self.acc, addend=addend, **counted
         )
         found += normalised
         return s
@@ -54,11 +56,11 @@ class BatchNorm(Function):
         eps: float,
         relu: bool,
         found: list[Array] | None = None,
+        **counted: Array | None,
     ) -> Array:
         if found is None:
-            y, mean, inv_std, _ = self.backend.batch_norm_forward(
-                x, gamma, beta, running_mean, running_var, momentum, eps, relu, self.acc, residual
-            )
+            vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+            y, mean, inv_std, _ = self.backend.batch_norm_forward(x, *vectors, *options, residual, **counted)
         else:
             y, mean, inv_std = found
         self.saved = (x, gamma, beta, mean, inv_std)
@@ -90,10 +92,13 @@ class BatchNormInference(Function):
         residual: Array | None,
         eps: float,
         relu: bool,
+        deviation: bool,
     ) -> Array:
-        y = self.backend.batch_norm_inference(x, gamma, beta, running_mean, running_var, eps, relu, residual)
-        self.x, self.gamma, self.mean, self.var = x, gamma, running_mean, running_var
-        self.eps, self.y = eps, y if relu else None
+        self.x, self.gamma, self.running = x, gamma, (running_mean, running_var)
+        self.eps, self.deviation = eps, deviation
+        options = (eps, relu, residual, deviation)
+        y = self.backend.batch_norm_inference(x, gamma, beta, *self.running, *options)
+        self.y = y if relu else None
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
@@ -104,7 +109,7 @@ class BatchNormInference(Function):
         storage = str(dy.dtype)
         if storage != statistics:
             dy = f.cast(dy, statistics)
-        inv_std = f.power(f.binary("add", self.var, self.eps), -0.5)
+        inv_std = self._inverse_std()
         dx = dgamma = dbeta = None
         axes = tuple(range(len(dy.shape) - 1))
         if self.needs[0]:
@@ -113,11 +118,17 @@ class BatchNormInference(Function):
                 dx = f.cast(dx, storage)
         if self.needs[1]:
             x = self.x if storage == statistics else f.cast(self.x, statistics)
-            xhat = f.binary("mul", f.binary("sub", x, self.mean), inv_std)
+            xhat = f.binary("mul", f.binary("sub", x, self.running[0]), inv_std)
             dgamma = f.sum(f.binary("mul", dy, xhat), axes, self.acc).reshape(self.gamma.shape)
         if self.needs[2]:
             dbeta = f.sum(dy, axes, self.acc).reshape(self.gamma.shape)
         return dx, dgamma, dbeta, None, None, dr
+
+    def _inverse_std(self) -> Array:
+        """1 / sqrt(var + eps), rounded once: y of x = 1 where nothing else is done to it."""
+        f, (_, var) = self.backend, self.running
+        zeros, ones = (f.full(self.gamma.shape, value, str(self.gamma.dtype)) for value in (0.0, 1.0))
+        return f.batch_norm_inference(ones, ones, zeros, zeros, var, self.eps, False, None, self.deviation)
 
 
 class LayerNorm(Function):
@@ -159,6 +170,8 @@ def batch_norm(
     eps: float = 1e-3,
     activation: str | None = None,
     residual: Tensor | None = None,
+    updates: Tensor | None = None,
+    rest: Tensor | None = None,
 ) -> Tensor:
     """Return gamma * (x - mean) / sqrt(var + eps) + beta per channel (Ioffe and Szegedy, 1502.03167).
 
@@ -172,6 +185,10 @@ def batch_norm(
         eps: added to the variance.
         activation: None, or "relu", fused: the normalised values themselves are then never stored.
         residual: of x's shape and dtype, added before the activation, fused: the end of a residual block.
+        updates: (1,), int64: how often the running statistics were moved. Training adds one, to t, and takes
+            the share max(1 - momentum, 10 / (t + 9)) of the batch: no bias towards the initial values.
+        rest: (2, C), of the dtype of running_mean: running_var then holds standard deviations, which reach as
+            far as x does, and rest what rounding takes from mean and deviation, so that small changes add up.
 
     The batch statistics are accumulated as the active precision says and rounded to the dtype of gamma; y is
     computed in FP32 registers and rounded once to the dtype of x, residual and activation included. With
@@ -190,13 +207,15 @@ def batch_norm(
     [-1.0, 1.0]
     """
     vectors = (gamma, beta, running_mean, running_var)
-    _batch_norm_arguments("batch_norm", x, vectors, training, momentum, eps, activation)
+    _batch_norm_arguments("batch_norm", x, vectors, training, momentum, eps, activation, updates, rest)
     if residual is not None:
         _like_x("batch_norm", x, "residual", residual)
     options = {"eps": float(eps), "relu": activation == "relu"}
     if not training:
-        return BatchNormInference.apply(x, *vectors, residual, **options)
-    return BatchNorm.apply(x, *vectors, residual, momentum=float(momentum), **options)
+        return BatchNormInference.apply(x, *vectors, residual, **options, deviation=rest is not None)
+    return BatchNorm.apply(
+        x, *vectors, residual, momentum=float(momentum), **options, **_counted(updates, rest)
+    )
 
 
 def batch_norm_of_sum(
@@ -210,6 +229,8 @@ def batch_norm_of_sum(
     momentum: float = 0.99,
     eps: float = 1e-3,
     activation: str | None = None,
+    updates: Tensor | None = None,
+    rest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return s = x + addend and `batch_norm` of s: the joint of two pre-activation blocks (1603.05027).
 
@@ -227,13 +248,14 @@ def batch_norm_of_sum(
     ([2.0, 6.0], [-1.0, 1.0])
     """
     op, vectors = "batch_norm_of_sum", (gamma, beta, running_mean, running_var)
-    _batch_norm_arguments(op, x, vectors, training, momentum, eps, activation)
+    _batch_norm_arguments(op, x, vectors, training, momentum, eps, activation, updates, rest)
     _like_x(op, x, "addend", addend)
     if not training:
         s = x + addend
-        return s, batch_norm(s, *vectors, training, momentum, eps, activation)
+        return s, batch_norm(s, *vectors, training, momentum, eps, activation, None, updates, rest)
     found: list[Array] = []
-    options = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu", "found": found}
+    options: dict[str, Any] = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu"}
+    options |= {"found": found, **_counted(updates, rest)}
     s = Summed.apply(x, addend, vectors=tuple(v.data for v in vectors), **options)
     return s, BatchNorm.apply(s, *vectors, None, **options)
 
@@ -246,6 +268,8 @@ def _batch_norm_arguments(
     momentum: float,
     eps: float,
     activation: str | None,
+    updates: Tensor | None,
+    rest: Tensor | None,
 ) -> None:
     names = ("gamma", "beta", "running_mean", "running_var")
     _arguments(op, x, eps, **dict(zip(names, vectors, strict=True)))
@@ -253,8 +277,27 @@ def _batch_norm_arguments(
         raise ValueError(f"{op}: activation is {activation!r}, None or 'relu' is wanted")
     if not _check.is_number(momentum) or not 0 <= momentum <= 1:
         raise ValueError(f"{op}: momentum is {momentum!r}, a number in [0, 1] is wanted")
+    running_mean = vectors[2]
+    for name, t, dtype, shape in (
+        ("updates", updates, "int64", (1,)),
+        ("rest", rest, running_mean.dtype, (2, *running_mean.shape)),
+    ):
+        if t is None:
+            continue
+        if t.dtype != dtype:
+            raise TypeError(f"{op}: {name} must be {dtype}, got {t.dtype}")
+        if t.shape != shape:
+            raise ValueError(f"{op}: {name} must have shape {shape}, got {t.shape}")
+        _check.same_device(op, "x", x, name, t)
     if training and x.size == 0:
         raise ValueError(f"{op}: x has shape {x.shape}, at least one value per channel is wanted in training")
+
+
+def _counted(updates: Tensor | None, rest: Tensor | None) -> dict[str, Array | None]:
+    return {
+        "updates": None if updates is None else updates.data,
+        "rest": None if rest is None else rest.data,
+    }
 
 
 def _like_x(op: str, x: Tensor, name: str, t: Tensor) -> None:

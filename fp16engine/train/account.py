@@ -96,7 +96,7 @@ class Account:
         gradients: Ranges | None = None,
         explained: Callable[[], Explanation] | None = None,
     ) -> StepResult:
-        """Account for a step by its loss and the parameter whose gradient was not finite, if any.
+        """Account for a step by its loss and the gradient or buffer that was not finite, in words, if any.
 
         why: where a loss that is not finite comes from, in words; gradients: their ranges, where they were
         measured in the step itself; explained: where the loss comes from by a replay, for
@@ -115,10 +115,10 @@ class Account:
             reason = f"the loss is {value}: {why()}"
             self._count_nonfinite(reason, explained)
         elif self.scaler is None:
-            reason = f"the gradient of {culprit!r} is not finite"
+            reason = f"{culprit} is not finite"
             self._count_nonfinite(reason, explained)
         else:
-            reason = f"the gradient of {culprit!r} is not finite at loss scale {self.scaler.scale:g}"
+            reason = f"{culprit} is not finite at loss scale {self.scaler.scale:g}"
             self._count_skipped()
         return StepResult(value, False, reason)
 

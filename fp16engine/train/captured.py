@@ -180,7 +180,7 @@ class CapturedStep:
             NonFiniteError: as `Trainer.train_batch`, at the same step; the steps behind it changed nothing.
         """
         trainer = self._trainer
-        names = [name for name, _ in trainer._parameters]
+        judged = trainer._judged()
         results = self._backend.to_numpy(self._results)
         ranges = None if self._ranges is None else self._backend.to_numpy(self._ranges)
         while self._accounted < self._started:
@@ -191,7 +191,7 @@ class CapturedStep:
             trainer.optimizer.lr = trainer.learning_rate()
             draws = self._draws if math.isfinite(value) else self._forward_draws
             trainer._random_state["dropout"] += draws
-            name = names[culprit - 1] if math.isfinite(value) and culprit else None
+            name = judged[culprit - 1][0] if math.isfinite(value) and culprit else None
             try:
                 result = trainer._settle(value, name, partial(self._origin, int(origin)), gradients)
             except Exception:
@@ -239,9 +239,9 @@ class CapturedStep:
             native.loss_seed(control, scale)
             loss.backward(Tensor(scale, trainer.device))
         value = loss.data
-        named = [(i, p.grad.data) for i, (_, p) in enumerate(trainer._parameters, 1) if p.grad is not None]
-        grads = [grad for _, grad in named]
-        native.rank_nonfinite(grads, [rank for rank, _ in named], value, False, control)
+        grads = [p.grad.data for _, p in trainer._parameters if p.grad is not None]
+        judged = [(rank, data) for rank, (_, data) in enumerate(trainer._judged(), 1) if data is not None]
+        native.rank_nonfinite([a for _, a in judged], [rank for rank, _ in judged], value, False, control)
         native.rank_nonfinite(*self._origins(images), value, True, control)
         native.decide_step(control, value, *self._clipping(grads), self._table, self._scalars)
         trainer.optimizer.launch(self._scalars)

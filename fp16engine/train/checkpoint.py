@@ -290,7 +290,7 @@ class Checkpoint:
             # the seed only chose initial weights, which are replaced
             seed = {"seed": None}
             self.refuse(first_difference({**theirs["config"], **seed}, {**ours["config"], **seed}, "model"))
-        shapes = {name: array.shape for name, array in self._part("model.").items()}
+        shapes = {name: np.shape(array) for name, array in model.adapted(self._part("model.")).items()}
         wanted = {name: tuple(t.shape) for name, t in (*model.named_parameters(), *model.named_buffers())}
         for name in sorted({*shapes, *wanted}):
             if shapes.get(name) != wanted.get(name):

@@ -32,6 +32,7 @@ class Stepping(Task, Account):
     monitor: Monitor | None
     _parameters: list[tuple[str, Tensor]]
     _buffers: list[Tensor]
+    _averages: list[tuple[str, Tensor]]  # the buffers that are no counters
 
     def step(self, x: Any, y: Any) -> StepResult:
         """One training step on images x (N, H, W, C), floating point, and labels y (N,), integers.
@@ -65,7 +66,7 @@ class Stepping(Task, Account):
             if math.isfinite(value):
                 phase("backward")
                 loss.backward(Tensor(backend.full(loss.shape, scale, loss.dtype), self.device))
-                culprit = self._nonfinite_gradient()
+                culprit = self._nonfinite()
             applied = math.isfinite(value) and culprit is None
             if applied:
                 self.optimizer.step(grad_scale=self._grad_scale(scale), count=phase("update"))
@@ -111,14 +112,22 @@ class Stepping(Task, Account):
         norm = power * root / scale
         return (most / norm if norm > most else 1.0) / scale
 
-    def _nonfinite_gradient(self) -> str | None:
-        """The parameter whose gradient is the first in the backward pass not to be finite, or None."""
+    def _judged(self) -> list[tuple[str, Array | None]]:
+        """What must be finite after a backward pass, in words, the first to become infinite last.
+
+        Running statistics are made before any gradient; the backward pass meets parameters in reverse order.
+        """
+        gradients = [(f"the gradient of {name!r}", p.grad) for name, p in self._parameters]
+        averages = [(f"the buffer {name!r}", buffer) for name, buffer in reversed(self._averages)]
+        return [(words, None if t is None else t.data) for words, t in (*gradients, *averages)]
+
+    def _nonfinite(self) -> str | None:
+        """The gradient or running statistic that was the first not to be finite, in words, or None."""
         backend = backends.get(self.device)
-        named = [(name, p.grad.data) for name, p in self._parameters if p.grad is not None]
-        if not named or backend.all_finite([grad for _, grad in named]):
+        judged = [(words, data) for words, data in self._judged() if data is not None]
+        if not judged or backend.all_finite([data for _, data in judged]):
             return None
-        # the backward pass meets the parameters in reverse order
-        return next(name for name, grad in reversed(named) if not backend.all_finite([grad]))
+        return next(words for words, data in reversed(judged) if not backend.all_finite([data]))
 
     def _gradient_ranges(self) -> Ranges:
         """Where the gradients of all parameters, as they are stored, lie on binary16's number line."""

@@ -38,10 +38,10 @@ class Trainer(Stepping, Scoring):
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
     for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
-    "plain"). `update` takes the place of the policy's. `clip_norm` is the largest norm of all gradients
-    together that a step uses, summed in FP32 under every policy. `weight_decay` is for parameters without an
-    L2 factor of their own; `fit` says how many have one. `schedule` ("constant", "cosine", "inverse-sqrt")
-    counts applied steps; over
+    "plain"). `update` takes the place of the policy's, `statistics` ("native", "plain") that of its form of
+    FP16 running statistics. `clip_norm` is the largest norm of all gradients together that a step uses,
+    summed in FP32 under every policy. `weight_decay` is for parameters without an L2 factor of their own;
+    `fit` says how many have one. `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over
     the first `warmup` of them the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`)
     changes the training images of `fit` at random, those of `step` and of evaluation never; nor is
     `label_smoothing` part of the evaluated loss. `seed` orders the data and drives dropout, augmentation and
@@ -86,6 +86,7 @@ class Trainer(Stepping, Scoring):
         label_smoothing: float = 0.0,
         update: str | None = None,
         state: str = "native",
+        statistics: str | None = None,
         clip_norm: float | None = None,
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
@@ -95,6 +96,8 @@ class Trainer(Stepping, Scoring):
         self.precision = Precision.get(precision)
         if update is not None:
             self.precision = self.precision.changed(update=update)
+        if statistics is not None:
+            self.precision = self.precision.changed(statistics_form=statistics)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
         self.capture = settings.capture(capture, self.device)
@@ -141,6 +144,7 @@ class Trainer(Stepping, Scoring):
         operands.keep_weights(self.model, self.precision)
         self._parameters = list(self.model.named_parameters())
         self._buffers = [buffer for _, buffer in self.model.named_buffers()]
+        self._averages = [(n, b) for n, b in self.model.named_buffers() if b.dtype.startswith("float")]
         self.optimizer = settings.make_optimizer(
             self.settings, self.model, self.precision.update, masters, self.seed
         )

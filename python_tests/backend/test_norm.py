@@ -13,6 +13,8 @@ import pytest
 from op_case import Case, arrays, call, mapped
 from op_cases import CASES
 
+from fp16engine.backend.reference.norm import share_taken
+
 
 def _parameters(method: str) -> list[Any]:
     return [
@@ -49,7 +51,7 @@ def _statistics(a: Any, axes: tuple[int, ...], eps: float, mean: np.ndarray, inv
 @pytest.mark.parametrize(("case", "values", "dtype"), _parameters("batch_norm_forward"))
 def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
-    y, mean, inv_std, s, running_mean, running_var = call(backend, case, a, "float32")
+    y, mean, inv_std, s, running_mean, running_var, *counted = call(backend, case, a, "float32")
     assert (s is None) == ("addend" not in a)
     if s is not None:
         bounds.same_bits(s, a["x"] + a["addend"])
@@ -60,7 +62,13 @@ def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -
     bounds.same_bits(y, _normalised(a, mean, inv_std, case.arguments["relu"]))
 
     x, momentum = a["x"].astype(np.float64), case.arguments["momentum"]
+    if counted:
+        np.testing.assert_array_equal(counted[0], a["updates"] + 1)
+        momentum = 1 - share_taken(momentum, int(counted[0][0]))
     count = x.size // x.shape[-1]
+    if "rest" in a:
+        _averaged_deviations(a, momentum, (running_mean, running_var, counted[1]))
+        return
     for got, before, batch, magnitude in (
         (running_mean, a["running_mean"], x.mean(axes), np.abs(x).mean(axes)),
         (running_var, a["running_var"], x.var(axes), x.var(axes)),
@@ -70,6 +78,19 @@ def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -
         summed = (1 - momentum) * bounds.any_inputs(magnitude, count + 2, "float32")
         moved = bounds.any_inputs(np.abs(kept) + np.abs(added), 2, "float32")
         bounds.bounded(got, kept + added, summed + moved, got.dtype.name)
+
+
+def _averaged_deviations(a: Any, kept: float, got: tuple[np.ndarray, np.ndarray, np.ndarray]) -> None:
+    """Running mean and standard deviation, each with its rest, to 20 bits, and the rest under half an ulp."""
+    x, rest = (a[name].astype(np.float64) for name in ("x", "rest"))
+    axes = tuple(range(x.ndim - 1))
+    mean = kept * (a["running_mean"] + rest[0]) + (1 - kept) * x.mean(axes)
+    var = kept * (a["running_var"] + rest[1]) ** 2 + (1 - kept) * x.var(axes)
+    sizes = np.abs(a["running_mean"]) + np.abs(rest[0]) + np.abs(x).mean(axes), np.sqrt(var)
+    for running, lost, exact, size in zip(got[:2], got[2], (mean, np.sqrt(var)), sizes, strict=True):
+        wide = running.astype(np.float64)
+        assert (np.abs(wide + lost - exact) <= 2.0**-20 * size + 2.0**-24).all()
+        assert (np.abs(lost) <= bounds.ulp(wide, "float16") / 2).all()
 
 
 @pytest.mark.parametrize(("case", "values", "dtype"), _parameters("layer_norm_forward"))
@@ -170,3 +191,32 @@ def test_nan_reaches_its_channel_alone(backend: Any, dtype: str) -> None:
     )
     assert np.isnan(y[..., 1]).all()
     assert np.isfinite(y[..., [0, 2]]).all()
+
+
+@pytest.mark.parametrize("acc", ["float16", "float32"])
+def test_standard_deviations_reach_as_far_as_binary16(backend: Any, acc: str) -> None:
+    """x of ±20000 and of ±0.001: variances that binary16 has not, and deviations that it has."""
+    sizes = np.array([20000, 1, 1e-3])
+    x = (_balanced("float16").astype(np.float64) * sizes).astype(np.float16)
+    zeros, ones = np.zeros(3, np.float16), np.ones(3, np.float16)
+    given = [backend.from_numpy(v) for v in (x, ones, zeros, zeros, ones)]
+    updates, rest = (backend.from_numpy(v) for v in (np.zeros(1, np.int64), np.zeros((2, 3), np.float16)))
+    y = backend.batch_norm_forward(*given, 0.99, 1e-12, False, acc, None, None, updates, rest)[0]
+    np.testing.assert_allclose(np.abs(backend.to_numpy(y).astype(np.float64)), 1, rtol=2e-3)
+    deviation = backend.to_numpy(given[4]).astype(np.float64)
+    np.testing.assert_allclose(deviation, sizes.astype(np.float16), rtol=2e-3)  # right from the first step
+    y = backend.batch_norm_inference(*given, 1e-12, False, None, True)
+    np.testing.assert_allclose(np.abs(backend.to_numpy(y).astype(np.float64)), 1, rtol=2e-3)
+
+
+def test_small_updates_of_a_running_average_add_up(backend: Any) -> None:
+    """The mean comes from 980 to 1000 by steps far below half a gap of 0.5: it must arrive."""
+    x = np.full((4, 1), 1000, np.float16)
+    x[:2] += 1
+    x[2:] -= 1
+    vectors = [np.array([v], np.float16) for v in (1, 0, 980, 1)]
+    given = [backend.from_numpy(v) for v in (x, *vectors)]
+    rest = backend.from_numpy(np.zeros((2, 1), np.float16))
+    for _ in range(1500):
+        backend.batch_norm_forward(*given, 0.99, 1e-3, False, "float32", None, None, None, rest)
+    assert backend.to_numpy(given[3])[0] == 1000

@@ -92,7 +92,7 @@ def test_batch_norm_normalises_and_follows(backend_name: str, precision: str) ->
     assert np.all(np.abs(y.mean((0, 1, 2))) < 32 * bounds.EPS["float16"])
     assert np.all(np.abs(y.std((0, 1, 2)) - 1) < 32 * bounds.EPS["float16"])
     assert layer.running_mean.dtype == policy.statistics
-    exact = 0.5 * data.astype(np.float64).mean((0, 1, 2))
+    exact = data.astype(np.float64).mean((0, 1, 2))  # from the first step, whatever the average started with
     bounds.within_ulps(layer.running_mean.numpy(), exact, 4, policy.statistics)
     before = layer.running_mean.numpy().copy()
     layer.eval()
@@ -108,7 +108,11 @@ def test_batch_norm_has_gradients_in_evaluation(
     policy = fe.Precision.get(precision)
     layer = nn.BatchNorm2d(3, activation=activation).to(backend_name, policy).eval()
     layer.load_state_dict(
-        {key: np.linspace(0.5, 1.5, 3, dtype=policy.statistics) for key in layer.state_dict()}
+        {
+            key: np.linspace(0.5, 1.5, 3, dtype=policy.statistics)
+            for key, value in layer.state_dict().items()
+            if value.dtype == policy.statistics
+        }
     )
     x = fe.tensor(images(2, 2, 2, 3, device="reference"), policy.storage, backend_name, requires_grad=True)
     y = layer(x)
@@ -124,6 +128,66 @@ def test_batch_norm_has_gradients_in_evaluation(
     magnitudes = (mask * np.abs(xhat)).sum((0, 1, 2))
     allowed = bounds.any_inputs(magnitudes, 2 * 8, policy.accumulate)
     bounds.bounded(layer.gamma.grad.numpy(), (mask * xhat).sum((0, 1, 2)), allowed, policy.statistics)
+
+
+@pytest.mark.parametrize("form", ["native", "plain"])
+def test_batch_norm_has_fp16_gradients_in_evaluation(backend_name: str, form: str) -> None:
+    """A deviation of 1000, whose square binary16 has not: native statistics have its gradient."""
+    policy = fe.Precision.get("fp16").changed(statistics_form=form)
+    layer = nn.BatchNorm2d(1).to(backend_name, policy)
+    layer(fe.tensor(np.array([[-1000], [1000]]), "float16", backend_name))
+    layer.eval()
+    x = fe.tensor(np.array([[500.0]]), "float16", backend_name, requires_grad=True)
+    y = layer(x)
+    y.sum().backward()
+    wanted = 1e-3 if form == "native" else 0.0
+    bounds.within_ulps(x.grad.numpy(), np.array([[wanted]]), 1, "float16")
+    bounds.within_ulps(y.numpy(), np.array([[500 * wanted]]), 1, "float16")
+
+
+def test_running_averages_are_those_of_all_batches_so_far(backend_name: str) -> None:
+    """Without bias: the first batch is taken whole, the t-th with max(1 - m, 10 / (t + 9))."""
+    rng = np.random.default_rng(0)
+    for precision, tolerance in (("fp32", 1e-5), ("fp16", 1e-3)):
+        layer = nn.BatchNorm2d(2, momentum=0.9).to(backend_name, precision)
+        means, variances = [], []
+        for t in range(1, 6):
+            data = rng.normal(3, 2, (16, 2)).astype("float16")
+            layer(fe.tensor(data, fe.Precision.get(precision).storage, backend_name))
+            means.append(data.astype(np.float64).mean(0))
+            variances.append(data.astype(np.float64).var(0))
+            shares = np.array([max(0.1, 10 / (i + 9)) for i in range(1, t + 1)])
+            weights = shares * np.append(np.cumprod((1 - shares)[:0:-1])[::-1], 1)
+            assert abs(weights.sum() - 1) < 1e-12
+            state = layer.state_dict()
+            var = state["running_std"].astype(float) ** 2 if "rest" in state else state["running_var"]
+            np.testing.assert_allclose(state["running_mean"], weights @ means, rtol=tolerance)
+            np.testing.assert_allclose(var, weights @ variances, rtol=2 * tolerance)
+            assert state["updates"].tolist() == [t]
+
+
+def test_running_statistics_load_from_either_form(backend_name: str) -> None:
+    native, plain = (fe.Precision.get("fp16").changed(statistics_form=form) for form in ("native", "plain"))
+    x = fe.tensor(np.random.default_rng(0).normal(3, 2, (64, 2)), "float16", backend_name)
+    layers = [nn.BatchNorm2d(2).to(backend_name, policy) for policy in (native, plain)]
+    for layer in layers:
+        layer(x)
+    (left, right), names = (layer.state_dict() for layer in layers), {"running_std", "rest"}
+    assert set(left) ^ set(right) == names | {"running_var"}
+    other = [nn.BatchNorm2d(2).to(backend_name, policy).eval() for policy in (plain, native)]
+    for taking, state in zip(other, (left, right), strict=True):
+        taking.load_state_dict(state)
+        bounds.within_ulps(taking(x).numpy(), layers[0].eval()(x).numpy().astype(float), 4, "float16")
+        assert taking.updates.numpy().tolist() == [1]
+
+
+def test_state_without_a_count_is_warm(backend_name: str) -> None:
+    """As old checkpoints have it: the next batch takes the share 1 - momentum."""
+    layer = nn.BatchNorm2d(1, momentum=0.75).to(backend_name)
+    state = {name: values for name, values in layer.state_dict().items() if name != "updates"}
+    layer.load_state_dict(state)
+    layer(fe.tensor(np.array([[3.0], [5.0]]), device=backend_name))
+    assert layer.running_mean.numpy().tolist() == [1.0]
 
 
 def test_fused_relu_equals_relu(backend_name: str) -> None:

@@ -35,7 +35,8 @@ def test_names_and_sharing() -> None:
         "blocks.1.0.weight",
         "blocks.1.0.bias",
     ]
-    assert [name for name, _ in net.named_buffers()] == ["norm.running_mean", "norm.running_var"]
+    buffers = ["norm.running_mean", "norm.running_var", "norm.updates"]
+    assert [name for name, _ in net.named_buffers()] == buffers
     assert net.num_parameters() == 2 + 15 + 6 + 9 + 8
     assert len(list(net.parameters())) == 9
 
@@ -75,7 +76,7 @@ def test_state_dict_is_a_copy(backend_name: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "error", "message"),
     [
-        ("first.bias", None, ValueError, r"load_state_dict: 'first.bias' is missing \(1 of 11 keys are\)"),
+        ("first.bias", None, ValueError, r"load_state_dict: 'first.bias' is missing \(1 of 12 keys are\)"),
         ("extra", np.zeros(1), ValueError, "load_state_dict: 'extra' is not part of this model"),
         (
             "norm.gamma",
@@ -112,6 +113,7 @@ def test_to_precision_rounds_storage_and_statistics(backend_name: str, name: str
     exact = net.first.weight.numpy() if backend_name == "cpu" else net.first.weight.data.copy()
     assert net.to(backend_name, name) is net
     dtypes = {path: t.dtype for path, t in [*net.named_parameters(), *net.named_buffers()]}
+    assert dtypes.pop("norm.updates") == "int64"
     for path, dtype in dtypes.items():
         assert dtype == (policy.statistics if path.startswith("norm.") else policy.storage), path
     np.testing.assert_array_equal(net.first.weight.numpy(), exact.astype(policy.storage))

@@ -213,8 +213,9 @@ def test_a_running_mean_that_cannot_move() -> None:
     # from 1000 on, 0.01 * (x - r) is below half of ulp(1000) = 0.5 while x is 20 deviations away
     layer = nn.BatchNorm2d(HIDDEN, momentum=0.99)
     model = net(nn.Sequential(Shift(1000.0), layer))
-    trainer = fe.Trainer(model, "fp16", device=DEVICE, lr=1e-3, monitor=Monitor(every=1))
+    trainer = fe.Trainer(model, "fp16", device=DEVICE, lr=1e-3, monitor=Monitor(every=1), statistics="plain")
     layer.running_mean.data[...] = 980.0
+    layer.updates.data[...] = 1 << 32
     monitor = steps(trainer, 4)
     (finding,) = found(monitor, advice.RUNNING)
     assert (finding.layer, finding.kind) == ("middle.1", "running mean")

@@ -157,10 +157,10 @@ def test_overflowing_gradient_names_the_first_parameter_of_the_backward_pass():
 def test_the_parameter_the_backward_pass_meets_first_is_named():
     trainer = fe.Trainer(Scaled(1.0), "fp32", device=tiny_run.DEVICE)
     trainer.step(*batch())
-    assert trainer._nonfinite_gradient() is None
+    assert trainer._nonfinite() is None
     for parameter in (trainer.model.first.weight, trainer.model.last.weight):
         parameter.grad.data[0] = np.inf
-    assert trainer._nonfinite_gradient() == "last.weight"
+    assert trainer._nonfinite() == "the gradient of 'last.weight'"
 
 
 def test_mp_finds_its_start_scale_and_tells_skipped_from_applied():
@@ -182,7 +182,7 @@ def test_mp_finds_its_start_scale_and_tells_skipped_from_applied():
 
 def test_mp_stops_with_a_diagnosis_at_the_floor():
     trainer = fe.Trainer(tiny_run.model(0.0), mp(initial=1.0), device=tiny_run.DEVICE, max_bad_steps=2)
-    trainer._nonfinite_gradient = lambda: "0.weight"
+    trainer._nonfinite = lambda: "the gradient of '0.weight'"
     trainer.step(*batch())
     with pytest.raises(fe.NonFiniteError, match="loss scale is at its floor 1 and 2 steps in a row"):
         trainer.step(*batch())

@@ -26,6 +26,7 @@ struct NormKernels {
                            const float* inv_std, const float* gamma, const float* beta, bool relu,
                            const float* dbeta_mean, const float* dgamma_mean, T* dx);
     // The strict forms: one binary16 accumulator per column and block of 32 rows; `sums` gets the block sums in order.
+    void (*largest)(const T* x, int64_t rows, int64_t C, float* largest);
     void (*strict_block_sums)(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
                               const float* gamma, const float* beta, int quantity, bool relu, float* sums);
 };

@@ -119,6 +119,20 @@ FP16_KERNEL void backward_input(const T* x, const T* dy, const T* waiting, int64
     });
 }
 
+// The largest |x| of each column, infinity where one is NaN.
+template <class T>
+FP16_KERNEL void column_largest(const T* x, int64_t rows, int64_t C, float* largest) {
+    for_column_blocks(C, [&](int64_t c, auto lanes) {
+        f32x16 most = {};
+        for (int64_t i = c; i < rows * C; i += C) {
+            const f32x16 value = lanes.get(x + i);
+            const f32x16 size = select(value < 0.0f, -value, value);
+            most = select(size <= most, most, select(size == size, size, f32x16{} + __builtin_inff()));
+        }
+        lanes.put(largest + c, most);
+    });
+}
+
 // What a strict block sums over its rows.
 enum StrictQuantity { kSumX, kSumSquaredDistance, kSumGradient, kSumGradientXhat };
 
@@ -133,9 +147,11 @@ FP16_KERNEL void strict_block_sums(const T* x, const T* dy, int64_t rows, int64_
             f32x16 acc = {};
             for (int64_t r = first; r < last; r++) {
                 const f32x16 value = lanes.get(x + r * C + c);
-                f32x16 term = value;
-                // Over 32, so that a block sum overflows only where the variance does.
-                if (quantity == kSumSquaredDistance) term = (value - gradient.mean) * (value - gradient.mean) * 0x1p-5f;
+                f32x16 term = value * gradient.inv_std;  // of moments, a scale
+                if (quantity == kSumSquaredDistance) {
+                    term = (value - gradient.mean) * gradient.inv_std;
+                    term = term * term;
+                }
                 if (quantity >= kSumGradient) term = gradient(r * C + c, value);
                 if (quantity == kSumGradientXhat) term = term * ((value - gradient.mean) * gradient.inv_std);
                 acc = round_half(acc + term);

@@ -20,10 +20,12 @@ class Norms(Device):
         acc: str,
         residual: Array | None = None,
         addend: Array | None = None,
+        updates: Array | None = None,
+        rest: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         s = None if addend is None else self._empty_like(x)
         y, mean, inv_std = self._empty_like(x), self._empty_like(gamma), self._empty_like(gamma)
-        running, outputs = (running_mean, running_var), (s, y, mean, inv_std)
+        running, outputs = (running_mean, running_var, updates, rest), (s, y, mean, inv_std)
         half = self.half_accumulator(acc, x)
         self.native.batch_norm_forward(
             x, addend, gamma, beta, *running, residual, *outputs, momentum, eps, relu, half
@@ -40,9 +42,10 @@ class Norms(Device):
         eps: float,
         relu: bool,
         residual: Array | None = None,
+        deviation: bool = False,
     ) -> Array:
-        y = self._empty_like(x)
-        self.native.batch_norm_inference(x, gamma, beta, running_mean, running_var, residual, y, eps, relu)
+        y, running = self._empty_like(x), (running_mean, running_var)
+        self.native.batch_norm_inference(x, gamma, beta, *running, residual, y, eps, relu, deviation)
         return y
 
     def batch_norm_backward(

@@ -1,4 +1,4 @@
-"""Batch and layer normalisation: statistics by two passes, rounded before use."""
+"""Batch and layer normalisation: statistics by two passes, rounded before use; running averages."""
 
 from __future__ import annotations
 
@@ -20,15 +20,23 @@ def batch_norm_forward(
     acc: str,
     residual: np.ndarray | None = None,
     addend: np.ndarray | None = None,
+    updates: np.ndarray | None = None,
+    rest: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     s = None if addend is None else store(load(x) + load(addend), x.dtype)
     r = load(x if s is None else s)
     axes = tuple(range(x.ndim - 1))
-    batch_mean, batch_var = _statistics(r, axes, accumulator(x, acc))
+    partial = accumulator(x, acc)
+    batch_mean, batch_var = (_scaled_statistics if partial == np.float16 else _statistics)(r, axes, partial)
     mean = store(batch_mean, gamma.dtype)
     inv_std = store(1 / np.sqrt(batch_var + eps), gamma.dtype)
-    for running, batch in ((running_mean, batch_mean), (running_var, batch_var)):
-        running[...] = momentum * load(running) + (1 - momentum) * batch
+    kept, taken = momentum, 1 - momentum
+    if updates is not None:
+        updates += 1
+        taken = share_taken(momentum, int(updates[0]))
+        kept = 1 - taken if taken > 1 - momentum else momentum
+    _average(running_mean, None if rest is None else rest[0], batch_mean, kept, taken, root=False)
+    _average(running_var, None if rest is None else rest[1], batch_var, kept, taken, root=rest is not None)
     y = _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype, residual)
     return y, mean, inv_std, s
 
@@ -42,9 +50,36 @@ def batch_norm_inference(
     eps: float,
     relu: bool,
     residual: np.ndarray | None = None,
+    deviation: bool = False,
 ) -> np.ndarray:
-    inv_std = 1 / np.sqrt(load(running_var) + eps)
+    spread = load(running_var)
+    inv_std = 1 / np.sqrt((spread * spread if deviation else spread) + eps)
     return _normalised(load(x), gamma, beta, load(running_mean), inv_std, relu, x.dtype, residual)
+
+
+def share_taken(momentum: float, updates: int) -> float:
+    """Return the share of the t-th batch in a running average: 10 / (t + 9), but at least 1 - momentum.
+
+    The first batch is taken whole, so the average has no bias towards where it started; while weights move
+    fast it follows the last tenth of the steps, and from t = 10 / (1 - momentum) on it is Keras'.
+    """
+    return max(1 - momentum, 10 / (updates + 9)) if momentum < 1 else 0.0
+
+
+def _average(
+    running: np.ndarray, rest: np.ndarray | None, batch: np.ndarray, kept: float, taken: float, root: bool
+) -> None:
+    """Move `running` towards `batch`, in place; with `rest`, what rounding takes from it is kept there.
+
+    root: `running` holds the square roots of what is averaged.
+    """
+    before = load(running) if rest is None else load(running) + load(rest)
+    after = kept * (before * before if root else before) + taken * batch
+    if root:
+        after = np.sqrt(after)
+    running[...] = store(after, running.dtype)
+    if rest is not None:
+        rest[...] = store(after - load(running), rest.dtype)
 
 
 def batch_norm_backward(
@@ -110,6 +145,23 @@ def _statistics(r: np.ndarray, axes: tuple[int, ...], partial: np.dtype) -> tupl
     centred = r - np.expand_dims(mean, axes)
     # Over 32, so that a binary16 block sum overflows only where the variance does.
     return mean, average(centred * centred / 32, axes, partial) * 32
+
+
+def _scaled_statistics(
+    r: np.ndarray, axes: tuple[int, ...], partial: np.dtype
+) -> tuple[np.ndarray, np.ndarray]:
+    """`_statistics` whose binary16 sums are of scaled terms, so that none of them overflows."""
+    scale = _scale(r, axes)
+    mean = rounded(average(r * np.expand_dims(scale, axes), axes, partial) / scale, partial)
+    centred = (r - np.expand_dims(mean, axes)) * np.expand_dims(scale, axes)
+    return mean, average(centred * centred, axes, partial) / scale / scale
+
+
+def _scale(r: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    """Return the power of two that puts the largest |r| into [8, 16): 32 squared distances fit binary16."""
+    largest = np.abs(r).max(axes)
+    exponent = np.frexp(np.where(np.isfinite(largest) & (largest > 0), largest, 8))[1]
+    return np.ldexp(r.dtype.type(1), 4 - exponent)
 
 
 def _normalised(

@@ -91,6 +91,7 @@ def environment() -> Environment:
         loader=PackageLoader("fp16engine.experiments"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -106,6 +107,17 @@ def environment() -> Environment:
         "capital": verdict.capital,
     }
     return made
+
+
+def _text(value: Any) -> Any:
+    """Let only what has a plain text form into a page; an attribute that turns out a method is an error."""
+    from jinja2 import Undefined
+
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Undefined):
+        raise TypeError(f"report: a page shows text and numbers, got {type(value).__name__}")
+    return value
 
 
 def scientific(value: float | None) -> str:

@@ -212,6 +212,22 @@ def test_report_begins_with_the_verdict(finished):
         assert words in body
 
 
+def test_no_page_shows_how_python_writes_an_object(tmp_path):
+    tiny(tmp_path / "plain", ("fp16", "fp32"))
+    tiny(tmp_path / "named", ("fp16", "fp32"), update="stochastic")
+    pages = [(tmp_path / name / "report.html").read_text() for name in ("plain", "named")]
+    for page in pages:
+        assert not re.search(r"built-in|object at 0x|(&lt;|<)(bound |function |class |module )|\bNone\b", page)
+    assert "FP16 weights updated by" not in pages[0]
+    assert 'FP16 weights updated by "stochastic"' in pages[1]
+
+
+@pytest.mark.parametrize("value", [{}.update, object(), {"a": 1}, [1], True])
+def test_a_page_refuses_what_is_no_text(value):
+    with pytest.raises(TypeError, match="a page shows text and numbers, got"):
+        report.environment().from_string("{{ value }}").render(value=value)
+
+
 def test_report_escapes_names(tmp_path):
     digits = fe.data.digits().limit(16)
     named = fe.data.Dataset("<b>x</b>&", digits.train, digits.test, digits.classes)

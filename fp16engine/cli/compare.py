@@ -21,6 +21,7 @@ def add(commands: Any) -> None:
         "compare accuracy, speed, memory and predictions. Writes summary.json, plots and report.html to\n"
         "--out.",
         "  fp16engine compare\n"
+        "  fp16engine compare --seeds 5\n"
         "  fp16engine compare --precision fp16,fp16-strict,fp32 --epochs 5\n"
         "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n\n"
         + options.defaults_text(),
@@ -34,6 +35,13 @@ def add(commands: Any) -> None:
         help="comma-separated: fp32, fp16, fp16-strict, mp (default: fp16,fp32,mp)",
     )
     options.add_training(parser)
+    parser.add_argument(
+        "--seeds",
+        type=options.whole(1),
+        default=1,
+        metavar="N",
+        help="train with N seeds, from --seed on; a verdict of better or worse needs several (default: 1)",
+    )
     options.add_device(parser)
     options.add_numerics(parser)
     options.add_output(parser, folder=True)
@@ -54,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.precision,
         arguments.epochs,
         arguments.batch_size,
+        seeds=arguments.seeds,
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
@@ -70,10 +79,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
-    settings = summary["settings"]
+    settings, seeds = summary["settings"], summary["seeds"]
+    several = len(seeds) > 1
     rows = [
         (
             run["precision"],
+            *([run["seed"]] if several else []),
             share(run["test_accuracy"]),
             share(run["train_accuracy"]),
             f"{plain(run['train_seconds'], 1)} s",
@@ -84,10 +95,12 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         )
         for run in summary["runs"]
     ]
-    title = f"{summary['model']} on {summary['data']}, {settings['epochs']} epochs, seed {settings['seed']}"
-    head = ("precision", "test", "training", "time", "images/s", "peak memory", "not finite", "skipped")
+    title = f"{summary['model']} on {summary['data']}, {settings['epochs']} epochs, "
+    title += f"seeds {seeds[0]} to {seeds[-1]}" if several else f"seed {seeds[0]}"
+    figures = ("test", "training", "time", "images/s", "peak memory", "not finite", "skipped")
+    head = ("precision", *(["seed"] if several else []), *figures)
     print_table(title, head, rows)
-    for verdict in summary["verdict"]:
+    for verdict in summary["verdicts"]:
         print()
         print(verdict["headline"])
         for sentence in verdict["sentences"]:

@@ -1,4 +1,4 @@
-"""The command `fp16engine`: one file per subcommand, exit status 0 done, 1 the run failed, 2 wrong input."""
+"""The command `fp16engine`: one file per subcommand, exit status 0 done, 1 the run failed, 2 wrong input, 130 stopped."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TextIO
 
 from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
 
-DONE, FAILED, WRONG = 0, 1, 2
+DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 DEBUG = "FP16ENGINE_DEBUG"
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own arguments) and return its exit status.
 
     Wrong options and inputs end in one sentence on standard error and status 2, with nothing overwritten;
-    a run that fails or is interrupted in status 1. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
+    a run that fails in status 1, one that a signal stops in 130. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
     """
     try:
         status = _run(argv)
@@ -36,7 +36,9 @@ def _run(argv: Sequence[str] | None) -> int:
     from .parser import build
 
     try:
-        arguments = build().parse_args(argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        arguments = build().parse_args(words or ["--help"])
+        arguments.argv = words
     except SystemExit as exit:  # argparse leaves this way, after --help too
         return int(exit.code or 0)
     with _warnings_in_words():
@@ -46,7 +48,7 @@ def _run(argv: Sequence[str] | None) -> int:
         except BrokenPipeError:
             raise
         except KeyboardInterrupt:
-            return _say("stopped", FAILED)
+            return _say("stopped", STOPPED)
         except Exception as error:
             return _explain(error)
 
@@ -72,7 +74,9 @@ def _explain(error: Exception) -> int:
     )
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
-    if isinstance(error, Interrupted | NonFiniteError | PrecisionViolation | SaveError):
+    if isinstance(error, Interrupted):
+        return _say(str(error), STOPPED)
+    if isinstance(error, NonFiniteError | PrecisionViolation | SaveError):
         return _say(str(error), FAILED)
     if isinstance(error, wrong_input):
         return _say(_sentence(error), WRONG)

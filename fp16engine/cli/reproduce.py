@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..train.progress import DAY, duration
 from . import options, reproduce_hbfp, reproduce_table3
 from .output import print_json, print_table
 from .parser import add_command
 
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
+    from ..experiments.reproduce import Work
     from ..experiments.runner import Outcome
 
 _ALL = "all"
 _NONE = "none"
+_SMALL = {"--epochs": 1, "--limit": 2000, "--seeds": 1}  # what makes a reduced form of a long plan
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -46,7 +50,8 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--budget", type=_duration, metavar="TIME", help="stop after 90s, 30m, 2h, 1d with everything saved"
     )
-    group.add_argument("--dry-run", action="store_true", help="list the runs and how long they take")
+    group.add_argument("--dry-run", action="store_true", help="say how many runs there are, and how long")
+    group.add_argument("--yes", action="store_true", help="start also what takes longer than a day")
     group.add_argument("--retry-failed", action="store_true", help="do runs that failed again")
     group.add_argument(
         "--checkpoint-every", type=options.whole(1), metavar="N", help="save every N steps too"
@@ -159,16 +164,24 @@ def run(arguments: argparse.Namespace) -> int:
         progress=False if arguments.json else None,
         keep=not arguments.dry_run,
     ) as work:
-        if arguments.dry_run:
-            rows = work.estimate()
-            if arguments.json:
-                print_json({"runs": rows, "seconds": sum(row["seconds"] for row in rows)})
-            else:
-                _print_plan(rows)
-            return 0
-        if arguments.retry_failed:
+        if arguments.retry_failed and not arguments.dry_run:
             work.workshop.retry(work.specs)
-        outcome = work.run()
+        rows = work.estimate()
+        seconds = sum(row["seconds"] for row in rows)
+        if arguments.dry_run:
+            if arguments.json:
+                print_json({"runs": rows, "seconds": seconds})
+            else:
+                _print_plan(rows, seconds)
+                if seconds > DAY:
+                    print(f"A reduced form: {_reduced(work, arguments.argv)}")
+            return 0
+        if seconds > DAY and not arguments.yes and arguments.budget is None:
+            raise ValueError(
+                f"{duration(seconds)} for {_open(rows):,} runs on this machine; --yes starts them all, "
+                f"--budget TIME a part, and this a reduced form: {_reduced(work, arguments.argv)}"
+            )
+        outcome = work.run(rows)
         summary = work.report()
     if arguments.json:
         print_json(summary)
@@ -260,16 +273,39 @@ def _duration(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _print_plan(rows: list[dict[str, Any]]) -> None:
-    from ..train.progress import duration
+def _open(rows: list[dict[str, Any]]) -> int:
+    """Count the runs that are to be done and can be."""
+    return sum(row["seconds"] > 0 for row in rows)
 
-    print_table(
-        f"{len(rows)} runs",
-        ("run", "status", "about"),
-        [(row["run"], row["reason"] or row["status"], duration(row["seconds"])) for row in rows],
-        left=2,
-    )
-    print(f"\nIn all about {duration(sum(row['seconds'] for row in rows))}, one run after the other.")
+
+def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
+    """Print the plan network by network: how many runs, done and to do, and how long."""
+    cells = []
+    for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["data"]) == (model, data)]
+        about = duration(sum(row["seconds"] for row in group))
+        cells.append((f"{model} on {data}", len(group), len(group) - _open(group), about))
+    print_table(f"{len(rows):,} runs", ("network", "runs", "done or failed", "left, about"), cells)
+    refused = dict.fromkeys((row["precision"], row["reason"]) for row in rows if row["reason"])
+    for precision, reason in refused:
+        print(f"{precision} cannot run: {reason}")
+    print(f"\nIn all about {duration(seconds)} for {_open(rows):,} runs, one after the other.")
+
+
+def _reduced(work: Work, argv: list[str]) -> str:
+    """Return the same command line made small, and how long it takes."""
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, sign, _ = word.partition("=")
+        if name in _SMALL:
+            if not sign:
+                next(words)
+        elif name not in ("--dry-run", "--yes"):
+            kept.append(word)
+    small = [part for name, value in _SMALL.items() for part in (name, str(value))]
+    seconds = work.reduced(_SMALL["--epochs"], _SMALL["--limit"])
+    return f"{shlex.join(['fp16engine', *kept, *small])} (about {duration(seconds)})"
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:

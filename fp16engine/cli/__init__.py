@@ -1,4 +1,7 @@
-"""The command `fp16engine`: one file per subcommand, exit status 0 done, 1 the run failed, 2 wrong input, 130 stopped."""
+"""The command `fp16engine`: one file per subcommand.
+
+Exit status: 0 done, 1 the run failed, 2 the command line or an input was wrong, 130 stopped by a signal.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own arguments) and return its exit status.
 
     Wrong options and inputs end in one sentence on standard error and status 2, with nothing overwritten;
-    a run that fails in status 1, one that a signal stops in 130. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
+    a run that fails in status 1, one that a signal stops in 130. FP16ENGINE_DEBUG=1 in the environment adds
+    the traceback.
     """
     try:
         status = _run(argv)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import options
-from .output import megabytes, plain, print_json, print_table, share
+from .output import megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
 
 
@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
         type=options.precisions,
         default=["fp16", "fp32", "mp"],
         metavar="LIST",
-        help="comma-separated: fp32, fp16, fp16-strict, mp (default: fp16,fp32,mp)",
+        help="comma-separated: fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster, tf32 (default: "
+        "fp16,fp32,mp)",
     )
     options.add_training(parser)
     parser.add_argument(
@@ -102,19 +103,21 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     print_table(title, head, rows)
     for verdict in summary["verdicts"]:
         print()
-        print(verdict["headline"])
+        print_text(verdict["headline"])
         for sentence in verdict["sentences"]:
-            print(f"  {sentence}")
+            print_text(sentence, "  ")
     tolerance = summary["tolerance"]
     if tolerance:
-        print(
-            f"\nδ {tolerance['delta_mean'] or 0:.2g} mean, {tolerance['delta_max'] or 0:.2g} largest; "
+        print()
+        print_text(
+            f"δ {tolerance['delta_mean'] or 0:.2g} mean, {tolerance['delta_max'] or 0:.2g} largest; "
             f"Γ {tolerance['gamma_mean'] or 0:.2g} mean. {share(tolerance['guaranteed_share'])} of the "
             f"predictions must agree, {share(tolerance['agreement'])} do "
             f"({tolerance['other']} and {tolerance['reference']})."
         )
     for run in summary["runs"]:
         for finding in run.get("findings", []):
-            print(f"\n{run['precision']}: {finding['text']}")
+            print()
+            print_text(f"{run['precision']}: {finding['text']}")
     print(f"\nResults: {out}")
     print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])

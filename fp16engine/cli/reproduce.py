@@ -8,9 +8,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..train.progress import DAY, duration
-from . import options, reproduce_hbfp, reproduce_table3
-from .output import print_json, print_table
+from . import options, reproduce_hbfp, reproduce_table3, suggest
+from .output import print_json, print_table, print_text
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -143,6 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..experiments import hbfp, reproduce
     from ..experiments.store import FAILED
     from ..experiments.study import EXPERIMENTS
+    from ..train.progress import DAY, duration
 
     known = {**EXPERIMENTS, **hbfp.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
@@ -193,12 +193,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     """Return what the options change; the optimizer's own arguments go with it."""
-    from .. import models
     from ..experiments.experiment import Request
 
     for name in arguments.models or ():
-        if not models.known(name):
-            raise ValueError(f"--models: {name!r} given, {models.wanted()} is wanted")
+        options.check_model(name, "--models")
     names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
     training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if training.get("augment") == _NONE:
@@ -226,7 +224,8 @@ def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
                 f"{option}: {name}={value} given, one of {', '.join(options.DATA)} is wanted before ="
             )
         if option == "--data" and value not in options.DATA:
-            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted")
+            near = suggest.closest(value, options.DATA)
+            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted{near}")
         if option == "--data-dir" and not Path(value).expanduser().exists():
             raise FileNotFoundError(f"{option}: {value} does not exist")
     return result
@@ -280,6 +279,8 @@ def _open(rows: list[dict[str, Any]]) -> int:
 
 def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
     """Print the plan network by network: how many runs, done and to do, and how long."""
+    from ..train.progress import duration
+
     cells = []
     for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
         group = [row for row in rows if (row["model"], row["data"]) == (model, data)]
@@ -294,6 +295,8 @@ def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
 
 def _reduced(work: Work, argv: list[str]) -> str:
     """Return the same command line made small, and how long it takes."""
+    from ..train.progress import duration
+
     kept: list[str] = []
     words = iter(argv)
     for word in words:
@@ -312,14 +315,14 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     for section in summary["experiments"]:
         print(f"\n{section['title']}")
         if section["reductions"]:
-            print(f"Reduced form: {'; '.join(section['reductions'])}.")
+            print_text(f"Reduced form: {'; '.join(section['reductions'])}.")
         for finding in section["findings"]:
-            print(finding)
+            print_text(finding)
         for table in section["tables"].values():
             print()
             print_table(table["title"], table["heads"], table["cells"])
         for failure in section["failures"]:
-            print(f"Failed: {failure['runs'][0]}{_others(failure['runs'])}: {failure['reason']}")
+            print_text(f"Failed: {failure['runs'][0]}{_others(failure['runs'])}: {failure['reason']}")
     print(f"\nResults: {out}")
     print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])
 

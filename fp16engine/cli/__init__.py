@@ -30,6 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(argv)
         sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        return _say("stopped", STOPPED)
     except BrokenPipeError:
         # the reader of our output is gone; keep the interpreter from complaining about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -51,8 +53,6 @@ def _run(argv: Sequence[str] | None) -> int:
             return status
         except BrokenPipeError:
             raise
-        except KeyboardInterrupt:
-            return _say("stopped", STOPPED)
         except Exception as error:
             return _explain(error)
 

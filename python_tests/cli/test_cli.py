@@ -144,6 +144,18 @@ def test_help_wraps_between_words(capsys, monkeypatch, command, width):
     assert sorted(text.replace("\\\n", " ").split()) == sorted(words)
 
 
+@pytest.mark.parametrize("argv", [["doctor"], ["train", *TINY], ["bench", "kernels"], ["--help"]])
+def test_ctrl_c_is_status_130_wherever_it_comes(capsys, monkeypatch, argv):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for module in ("doctor.run", "options.load_data", "options.use_threads", "parser.build"):
+        if argv == ["--help"] or module != "parser.build":
+            monkeypatch.setattr(f"fp16engine.cli.{module}", stopped)
+    assert main(argv) == 130
+    assert capsys.readouterr().err == "fp16engine: stopped\n"
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert fe.__version__ in capsys.readouterr().out

@@ -25,6 +25,7 @@ _MISSING = {
     "cuda": "no GPU, or fp16engine._cuda is not built: 'fp16engine doctor' says what is missing",
 }
 SCHEDULES = 5
+_LEFT_OUT = pytest.StashKey[dict[str, int]]()
 
 
 @cache
@@ -34,11 +35,34 @@ def _built(name: str) -> bool:
     return name != "cuda" or cuda_backend.gpus() > 0
 
 
-def _parameter(name: str) -> Any:
-    return pytest.param(name, marks=() if _built(name) else pytest.mark.skip(reason=_MISSING[name]))
+COMPILED = list(_MISSING)
 
 
-COMPILED = [_parameter(name) for name in _MISSING]
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a device that is not here; `pytest_terminal_summary` says how many cases."""
+    lacking = [name for name in _MISSING if not _built(name)]
+    left_out: dict[str, list[pytest.Item]] = {name: [] for name in lacking}
+    kept = []
+    for item in items:
+        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+        missing = next(
+            (name for name in lacking if name in [p for p in parameters if isinstance(p, str)]), None
+        )
+        (kept if missing is None or not _per_device(item) else left_out[missing]).append(item)
+    config.stash[_LEFT_OUT] = {name: len(cases) for name, cases in left_out.items() if cases}
+    config.hook.pytest_deselected(items=[item for cases in left_out.values() for item in cases])
+    items[:] = kept
+
+
+def _per_device(item: pytest.Item) -> bool:
+    """Whether a test takes its device from the fixtures here; others may use such words as they like."""
+    return bool({"backend_name", "compiled_name"} & set(getattr(item, "fixturenames", ())))
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """One line per device that is not here."""
+    for name, count in config.stash.get(_LEFT_OUT, {}).items():
+        terminalreporter.write_line(f"{count:,} cases on {name!r} not run: {_MISSING[name]}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,7 @@
-"""The command `fp16engine`: one file per subcommand, exit status 0 done, 1 the run failed, 2 wrong input."""
+"""The command `fp16engine`: one file per subcommand.
+
+Exit status: 0 done, 1 the run failed, 2 the command line or an input was wrong, 130 stopped by a signal.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from typing import TextIO
 from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
 from .encoding import any_terminal
 
-DONE, FAILED, WRONG = 0, 1, 2
+DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 DEBUG = "FP16ENGINE_DEBUG"
 
 
@@ -21,13 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (default: the process's own arguments) and return its exit status.
 
     Wrong options and inputs end in one sentence on standard error and status 2, with nothing overwritten;
-    a run that fails or is interrupted in status 1. FP16ENGINE_DEBUG=1 in the environment adds the traceback.
+    a run that fails in status 1, one that a signal stops in 130. FP16ENGINE_DEBUG=1 in the environment adds
+    the traceback.
     """
     try:
         with any_terminal():
             status = _run(argv)
             sys.stdout.flush()
         return status
+    except KeyboardInterrupt:
+        return _say("stopped", STOPPED)
     except BrokenPipeError:
         # the reader of our output is gone; keep the interpreter from complaining about it at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -38,7 +44,9 @@ def _run(argv: Sequence[str] | None) -> int:
     from .parser import build
 
     try:
-        arguments = build().parse_args(argv)
+        words = list(sys.argv[1:] if argv is None else argv)
+        arguments = build().parse_args(words or ["--help"])
+        arguments.argv = words
     except SystemExit as exit:  # argparse leaves this way, after --help too
         return int(exit.code or 0)
     with _warnings_in_words():
@@ -47,8 +55,6 @@ def _run(argv: Sequence[str] | None) -> int:
             return status
         except BrokenPipeError:
             raise
-        except KeyboardInterrupt:
-            return _say("stopped", FAILED)
         except Exception as error:
             return _explain(error)
 
@@ -74,7 +80,9 @@ def _explain(error: Exception) -> int:
     )
     if os.environ.get(DEBUG):
         traceback.print_exception(error)
-    if isinstance(error, Interrupted | NonFiniteError | PrecisionViolation | SaveError):
+    if isinstance(error, Interrupted):
+        return _say(str(error), STOPPED)
+    if isinstance(error, NonFiniteError | PrecisionViolation | SaveError):
         return _say(str(error), FAILED)
     if isinstance(error, wrong_input):
         return _say(_sentence(error), WRONG)

@@ -69,10 +69,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry `bench step` out."""
-    from .. import models
-
-    if not models.known(arguments.model):
-        raise ValueError(f"--model: {arguments.model!r} given, {models.wanted()} is wanted")
+    options.check_model(arguments.model, "--model")
     out = Path(arguments.out) if arguments.out else None
     if out is not None and out.exists():
         raise ValueError(f"--out: {out} exists already; choose another file")

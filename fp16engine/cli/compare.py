@@ -8,7 +8,7 @@ from typing import Any
 
 from ..experiments.names import NOTHING
 from . import options
-from .output import megabytes, plain, print_json, print_table, share, short
+from .output import megabytes, plain, print_json, print_table, print_text, share, short
 from .parser import add_command
 
 
@@ -22,6 +22,7 @@ def add(commands: Any) -> None:
         "compare accuracy, speed, memory and predictions. Writes summary.json, plots and report.html to\n"
         "--out.",
         "  fp16engine compare\n"
+        "  fp16engine compare --seeds 5\n"
         "  fp16engine compare --precision fp16,fp16-strict,fp32 --epochs 5\n"
         "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n\n"
         + options.defaults_text(),
@@ -32,9 +33,17 @@ def add(commands: Any) -> None:
         type=options.precisions,
         default=["fp16", "fp32", "mp"],
         metavar="LIST",
-        help="comma-separated: fp32, fp16, fp16-strict, mp (default: fp16,fp32,mp)",
+        help="comma-separated: fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster, tf32 (default: "
+        "fp16,fp32,mp)",
     )
     options.add_training(parser)
+    parser.add_argument(
+        "--seeds",
+        type=options.whole(1),
+        default=1,
+        metavar="N",
+        help="train with N seeds, from --seed on; a verdict of better or worse needs several (default: 1)",
+    )
     options.add_device(parser)
     options.add_numerics(parser)
     options.add_output(parser, folder=True)
@@ -55,6 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.precision,
         arguments.epochs,
         arguments.batch_size,
+        seeds=arguments.seeds,
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
@@ -71,10 +81,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
-    settings = summary["settings"]
+    settings, seeds = summary["settings"], summary["seeds"]
+    several = len(seeds) > 1
     rows = [
         (
             run["precision"],
+            *([run["seed"]] if several else []),
             share(run["test_accuracy"]),
             share(run["train_accuracy"]),
             f"{plain(run['train_seconds'], 1)} s",
@@ -85,26 +97,31 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         )
         for run in summary["runs"]
     ]
-    title = f"{summary['model']} on {summary['data']}, {settings['epochs']} epochs, seed {settings['seed']}"
-    head = ("precision", "test", "training", "time", "images/s", "peak memory", "not finite", "skipped")
+    title = f"{summary['model']} on {summary['data']}, {settings['epochs']} epochs, "
+    title += f"seeds {seeds[0]} to {seeds[-1]}" if several else f"seed {seeds[0]}"
+    figures = ("test", "training", "time", "images/s", "peak memory", "not finite", "skipped")
+    head = ("precision", *(["seed"] if several else []), *figures)
     print_table(title, head, rows)
-    for verdict in summary["verdict"]:
+    for verdict in summary["verdicts"]:
         print()
-        print(verdict["headline"])
+        print_text(verdict["headline"])
         for sentence in verdict["sentences"]:
-            print(f"  {sentence}")
+            print_text(sentence, "  ")
     tolerance = summary["tolerance"]
     if tolerance:
-        print(
-            f"\nδ {short(tolerance['delta_mean'])} mean, {short(tolerance['delta_max'])} largest; "
+        print()
+        print_text(
+            f"δ {short(tolerance['delta_mean'])} mean, {short(tolerance['delta_max'])} largest; "
             f"Γ {short(tolerance['gamma_mean'])} mean. {share(tolerance['guaranteed_share'])} of the "
             f"predictions must agree, {share(tolerance['agreement'])} do "
             f"({tolerance['other']} and {tolerance['reference']})."
         )
     else:
-        print(f"\nδ {NOTHING}, Γ {NOTHING}: {summary['tolerance_reason']}.")
+        print()
+        print_text(f"δ {NOTHING}, Γ {NOTHING}: {summary['tolerance_reason']}.")
     for run in summary["runs"]:
         for finding in run.get("findings", []):
-            print(f"\n{run['precision']}: {finding['text']}")
+            print()
+            print_text(f"{run['precision']}: {finding['text']}")
     print(f"\nResults: {out}")
     print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from .output import print_json, print_table
+from .output import print_json, print_table, print_text
 from .parser import add_command
 
 
@@ -67,7 +67,7 @@ def _print(found: dict[str, Any]) -> None:
     print()
     print("Ready to train on: " + (", ".join(found["devices"]) or "nothing here"))
     for line in found["advice"]:
-        print(f"- {line}")
+        print_text(f"- {line}")
 
 
 def _verdict(test: dict[str, Any]) -> str:

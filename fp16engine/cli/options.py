@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
+from . import suggest
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -86,7 +87,9 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in names:
-            raise argparse.ArgumentTypeError(f"{text!r} given, one of {', '.join(names)} is wanted")
+            raise argparse.ArgumentTypeError(
+                f"{text!r} given, one of {', '.join(names)} is wanted{suggest.closest(text, names)}"
+            )
         return text
 
     return parse
@@ -97,7 +100,8 @@ def precision(text: str) -> str:
     try:
         return Precision.get(text).name
     except (ValueError, UnsupportedPrecision) as error:
-        raise argparse.ArgumentTypeError(str(error).removeprefix("precision: ")) from None
+        hint = suggest.precision(text, Precision.names())
+        raise argparse.ArgumentTypeError(str(error).removeprefix("precision: ") + hint) from None
 
 
 def precisions(text: str) -> list[str]:
@@ -131,7 +135,7 @@ def add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
 
 def add_training(parser: argparse.ArgumentParser) -> None:
     """Add the options of the network and its training, shared by train and compare."""
-    group = parser.add_argument_group("network and training (defaults depend on the data, see below)")
+    group = parser.add_argument_group("network and training (defaults: see below)")
     group.add_argument(
         "--model", metavar="NAME", help="dnn, alexnet, resnet20, … (an unknown name lists all)"
     )
@@ -222,7 +226,10 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     """Add the options of the machine."""
     group = parser.add_argument_group("machine")
     group.add_argument(
-        "--device", default="cpu", metavar="NAME", help="cpu, or reference (NumPy, very slow) (default: cpu)"
+        "--device",
+        default="cpu",
+        metavar="NAME",
+        help="cpu; cuda or cuda:N (a GPU); reference (NumPy, very slow) (default: cpu)",
     )
     group.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (default: all cores)")
 
@@ -283,16 +290,22 @@ def defaults_text() -> str:
 
 def fill(arguments: argparse.Namespace) -> None:
     """Put the data set's defaults where the command line said nothing, and check the model's name."""
-    from .. import models
-
     given = DEFAULTS[arguments.data]
     for name in ("model", "epochs", "batch_size", "lr"):
         if getattr(arguments, name) is None:
             setattr(arguments, name, getattr(given, name))
             if name == "lr" and arguments.optimizer != "sgd":
                 arguments.lr = _ADAPTIVE_LR
-    if not models.known(arguments.model):
-        raise ValueError(f"--model: {arguments.model!r} given, {models.wanted()} is wanted")
+    check_model(arguments.model, "--model")
+
+
+def check_model(name: str, option: str) -> None:
+    """Raise ValueError with the nearest name if no network has this one."""
+    from .. import models
+
+    if not models.known(name):
+        near = suggest.closest(name, models.names())
+        raise ValueError(f"{option}: {name!r} given, {models.wanted()} is wanted{near}")
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:

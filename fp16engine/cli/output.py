@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from ..experiments.names import NOTHING
+
+_NARROWEST = 40
+_SHORTEST_NAME = 12
 
 
 def print_json(value: Any) -> None:
@@ -15,41 +21,89 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, allow_nan=False))
 
 
+def columns() -> int | None:
+    """Return how wide the output may be: that of the terminal or of COLUMNS, None in a pipe."""
+    if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):
+        return None
+    return max(_NARROWEST, shutil.get_terminal_size().columns)
+
+
+def print_text(text: str, indent: str = "") -> None:
+    """Print a sentence, wrapped between words where the terminal is narrower; later lines keep the indent."""
+    width = columns()
+    print("\n".join(wrapped(indent + text, width, indent)) if width else indent + text)
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Break a text between words; a word that is longer than the width stays whole."""
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+
+
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], left: int = 1) -> None:
     """Print a table on standard output, the first `left` columns to the left, the others to the right.
 
-    Uses rich on a terminal where it is installed, and aligned plain text otherwise.
+    Where the terminal is too narrow for it, heads wrap, then names lose their middle, and at last every row
+    becomes a block of lines.
     """
     texts = [[str(cell) for cell in row] for row in rows]
-    if sys.stdout.isatty():
-        try:
-            _print_rich(title, head, texts, left)
-            return
-        except ImportError:
-            pass
-    lines = [list(head), *texts]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     if title:
-        print(title)
-    for line in lines:
-        cells = [
-            t.ljust(w) if i < left else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))
-        ]
-        print("  " + "  ".join(cells).rstrip())
+        print_text(title)
+    for line in table_lines(head, texts, left, columns()):
+        print(line)
 
 
-def _print_rich(title: str, head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def table_lines(
+    head: Sequence[str], rows: Sequence[Sequence[str]], left: int, width: int | None
+) -> list[str]:
+    """Return the lines of a table that is at most `width` wide, if its words allow; None is any width."""
+    cells = [max(map(len, column), default=0) for column in zip(*rows, strict=True)] or [0] * len(head)
+    for heads in ([[name] for name in head], [name.split() or [""] for name in head]):
+        words = [max(map(len, parts)) for parts in heads]
+        widths = [max(pair) for pair in zip(cells, words, strict=True)]
+        excess = 0 if width is None else sum(widths) + 2 * len(widths) - width
+        if excess <= 0:
+            return _aligned(heads, rows, widths, left)
+    room = widths[0] - excess
+    names = [shortened(row[0], room) for row in rows] if room >= max(_SHORTEST_NAME, words[0]) else []
+    if names and len(set(names)) == len({row[0] for row in rows}):  # they still tell the rows apart
+        whole = [[name, *row[1:]] for name, row in zip(names, rows, strict=True)]
+        return _aligned(heads, whole, [room, *widths[1:]], left)
+    return [line for row in rows for line in _stacked(head, row, width or 0)]
 
-    table = Table(title=title or None, box=SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    for i, name in enumerate(head):
-        table.add_column(name, justify="left" if i < left else "right", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    Console().print(table)
+
+def _aligned(
+    heads: Sequence[Sequence[str]], rows: Sequence[Sequence[str]], widths: Sequence[int], left: int
+) -> list[str]:
+    height = max(map(len, heads))
+    above = [[*[""] * (height - len(parts)), *parts] for parts in heads]
+    lines = [*zip(*above, strict=True), *rows]
+    texts = [
+        [t.ljust(w) if i < left else t.rjust(w) for i, (t, w) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    ]
+    return [("  " + "  ".join(line)).rstrip() for line in texts]
+
+
+def _stacked(head: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """Return a row as its name and a line per further cell."""
+    lines = wrapped(f"  {row[0]}", width, "    ")
+    for name, cell in zip(head[1:], row[1:], strict=True):
+        lines += wrapped(f"    {name}: {cell}" if name else f"    {cell}", width, "      ")
+    return lines
+
+
+def shortened(name: str, width: int) -> str:
+    """Return a name in at most `width` characters: its middle goes, since its end tells it apart.
+
+    >>> shortened("stage3.block2.conv1", 14)
+    'sta…ock2.conv1'
+    """
+    if len(name) <= width:
+        return name
+    begin = (width - 1) // 4
+    return f"{name[:begin]}…{name[len(name) - (width - 1 - begin) :]}"
 
 
 def share(value: float | None) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from itertools import groupby
 from typing import Any, NoReturn
 
 from .._version import __version__
+from . import suggest
+from .output import wrapped
 
 
 class Parser(argparse.ArgumentParser):
@@ -14,16 +17,38 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and leave with status 2."""
-        message = message.removeprefix("argument ")
+        message = suggest.known(message.removeprefix("argument "), self)
         print(f"fp16engine: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Keeps line breaks of descriptions and examples, and leaves room for long option names."""
+    """Wraps descriptions between words, keeps examples (indented lines), leaves room for long names."""
 
     def __init__(self, prog: str, **options: Any) -> None:
         super().__init__(prog, **{"max_help_position": 30, **options})
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return wrapped(" ".join(text.split()), width)
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        lines: list[str] = []
+        for kept, group in groupby(text.splitlines(), lambda line: not line or line[0] == " "):
+            if kept:
+                lines += [part for line in group for part in _continued(line, width)]
+            else:
+                lines += wrapped(" ".join(group), width)
+        return "\n".join(lines)
+
+
+def _continued(line: str, width: int) -> list[str]:
+    """Break an example between words where it is too long, so that it still can be copied."""
+    if len(line) <= width:
+        return [line]
+    if not line.startswith("  fp16engine"):
+        return wrapped(line, width, "    ")
+    *first, last = wrapped(line, width - 2, "      ")
+    return [*(f"{part} \\" for part in first), last]
 
 
 def build() -> Parser:
@@ -38,7 +63,11 @@ def build() -> Parser:
         "  fp16engine doctor                           what this machine can do\n"
         "  fp16engine compare                          FP16, FP32 and mixed precision on digits\n"
         "  fp16engine train --data mnist --data-dir D  one run\n\n"
-        "Exit status: 0 done, 1 the run failed, 2 the command line or an input was wrong.",
+        "precisions: fp32, fp16, fp16-strict, fp16-chunk<n>, mp; hbfp<m> and booster (block floating point); "
+        "tf32 on a GPU.\n"
+        "devices: cpu; cuda, cuda:1 (a GPU); reference (NumPy).\n\n"
+        "Exit status: 0 done, 1 the run failed, 2 the command line or an input was wrong, 130 stopped by "
+        "Ctrl-C.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"fp16engine {__version__}")

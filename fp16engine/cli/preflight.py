@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..precision import Precision
 from . import options
-from .output import megabytes, print_json, print_table
+from .output import megabytes, print_json, print_table, print_text
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _print(result: dict[str, Any]) -> None:
         if name == "statistics":
             print(f"  with --statistics {value}")
     for reason in suggestion["reasons"]:
-        print(f"  because {reason}")
+        print_text(f"because {reason}", "  ")
     print(f"\n{result['seconds']:.1f} s")
 
 

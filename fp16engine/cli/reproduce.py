@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, reproduce_hbfp, reproduce_table3
-from .output import print_json, print_table
+from . import options, reproduce_hbfp, reproduce_table3, suggest
+from .output import print_json, print_table, print_text
 from .parser import add_command
 
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
+    from ..experiments.reproduce import Work
     from ..experiments.runner import Outcome
 
 _ALL = "all"
 _NONE = "none"
+_SMALL = {"--epochs": 1, "--limit": 2000, "--seeds": 1}  # what makes a reduced form of a long plan
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -46,7 +49,8 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--budget", type=_duration, metavar="TIME", help="stop after 90s, 30m, 2h, 1d with everything saved"
     )
-    group.add_argument("--dry-run", action="store_true", help="list the runs and how long they take")
+    group.add_argument("--dry-run", action="store_true", help="say how many runs there are, and how long")
+    group.add_argument("--yes", action="store_true", help="start also what takes longer than a day")
     group.add_argument("--retry-failed", action="store_true", help="do runs that failed again")
     group.add_argument(
         "--checkpoint-every", type=options.whole(1), metavar="N", help="save every N steps too"
@@ -142,6 +146,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..experiments import hbfp, reproduce
     from ..experiments.store import FAILED
     from ..experiments.study import EXPERIMENTS
+    from ..train.progress import DAY, duration
 
     known = {**EXPERIMENTS, **hbfp.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
@@ -163,16 +168,24 @@ def run(arguments: argparse.Namespace) -> int:
         progress=False if arguments.json else None,
         keep=not arguments.dry_run,
     ) as work:
-        if arguments.dry_run:
-            rows = work.estimate()
-            if arguments.json:
-                print_json({"runs": rows, "seconds": sum(row["seconds"] for row in rows)})
-            else:
-                _print_plan(rows)
-            return 0
-        if arguments.retry_failed:
+        if arguments.retry_failed and not arguments.dry_run:
             work.workshop.retry(work.specs)
-        outcome = work.run()
+        rows = work.estimate()
+        seconds = sum(row["seconds"] for row in rows)
+        if arguments.dry_run:
+            if arguments.json:
+                print_json({"runs": rows, "seconds": seconds})
+            else:
+                _print_plan(rows, seconds)
+                if seconds > DAY:
+                    print(f"A reduced form: {_reduced(work, arguments.argv)}")
+            return 0
+        if seconds > DAY and not arguments.yes and arguments.budget is None:
+            raise ValueError(
+                f"{duration(seconds)} for {_open(rows):,} runs on this machine; --yes starts them all, "
+                f"--budget TIME a part, and this a reduced form: {_reduced(work, arguments.argv)}"
+            )
+        outcome = work.run(rows)
         summary = work.report()
     if arguments.json:
         print_json(summary)
@@ -184,12 +197,10 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _request(arguments: argparse.Namespace) -> Request:
     """Return what the options change; the optimizer's own arguments go with it."""
-    from .. import models
     from ..experiments.experiment import Request
 
     for name in arguments.models or ():
-        if not models.known(name):
-            raise ValueError(f"--models: {name!r} given, {models.wanted()} is wanted")
+        options.check_model(name, "--models")
     names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
     training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
     if training.get("augment") == _NONE:
@@ -217,7 +228,8 @@ def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
                 f"{option}: {name}={value} given, one of {', '.join(options.DATA)} is wanted before ="
             )
         if option == "--data" and value not in options.DATA:
-            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted")
+            near = suggest.closest(value, options.DATA)
+            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted{near}")
         if option == "--data-dir" and not Path(value).expanduser().exists():
             raise FileNotFoundError(f"{option}: {value} does not exist")
     return result
@@ -264,30 +276,57 @@ def _duration(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _print_plan(rows: list[dict[str, Any]]) -> None:
+def _open(rows: list[dict[str, Any]]) -> int:
+    """Count the runs that are to be done and can be."""
+    return sum(row["seconds"] > 0 for row in rows)
+
+
+def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
+    """Print the plan network by network: how many runs, done and to do, and how long."""
     from ..train.progress import duration
 
-    print_table(
-        f"{len(rows)} runs",
-        ("run", "status", "about"),
-        [(row["run"], row["reason"] or row["status"], duration(row["seconds"])) for row in rows],
-        left=2,
-    )
-    print(f"\nIn all about {duration(sum(row['seconds'] for row in rows))}, one run after the other.")
+    cells = []
+    for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
+        group = [row for row in rows if (row["model"], row["data"]) == (model, data)]
+        about = duration(sum(row["seconds"] for row in group))
+        cells.append((f"{model} on {data}", len(group), len(group) - _open(group), about))
+    print_table(f"{len(rows):,} runs", ("network", "runs", "done or failed", "left, about"), cells)
+    refused = dict.fromkeys((row["precision"], row["reason"]) for row in rows if row["reason"])
+    for precision, reason in refused:
+        print(f"{precision} cannot run: {reason}")
+    print(f"\nIn all about {duration(seconds)} for {_open(rows):,} runs, one after the other.")
+
+
+def _reduced(work: Work, argv: list[str]) -> str:
+    """Return the same command line made small, and how long it takes."""
+    from ..train.progress import duration
+
+    kept: list[str] = []
+    words = iter(argv)
+    for word in words:
+        name, sign, _ = word.partition("=")
+        if name in _SMALL:
+            if not sign:
+                next(words)
+        elif name not in ("--dry-run", "--yes"):
+            kept.append(word)
+    small = [part for name, value in _SMALL.items() for part in (name, str(value))]
+    seconds = work.reduced(_SMALL["--epochs"], _SMALL["--limit"])
+    return f"{shlex.join(['fp16engine', *kept, *small])} (about {duration(seconds)})"
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
     for section in summary["experiments"]:
         print(f"\n{section['title']}")
         if section["reductions"]:
-            print(f"Reduced form: {'; '.join(section['reductions'])}.")
+            print_text(f"Reduced form: {'; '.join(section['reductions'])}.")
         for finding in section["findings"]:
-            print(finding)
+            print_text(finding)
         for table in section["tables"].values():
             print()
             print_table(table["title"], table["heads"], table["cells"])
         for failure in section["failures"]:
-            print(f"Failed: {failure['runs'][0]}{_others(failure['runs'])}: {failure['reason']}")
+            print_text(f"Failed: {failure['runs'][0]}{_others(failure['runs'])}: {failure['reason']}")
     print(f"\nResults: {out}")
     print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])
 

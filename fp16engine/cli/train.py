@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..precision import LossScale, Precision
 from . import options
-from .output import megabytes, plain, print_json, print_table, share
+from .output import megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
         type=options.precision,
         default="fp16",
         metavar="NAME",
-        help="fp32, fp16, fp16-strict, fp16-chunk<n> or mp (default: fp16)",
+        help="fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster or tf32 (default: fp16)",
     )
     options.add_training(parser)
     parser.add_argument(
@@ -162,7 +162,8 @@ def _print(summary: dict[str, Any], out: Path) -> None:
     title = f"{summary['model']} on {summary['data']}, {summary['precision']}, {summary['epochs']} epochs"
     print_table(title, ("", ""), rows)
     for finding in summary.get("findings", []):
-        print(f"\n{finding['text']}")
+        print()
+        print_text(finding["text"])
     print(f"\nResults: {out}")
     if summary.get("report"):
         print(f"Report:  {out / summary['report']}")

@@ -82,11 +82,12 @@ def run(
     note("matrix product")
     result["products"] = _product_rate(backend, clock, setting, sizes, seconds)
     rates = {row["size"]: row["bytes_per_second"] for row in result["copy"]}
+    chosen = {size: [k for k in table[size] if not families or k.family in families] for size in sizes}
+    count, done = sum(map(len, chosen.values())), 0
     for size in sizes:
-        for kernel in table[size]:
-            if families and kernel.family not in families:
-                continue
-            note(f"{size}: {kernel.name}")
+        for kernel in chosen[size]:
+            done += 1
+            note(f"{done} of {count}: {size}, {kernel.name}")
             try:
                 row = _measure(kernel, size, backend, clock, setting, seconds, peers)
             except (UnsupportedPrecision, RuntimeError, ValueError, MemoryError) as error:

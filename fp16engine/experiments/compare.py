@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,9 @@ from ..train import Trainer
 from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
+from ..train.series import Series
 from . import report as reports
+from . import seeds as over_seeds
 from . import speed, verdict
 from .folder import SUMMARY, claim, read_run, write_json
 from .predictions import PredictingReporter, Predictions, probabilities
@@ -75,6 +77,7 @@ class Settings:
     augment: dict[str, Any] | None
     label_smoothing: float
     seed: int
+    seeds: int
     device: str
     train_images: int
     test_images: int
@@ -111,6 +114,7 @@ def run(
     augment: str | Augmentation | None = None,
     label_smoothing: float = 0.0,
     seed: int = 0,
+    seeds: int = 1,
     device: str | None = None,
     resume: bool = False,
     progress: bool | Reporter | None = None,
@@ -123,16 +127,18 @@ def run(
 
     `momentum` None is 0.9 for sgd; the other optimizers have none. `update` is for the precisions that update
     FP16 weights in place, `statistics` for those with FP16 running statistics; the others keep theirs.
-    Each run is `Trainer.fit` with the same seed, so initial weights and batch order are the same; the runs
-    follow one another. A run that ends with `NonFiniteError` is recorded as failed and the others go on. With
-    `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit for bit.
+    Each run is `Trainer.fit`; initial weights and batch order follow from the seed, the same under every
+    precision. `seeds` of them are run, from `seed` on. The runs follow one another. A run that ends with
+    `NonFiniteError` is recorded as failed and the others go on. With `resume`, finished runs are kept and an
+    unfinished one goes on from its checkpoint, bit for bit; more seeds or precisions than before are added.
     `monitor_every` and `on_nonfinite` are those of `Trainer.fit` and `Trainer`; `strict` audits a step of
     every run before the first one starts.
 
-    Returns the contents of `summary.json`: device, model, data, `runs` (an entry per precision), `tolerance`
-    (delta, Gamma and shares of the fp32 reference against fp16, or against the first other precision; None
-    with `tolerance_reason` without fp32), `tolerances` (all of them, with a row per epoch), `verdict`,
-    `machine`.
+    Returns the contents of `summary.json`: device, model, data, `seeds`, `runs` (an entry per precision and
+    seed), `tolerance` (delta, Gamma and shares of the fp32 reference against fp16, or against the first other
+    precision, with the first seed; None with `tolerance_reason` without fp32), `tolerances` (all of them,
+    with a row per epoch), `verdict` (the main one, see `verdict.short`), `verdicts` (in words, one per
+    pair), `machine`.
 
     Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
     `BackendUnavailable`, `PrecisionViolation` in a strict comparison, and what `Trainer.fit` raises.
@@ -161,10 +167,13 @@ def run(
         augment=None if augmentation is None else augmentation.to_dict(),
         label_smoothing=label_smoothing,
         seed=seed,
+        seeds=seeds,
         device=device or "cpu",
         train_images=len(dataset.train),
         test_images=len(dataset.test),
     )
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds must be a whole number >= 1, got {seeds!r}")
     backends.get(settings.device)
     for policy in policies:  # wrong settings show here, before a folder is made
         _trainer(settings, policy, dataset)
@@ -174,31 +183,52 @@ def run(
     looking = _Looking(monitor_every, on_nonfinite)
     out = Path(out)
     stored = {**asdict(settings), "precisions": list(settings.precisions)}
-    may_change = {"precisions"} | ({"epochs"} if schedule == "constant" else set())
+    may_change = {"precisions", "seeds"} | ({"epochs"} if schedule == "constant" else set())
     claim(out, stored, resume, frozenset(may_change))
 
-    shown = reporter(progress)
+    all_seeds = range(seed, seed + seeds)
+    shown = Series(reporter(progress), seeds * len(policies))
     started = _now()
-    runs = [
-        _run(settings, policy, dataset, out / policy.name, shown, checkpoint_every, looking)
-        for policy in policies
-    ]
-    tolerances, points = _tolerances(runs, settings, out)
-    speeds = _speeds(settings, policies, dataset, runs, shown)
+    runs: list[dict[str, Any]] = []
+    tolerances: list[dict[str, Any]] = []
+    points: dict[int, Points] = {}
+    for one in all_seeds:
+        own = replace(settings, seed=one)
+        folders = [out / run_name(policy.name, one, seed) for policy in policies]
+        of_seed = [
+            _run(own, policy, dataset, folder, shown, checkpoint_every, looking)
+            for policy, folder in zip(policies, folders, strict=True)
+        ]
+        found, points[one] = _tolerances(of_seed, settings, out)
+        runs += of_seed
+        tolerances += [{**pair, "seed": one} for pair in found]
+    speeds = _speeds(settings, policies, dataset, runs[: len(policies)], shown)
+    labels, classes = dataset.test.labels, len(dataset.classes)
+    if seeds == 1:
+        verdicts = _verdicts(runs, points[seed], labels, classes, speeds["rates"])
+    else:
+        right = {(n, one): _right(p, labels) for one in points for n, p in points[one].items()}
+        base = REFERENCE if REFERENCE in settings.precisions else settings.precisions[0]
+        verdicts = over_seeds.verdicts(runs, right, base, classes, speeds["rates"])
+        for pair in verdicts:
+            if pair["reference"] is not None:
+                pair["sentences"] += _unanswered_over_seeds(points, pair["precision"], pair["reference"])
     summary: dict[str, Any] = {
         "version": __version__,
         "device": settings.device,
         "model": model_name,
         "data": dataset.name,
         "parameters": runs[0]["parameters"],
-        "classes": len(dataset.classes),
+        "classes": classes,
+        "seeds": list(all_seeds),
         "settings": stored,
         "started": started,
         "finished": _now(),
         "runs": runs,
         **_first(tolerances, runs),
         "tolerances": tolerances,
-        "verdict": _verdicts(runs, points, dataset.test.labels, len(dataset.classes), speeds["rates"]),
+        "verdict": verdict.short(verdicts, seeds),
+        "verdicts": verdicts,
         "speed": speeds,
         "machine": machine(settings.device),
         "report": None,
@@ -208,10 +238,15 @@ def run(
         summary["report"] = reports.REPORT
     write_json(out / SUMMARY, summary)
     if summary["report"]:
-        reports.write(summary, _scatters(points), out)
+        reports.write(summary, _scatters(points[seed]), out)
     else:
         shown.note(summary["report_missing"])
     return summary
+
+
+def run_name(precision: str, seed: int, first: int) -> str:
+    """Return the folder of a run: the first seed has the precision's name, the others the seed's too."""
+    return precision if seed == first else f"{precision}-seed{seed}"
 
 
 def _policies(precisions: Sequence[str], update: str | None, statistics: str | None) -> list[Precision]:
@@ -269,7 +304,7 @@ def _run(
     policy: Precision,
     dataset: Dataset,
     folder: Path,
-    shown: Reporter,
+    shown: Series,
     checkpoint_every: int | None,
     looking: _Looking,
 ) -> dict[str, Any]:
@@ -277,7 +312,7 @@ def _run(
     if record.exists():
         done = read_run(record, _RECORD)
         if done["status"] == "failed" or done["epochs"] >= settings.epochs:
-            shown.note(f"{policy.name}: already done, taken from {record}")
+            shown.skip(f"{policy.name}, seed {settings.seed}: already done, taken from {record}")
             return done
     audit = _audit(settings, policy, dataset)
     result = {
@@ -381,7 +416,9 @@ def _tolerances(
 ) -> tuple[list[dict[str, Any]], Points]:
     """Compare each finished run with the reference, after every epoch; also return the last probabilities."""
     stores = {
-        run["precision"]: Predictions(out / run["precision"] / "probabilities")
+        run["precision"]: Predictions(
+            out / run_name(run["precision"], run["seed"], settings.seed) / "probabilities"
+        )
         for run in runs
         if run["status"] == "finished"
     }
@@ -405,7 +442,8 @@ def _first(tolerances: list[dict[str, Any]], runs: list[dict[str, Any]]) -> dict
     """Return `tolerance`: fp16 against fp32 if both are there, else the first pair, else None."""
     if tolerances:
         first = next((t for t in tolerances if t["other"] == "fp16"), tolerances[0])
-        return {"tolerance": {k: v for k, v in first.items() if k != "epochs"}, "tolerance_reason": None}
+        kept = {key: value for key, value in first.items() if key not in ("epochs", "seed")}
+        return {"tolerance": kept, "tolerance_reason": None}
     reference = next((run for run in runs if run["precision"] == REFERENCE), None)
     if reference is None:
         reason = f"{REFERENCE} is not among the precisions, so there is no reference to compare with"
@@ -467,8 +505,8 @@ def _verdicts(
             accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
             outcome, headline, sentences = verdict.sentences(reference, run, accuracy, classes)
             sentences += _unanswered({one: points[one] for one in (name, base)})
-            found = speed.compared(rates.get(base, []), rates.get(name, []))
-            sentences += [] if found is None else [verdict.capital(speed.sentence(found, name, base))]
+            said, measured = speed.judgement(rates, name, base)
+            sentences += said
             result.append(
                 {
                     "precision": name,
@@ -478,13 +516,20 @@ def _verdicts(
                     "sentences": sentences,
                     "points": 100 * (run["test_accuracy"] - reference["test_accuracy"]),
                     "accuracy": accuracy.to_dict(),
-                    "speed_ratio": found.ratio if found else None,
-                    "speed_spread": found.spread if found else None,
-                    "speed_judged": bool(found and found.judged),
+                    **measured,
                     "memory_ratio": verdict.memory_ratio(reference, run),
                 }
             )
     return result
+
+
+def _unanswered_over_seeds(points: dict[int, Points], *names: str) -> list[str]:
+    """`_unanswered` of the outputs of all seeds together."""
+    together = {
+        name: np.concatenate([of_seed[name] for of_seed in points.values() if name in of_seed])
+        for name in names
+    }
+    return _unanswered(together)
 
 
 def _unanswered(points: Points) -> list[str]:

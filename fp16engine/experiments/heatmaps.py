@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,27 @@ def lost_share(rows: list[dict[str, Any]]) -> float | None:
     updates = [entry for row in rows for entry in row["updates"]]
     nonzero = sum(entry["nonzero"] for entry in updates)
     return sum(entry["lost"] for entry in updates) / nonzero if nonzero else None
+
+
+def lost_updates(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return by layer the share of its nonzero updates that were lost, over the samples."""
+    updates = [(entry["layer"], entry["lost"], entry["nonzero"]) for row in rows for entry in row["updates"]]
+    return _shares(updates)
+
+
+def underflowed_gradients(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """Return by layer the share of its nonzero gradients that binary16 made 0, over the samples."""
+    kinds = ("activation gradients", "gradients")
+    entries = [entry for row in rows for entry in row["rows"] if entry["kind"] in kinds]
+    return _shares([(entry["layer"], entry["underflowed"], entry["shadowed"]) for entry in entries])
+
+
+def _shares(counts: list[tuple[str, int, int]]) -> dict[str, float]:
+    lost, nonzero = Counter[str](), Counter[str]()
+    for layer, part, whole in counts:
+        lost[layer] += part
+        nonzero[layer] += whole
+    return {layer: lost[layer] / n for layer, n in nonzero.items() if n}
 
 
 def _carried(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..numerics import words
 from ..train.files import make_folder, write_atomically
 from . import report
-from .heatmaps import samples
+from .heatmaps import lost_updates, samples, underflowed_gradients
 
 REPORT = report.REPORT
 
@@ -27,7 +28,16 @@ def write(out: Path, summary: dict[str, Any]) -> str | None:
     page = (
         report.environment()
         .get_template("number_line.html.j2")
-        .render(s=summary, plots=plots, steps=[row["step"] for row in rows], findings=summary["findings"])
+        .render(
+            s=summary,
+            plots=plots,
+            steps=[row["step"] for row in rows],
+            findings=summary["findings"],
+            losses=[
+                words.worst(underflowed_gradients(rows), words.GRADIENTS),
+                words.worst(lost_updates(rows), words.UPDATES),
+            ],
+        )
     )
     write_atomically(out / REPORT, page)
     return REPORT

@@ -87,7 +87,10 @@ def plain_numbers(axes: Axes) -> None:
 
 
 def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
-    """Draw `quantity` ("accuracy" or "loss") per epoch and precision: test solid, training thin."""
+    """Draw `quantity` ("accuracy" or "loss") per epoch and precision: test bold, training thin.
+
+    Several runs of a precision give their mean, with a band from the lowest to the highest.
+    """
     scale = 100 if quantity == "accuracy" else 1
     with themed():
         title = {"accuracy": "Accuracy per epoch", "loss": "Loss per epoch"}[quantity]
@@ -97,15 +100,16 @@ def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
         if quantity == "loss" and any((row[f"{part}_loss"] or 0) > 0 for part in _PARTS for row in rows):
             axes.set_yscale("log")  # which refuses to be without a number
             plain_numbers(axes)
-        for run in runs:
-            look = style(run["precision"])
-            rows = run.get("history", [])
-            epochs = [row["epoch"] for row in rows]
+        names = list(dict.fromkeys(run["precision"] for run in runs))
+        for name in names:
+            look = style(name)
+            histories = [run.get("history", []) for run in runs if run["precision"] == name]
             for part, (width, alpha) in _PARTS.items():
-                values = [_number(row[f"{part}_{quantity}"]) * scale for row in rows]
+                values = _table(histories, f"{part}_{quantity}") * scale
+                epochs = np.arange(1, values.shape[1] + 1)
                 axes.plot(
                     epochs,
-                    values,
+                    values.mean(axis=0),
                     color=look.colour,
                     dashes=look.dashes or (None, None),
                     marker=look.marker if part == "test" and len(epochs) < 40 else None,
@@ -113,7 +117,37 @@ def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
                     alpha=alpha,
                     label=capital(look.label) if part == "test" else None,
                 )
-        _legend(figure, len(runs))
+                if part == "test" and len(values) > 1:
+                    low, high = values.min(axis=0), values.max(axis=0)
+                    axes.fill_between(epochs, low, high, color=look.colour, alpha=0.14, linewidth=0)
+        _legend(figure, len(names))
+        return figure
+
+
+def _table(histories: Sequence[Sequence[dict[str, Any]]], name: str) -> NDArray[np.float64]:
+    """Return a figure as (runs, epochs), as many epochs as the shortest run has."""
+    length = min(map(len, histories))
+    return np.array([[_number(row[name]) for row in rows[:length]] for rows in histories], np.float64)
+
+
+def differences(verdicts: Sequence[dict[str, Any]], reference: str) -> Figure:
+    """Draw each precision's accuracy against the reference's: a dot per seed, mean and 95 % interval."""
+    from matplotlib.ticker import AutoLocator
+
+    with themed():
+        title = f"Test accuracy against {label(reference)}, by seed"
+        figure, axes = _figure(title, "difference (percentage points)", "")
+        for row, one in enumerate(verdicts):
+            found, colour = one["accuracy"], style(one["precision"]).colour
+            dots = found["per_seed_points"]
+            # side by side, so that equal seeds stay apart
+            axes.scatter(dots, row + np.linspace(-0.18, 0.18, len(dots)), s=18, c=colour, alpha=0.7)
+            axes.plot([found["low_points"], found["high_points"]], [row, row], color=colour, linewidth=2.4)
+            axes.plot([found["points"]] * 2, [row - 0.25, row + 0.25], color=colour, linewidth=2.4)
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.set_yticks(range(len(verdicts)), [capital(label(one["precision"])) for one in verdicts])
+        axes.set_ylim(len(verdicts) - 0.5, -0.5)
+        axes.xaxis.set_major_locator(AutoLocator())
         return figure
 
 

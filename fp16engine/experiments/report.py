@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..train.files import make_folder, write_atomically
 from . import verdict
+from .experiment import Spread
 from .names import NOTHING, PAGE_COLOURS, label, style
 
 if TYPE_CHECKING:
@@ -72,7 +73,9 @@ def write(summary: dict[str, Any], scatters: list[Scatter], out: Path) -> Path:
         .get_template("report.html.j2")
         .render(
             s=summary,
-            main=_main_verdict(summary),
+            main=verdict.main(summary["verdicts"]),
+            first=_first_seed(summary),
+            spreads=_spreads(summary),
             plots=_plots(summary, scatters, out / PLOTS),
             choices=_CHOICES,
             date=summary["finished"][:10],
@@ -91,6 +94,7 @@ def environment() -> Environment:
         loader=PackageLoader("fp16engine.experiments"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_text,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -108,6 +112,17 @@ def environment() -> Environment:
     return made
 
 
+def _text(value: Any) -> Any:
+    """Let only what has a plain text form into a page; an attribute that turns out a method is an error."""
+    from jinja2 import Undefined
+
+    if value is None:
+        return NOTHING
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Undefined):
+        raise TypeError(f"report: a page shows text and numbers, got {type(value).__name__}")
+    return value
+
+
 def scientific(value: float | None) -> str:
     """0.00012 -> "1.2·10⁻⁴", 0.25 -> "0.25", None -> a dash."""
     if value is None:
@@ -123,30 +138,41 @@ def superscript(number: int) -> str:
     return str(number).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def _main_verdict(summary: dict[str, Any]) -> dict[str, Any] | None:
-    """Return what the page says first: FP16's verdict if there is one, else the first."""
-    verdicts = summary["verdict"]
-    return next((v for v in verdicts if v["precision"] == "fp16"), verdicts[0] if verdicts else None)
-
-
 def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> list[Plot]:
     from . import plots
 
     make_folder(folder)
-    runs = [run for run in summary["runs"] if run["history"]]
+    runs = [run for run in _first_seed(summary) if run["history"]]
+    every = [run for run in summary["runs"] if run["history"]]
+    several = len(summary["seeds"]) > 1
     result = []
     if runs:
         for quantity, unit in (("accuracy", verdict.percent), ("loss", "{:.3g}".format)):
             ends = "; ".join(
                 f"{label(r['precision'])} ends at {unit(r[f'test_{quantity}'])} on the test set"
+                + (f" with seed {r['seed']}" if several else "")
                 for r in runs
                 if r[f"test_{quantity}"] is not None
             )
-            figure = plots.per_epoch(runs, quantity)
-            caption = "Bold lines: test set; thin lines: training set."
+            figure = plots.per_epoch(every, quantity)
+            caption = (
+                "Bold lines: test set; thin lines: training set."
+                + " Means of all seeds; the band is from the lowest to the highest on the test set." * several
+            )
             result.append(
                 _plot(figure, folder, quantity, caption, f"Test and training {quantity} per epoch: {ends}.")
             )
+    judged = [v for v in summary["verdicts"] if "per_seed_points" in v.get("accuracy", {})]
+    if judged:
+        ends = "; ".join(
+            f"{label(v['precision'])} {verdict.signed(v['accuracy']['low_points'])} to "
+            f"{verdict.signed(v['accuracy']['high_points'])} points"
+            for v in judged
+        )
+        caption = "A dot per seed; the bar is the 95 % interval for other seeds and other test images."
+        reference = judged[0]["reference"]
+        alt = f"Test accuracy against {label(reference)}, seed by seed; 95 % intervals: {ends}."
+        result.append(_plot(plots.differences(judged, reference), folder, "seed-differences", caption, alt))
     for scatter in scatters:
         name, figure = (
             label(scatter.other),
@@ -159,6 +185,8 @@ def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> li
         caption = f"In the shaded region {name} cannot choose another class than FP32."
         result.append(_plot(figure, folder, f"delta-gamma-{scatter.other}", caption, alt))
     for tolerance in summary["tolerances"]:
+        if tolerance["seed"] != summary["seeds"][0]:
+            continue
         if len(tolerance["epochs"]) > 1:
             other = tolerance["other"]
             figure = plots.over_epochs(tolerance["epochs"], other, "fp32")
@@ -171,6 +199,20 @@ def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> li
     for run in runs:
         result += heat_plots(folder.parent / run["precision"], run["precision"], folder)
     return result
+
+
+def _first_seed(summary: dict[str, Any]) -> list[dict[str, Any]]:
+    return [run for run in summary["runs"] if run["seed"] == summary["seeds"][0]]
+
+
+def _spreads(summary: dict[str, Any]) -> list[tuple[str, Spread | None]]:
+    """Return the spread of each precision's test accuracy over the seeds; nothing for one seed."""
+    if len(summary["seeds"]) == 1:
+        return []
+    return [
+        (name, Spread.of([r["test_accuracy"] for r in summary["runs"] if r["precision"] == name]))
+        for name in dict.fromkeys(run["precision"] for run in summary["runs"])
+    ]
 
 
 def heat_plots(run_folder: Path, precision: str, folder: Path) -> list[Plot]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -107,6 +107,9 @@ class Work:
                 {
                     "key": spec.key,
                     "run": spec.label,
+                    "model": spec.model,
+                    "data": spec.data,
+                    "precision": spec.precision,
                     "status": status[spec.key],
                     "seconds": seconds,
                     "reason": reason,
@@ -114,9 +117,25 @@ class Work:
             )
         return rows
 
-    def run(self) -> Outcome:
-        """Do what is missing, saying first how long that takes."""
-        rows = self.estimate()
+    def reduced(self, epochs: int, images: int) -> float:
+        """Estimate one seed of everything, with so many epochs and images; after `estimate`."""
+        first = min(spec.seed for spec in self.specs)
+        rate, library, seconds = self.workshop.estimator.known, self.workshop.datasets, 0.0
+        for spec in self.specs:
+            found = rate(spec, library[spec.data_sha256]) if spec.seed == first else None
+            if found is not None:
+                small = replace(
+                    spec,
+                    epochs=min(epochs, spec.epochs),
+                    train_images=min(images, spec.train_images),
+                    test_images=min(images, spec.test_images),
+                )
+                seconds += found.seconds(small)
+        return seconds
+
+    def run(self, rows: list[dict[str, Any]] | None = None) -> Outcome:
+        """Do what is missing, saying first how long that takes; rows: those of `estimate`."""
+        rows = self.estimate() if rows is None else rows
         missing = [row for row in rows if row["status"] not in (DONE, FAILED)]
         seconds = sum(row["seconds"] for row in missing)
         self.shown.note(

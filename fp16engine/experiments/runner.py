@@ -85,6 +85,7 @@ class Workshop:
         outcome = Outcome()
         while (key := self.store.claim(self._open(by_key))) is not None:
             try:
+                self._announce(by_key[key], by_key)
                 status = self._do(by_key[key])
             except Interrupted as stopped:
                 self.store.release(key)
@@ -121,6 +122,17 @@ class Workshop:
         status = self.store.status([spec.key for spec in specs])
         return sum(self._estimate(spec) for spec in specs if status[spec.key] == PENDING)
 
+    def _announce(self, spec: RunSpec, specs: Mapping[str, RunSpec]) -> None:
+        """Say which run begins, how long it takes, and how long all that are left do; by the same rates."""
+        own = self._estimate(spec)
+        status = list(self.store.status(list(specs)).values())
+        number = status.count(DONE) + status.count(FAILED) + 1
+        left = own + self.seconds(list(specs.values()))
+        self.shown.note(
+            f"run {number} of {len(specs)}: {spec.label}: about {duration(own)}; "
+            f"{duration(left)} for all left"
+        )
+
     def _estimate(self, spec: RunSpec) -> float:
         rate = self.estimator.known(spec, self.datasets[spec.data_sha256])
         row = self.store.row(spec.key)
@@ -152,7 +164,6 @@ class Workshop:
     def _do(self, spec: RunSpec) -> str:
         """Do a claimed run and enter its result; return the status it got."""
         dataset, folder = self.datasets[spec.data_sha256], self.folder / spec.key
-        self.shown.note(f"{spec.label}: about {duration(self._estimate(spec))}")
         with _Heartbeat(self.store, spec.key) as heart:
             try:
                 result = self._train(spec, dataset, folder, heart)

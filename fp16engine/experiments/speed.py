@@ -16,6 +16,7 @@ from ..errors import NonFiniteError
 from ..train.captured import CapturedStep
 from .bench_step import Contender, measure
 from .names import label
+from .verdict import capital
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -78,6 +79,18 @@ def sentence(speed: Speed, other: str, reference: str) -> str:
         return f"Speed is not judged: the machine was busy, {name} against {base} gave {seen}."
     word = "about as fast" if not speed.told_apart else "faster" if speed.ratio > 1 else "slower"
     return f"{name} trains {word}: {speed.ratio:.2f} times the images per second of {base} ({seen})."
+
+
+def judgement(
+    rates: Mapping[str, Sequence[float]], other: str, reference: str
+) -> tuple[list[str], dict[str, Any]]:
+    """Return what the rounds say of two precisions: a sentence or none, and the figures behind it."""
+    found = compared(rates.get(reference, []), rates.get(other, []))
+    return [] if found is None else [capital(sentence(found, other, reference))], {
+        "speed_ratio": found.ratio if found else None,
+        "speed_spread": found.spread if found else None,
+        "speed_judged": bool(found and found.judged),
+    }
 
 
 def unmeasured(device: str, seconds_per_step: Sequence[float], training_seconds: float) -> str | None:

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 
 from .names import MINUS, label
 
-_Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
+Z95 = 1.959963984540054  # 97.5 % quantile of the normal distribution
 WIDE_POINTS = 2.0  # an interval that reaches further than this from its middle decides nothing
 WOBBLES = 2.0  # a difference below this many epoch-to-epoch moves of the accuracy decides nothing either
+MORE_SEEDS = "--seeds 5 --resume"
+_KINDS = {"as_good": "equal", "better": "better", "worse": "worse"}  # of outcomes; all others are "none"
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,8 @@ def paired(reference_right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -
         only_reference_right=lost,
         only_other_right=won,
         points=100 * (won - lost) / n,
-        low_points=100 * (centre - _Z95 * spread),
-        high_points=100 * (centre + _Z95 * spread),
+        low_points=100 * (centre - Z95 * spread),
+        high_points=100 * (centre + Z95 * spread),
         p_value=_sign_test(lost, won),
     )
 
@@ -90,8 +92,9 @@ def sentences(
     """Put one comparison into words.
 
     reference, other: two entries of `runs` that finished; classes: how many, for the level of chance. Returns
-    (outcome, headline, further sentences); outcome is "as_good", "better", "worse", "unsettled" (the
-    accuracies still move too much), "undecided" (too few test images) or "not_learned".
+    (outcome, headline, further sentences); outcome is "as_good", "one_seed" (the images tell the two apart,
+    but another seed may not), "unsettled" (the accuracies still move too much), "undecided" (too few test
+    images) or "not_learned". One seed never says "better" or "worse".
     """
     names = label(other["precision"]), label(reference["precision"])
     points = 100 * (other["test_accuracy"] - reference["test_accuracy"])
@@ -107,7 +110,9 @@ def sentences(
     if outcome == "unsettled":
         cure = "More epochs" if other.get("schedule") == "cosine" else "More epochs or --schedule cosine"
         text += f" {cure} would settle it."
-    return outcome, capital(headline), [capital(line) for line in [text, *_costs(names[1], reference, other)]]
+    if outcome in ("as_good", "one_seed"):
+        text += f" How far another seed moves it was not measured: {MORE_SEEDS} does that."
+    return outcome, capital(headline), [capital(line) for line in [text, *costs(names[1], reference, other)]]
 
 
 def _headline(
@@ -122,25 +127,70 @@ def _headline(
     best = max(reference["test_accuracy"], other["test_accuracy"])
     n = f"{accuracy.test_images:,}"
     told_apart = accuracy.low_points > 0 or accuracy.high_points < 0
-    if best < min(2 / classes, (1 + 1 / classes) / 2):
-        return (
-            "not_learned",
-            f"No verdict: neither run learned (chance is {percent(1 / classes)}); train longer.",
-        )
+    if by_chance(best, classes):
+        return "not_learned", not_learned(classes)
     if move is not None and (abs(accuracy.points) <= WOBBLES * move if told_apart else move > WIDE_POINTS):
         return "unsettled", f"No verdict yet: accuracy still moves by {move:.1f} points from epoch to epoch."
     if told_apart:
-        outcome = "better" if accuracy.low_points > 0 else "worse"
         return (
-            outcome,
-            f"{other_name} was {outcome} than {reference_name}, by {abs(accuracy.points):.1f} points.",
+            "one_seed",
+            f"No difference can be told from one seed: {other_name} ended at {signed(accuracy.points)} "
+            f"points against {reference_name}.",
         )
-    if (accuracy.high_points - accuracy.low_points) / 2 > WIDE_POINTS:
+    half = (accuracy.high_points - accuracy.low_points) / 2
+    if half > WIDE_POINTS:
         return (
             "undecided",
-            f"No verdict: {n} test images are too few to tell {other_name} from {reference_name}.",
+            f"No verdict: {n} test images are too few to tell {other_name} from {reference_name}; "
+            f"about {images_needed(accuracy.test_images, half):,} would do.",
         )
-    return "as_good", f"{other_name} was as good as {reference_name}, as far as {n} test images can tell."
+    return (
+        "as_good",
+        f"{other_name} was as good as {reference_name}, within what one seed and {n} test images can tell.",
+    )
+
+
+def by_chance(accuracy: float, classes: int) -> bool:
+    """Tell whether an accuracy is no more than that of a network that has hardly learned."""
+    return accuracy < min(2 / classes, (1 + 1 / classes) / 2)
+
+
+def not_learned(classes: int) -> str:
+    """Return the headline of runs that did not learn."""
+    return f"No verdict: neither run learned (chance is {percent(1 / classes)}); train longer."
+
+
+def images_needed(images: int, half: float) -> int:
+    """Return how many test images narrow an interval of ± `half` points to `WIDE_POINTS`, two digits long.
+
+    >>> images_needed(100, 5.0)
+    630
+    """
+    needed = images * (half / WIDE_POINTS) ** 2
+    step = 10 ** max(0, math.floor(math.log10(needed)) - 1)
+    return step * math.ceil(needed / step)
+
+
+def short(verdicts: Sequence[dict[str, Any]], seeds: int) -> dict[str, Any]:
+    """Return the main verdict as a program reads it: kind, difference and interval as shares, seeds.
+
+    The main one is FP16's if there is one, else the first. Kind is "equal", "better", "worse" or "none".
+    """
+    found = main(verdicts) or {}
+    judged = found.get("accuracy")
+    return {
+        "kind": _KINDS.get(found.get("outcome", ""), "none"),
+        "precision": found.get("precision"),
+        "reference": found.get("reference"),
+        "difference": judged and judged["points"] / 100,
+        "interval": judged and [judged["low_points"] / 100, judged["high_points"] / 100],
+        "seeds": seeds,
+    }
+
+
+def main(verdicts: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the verdict that comes first."""
+    return next((v for v in verdicts if v["precision"] == "fp16"), verdicts[0] if verdicts else None)
 
 
 def capital(text: str) -> str:
@@ -148,7 +198,8 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _costs(reference_name: str, reference: dict[str, Any], other: dict[str, Any]) -> list[str]:
+def costs(reference_name: str, reference: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Say what the other run took of memory against the reference's, and which of its steps were lost."""
     result = []
     ratio = memory_ratio(reference, other)
     if ratio is not None:

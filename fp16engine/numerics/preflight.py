@@ -17,7 +17,7 @@ import numpy as np
 from .. import backend as backends
 from ..precision import Precision
 from ..train import Trainer
-from . import advice
+from . import advice, words
 from .monitor import ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, Monitor, Sample
 from .ranges import EMPTY, Ranges, percent
 
@@ -149,9 +149,22 @@ def suggest(layers: list[LayerForecast], scale: float, device_passed: bool = Tru
         name = "mp"
     if lost:
         settings["update"] = "master32"
-        reasons.append(f"updates of {_names(lost)} are lost in FP16 weights at this learning rate")
+        reasons.append(f"{_lost(layers)}; from {percent(LOST_SHARE)} on, FP16 weights need a master copy")
         name = "mp"
-    return _choice(name, settings, reasons or ["every layer fits into binary16, and its updates count"])
+    return _choice(name, settings, reasons or [_fits(layers)])
+
+
+def _fits(layers: list[LayerForecast]) -> str:
+    """What the shares say that suggest nothing else than FP16."""
+    gradients = {
+        layer.layer: max(layer.gradient_underflow, layer.weight_gradient_underflow) for layer in layers
+    }
+    return f"no activation overflows; {words.worst(gradients, words.GRADIENTS)}; {_lost(layers)}"
+
+
+def _lost(layers: list[LayerForecast]) -> str:
+    shares = {layer.layer: layer.lost_updates for layer in layers if layer.lost_updates is not None}
+    return f"{words.worst(shares, words.UPDATES)} at this learning rate"
 
 
 def _choice(precision: str, settings: dict[str, Any], reasons: list[str]) -> dict[str, Any]:

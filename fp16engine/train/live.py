@@ -65,7 +65,7 @@ class LiveView:
         """See Reporter."""
         self._line = (
             f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
-            f"{images_per_second:,.0f} img/s  {self._clock.left(step)} left"
+            f"{images_per_second:,.0f} img/s  {self._clock.left(step)}"
         )
 
     def sample(self, sample: Sample) -> None:

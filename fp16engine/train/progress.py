@@ -10,6 +10,8 @@ from typing import Any, Protocol, TextIO
 from .history import EpochRecord
 
 PLAIN_INTERVAL_SECONDS = 30.0
+DAY, YEAR = 86_400, 365 * 86_400  # seconds
+_MANY_DAYS = 10  # from here on hours are no news
 
 
 class Reporter(Protocol):
@@ -32,13 +34,21 @@ class Reporter(Protocol):
 
 
 def duration(seconds: float) -> str:
-    """Seconds as people write them: "8 s", "2 min 05 s", "3 h 07 min"."""
+    """Seconds as people write them: "8 s", "2 min 05 s", "3 h 07 min", "4 days 2 h", "5.5 years"."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < DAY:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole < YEAR:
+        days, hours = divmod(round(whole / 3600), 24)
+        if days >= _MANY_DAYS:
+            return f"{round(whole / DAY):,} days"
+        return f"{days} day{'' if days == 1 else 's'}" + (f" {hours} h" if hours else "")
+    years = f"{whole / YEAR:,.1f}"
+    return "1 year" if years == "1.0" else f"{years} years"
 
 
 def epoch_line(record: EpochRecord, epochs: int, unit: str = "img/s") -> str:
@@ -60,18 +70,24 @@ def _share(accuracy: float) -> str:
 
 
 class _Clock:
-    """Estimates the time left from the wall time of this process's own steps, evaluation included."""
+    """Estimates the time left from the wall time of this process's own steps, evaluation included.
 
-    def __init__(self, total_steps: int, done_steps: int) -> None:
+    `later` runs of as many steps follow; they are taken to be as fast as this one.
+    """
+
+    def __init__(self, total_steps: int, done_steps: int, later: int = 0) -> None:
         self._start = time.perf_counter()
-        self._total, self._first = total_steps, done_steps
+        self._total, self._first, self._later = total_steps, done_steps, later
 
     def left(self, step: int) -> str:
         """Time left after `step` steps, or "?" before the first."""
         if step <= self._first:
-            return "?"
+            return "? left"
         each = (time.perf_counter() - self._start) / (step - self._first)
-        return duration(each * (self._total - step))
+        own = each * (self._total - step)
+        if not self._later:
+            return f"{duration(own)} left"
+        return f"{duration(own)} left, {duration(own + self._later * each * self._total)} for all runs"
 
 
 class Silent:
@@ -104,14 +120,14 @@ class PlainLines:
     ) -> None:
         self._stream, self._unit = stream, unit
         self._interval = interval
-        self._epochs = self._steps = self._step = 0
+        self._epochs = self._steps = self._step = self.later = 0
         self._clock = _Clock(0, 0)
         self._last = 0.0
 
     def begin(self, title: str, epochs: int, total_steps: int, done_steps: int) -> None:
         """See Reporter."""
         self._epochs, self._steps, self._step = epochs, total_steps, done_steps
-        self._clock = _Clock(total_steps, done_steps)
+        self._clock = _Clock(total_steps, done_steps, self.later)
         self._last = time.perf_counter()
         self._print(title)
 
@@ -121,12 +137,12 @@ class PlainLines:
         if time.perf_counter() - self._last >= self._interval:
             self._print(
                 f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
-                f"{images_per_second:,.0f} {self._unit}  {self._clock.left(step)} left"
+                f"{images_per_second:,.0f} {self._unit}  {self._clock.left(step)}"
             )
 
     def epoch(self, record: EpochRecord) -> None:
         """See Reporter."""
-        left = f"  {self._clock.left(self._step)} left" if record.epoch < self._epochs else ""
+        left = f"  {self._clock.left(self._step)}" if record.epoch < self._epochs or self.later else ""
         self._print(epoch_line(record, self._epochs, self._unit) + left)
 
     def note(self, text: str) -> None:
@@ -152,7 +168,7 @@ class Bar:
         self._console = console or Console(stderr=True)
         self._bar: Any = None
         self._task: Any = None
-        self._epochs = 0
+        self._epochs = self.later = 0
         self._clock = _Clock(0, 0)
 
     def begin(self, title: str, epochs: int, total_steps: int, done_steps: int) -> None:
@@ -160,15 +176,14 @@ class Bar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self._epochs = epochs
-        self._clock = _Clock(total_steps, done_steps)
+        self._clock = _Clock(total_steps, done_steps, self.later)
         self._console.print(title, highlight=False, markup=False)
         self._bar = Progress(
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(
-                f"loss {{task.fields[loss]}}  {{task.fields[rate]}} {self._unit}  {{task.fields[left]}} left"
-            ),
+            TextColumn(f"loss {{task.fields[loss]}}  {{task.fields[rate]}} {self._unit}"),
+            TextColumn("{task.fields[left]}"),
             console=self._console,
             transient=True,
         )
@@ -180,7 +195,7 @@ class Bar:
             epochs=epochs,
             loss="…",
             rate="…",
-            left="?",
+            left="? left",
         )
         self._bar.start()
 

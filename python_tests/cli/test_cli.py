@@ -95,8 +95,18 @@ def document(capsys):
         (["bench", "kernels", "--sizes", "tiny,huge"], "--sizes: 'huge' given"),
         (["bench", "kernels", "--sizes", "tiny", "--family", "sorting"], "families: 'sorting' given"),
         (["fly"], "invalid choice: 'fly'"),
+        (["comprae"], "did you mean 'compare'?"),
+        (["bench", "kernls"], "did you mean 'kernels'?"),
         (["train", "--colour"], "unrecognized arguments: --colour"),
-        ([], "COMMAND"),
+        (["train", "--presicion", "fp16"], "did you mean '--precision'?"),
+        (["train", "--model", "resnet2O"], "did you mean 'resnet20'?"),
+        (["train", "--data", "minst"], "did you mean 'mnist'?"),
+        (["train", "--optimizer", "adm"], "did you mean 'adam'?"),
+        (["train", "--precision", "fp16-strikt"], "did you mean 'fp16-strict'?"),
+        (["compare", "--precision", "float16,fp32"], "did you mean 'fp16'?"),
+        (["train", "--precision", "mixed"], "did you mean 'mp'?"),
+        (["train", "--precision", "bf16"], "bfloat16 is not available"),
+        (["reproduce", "tabel2"], "did you mean 'table2'?"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_status_2(capsys, argv, words):
@@ -114,6 +124,40 @@ def test_help_names_every_command_and_option(capsys):
     )
     assert all(f"--{name} " in text or f"--{name}\n" in text for name in shared.split())
     assert "examples:" in text and "defaults:" in text
+
+
+def test_no_command_prints_the_help(capsys):
+    assert main([]) == 0
+    alone = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert alone == capsys.readouterr().out
+    assert all(word in alone for word in ("cuda", "hbfp<m>", "booster", "130"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("command", ["", "train", "compare", "reproduce", "preflight", "translate"])
+def test_help_wraps_between_words(capsys, monkeypatch, command, width):
+    monkeypatch.setenv("COLUMNS", "200")
+    main([*command.split(), "--help"])
+    words = capsys.readouterr().out.replace("\\\n", " ").split()
+    monkeypatch.setenv("COLUMNS", str(width))
+    main([*command.split(), "--help"])
+    text = capsys.readouterr().out
+    _, rest = text.split("\n\n", 1)
+    assert all(len(line) <= width for line in rest.splitlines() if not line.startswith("  fp16engine"))
+    assert sorted(text.replace("\\\n", " ").split()) == sorted(words)
+
+
+@pytest.mark.parametrize("argv", [["doctor"], ["train", *TINY], ["bench", "kernels"], ["--help"]])
+def test_ctrl_c_is_status_130_wherever_it_comes(capsys, monkeypatch, argv):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for module in ("doctor.run", "options.load_data", "options.use_threads", "parser.build"):
+        if argv == ["--help"] or module != "parser.build":
+            monkeypatch.setattr(f"fp16engine.cli.{module}", stopped)
+    assert main(argv) == 130
+    assert capsys.readouterr().err == "fp16engine: stopped\n"
 
 
 def test_version(capsys):
@@ -408,7 +452,7 @@ def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_result(tmp_path):
             time.sleep(0.02)
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
-    assert process.returncode == 1
+    assert process.returncode == 130
     assert "--resume" in err and "Traceback" not in err
     assert main(["train", *long, "--out", "cut", "--checkpoint-every", "1", "--resume"]) == 0
     assert main(["train", *long, "--out", "whole"]) == 0

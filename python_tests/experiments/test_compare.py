@@ -141,8 +141,8 @@ def test_a_failed_run_does_not_stop_the_others(tmp_path, monkeypatch):
     assert status == {"fp16": "failed", "fp32": "finished", "mp": "finished"}
     assert len(summary["runs"][0]["history"]) == 1
     assert summary["tolerance"]["other"] == "mp"
-    assert summary["verdict"][0]["outcome"] == "failed"
-    assert "50 steps in a row" in summary["verdict"][0]["headline"]
+    assert summary["verdicts"][0]["outcome"] == "failed"
+    assert "50 steps in a row" in summary["verdicts"][0]["headline"]
     assert "50 steps in a row" in (tmp_path / "out" / "report.html").read_text()
 
 
@@ -167,7 +167,7 @@ def test_without_fp32_there_is_a_reason_and_still_a_verdict(tmp_path):
     summary = tiny(tmp_path / "out", ("fp16", "mp"), epochs=1)
     assert summary["tolerance"] is None
     assert "fp32 is not among the precisions" in summary["tolerance_reason"]
-    assert (summary["verdict"][0]["precision"], summary["verdict"][0]["reference"]) == ("mp", "fp16")
+    assert (summary["verdicts"][0]["precision"], summary["verdicts"][0]["reference"]) == ("mp", "fp16")
 
 
 def test_without_matplotlib_the_summary_is_still_written(tmp_path, monkeypatch):
@@ -224,9 +224,27 @@ def test_report_needs_no_network_and_has_texts_for_its_plots(finished):
 def test_report_begins_with_the_verdict(finished):
     summary, out = finished
     body = (out / "report.html").read_text().split("<main>")[1]
-    assert body.index(summary["verdict"][0]["headline"]) < body.index("<table>")
+    assert body.index(summary["verdicts"][0]["headline"]) < body.index("<table>")
     for words in ("Images<br>per second", "Tensors are stored in", "Audit", "Processor", "How alike"):
         assert words in body
+
+
+def test_no_page_shows_how_python_writes_an_object(tmp_path):
+    tiny(tmp_path / "plain", ("fp16", "fp32"))
+    tiny(tmp_path / "named", ("fp16", "fp32"), update="stochastic")
+    pages = [(tmp_path / name / "report.html").read_text() for name in ("plain", "named")]
+    for page in pages:
+        assert not re.search(
+            r"built-in|object at 0x|(&lt;|<)(bound |function |class |module )|\bNone\b", page
+        )
+    assert "FP16 weights updated by" not in pages[0]
+    assert 'FP16 weights updated by "stochastic"' in pages[1]
+
+
+@pytest.mark.parametrize("value", [{}.update, object(), {"a": 1}, [1], True])
+def test_a_page_refuses_what_is_no_text(value):
+    with pytest.raises(TypeError, match="a page shows text and numbers, got"):
+        report.environment().from_string("{{ value }}").render(value=value)
 
 
 def test_report_escapes_names(tmp_path):

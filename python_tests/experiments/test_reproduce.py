@@ -17,12 +17,13 @@ import study_run
 
 from fp16engine.cli import main
 from fp16engine.experiments import reproduce, study_report
-from fp16engine.experiments.estimate import make_trainer
+from fp16engine.experiments.estimate import Estimator, Rate, make_trainer
 from fp16engine.experiments.experiment import Arm, Case, Request, Results, plain_arms, plan
-from fp16engine.experiments.runner import BUDGET_SPENT, Workshop
+from fp16engine.experiments.runner import BUDGET_SPENT, Outcome, Workshop
 from fp16engine.experiments.store import DONE, FAILED, PENDING, Row, Store
 from fp16engine.experiments.study import EXPERIMENTS
 from fp16engine.train import Interrupted
+from fp16engine.train.progress import duration
 
 SCRIPT = Path(study_run.__file__)
 KILLS = 3
@@ -254,6 +255,41 @@ def test_the_command(
     assert [run["status"] for run in export["runs"]] == [DONE] * 3
     for name in ("results.json", "results.csv", "summary.json", "table2.csv", "report.html"):
         assert (tmp_path / "out" / name).stat().st_size > 100
+
+
+def test_what_takes_longer_than_a_day_asks_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    at = TINY.index("--seeds")
+    small = TINY[:at] + TINY[at + 2 :]
+    monkeypatch.setattr(Estimator, "rate", lambda self, spec, data: Rate(60.0, 1.0))
+    monkeypatch.setattr(Estimator, "known", lambda self, spec, data: Rate(60.0, 1.0))
+    trained: list[Any] = []
+    monkeypatch.setattr(Workshop, "work", lambda self, specs: trained.append(specs) or Outcome())
+    assert main(["reproduce", "table2", *small, "--dry-run"]) == 0
+    plan_text = capsys.readouterr().out
+    assert "1 day " in plan_text.replace("days", "day") and "150 runs" in plan_text
+    assert len(plan_text.splitlines()) < 12
+    assert main(["reproduce", "table2", *small]) == 2
+    sentence = capsys.readouterr().err.strip()
+    assert len(sentence.splitlines()) == 1 and "--yes starts them all" in sentence and not trained
+    assert "day" in sentence and "--epochs 1 --limit 2000 --seeds 1 (about" in sentence
+    assert sentence.count("--epochs") == sentence.count("--limit") == 1
+    for accepted in (["--yes"], ["--budget", "1h"]):
+        assert main(["reproduce", "table2", *small, *accepted]) == 0
+    assert len(trained) == 2
+
+
+def test_progress_counts_runs_and_estimates_by_the_same_rates(tmp_path: Path, capsys: Any) -> None:
+    with study_run.prepare(tmp_path / "out", progress=None) as work:
+        rows = work.estimate()
+        work.run(rows)
+    said = capsys.readouterr().err
+    total = duration(sum(row["seconds"] for row in rows))
+    assert f"3 of 3 runs to do, about {total} on this machine" in said
+    assert f"run 1 of 3: {rows[0]['run']}: about" in said and f"{total} for all left" in said
+    assert "run 3 of 3: " in said
 
 
 @pytest.mark.parametrize(

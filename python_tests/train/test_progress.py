@@ -23,7 +23,20 @@ FIT = "import tiny_run; tiny_run.trainer().fit(tiny_run.data(), 2, 16)"
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s"), (11220, "3 h 07 min")],
+    [
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min 00 s"),
+        (125, "2 min 05 s"),
+        (11220, "3 h 07 min"),
+        (86_399, "23 h 59 min"),
+        (86_400, "1 day"),
+        (93_600, "1 day 2 h"),
+        (2.99999 * 86_400, "3 days"),
+        (200 * 86_400, "200 days"),
+        (365 * 86_400, "1 year"),
+        (5.5 * 365 * 86_400, "5.5 years"),
+    ],
 )
 def test_duration(seconds, text):
     assert progress.duration(seconds) == text

@@ -1,0 +1,18 @@
+"""What needs a device that is not here is left out at collection and counted in one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fp16engine.backend import cuda
+
+
+@pytest.mark.skipif(cuda.gpus() > 0, reason="this machine has a GPU")
+def test_cases_of_a_gpu_are_counted_in_one_line() -> None:
+    file = Path(__file__).parent / "experiments" / "test_bench_kernels.py"
+    argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(file), "--collect-only"]
+    out = subprocess.run(argv, cwd=file.parents[2], capture_output=True, text=True, check=True).stdout
+    assert out.count("no GPU, or fp16engine._cuda is not built") == 1
+    assert "cases on 'cuda' not run" in out and "[cuda" not in out

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from ..errors import BackendUnavailable
 from .base import Array, Backend
 
-__all__ = ["Array", "Backend", "devices", "get"]
+__all__ = ["Array", "Backend", "devices", "get", "unrecorded"]
 
 # Each module offers load() -> Backend; nothing is imported before its device is asked for.
 _MODULES = {
@@ -37,11 +37,17 @@ def get(device: str) -> Backend:
         BackendUnavailable: the backend, or a module it needs, is not part of this build.
         TypeError, ValueError: `device` is not a string, or names no device.
     """
+    backend = unrecorded(device)
+    wrap = _wrap.get()
+    return backend if wrap is None else wrap(backend)
+
+
+def unrecorded(device: str) -> Backend:
+    """Return the same backend without recorders around it: an instrument's calls are no part of a step."""
     backend = _loaded.get(device) if isinstance(device, str) else None
     if backend is None:
         backend = _loaded[device] = _load(device)
-    wrap = _wrap.get()
-    return backend if wrap is None else wrap(backend)
+    return backend
 
 
 def devices() -> list[str]:

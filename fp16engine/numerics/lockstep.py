@@ -110,7 +110,9 @@ def compare(
     model = build().to(device, policies[0])
     twin = build().to(device, policies[1])
     wanted = {name: str(array.dtype) for name, array in twin.state_dict().items()}
-    twin.load_state_dict({k: v.astype(wanted[k]) for k, v in model.state_dict().items()})
+    # running statistics of another form than the twin's are converted when they are loaded
+    statistics = policies[1].statistics
+    twin.load_state_dict({k: v.astype(wanted.get(k, statistics)) for k, v in model.state_dict().items()})
     calls = [
         _record(one, images, labels, policy, device)
         for one, policy in zip((model, twin), policies, strict=True)

@@ -197,7 +197,7 @@ class _Look:
     def __init__(self, trainer: Any, monitor: Monitor) -> None:
         self.watch: Watch | None = None
         self._trainer = trainer
-        self._backend = backends.get(trainer.device)
+        self._backend: Any = backends.unrecorded(trainer.device)
         self._monitor = monitor
         self._turn = trainer.step_count // monitor.every
         self._calls = 0

@@ -159,7 +159,7 @@ def test_outputs_that_are_not_finite_are_named_in_the_verdict(tmp_path, monkeypa
     summary = tiny(tmp_path / "out", batch_size=24)
     assert summary["tolerance"]["nonfinite_samples"] == 1
     sentence = "FP16 has outputs that are not finite for 1 of 24 test images; they count as wrong."
-    assert summary["verdict"][0]["sentences"][-1] == sentence
+    assert summary["verdicts"][0]["sentences"][-1] == sentence
     assert sentence in (tmp_path / "out" / "report.html").read_text()
 
 

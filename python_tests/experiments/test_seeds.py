@@ -60,7 +60,7 @@ def judged(shares, images=2000):
     names = {"fp16": shares, "fp32": [0.9] * len(shares)}
     runs = [entry(name, seed, share) for name in names for seed, share in enumerate(names[name])]
     right = {(r["precision"], r["seed"]): np.arange(images) < r["test_accuracy"] * images for r in runs}
-    (found,) = seeds.verdicts(runs, right, "fp32", 10)
+    (found,) = seeds.verdicts(runs, right, "fp32", 10, {})
     return found, verdict.short([found], len(shares))
 
 

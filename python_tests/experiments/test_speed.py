@@ -81,7 +81,7 @@ def test_a_comparison_takes_steps_in_turn_and_changes_no_run(tmp_path, cpu, monk
     assert order[warm_up:] == ["fp16", "fp16", "fp32", "fp32"] * speed.ROUNDS  # one untimed, one timed
     rates = summary["speed"]["rates"]
     assert {name: len(found) for name, found in rates.items()} == {"fp16": speed.ROUNDS, "fp32": speed.ROUNDS}
-    entry = summary["verdict"][0]
+    entry = summary["verdicts"][0]
     assert entry["speed_ratio"] == np.median(np.divide(rates["fp16"], rates["fp32"]))
     assert "steps taken in turn" in entry["sentences"][-1]
     monkeypatch.setattr(speed, "unmeasured", lambda *_: "not today")

@@ -335,7 +335,7 @@ def rates(run: Run) -> None:
     import numpy as np
 
     from fp16engine import backend as backends
-    from fp16engine.experiments import timers
+    from fp16engine.bench import timers
 
     backend: Any = backends.get(run.device)
     clock = timers.timer(backend)

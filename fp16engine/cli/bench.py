@@ -74,9 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     if out is not None and out.exists():
         raise ValueError(f"--out: {out} exists already; choose another file")
     options.use_threads(arguments)
-    from ..experiments import bench_step
+    from ..bench import step
 
-    result = bench_step.run(
+    result = step.run(
         arguments.model,
         arguments.batch_size,
         arguments.precision,

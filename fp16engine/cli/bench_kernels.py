@@ -65,11 +65,11 @@ def run(arguments: argparse.Namespace) -> int:
     if out is not None and out.exists():
         raise ValueError(f"--out: {out} exists already; choose another file")
     options.use_threads(arguments)
-    from ..experiments import bench_kernels
+    from ..bench import kernels
 
     on_gpu = arguments.device.startswith("cuda")
     families = [part.strip() for part in arguments.family.split(",")] if arguments.family else None
-    result = bench_kernels.run(
+    result = kernels.run(
         arguments.sizes or (["in-situ", "large"] if on_gpu else ["in-situ"]),
         device=arguments.device,
         precision=arguments.precision,

@@ -12,9 +12,9 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from .. import backend as backends
+from ..bench.step import Contender, measure
 from ..errors import NonFiniteError
 from ..train.captured import CapturedStep
-from .bench_step import Contender, measure
 from .names import label
 from .verdict import capital
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine.experiments import bench_step, compare, speed
+from fp16engine.bench import step
+from fp16engine.experiments import compare, speed
 
 
 def rounds(*ratios):
@@ -64,7 +65,7 @@ def test_when_it_is_measured(device, steps, training, words):
 
 def test_a_comparison_takes_steps_in_turn_and_changes_no_run(tmp_path, cpu, monkeypatch):
     order = []
-    real = bench_step.measure
+    real = step.measure
 
     def recorded(contenders, *settings):
         for contender in contenders:

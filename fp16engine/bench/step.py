@@ -24,7 +24,7 @@ from ..doctor import machine
 from ..precision import Precision
 from ..train import Trainer
 from ..train.captured import CapturedStep
-from .steptime import profile
+from .profile import profile
 
 PEERS = ("torch",)
 # Eager steps on a processor; on a GPU what PyTorch does best there, eager and compiled.
@@ -197,26 +197,28 @@ def _peers(
     if importlib.util.find_spec("torch") is None:
         reason = "torch is not installed; get it with: pip install torch"
         return {"name": peer, "available": False, "reason": reason, "version": None}, []
-    from . import torch_peer
+    from . import torch_models
 
-    found = {"name": peer, "available": True, "reason": None, "version": torch_peer.VERSION}
-    if model_name not in torch_peer.names():
-        reason = f"{model_name} has no peer network, {', '.join(torch_peer.names())} have"
+    found = {"name": peer, "available": True, "reason": None, "version": torch_models.VERSION}
+    if model_name not in torch_models.names():
+        reason = f"{model_name} has no peer network, {', '.join(torch_models.names())} have"
         return {**found, "available": False, "reason": reason}, []
     on_gpu = device.startswith("cuda")
-    why = torch_peer.missing(device)
+    why = torch_models.missing(device)
     if why is not None:
         return {**found, "available": False, "reason": why}, []
     if threads is not None:
-        torch_peer.use_threads(threads)
+        torch_models.use_threads(threads)
     state = models.create(model_name, _CLASSES, x.shape[1], x.shape[3], seed=0).state_dict()
     result = []
     for precision in GPU_PEER_PRECISIONS if on_gpu else PEER_PRECISIONS:
-        net = torch_peer.create(model_name, _CLASSES, x.shape[1], x.shape[3])
-        torch_peer.load(net, state)
+        net = torch_models.create(model_name, _CLASSES, x.shape[1], x.shape[3])
+        torch_models.load(net, state)
         slow = precision == "fp16" and not on_gpu
         size = min(SLOW_BATCH, len(y)) if slow else len(y)
-        step = torch_peer.Step(net, precision, x[:size], y[:size], _LR, _MOMENTUM, torch_peer.place(device))
+        step = torch_models.Step(
+            net, precision, x[:size], y[:size], _LR, _MOMENTUM, torch_models.place(device)
+        )
         result.append(Contender(peer, precision, size, step, rounds=3 if slow else None, wait=step.wait))
     return found, result
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from .kernel_table import Kernel, Setting
+from .kernel_cases import Kernel, Setting
 
 VERSION = torch.__version__
 _DTYPES = {"float16": torch.float16, "float32": torch.float32}

@@ -20,7 +20,7 @@ from .._version import __version__
 from ..doctor import machine
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
-from .kernel_table import SIZES, Kernel, Setting, kernels
+from .kernel_cases import SIZES, Kernel, Setting, kernels
 from .timers import EventTimer, HostTimer, timer
 
 PEERS = ("torch",)
@@ -192,8 +192,8 @@ def _peer(peer: str | None, device: str) -> tuple[Any, dict[str, Any] | None]:
     if importlib.util.find_spec("torch") is None:
         reason = "torch is not installed; get it with: pip install torch"
         return None, {"name": peer, "available": False, "reason": reason, "version": None}
-    from . import kernel_peers
+    from . import torch_kernels
 
-    why = kernel_peers.missing(device)
-    found = {"name": peer, "available": why is None, "reason": why, "version": kernel_peers.VERSION}
-    return (None if why else kernel_peers.Peers(device)), found
+    why = torch_kernels.missing(device)
+    found = {"name": peer, "available": why is None, "reason": why, "version": torch_kernels.VERSION}
+    return (None if why else torch_kernels.Peers(device)), found

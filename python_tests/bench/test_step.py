@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine.experiments import bench_step
+from fp16engine.bench import step
 
 SMALL = {"image_size": 8, "channels": 1, "device": "reference", "rounds": 2, "seconds": 0.001}
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
@@ -15,7 +15,7 @@ needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reas
 
 @pytest.fixture(scope="module")
 def result():
-    return bench_step.run("resnet20", 2, ("fp16", "fp32"), **SMALL)
+    return step.run("resnet20", 2, ("fp16", "fp32"), **SMALL)
 
 
 def test_result_is_json_with_rates_ratios_and_memory(result):
@@ -46,7 +46,7 @@ def test_a_missing_peer_is_reported_not_raised(monkeypatch):
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *a: None if name == "torch" else find(name, *a)
     )
-    found = bench_step.run("dnn", 2, ("fp32",), peer="torch", **SMALL)["peer"]
+    found = step.run("dnn", 2, ("fp32",), peer="torch", **SMALL)["peer"]
     assert not found["available"]
     assert "pip install torch" in found["reason"]
 
@@ -56,7 +56,7 @@ def test_a_missing_peer_is_reported_not_raised(monkeypatch):
 )
 def test_wrong_arguments(option, words):
     with pytest.raises(ValueError, match=words):
-        bench_step.run("dnn", 2, ("fp32",), **{**SMALL, **option})
+        step.run("dnn", 2, ("fp32",), **{**SMALL, **option})
 
 
 @needs_torch
@@ -67,17 +67,17 @@ def test_wrong_arguments(option, words):
     [("resnet20", 8, 3), ("resnet20", 9, 3), ("dnn", 8, 3), ("alexnet", 28, 3), ("vgg16", 32, 1)],
 )
 def test_peer_is_the_same_network_with_the_same_update(model, size, steps):
-    from fp16engine.experiments import torch_peer
+    from fp16engine.bench import torch_models
 
     generator = np.random.Generator(np.random.Philox(3))
     x = generator.standard_normal((6, size, size, 1), np.float32)
     y = generator.integers(0, 10, 6)
     ours = fe.models.create(model, image_size=size, channels=1)
-    net = torch_peer.create(model, 10, size, 1)
-    torch_peer.load(net, ours.state_dict())
+    net = torch_models.create(model, 10, size, 1)
+    torch_models.load(net, ours.state_dict())
     assert sum(p.numel() for p in net.parameters()) == ours.num_parameters()
     trainer = fe.Trainer(ours, precision="fp32", lr=0.05, momentum=0.9, device="cpu")
-    step = torch_peer.Step(net, "fp32", x, y, lr=0.05, momentum=0.9)
+    step = torch_models.Step(net, "fp32", x, y, lr=0.05, momentum=0.9)
     for _ in range(steps):
         assert trainer.step(x, y).loss == pytest.approx(
             float(step()), rel=100 * float(np.finfo(np.float32).eps)
@@ -86,7 +86,7 @@ def test_peer_is_the_same_network_with_the_same_update(model, size, steps):
 
 @needs_torch
 def test_peer_runs_beside_ours_in_every_precision():
-    result = bench_step.run("resnet20", 2, ("fp16",), peer="torch", threads=1, **SMALL)
+    result = step.run("resnet20", 2, ("fp16",), peer="torch", threads=1, **SMALL)
     assert [row["name"] for row in result["contenders"]] == ["fp16", "torch-fp32", "torch-bf16", "torch-fp16"]
     assert result["peer"]["version"]
     assert set(result["ratios"]) == {"fp16/torch-fp32", "fp16/torch-bf16", "fp16/torch-fp16"}
@@ -96,34 +96,34 @@ def test_peer_runs_beside_ours_in_every_precision():
 @pytest.mark.parametrize("precision", ["amp", "compiled"])
 def test_peers_of_a_gpu_train_on_a_processor_too(precision):
     """Their code paths: autocast with a gradient scaler, and a traced step with FP16 weights."""
-    from fp16engine.experiments import torch_peer
+    from fp16engine.bench import torch_models
 
     generator = np.random.Generator(np.random.Philox(3))
     x, y = generator.standard_normal((6, 8, 8, 1), np.float32), generator.integers(0, 10, 6)
-    net = torch_peer.create("dnn", 10, 8, 1)
-    torch_peer.load(net, fe.models.create("dnn", image_size=8, channels=1).state_dict())
-    step = torch_peer.Step(net, precision, x, y, lr=0.05, momentum=0.9)
+    net = torch_models.create("dnn", 10, 8, 1)
+    torch_models.load(net, fe.models.create("dnn", image_size=8, channels=1).state_dict())
+    step = torch_models.Step(net, precision, x, y, lr=0.05, momentum=0.9)
     losses = [float(step()) for _ in range(8)]
     step.wait()
     assert losses[-1] < losses[0]
     weights = next(net.parameters()).dtype
-    assert weights == torch_peer.DTYPES[precision]
+    assert weights == torch_models.DTYPES[precision]
 
 
 def test_turns_end_when_the_device_has_done_its_work():
     """What is asked for and what is done are timed apart: a device may be behind."""
     clock = []
-    contender = bench_step.Contender("fp16engine", "fp16", 10, lambda: clock.append("step"), captured=True)
+    contender = step.Contender("fp16engine", "fp16", 10, lambda: clock.append("step"), captured=True)
     contender.wait = lambda: clock.append("wait")
     contender.kernels = lambda: 17
     # an odd number of rounds: the median of the rates is then that of the times
-    bench_step.measure([contender], 3, 0.0, lambda text: None)
+    step.measure([contender], 3, 0.0, lambda text: None)
     assert clock == ["step"] * 3 + ["wait", "step", "wait"] + ["step", "wait", "step", "wait"] * 3
-    row = bench_step._row(contender, None)
+    row = step._row(contender, None)
     assert row["name"] == "fp16-captured" and row["kernels_per_step"] == 17
     assert 0 < row["host_us_per_step"] <= 1e3 * row["step_ms"]
     assert row["seconds_per_epoch"] == pytest.approx(50_000 / row["images_per_second"])
 
 
 def test_every_goal_is_of_a_model():
-    assert set(bench_step.GOALS) <= set(fe.models.names())
+    assert set(step.GOALS) <= set(fe.models.names())

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fp16engine import backend as backends
-from fp16engine.experiments import bench_kernels, kernel_table, timers
-from fp16engine.experiments.kernel_table import SIZES, Kernel, Setting, kernels
+from fp16engine.bench import kernel_cases, timers
+from fp16engine.bench import kernels as bench
+from fp16engine.bench.kernel_cases import SIZES, Kernel, Setting, kernels
 from fp16engine.precision import Precision
 
 TINY = kernels("tiny")
@@ -34,7 +35,7 @@ def test_declared_arrays_are_those_of_the_call(kernel: Kernel, precision: str, b
     """Every array given or returned is in the table with its size and type, and no other is."""
     setting = Setting(backend.name, Precision.get(precision))
     given = kernel.inputs(setting)
-    returned = _returned(kernel.prepare(backend, bench_kernels.on_device(backend, given), setting)())
+    returned = _returned(kernel.prepare(backend, bench.on_device(backend, given), setting)())
     total = 0
     for name, operand in kernel.operands.items():
         passes, rest = divmod(operand.moved(setting), operand.nbytes(setting))
@@ -97,7 +98,7 @@ def test_sizes_are_as_promised() -> None:
 
 def test_result_is_json_and_against_the_floor() -> None:
     families = ["batch norm", "matrix product"]
-    result = bench_kernels.run(("tiny",), device="reference", families=families, seconds=1e-4)
+    result = bench.run(("tiny",), device="reference", families=families, seconds=1e-4)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
     assert list(dict.fromkeys(row["family"] for row in result["kernels"])) == families
     assert not result["failures"] and result["peer"] is None
@@ -117,7 +118,7 @@ def test_a_kernel_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyP
         raise RuntimeError("cuDNN: no")
 
     monkeypatch.setattr(backends.get("reference"), "softmax", broken)
-    result = bench_kernels.run(("tiny",), device="reference", families=["softmax"], seconds=1e-4)
+    result = bench.run(("tiny",), device="reference", families=["softmax"], seconds=1e-4)
     assert result["failures"] == [{"size": "tiny", "kernel": "softmax", "reason": "cuDNN: no"}]
     assert [row["kernel"] for row in result["kernels"]] == ["softmax_backward"]
 
@@ -132,7 +133,7 @@ def test_a_kernel_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyP
 )
 def test_wrong_arguments(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        bench_kernels.run(**{"sizes": ("tiny",), "device": "reference", **options})
+        bench.run(**{"sizes": ("tiny",), "device": "reference", **options})
 
 
 class FakeGpu:
@@ -224,14 +225,14 @@ _OWN_INPUTS |= {"RMSprop", *(kernel.name for kernel in TINY if "norm_backward" i
 @needs_torch
 @pytest.mark.parametrize("kernel", [k for k in TINY if k.name not in _OWN_INPUTS], ids=lambda k: k.name)
 def test_peer_does_the_same(kernel: Kernel, reference: Any) -> None:
-    from fp16engine.experiments import kernel_peers
+    from fp16engine.bench import torch_kernels
 
     setting = Setting("cpu", Precision.get("fp32"))
     given = kernel.inputs(setting)
-    theirs = kernel_peers.Peers("cpu").prepare(kernel, given, setting)
+    theirs = torch_kernels.Peers("cpu").prepare(kernel, given, setting)
     assert theirs is not None, "no peer"
     got = theirs()
-    ours = kernel.prepare(reference, bench_kernels.on_device(reference, given), setting)()
+    ours = kernel.prepare(reference, bench.on_device(reference, given), setting)()
     if isinstance(ours, bool):
         assert got == ours
         return
@@ -249,7 +250,7 @@ def test_peer_does_the_same(kernel: Kernel, reference: Any) -> None:
 
 @needs_torch
 def test_peer_is_timed_beside_ours() -> None:
-    result = bench_kernels.run(("tiny",), device="cpu", families=["pooling"], peer="torch", seconds=1e-4)
+    result = bench.run(("tiny",), device="cpu", families=["pooling"], peer="torch", seconds=1e-4)
     assert result["peer"]["available"]
     assert all(row["peer"]["ratio"] == row["peer"]["us"] / row["us"] for row in result["kernels"])
     assert math.isfinite(result["kernels"][0]["peer"]["us"])
@@ -257,4 +258,4 @@ def test_peer_is_timed_beside_ours() -> None:
 
 def test_the_document_prints_the_table() -> None:
     text = (Path(__file__).parents[2] / "docs" / "kernels.md").read_text(encoding="utf-8")
-    assert kernel_table.markdown() in text, "docs/kernels.md: run the command in its comment again"
+    assert kernel_cases.markdown() in text, "docs/kernels.md: run the command in its comment again"

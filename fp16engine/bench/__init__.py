@@ -1,0 +1,1 @@
+"""Benchmarks: a training step and every kernel, measured next to their PyTorch peers in one run."""

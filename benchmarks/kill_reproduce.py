@@ -22,7 +22,7 @@ from pathlib import Path
 
 from fp16engine.doctor import machine
 from fp16engine.experiments.reproduce import STORE
-from fp16engine.experiments.store import Store
+from fp16engine.experiments.runs.store import Store
 
 COMMAND = (
     "reproduce figure2 --data digits --models dnn,resnet20 --precisions fp16,fp32,mp --epochs 3 --limit 200 "

@@ -12,7 +12,7 @@ import json
 from turns import asked, images, step_seconds
 
 import fp16engine as fe
-from fp16engine.experiments.update_forms import FORMS
+from fp16engine.experiments.standalone_fp16.update_forms import FORMS
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ..experiments.names import NOTHING
+from ..experiments.report.labels import NOTHING
 from . import bench_kernels, options
 from .output import megabytes, plain, print_json, print_table
 from .parser import add_command

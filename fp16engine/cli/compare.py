@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..experiments.names import NOTHING
+from ..experiments.report.labels import NOTHING
 from . import options
 from .output import megabytes, plain, print_json, print_table, print_text, share, short
 from .parser import add_command

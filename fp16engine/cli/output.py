@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from ..experiments.names import NOTHING
+from ..experiments.report.labels import NOTHING
 
 _NARROWEST = 40
 _SHORTEST_NAME = 12

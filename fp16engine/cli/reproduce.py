@@ -15,7 +15,7 @@ from .parser import add_command
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
     from ..experiments.reproduce import Work
-    from ..experiments.runner import Outcome
+    from ..experiments.runs.runner import Outcome
 
 _ALL = "all"
 _NONE = "none"
@@ -143,12 +143,13 @@ def run(arguments: argparse.Namespace) -> int:
         return reproduce_hbfp.run(arguments)
     if arguments.plane:
         raise ValueError(f"--plane: given, but {', '.join(arguments.what)} has none; hbfp-figure2 does")
-    from ..experiments import hbfp, reproduce
-    from ..experiments.store import FAILED
-    from ..experiments.study import EXPERIMENTS
+    from ..experiments import reproduce
+    from ..experiments.boosters import study
+    from ..experiments.runs.store import FAILED
+    from ..experiments.standalone_fp16.study import EXPERIMENTS
     from ..train.progress import DAY, duration
 
-    known = {**EXPERIMENTS, **hbfp.EXPERIMENTS}
+    known = {**EXPERIMENTS, **study.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
     library = reproduce.Library(
@@ -236,10 +237,10 @@ def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
 
 
 def _experiments() -> tuple[str, ...]:
-    from ..experiments import hbfp
-    from ..experiments.study import EXPERIMENTS
+    from ..experiments.boosters import study
+    from ..experiments.standalone_fp16.study import EXPERIMENTS
 
-    return (*EXPERIMENTS, *hbfp.EXPERIMENTS, *reproduce_hbfp.NAMES, reproduce_table3.NAME, _ALL)
+    return (*EXPERIMENTS, *study.EXPERIMENTS, *reproduce_hbfp.NAMES, reproduce_table3.NAME, _ALL)
 
 
 def _what(text: str) -> tuple[str, ...]:

@@ -36,9 +36,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _density(arguments: argparse.Namespace) -> int:
-    from ..experiments import hbfp
+    from ..experiments.boosters import study
 
-    table = hbfp.density()
+    table = study.density()
     if arguments.json:
         print_json({"name": DENSITY, "rows": list(table.rows), "note": table.note})
     else:
@@ -48,9 +48,10 @@ def _density(arguments: argparse.Namespace) -> int:
 
 
 def _figure(arguments: argparse.Namespace, what: str) -> int:
-    from ..experiments import hbfp, hbfp_figures, reproduce
-    from ..experiments.folder import write_json
-    from ..experiments.plots import save
+    from ..experiments import reproduce
+    from ..experiments.boosters import figures, study
+    from ..experiments.report.plots import save
+    from ..experiments.runs.results_dir import write_json
     from .reproduce import _mapping
 
     options.use_threads(arguments)
@@ -67,14 +68,14 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     precisions = asked or (["fp32"] if what == FIGURE1 else ["fp32", "hbfp6", "hbfp4", "booster"])
     model = (arguments.models or ["resnet20"])[0]
     trainers = {
-        name: hbfp_figures.trained(
+        name: figures.trained(
             name,
             dataset,
             out / f"{model}-{name}",
             model=model,
-            epochs=arguments.epochs or hbfp.EPOCHS,
-            batch_size=arguments.batch_size or hbfp.BATCH,
-            training={**hbfp.TRAINING, **_changed(arguments)},
+            epochs=arguments.epochs or study.EPOCHS,
+            batch_size=arguments.batch_size or study.BATCH,
+            training={**study.TRAINING, **_changed(arguments)},
             device=arguments.device,
             progress=False if arguments.json else None,
         )
@@ -82,24 +83,24 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     }
     summary: dict[str, Any] = {
         "name": what, "model": model, "data": dataset.name, "train_images": len(dataset.train),
-        "test_images": len(dataset.test), "epochs": arguments.epochs or hbfp.EPOCHS,
+        "test_images": len(dataset.test), "epochs": arguments.epochs or study.EPOCHS,
     }  # fmt: skip
     if what == FIGURE1:
-        found = hbfp_figures.distances(next(iter(trainers.values())).model)
-        figure = hbfp_figures.draw_distances(found)
+        found = figures.distances(next(iter(trainers.values())).model)
+        figure = figures.draw_distances(found)
         summary["distances"] = [
             {"layer": d.path, "format": d.fmt.name, "block": d.fmt.block, "distance": d.distance}
             for d in found
         ]
-        summary["ratios"] = {str(block): values for block, values in hbfp_figures.ratios(found).items()}
+        summary["ratios"] = {str(block): values for block, values in figures.ratios(found).items()}
     else:
-        losses = hbfp_figures.landscapes(trainers, dataset)
-        figure = hbfp_figures.draw_landscapes(losses)
-        summary |= {"steps": hbfp_figures.STEPS, "losses": losses}
+        losses = figures.landscapes(trainers, dataset)
+        figure = figures.draw_landscapes(losses)
+        summary |= {"steps": figures.STEPS, "losses": losses}
         if arguments.plane:
-            planes = hbfp_figures.planes(trainers, dataset, arguments.plane)
-            summary |= {"plane_steps": hbfp_figures.plane_steps(arguments.plane), "planes": planes}
-            save(hbfp_figures.draw_planes(planes), out, _PLANE)
+            planes = figures.planes(trainers, dataset, arguments.plane)
+            summary |= {"plane_steps": figures.plane_steps(arguments.plane), "planes": planes}
+            save(figures.draw_planes(planes), out, _PLANE)
     save(figure, out, what)
     write_json(out / "summary.json", summary)
     if arguments.json:

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out; options of images are refused, --batch-size are tokens of a side."""
     from ..data import parallel_text
     from ..experiments import translation
-    from ..experiments.folder import COMPARISON
+    from ..experiments.runs.results_dir import COMPARISON
 
     for name in _NOT_HERE:
         if getattr(arguments, name):

@@ -64,18 +64,18 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from ..experiments import tolerance_runs
+    from ..experiments import tolerance
     from ..train import Checkpoint
     from .evaluate import _dataset
 
     reference = Checkpoint.load(arguments.reference)
     other = Checkpoint.load(arguments.other) if arguments.other else None
     out = Path(arguments.out) if arguments.out else None
-    if out is not None and (out / tolerance_runs.RESULT).exists():
-        raise ValueError(f"--out: {out} already holds {tolerance_runs.RESULT}; choose another folder")
+    if out is not None and (out / tolerance.RESULT).exists():
+        raise ValueError(f"--out: {out} already holds {tolerance.RESULT}; choose another folder")
     dataset: Dataset = _dataset(arguments, reference)
     options.use_threads(arguments)
-    result = tolerance_runs.run(
+    result = tolerance.run(
         reference,
         other,
         dataset,

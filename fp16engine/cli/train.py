@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, out: Path) -> int:
     from ..doctor import machine
     from ..errors import NonFiniteError
-    from ..experiments import number_line
-    from ..experiments.folder import SUMMARY, refuse_results, write_json
+    from ..experiments.report import number_line
+    from ..experiments.runs.results_dir import SUMMARY, refuse_results, write_json
     from ..numerics import strict
     from ..numerics.audit import audit_step
     from ..train import Checkpoint, Trainer

@@ -259,7 +259,7 @@ def _corpus(arguments: argparse.Namespace, source: str, target: str) -> Any:
 def _load(arguments: argparse.Namespace) -> tuple[TranslationTrainer, Tokenizer, dict[str, Any]]:
     """The trainer, tokenizer and record of a finished run."""
     from ..data.tokenizer import Tokenizer
-    from ..experiments.folder import read_json
+    from ..experiments.runs.results_dir import read_json
     from ..experiments.translation import RUN, TOKENIZER
     from ..models.transformer import Transformer
     from ..train import Checkpoint

@@ -32,11 +32,12 @@ from ..train.lock import holds_out
 from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from ..train.series import Series
-from . import report as reports
 from . import seeds as over_seeds
-from . import speed, verdict
-from .folder import SUMMARY, claim, read_run, write_json
-from .predictions import PredictingReporter, Predictions, probabilities
+from . import speed
+from .report import pages as reports
+from .report import verdict
+from .runs.predictions import PredictingReporter, Predictions, probabilities
+from .runs.results_dir import SUMMARY, claim, read_run, write_json
 
 if TYPE_CHECKING:
     from ..data import Dataset

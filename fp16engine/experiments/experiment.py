@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from ..precision import Precision
-from .runspec import RunSpec
-from .store import DONE, FAILED, Row, Store
+from .report.spread import Spread
+from .runs.spec import RunSpec
+from .runs.store import DONE, FAILED, Row, Store
 
 if TYPE_CHECKING:
     from ..data import Dataset
-    from .parts import Part
+    from .report.parts import Part
 
 # Training and test images of the data sets that the studies use whole.
 FULL_SIZES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "mnist": (60_000, 10_000)}
@@ -148,23 +148,6 @@ def _arms(experiment: Experiment, request: Request) -> list[Arm]:
         Precision.get(name)
         chosen += [arm for arm in experiment.arms if arm.precision == name] or plain_arms(name)
     return chosen
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (of a sample, None for one value) of `count` values."""
-
-    mean: float
-    std: float | None
-    count: int
-
-    @classmethod
-    def of(cls, values: Sequence[float | None]) -> Spread | None:
-        """Return the spread of the values that are not None; None if there is none."""
-        known = [value for value in values if value is not None]
-        if not known:
-            return None
-        return cls(mean(known), stdev(known) if len(known) > 1 else None, len(known))
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from ..data import Dataset, Split, load
 from ..train.files import make_folder
 from ..train.loop import data_fingerprint
 from ..train.progress import Reporter, duration, reporter
-from . import pairs, study_report
-from .estimate import Estimator
+from . import study_pages
 from .experiment import Experiment, Planned, Request, Results, plan
-from .runner import Outcome, Workshop
-from .runspec import RunSpec
-from .store import DONE, FAILED, PENDING, Row, Store
+from .runs import pairs
+from .runs.estimate import Estimator
+from .runs.runner import Outcome, Workshop
+from .runs.spec import RunSpec
+from .runs.store import DONE, FAILED, PENDING, Row, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -157,7 +158,7 @@ class Work:
             Results(one, tuple((p, store.row(p.spec.key) or Row(p.spec, PENDING)) for p in planned), store)
             for one, planned in zip(self.experiments, self.plans, strict=True)
         ]
-        return study_report.write(all_results, store, self.out)
+        return study_pages.write(all_results, store, self.out)
 
 
 @contextmanager

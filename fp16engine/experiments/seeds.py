@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import speed, verdict
-from .names import label
+from . import speed
+from .report import verdict
+from .report.labels import label
 
 Right = NDArray[np.bool_]
 _MOST_SEEDS = 100  # that a sentence asks for

@@ -15,8 +15,8 @@ from .. import backend as backends
 from ..bench.step import Contender, measure
 from ..errors import NonFiniteError
 from ..train.captured import CapturedStep
-from .names import label
-from .verdict import capital
+from .report.labels import label
+from .report.verdict import capital
 
 if TYPE_CHECKING:
     from ..data import Dataset

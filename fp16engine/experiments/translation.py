@@ -22,7 +22,7 @@ from ..train.metrics import finished_epochs
 from ..train.progress import Reporter, reporter
 from ..translation import TranslationTrainer
 from ..translation.bleu import bleu
-from .folder import SUMMARY, claim, read_run, write_json
+from .runs.results_dir import SUMMARY, claim, read_run, write_json
 
 TOKENIZER, RUN, TRANSLATIONS, CURVES = "tokenizer.json", "run.json", "translations.txt", "loss"
 _SCORE = float | int | None
@@ -196,7 +196,7 @@ def renamed(summary: dict[str, Any]) -> dict[str, Any]:
 def _curves(runs: list[dict[str, Any]], out: Path) -> str | None:
     """Draw the losses side by side where matplotlib is installed; the picture's name."""
     try:
-        from . import plots
+        from .report import plots
 
         figure = plots.per_epoch(runs, "loss")
     except ImportError:

@@ -16,7 +16,7 @@ import fp16engine as fe
 from fp16engine.cli import main
 from fp16engine.cli.encoding import any_terminal
 from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
-from fp16engine.experiments.names import NOTHING
+from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.train import schedule, settings
 
 TINY = ["--device", "reference", "--limit", "16", "--model", "dnn", "--epochs", "1", "--batch-size", "8"]

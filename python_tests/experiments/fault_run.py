@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from fp16engine.cli import main
-from fp16engine.experiments import plots, reproduce  # noqa: F401  (plots: imported once, not by every child)
-from fp16engine.experiments.store import Store
+from fp16engine.experiments import reproduce
+from fp16engine.experiments.report import plots  # noqa: F401  (plots: imported once, not by every child)
+from fp16engine.experiments.runs.store import Store
 
 COMMAND = [
     "reproduce",

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine.experiments import compare, report
-from fp16engine.experiments.names import NOTHING
+from fp16engine.experiments import compare
+from fp16engine.experiments.report import pages
+from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.numerics import tolerance
 from fp16engine.train import Interrupted
 
@@ -244,7 +245,7 @@ def test_no_page_shows_how_python_writes_an_object(tmp_path):
 @pytest.mark.parametrize("value", [{}.update, object(), {"a": 1}, [1], True])
 def test_a_page_refuses_what_is_no_text(value):
     with pytest.raises(TypeError, match="a page shows text and numbers, got"):
-        report.environment().from_string("{{ value }}").render(value=value)
+        pages.environment().from_string("{{ value }}").render(value=value)
 
 
 def test_report_escapes_names(tmp_path):
@@ -267,4 +268,4 @@ def test_plots_are_written_as_png_and_svg(finished):
     [(None, NOTHING), (0.0, "0"), (0.25, "0.25"), (0.00123, "1.2·10⁻³"), (4.56e-12, "4.6·10⁻¹²")],
 )
 def test_scientific(value, text):
-    assert report.scientific(value) == text
+    assert pages.scientific(value) == text

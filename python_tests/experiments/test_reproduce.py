@@ -16,12 +16,12 @@ import pytest
 import study_run
 
 from fp16engine.cli import main
-from fp16engine.experiments import reproduce, study_report
-from fp16engine.experiments.estimate import Estimator, Rate, make_trainer
+from fp16engine.experiments import reproduce, study_pages
 from fp16engine.experiments.experiment import Arm, Case, Request, Results, plain_arms, plan
-from fp16engine.experiments.runner import BUDGET_SPENT, Outcome, Workshop
-from fp16engine.experiments.store import DONE, FAILED, PENDING, Row, Store
-from fp16engine.experiments.study import EXPERIMENTS
+from fp16engine.experiments.runs.estimate import Estimator, Rate, make_trainer
+from fp16engine.experiments.runs.runner import BUDGET_SPENT, Outcome, Workshop
+from fp16engine.experiments.runs.store import DONE, FAILED, PENDING, Row, Store
+from fp16engine.experiments.standalone_fp16.study import EXPERIMENTS
 from fp16engine.train import Interrupted
 from fp16engine.train.progress import duration
 
@@ -225,8 +225,8 @@ def test_a_request_changes_a_plan() -> None:
 
 
 def test_raw_values_are_json() -> None:
-    assert study_report.raw({"a": (float("nan"), plain_arms("fp16")[0])})["a"][0] is None
-    json.dumps(study_report.raw(plain_arms("fp16")), allow_nan=False)
+    assert study_pages.raw({"a": (float("nan"), plain_arms("fp16")[0])})["a"][0] is None
+    json.dumps(study_pages.raw(plain_arms("fp16")), allow_nan=False)
 
 
 TINY = ["--data", "digits", "--device", "reference", "--limit", "16", "--models", "dnn", "--epochs", "1",

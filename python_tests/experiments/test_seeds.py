@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine.experiments import compare, seeds, verdict
+from fp16engine.experiments import compare, seeds
+from fp16engine.experiments.report import verdict
 from fp16engine.train import Interrupted
 from fp16engine.train.progress import PlainLines
 

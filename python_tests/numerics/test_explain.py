@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import train.tiny_run as tiny
+import tiny_run as tiny
 from planted import HIDDEN, OverItself, Times, batch, net
 
 import fp16engine as fe

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-import train.tiny_run as tiny
+import tiny_run as tiny
 from planted import Times, batch, net
 
 import fp16engine as fe

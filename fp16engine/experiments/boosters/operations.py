@@ -1,0 +1,95 @@
+"""How many operations of dot products ran in which operand format: counted call by call."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ...numerics.intercept import Interception, named_arguments
+
+if TYPE_CHECKING:
+    from ...train import Trainer
+
+STORED = "stored"  # operands as stored, in no block format
+
+
+def _matmul(a: dict[str, Any]) -> int:
+    left, right = a["a"].shape, a["b"].shape
+    return math.prod(left) * (right[-2] if a["transpose_b"] else right[-1])
+
+
+def _linear(a: dict[str, Any]) -> int:
+    return int(a["x"].shape[0]) * math.prod(a["w"].shape)
+
+
+def _conv(a: dict[str, Any], y: Any) -> int:
+    n, height, width, _ = y.shape
+    return int(n) * int(height) * int(width) * math.prod(a["w"].shape)
+
+
+def _attention(a: dict[str, Any]) -> int:
+    return math.prod(a["q"].shape) * int(a["k"].shape[2])
+
+
+# Multiplications of one call: (its named arguments, its result) -> how many.
+_COUNTS: dict[str, Callable[[dict[str, Any], Any], int]] = {
+    "matmul": lambda a, _: _matmul(a),
+    "linear_forward": lambda a, _: _linear(a),
+    "linear_backward": lambda a, _: _linear(a) * sum(a["needs"][:2]),
+    "conv2d_forward": _conv,
+    "conv2d_backward": lambda a, _: _conv(a, a["dy"]) * sum(a["needs"][:2]),
+    "attention_forward": lambda a, _: 2 * _attention(a),
+    "attention_backward": lambda a, _: 4 * _attention(a),
+}
+
+
+class Operations(Interception):
+    """Count the operations of every dot product inside a `with` block, by operand format.
+
+    A multiplication with its addition counts as two operations; window positions outside an image count, as
+    in the usual figures of FLOPs. `by_format`: operations by the name of a block format, or "stored".
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([[1.0, 2.0]], device="reference")
+    >>> with Operations() as operations, fe.Precision.get("hbfp4").use():
+    ...     y = x @ x.T
+    >>> dict(operations.by_format)
+    {'hbfp4': 4}
+    """
+
+    def __init__(self) -> None:
+        self.by_format: Counter[str] = Counter()
+
+    def _around(
+        self, op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        result = method(*args, **kwargs)
+        if op in _COUNTS:
+            named = named_arguments(method, args, kwargs)
+            operand = named.get("operand")
+            name = STORED if operand is None else operand.name
+            self.by_format[name] += 2 * _COUNTS[op](named, result)
+        return result
+
+
+def of_run(trainer: Trainer, x: Any, y: Any, epochs: int, steps_per_epoch: int) -> dict[str, int]:
+    """Return the operations by format of a whole run, from one real step under each policy it has.
+
+    x: (N, H, W, C), y: (N,): a batch of the run's size. Every epoch's policy is looked up; a step is taken
+    for each different one, and the trainer is that many steps further. Batches that are smaller at the end
+    of an epoch count as whole ones.
+    """
+    total: Counter[str] = Counter()
+    counted: dict[Any, Counter[str]] = {}
+    for epoch in range(epochs):
+        trainer.begin_epoch(epoch, epochs)
+        policy = trainer.in_force
+        if policy not in counted:
+            with Operations() as operations:
+                trainer.step(x, y)
+            counted[policy] = operations.by_format
+        for name, count in counted[policy].items():
+            total[name] += count * steps_per_epoch
+    return dict(total)

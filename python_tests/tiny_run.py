@@ -13,7 +13,7 @@ import numpy as np
 import fp16engine as fe
 from fp16engine import nn
 from fp16engine.data import Dataset, Split
-from fp16engine.train.history import EpochRecord
+from fp16engine.reporting.history import EpochRecord
 
 DEVICE = os.environ.get("TINY_DEVICE", "reference")  # where tests run that are not repeated on every backend
 CLASSES = 3

@@ -42,8 +42,8 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
+    from ..reporting.history import json_number
     from ..train import Checkpoint, Trainer
-    from ..train.history import json_number
 
     checkpoint = Checkpoint.load(arguments.checkpoint)
     dataset = _dataset(arguments, checkpoint)

@@ -147,7 +147,7 @@ def run(arguments: argparse.Namespace) -> int:
     from ..experiments.boosters import study
     from ..experiments.runs.store import FAILED
     from ..experiments.standalone_fp16.study import EXPERIMENTS
-    from ..train.progress import DAY, duration
+    from ..reporting.progress import DAY, duration
 
     known = {**EXPERIMENTS, **study.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
@@ -284,7 +284,7 @@ def _open(rows: list[dict[str, Any]]) -> int:
 
 def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
     """Print the plan network by network: how many runs, done and to do, and how long."""
-    from ..train.progress import duration
+    from ..reporting.progress import duration
 
     cells = []
     for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
@@ -300,7 +300,7 @@ def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
 
 def _reduced(work: Work, argv: list[str]) -> str:
     """Return the same command line made small, and how long it takes."""
-    from ..train.progress import duration
+    from ..reporting.progress import duration
 
     kept: list[str] = []
     words = iter(argv)

@@ -63,7 +63,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from ..train.lock import hold
+    from ..reporting.lock import hold
 
     options.fill(arguments)
     policy = _policy(arguments)
@@ -139,7 +139,7 @@ def _policy(arguments: argparse.Namespace) -> Precision:
 
 def _live() -> Any:
     """The live view where standard error is a terminal; lines otherwise."""
-    from ..train.live import LiveView
+    from ..reporting.live import LiveView
 
     return LiveView() if sys.stderr.isatty() else None
 

@@ -27,11 +27,11 @@ from ..numerics.audit import audit_step
 from ..numerics.strict import check as hold_to_policy
 from ..numerics.tolerance import analyse, delta, gamma_sound
 from ..precision import Precision
+from ..reporting.lock import holds_out
+from ..reporting.metrics import finished_epochs
+from ..reporting.progress import Reporter, reporter
+from ..reporting.series import Series
 from ..train import Trainer
-from ..train.lock import holds_out
-from ..train.metrics import finished_epochs
-from ..train.progress import Reporter, reporter
-from ..train.series import Series
 from . import seeds as over_seeds
 from . import speed
 from .report import pages as reports

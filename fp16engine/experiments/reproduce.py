@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data import Dataset, Split, load
-from ..train.files import make_folder
+from ..reporting.files import make_folder
+from ..reporting.progress import Reporter, duration, reporter
 from ..train.loop import data_fingerprint
-from ..train.progress import Reporter, duration, reporter
 from . import study_pages
 from .experiment import Experiment, Planned, Request, Results, plan
 from .runs import pairs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .._version import __version__
-from ..train.files import make_folder, write_atomically
+from ..reporting.files import make_folder, write_atomically
 from .experiment import Results
 from .report.pages import PLOTS, REPORT, Plot, environment, missing
 from .report.parts import Finding, Part, Picture, Table

@@ -13,8 +13,8 @@ from .. import functional as F
 from ..numerics import calibration, lockstep
 from ..numerics.tolerance import analyse, delta, gamma_paper, gamma_sound
 from ..precision import Precision
+from ..reporting.files import make_folder, write_atomically
 from ..train import Checkpoint, Trainer
-from ..train.files import make_folder, write_atomically
 from .runs.results_dir import write_json
 
 if TYPE_CHECKING:

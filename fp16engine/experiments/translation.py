@@ -16,10 +16,10 @@ from ..doctor import machine
 from ..errors import NonFiniteError
 from ..models import transformer
 from ..precision import Precision
-from ..train.files import write_atomically
-from ..train.lock import holds_out
-from ..train.metrics import finished_epochs
-from ..train.progress import Reporter, reporter
+from ..reporting.files import write_atomically
+from ..reporting.lock import holds_out
+from ..reporting.metrics import finished_epochs
+from ..reporting.progress import Reporter, reporter
 from ..translation import TranslationTrainer
 from ..translation.bleu import bleu
 from .runs.results_dir import SUMMARY, claim, read_run, write_json

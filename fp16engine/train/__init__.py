@@ -1,9 +1,9 @@
 """Training: `Trainer`, its history, checkpoints, metrics and progress."""
 
+from ..reporting.files import SaveError
+from ..reporting.history import EpochRecord, History
+from ..reporting.interrupt import Interrupted
 from .checkpoint import Checkpoint
-from .files import SaveError
-from .history import EpochRecord, History
-from .interrupt import Interrupted
 from .scaler import LossScaler
 from .trainer import StepResult, Trainer
 

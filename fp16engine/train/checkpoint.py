@@ -25,8 +25,8 @@ from .._version import __version__
 from ..block_format import BlockFormat
 from ..errors import CheckpointError
 from ..precision import LossScale, OperandPlan, Precision
-from .files import TEMPORARY, write_atomically
-from .history import EpochRecord, EpochSums, History
+from ..reporting.files import TEMPORARY, write_atomically
+from ..reporting.history import EpochRecord, EpochSums, History
 
 if TYPE_CHECKING:
     from ..nn import Module

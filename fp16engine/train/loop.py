@@ -21,16 +21,17 @@ from ..errors import CheckpointError, NonFiniteError
 from ..numerics.audit import audit_quietly
 from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
-from . import checkpoint, metrics, settings
+from ..reporting import metrics
+from ..reporting.files import make_folder, write_atomically
+from ..reporting.history import EpochSums, History, json_number
+from ..reporting.interrupt import Interrupted, InterruptGuard
+from ..reporting.lock import hold
+from ..reporting.progress import Reporter, reporter
+from . import checkpoint, settings
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
-from .files import make_folder, write_atomically
-from .history import EpochSums, History, json_number
-from .interrupt import Interrupted, InterruptGuard
-from .lock import hold
 from .outcome import failure
-from .progress import Reporter, reporter
 
 if TYPE_CHECKING:
     from ..data import Dataset

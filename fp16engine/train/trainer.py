@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from ..data.encoded import EncodedText
     from ..nn import Module
     from ..numerics.monitor import Monitor
-    from .history import History
-    from .progress import Reporter
+    from ..reporting.history import History
+    from ..reporting.progress import Reporter
 
 __all__ = ["StepResult", "Trainer"]
 

@@ -510,7 +510,7 @@ def test_an_empty_out_is_refused(capsys, command):
 
 
 def test_compare_in_a_folder_that_a_run_holds(tmp_path, capsys):
-    from fp16engine.train.lock import hold
+    from fp16engine.reporting.lock import hold
 
     failed = []
 

@@ -22,8 +22,8 @@ from fp16engine.experiments.runs.estimate import Estimator, Rate, make_trainer
 from fp16engine.experiments.runs.runner import BUDGET_SPENT, Outcome, Workshop
 from fp16engine.experiments.runs.store import DONE, FAILED, PENDING, Row, Store
 from fp16engine.experiments.standalone_fp16.study import EXPERIMENTS
+from fp16engine.reporting.progress import duration
 from fp16engine.train import Interrupted
-from fp16engine.train.progress import duration
 
 SCRIPT = Path(study_run.__file__)
 KILLS = 3

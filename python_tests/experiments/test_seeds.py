@@ -6,8 +6,8 @@ import pytest
 import fp16engine as fe
 from fp16engine.experiments import compare, seeds
 from fp16engine.experiments.report import verdict
+from fp16engine.reporting.progress import PlainLines
 from fp16engine.train import Interrupted
-from fp16engine.train.progress import PlainLines
 
 
 def tiny(out, precisions=("fp16", "fp32"), limit=24, **options):

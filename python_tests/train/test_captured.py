@@ -19,9 +19,9 @@ import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine import nn
 from fp16engine.precision import LossScale, OperandPlan
+from fp16engine.reporting.history import WALL_TIME_FIELDS
 from fp16engine.train import captured, loop
 from fp16engine.train.captured import CapturedStep
-from fp16engine.train.history import WALL_TIME_FIELDS
 from fp16engine.train.scaler import LossScaler
 from fp16engine.train.step import Stepping
 

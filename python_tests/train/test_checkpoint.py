@@ -14,9 +14,9 @@ from safetensors.numpy import save as serialise
 
 import fp16engine as fe
 from fp16engine import nn
+from fp16engine.reporting.files import SaveError
+from fp16engine.reporting.history import EpochSums, History
 from fp16engine.train import checkpoint
-from fp16engine.train.files import SaveError
-from fp16engine.train.history import EpochSums, History
 
 HEX = "0123456789abcdef"  # draws the name of a temporary file
 

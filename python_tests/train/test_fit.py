@@ -10,7 +10,7 @@ from safetensors.numpy import load_file
 
 import fp16engine as fe
 from fp16engine.data import Dataset
-from fp16engine.train.history import WALL_TIME_FIELDS, EpochRecord, History
+from fp16engine.reporting.history import WALL_TIME_FIELDS, EpochRecord, History
 
 POLICIES = ["fp32", "fp16", "fp16-strict", "mp"]
 

@@ -12,7 +12,7 @@ import pytest
 import tiny_run
 
 import fp16engine as fe
-from fp16engine.train.history import WALL_TIME_FIELDS
+from fp16engine.reporting.history import WALL_TIME_FIELDS
 
 ROOT = Path(fe.__file__).parents[1]
 SCRIPT = Path(tiny_run.__file__)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ...data import Dataset
     from ...nn import Module
-    from ...train.progress import Reporter
+    from ...reporting.progress import Reporter
 
 BLOCKS = (16, 25, 36, 49, 64, 256, 576)
 MANTISSAS = (4, 6)

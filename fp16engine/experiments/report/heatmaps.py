@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...numerics.ranges import HIGHEST
-from ...train.metrics import FILE_NAME
+from ...reporting.metrics import FILE_NAME
 from .labels import label
 from .plots import themed
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ...numerics import words
-from ...train.files import make_folder, write_atomically
+from ...reporting.files import make_folder, write_atomically
 from . import pages
 from .heatmaps import lost_updates, samples, underflowed_gradients
 

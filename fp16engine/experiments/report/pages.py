@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...train.files import make_folder, write_atomically
+from ...reporting.files import make_folder, write_atomically
 from . import verdict
 from .labels import NOTHING, PAGE_COLOURS, label, style
 from .spread import Spread

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ...train.files import write_atomically
+from ...reporting.files import write_atomically
 from .labels import PAGE_COLOURS, label, style
 from .verdict import capital
 

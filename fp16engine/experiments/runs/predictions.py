@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...train.files import make_folder, write_atomically
+from ...reporting.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from ...data import Dataset
+    from ...reporting.history import EpochRecord
+    from ...reporting.progress import Reporter
     from ...train import Trainer
-    from ...train.history import EpochRecord
-    from ...train.progress import Reporter
 
 
 class Predictions:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...train.files import make_folder, write_atomically
+from ...reporting.files import make_folder, write_atomically
 
 SUMMARY = "summary.json"
 COMPARISON = "compare.json"  # the settings of a comparison

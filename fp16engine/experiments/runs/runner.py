@@ -16,12 +16,12 @@ import numpy as np
 
 from ...doctor import machine
 from ...errors import CheckpointError, NonFiniteError
+from ...reporting.history import json_number
+from ...reporting.metrics import finished_epochs, losses
+from ...reporting.progress import Reporter, duration
 from ...train import Interrupted, SaveError, Trainer
 from ...train.batches import Resident
 from ...train.checkpoint import FILE_NAME as CHECKPOINT
-from ...train.history import json_number
-from ...train.metrics import finished_epochs, losses
-from ...train.progress import Reporter, duration
 from ..report import heatmaps
 from .estimate import Estimator, Rate, make_trainer
 from .predictions import PredictingReporter, Predictions, probabilities
@@ -30,7 +30,7 @@ from .store import DONE, FAILED, PENDING, RUNNING, ClaimLost, Store, StoreError
 
 if TYPE_CHECKING:
     from ...data import Dataset
-    from ...train.history import EpochRecord, History
+    from ...reporting.history import EpochRecord, History
 
 BEAT_SECONDS = 20.0
 BUDGET_SPENT = "the end of the time given (--budget)"

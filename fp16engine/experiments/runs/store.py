@@ -23,9 +23,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...train.files import SaveError
-from ...train.history import WALL_TIME_FIELDS
-from ...train.process import Owner
+from ...reporting.files import SaveError
+from ...reporting.history import WALL_TIME_FIELDS
+from ...reporting.owner import Owner
 from .spec import RunSpec, canonical
 
 FORMAT = 1

@@ -13,7 +13,7 @@ import tiny_run as tiny
 from fp16engine.experiments.report import heatmaps, number_line, pages
 from fp16engine.numerics import ranges
 from fp16engine.numerics.monitor import Monitor
-from fp16engine.train.live import LiveView, sparkline
+from fp16engine.reporting.live import LiveView, sparkline
 
 
 @pytest.fixture(scope="module")

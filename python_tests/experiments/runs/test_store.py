@@ -26,7 +26,7 @@ from fp16engine.experiments.runs.store import (
     Store,
     StoreError,
 )
-from fp16engine.train.process import Owner
+from fp16engine.reporting.owner import Owner
 
 
 def spec(seed: int = 0, **changes: Any) -> RunSpec:

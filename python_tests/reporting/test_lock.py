@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import tiny_run
 
-from fp16engine.train import lock
-from fp16engine.train.lock import FolderInUse, hold
+from fp16engine.reporting import lock
+from fp16engine.reporting.lock import FolderInUse, hold
 
 _HOLDER = """
 import sys, time

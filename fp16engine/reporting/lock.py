@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .files import NO_LINK, SaveError, make_folder
-from .process import Owner
+from .owner import Owner
 
 try:
     import fcntl

@@ -11,8 +11,8 @@ import pytest
 import tiny_run
 
 import fp16engine as fe
+from fp16engine.reporting.interrupt import InterruptGuard
 from fp16engine.train import Interrupted
-from fp16engine.train.interrupt import InterruptGuard
 
 
 class SignalAt:
@@ -148,7 +148,7 @@ def test_kill_from_outside_leaves_a_run_to_resume(tmp_path):
         "        print('step', flush=True); time.sleep(0.2)\n"
         f"tiny_run.trainer().fit(tiny_run.data(), 99, 16, {str(tmp_path)!r}, progress=Slow(0))\n"
     )
-    path = [str(Path(fe.__file__).parents[1]), str(Path(__file__).parent)]
+    path = [str(Path(fe.__file__).parents[1]), str(Path(__file__).parents[1])]
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},

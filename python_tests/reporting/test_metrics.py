@@ -7,9 +7,9 @@ import os
 import pytest
 import tiny_run
 
+from fp16engine.reporting.files import SaveError
+from fp16engine.reporting.metrics import MetricsWriter
 from fp16engine.train import checkpoint
-from fp16engine.train.files import SaveError
-from fp16engine.train.metrics import MetricsWriter
 
 
 def rows(directory):

@@ -10,13 +10,13 @@ import pytest
 import tiny_run
 
 import fp16engine as fe
-from fp16engine.train import progress
-from fp16engine.train.history import EpochRecord
+from fp16engine.reporting import progress
+from fp16engine.reporting.history import EpochRecord
 
 RECORD = EpochRecord(2, 0.12345, 0.961, 0.2, 0.95, 1.5, 4100.4, 0, 0, None, 0.1)
 ENVIRONMENT = {
     **os.environ,
-    "PYTHONPATH": os.pathsep.join([str(Path(fe.__file__).parents[1]), str(Path(__file__).parent)]),
+    "PYTHONPATH": os.pathsep.join([str(Path(fe.__file__).parents[1]), str(Path(__file__).parents[1])]),
 }
 FIT = "import tiny_run; tiny_run.trainer().fit(tiny_run.data(), 2, 16)"
 

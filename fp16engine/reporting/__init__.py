@@ -1,0 +1,1 @@
+"""What a run writes and shows: history, metrics, progress, live view, atomic files, interruption."""

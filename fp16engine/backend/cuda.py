@@ -62,7 +62,7 @@ def load(device: str = "cuda") -> CudaBackend:
 
 def _allow_proven(backend: CudaBackend) -> None:
     """Let binary16 sums be the libraries' where they were found to be that on this GPU, else our kernels'."""
-    from ..numerics import accumulators  # not at the top: numerics looks at backends
+    from . import accumulators  # not at the top: numerics looks at backends
 
     entries = accumulators.load()
     if entries:

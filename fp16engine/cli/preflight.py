@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from ..numerics import preflight
+    from .. import preflight
     from ..train import Trainer
 
     options.fill(arguments)

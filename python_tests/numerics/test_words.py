@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fp16engine.numerics import advice, preflight, words
+from fp16engine import preflight
+from fp16engine.numerics import advice, words
 from fp16engine.numerics.ranges import percent
 
 SHARES = st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True), st.floats(0, 1), max_size=8)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine import nn
-from fp16engine.numerics import advice, preflight
+from fp16engine import nn, preflight
+from fp16engine.numerics import advice
 from fp16engine.numerics.monitor import Monitor
 
 DIGITS = fe.data.digits()

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import backend as backends
-from ..precision import Precision
-from ..train import Trainer
-from . import advice, words
-from .monitor import ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, Monitor, Sample
-from .ranges import EMPTY, Ranges, percent
+from . import backend as backends
+from .numerics import advice, words
+from .numerics.monitor import ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, Monitor, Sample
+from .numerics.ranges import EMPTY, Ranges, percent
+from .precision import Precision
+from .train import Trainer
 
 STEPS = 3
 PROBE = 32  # images of the probing batch, at most

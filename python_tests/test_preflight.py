@@ -10,9 +10,8 @@ import pytest
 from planted import Times, net
 
 import fp16engine as fe
-from fp16engine import nn
+from fp16engine import nn, preflight
 from fp16engine.cli import main
-from fp16engine.numerics import preflight
 from fp16engine.numerics.monitor import Monitor
 from fp16engine.precision import Precision
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp16engine.numerics import accumulators
-from fp16engine.numerics.accumulators import BINARY32, EVERY_PRODUCT, PATHS, TERMS, UNKNOWN, Finding
+from fp16engine.backend import accumulators
+from fp16engine.backend.accumulators import BINARY32, EVERY_PRODUCT, PATHS, TERMS, UNKNOWN, Finding
 
 
 def test_our_own_accumulators_are_recognised(backend: Any) -> None:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import fp16engine as fe
-from fp16engine.backend import cuda_libraries
+from fp16engine.backend.gpu import cuda_libraries
 from fp16engine.numerics.intercept import intercept, named_arguments
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -287,7 +287,7 @@ def suite(run: Run) -> None:
     """The tests of the device, by its name in their parameters."""
     name = "cuda" if run.device.startswith("cuda") else run.device
     if run.dry:
-        run.save(pytest(run, ["python_tests/backend/test_accumulators.py", "-k", name]))
+        run.save(pytest(run, ["python_tests/backend/gpu/test_accumulators.py", "-k", name]))
         return
     run.save(pytest(run, ["python_tests", "-k", name]))
 
@@ -360,7 +360,7 @@ def accumulators(run: Run) -> None:
     from dataclasses import asdict
 
     from fp16engine import backend as backends
-    from fp16engine.backend import accumulators as probe
+    from fp16engine.backend.gpu import accumulators as probe
 
     backend: Any = backends.get(run.device)
     native = getattr(backend, "native", None)

@@ -17,8 +17,8 @@ import numpy as np
 
 from . import backend as backends
 from ._version import __version__
-from .backend import cuda_libraries
-from .backend.cuda_libraries import Found
+from .backend.gpu import cuda_libraries
+from .backend.gpu.cuda_libraries import Found
 from .errors import BackendUnavailable
 
 # extra -> (what it adds, {module: distribution})

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from fp16engine import backend as backends
-from fp16engine.backend import cuda as cuda_backend
+from fp16engine.backend.gpu import cuda as cuda_backend
 
 # With --import-mode=importlib nothing puts this folder, where bounds.py and op_cases.py lie, on the path.
 sys.path.insert(0, str(Path(__file__).parent))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fp16engine.backend import cuda
+from fp16engine.backend.gpu import cuda
 
 
 @pytest.mark.skipif(cuda.gpus() > 0, reason="this machine has a GPU")

@@ -43,7 +43,7 @@ void set_autotune(bool enabled);
 
 // Whether sums asked for in binary16 may be a library's (true), or are our own kernels' (false, the default): a compute
 // type that a library accepts is not yet the accumulator it uses. What has been proven is Python's to know
-// (backend/accumulators.py).
+// (backend/gpu/accumulators.py).
 bool library_halves();
 void set_library_halves(bool allowed);
 

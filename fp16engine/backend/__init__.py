@@ -16,7 +16,7 @@ __all__ = ["Array", "Backend", "devices", "get", "unrecorded"]
 _MODULES = {
     "cpu": "fp16engine.backend.cpu",
     "reference": "fp16engine.backend.reference",
-    "simt": "fp16engine.backend.simt",
+    "simt": "fp16engine.backend.gpu.simt",
 }
 _CUDA = re.compile(r"cuda(:\d+)?")
 
@@ -61,7 +61,7 @@ def devices() -> list[str]:
         found.append("cpu")
     except BackendUnavailable:
         pass
-    cuda = importlib.import_module("fp16engine.backend.cuda")
+    cuda = importlib.import_module("fp16engine.backend.gpu.cuda")
     return found + [f"cuda:{index}" for index in range(cuda.gpus())]
 
 
@@ -71,7 +71,9 @@ def _load(device: str) -> Backend:
     if _CUDA.fullmatch(device):
         # "cuda" and "cuda:0" are one GPU, and one backend with one stream
         twin = {"cuda": "cuda:0", "cuda:0": "cuda"}.get(device, device)
-        cuda: Backend = _loaded.get(twin) or importlib.import_module("fp16engine.backend.cuda").load(device)
+        cuda: Backend = _loaded.get(twin) or importlib.import_module("fp16engine.backend.gpu.cuda").load(
+            device
+        )
         return cuda
     if device not in _MODULES:
         choices = ", ".join(map(repr, (*_MODULES, "cuda")))

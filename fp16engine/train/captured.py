@@ -29,7 +29,7 @@ from .batches import Augmenting, ImageOrder
 from .scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, WINDOW
 
 if TYPE_CHECKING:
-    from ..backend.compiled.recording import Replayable
+    from ..backend.gpu.capture import Replayable
     from .trainer import StepResult, Trainer
 
 Array = Any

@@ -31,7 +31,7 @@ def test_device_is_a_string() -> None:
 
 
 def test_devices_lists_what_computes(cpu: Any) -> None:
-    from fp16engine.backend import cuda
+    from fp16engine.backend.gpu import cuda
 
     assert backends.devices() == ["cpu", *(f"cuda:{i}" for i in range(cuda.gpus()))]
 

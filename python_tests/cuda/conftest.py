@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fp16engine import backend as backends
-from fp16engine.backend import cuda as cuda_backend
+from fp16engine.backend.gpu import cuda as cuda_backend
 
 sys.path.insert(0, str(Path(__file__).parent))
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fp16engine import _cpu, _simt  # type: ignore[attr-defined]
-from fp16engine.backend.simt import _borrowed
+from fp16engine.backend.gpu.simt import _borrowed
 
 ALIGNMENT = 256
 log: list[tuple[Any, ...]] = []

@@ -12,8 +12,8 @@ from op_case import Case, arrays, call
 from op_cases import CASES
 
 import fp16engine as fe
-from fp16engine.backend import pinned
-from fp16engine.backend.cuda import CudaBackend
+from fp16engine.backend.gpu import pinned
+from fp16engine.backend.gpu.cuda import CudaBackend
 
 # One case of every operation and accumulator is enough here: the kernels have their tests on "simt".
 FIRST = {(case.method, case.accumulates): case for case in reversed(CASES)}.values()

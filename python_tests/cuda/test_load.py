@@ -13,7 +13,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine import backend as backends
-from fp16engine.backend import cuda, cuda_libraries
+from fp16engine.backend.gpu import cuda, cuda_libraries
 
 
 class _Machine:
@@ -120,7 +120,7 @@ def test_importing_the_backend_loads_nothing_of_nvidia() -> None:
     import subprocess
 
     code = (
-        "import sys, fp16engine.backend.cuda\n"
+        "import sys, fp16engine.backend.gpu.cuda\n"
         "print([m for m in sys.modules if m.split('.')[0] in ('cupy', 'cuda') or m.endswith('_cuda')])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

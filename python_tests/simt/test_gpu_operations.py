@@ -23,7 +23,7 @@ def test_nonfinite_is_a_flag_on_the_device(simt: Any, value: float) -> None:
 
 def test_attention_beyond_the_kernels_limit_is_refused(simt: Any) -> None:
     """So that the limit in Python cannot be wider than the kernels'."""
-    from fp16engine.backend.compiled.gpu import MOST_ATTENDED
+    from fp16engine.backend.gpu.operations import MOST_ATTENDED
 
     for size, fits in ((MOST_ATTENDED, True), (MOST_ATTENDED + 1, False)):
         x = simt.zeros((1, 1, size, 1), "float16")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine.backend.arena import ALIGNMENT
+from fp16engine.backend.gpu.arena import ALIGNMENT
 
 
 def _recorded(simt: Any, step: Any) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..base import Array
-from .storage import Storage
+from .shape import Storage
 
 # Which array of the forward pass the derivative is written in; the others are written in y.
 _OF_INPUT = ("gelu", "log")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .storage import Storage
+from .shape import Storage
 
 
 class HostArrays(Storage):

@@ -10,7 +10,7 @@ from ...block_format import BlockFormat
 from ...errors import UnsupportedPrecision
 from ..base import Array
 from ..blocks import Blocks, Operands, block_shape
-from .storage import Storage
+from .shape import Storage
 
 
 class Quantizer(Storage):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from ..base import Array, Axes, Shape
-from .storage import Storage
+from .shape import Storage
 
 
 class Reductions(Storage):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..base import Array
-from .storage import Storage
+from .shape import Storage
 
 
 class Softmaxes(Storage):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..base import Array, Shape
 from .elementwise import Elementwise
-from .storage import is_basic, view
+from .shape import is_basic, view
 
 
 class Sparse(Elementwise):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
-from fp16engine.backend.arena import ALIGNMENT, Arena, Plan, Trace, plan
+from fp16engine.backend.gpu.arena import ALIGNMENT, Arena, Plan, Trace, plan
 
 Lifetimes = list[tuple[int, int, int]]
 

@@ -14,21 +14,21 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable
+from ...errors import BackendUnavailable
+from ..base import Shape
+from ..compiled import CompiledBackend
+from ..compiled.device import DTYPES
+from ..compiled.host import HostArrays
+from ..counter import CountedArrays
 from .arena import ALIGNMENT, Arena
-from .base import Shape
-from .compiled import CompiledBackend
-from .compiled.device import DTYPES
-from .compiled.gpu import GpuOperations
-from .compiled.host import HostArrays
-from .compiled.products import StrictProducts
-from .counter import CountedArrays
+from .operations import GpuOperations
+from .strict_products import StrictProducts
 
 
 def load() -> SimtBackend:
     """Return a simulated GPU."""
     try:
-        from .. import _cpu, _simt
+        from ... import _cpu, _simt
     except ImportError as error:
         raise BackendUnavailable(
             f"device 'simt': the module fp16engine._simt is not built ({error}); "

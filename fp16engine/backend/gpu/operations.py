@@ -10,11 +10,11 @@ import numpy as np
 from ...block_format import BlockFormat
 from ...precision import chunk_terms
 from ..base import Array, Pads, Pair
-from .attention import Attention
-from .quantize import Quantizer
-from .recording import Recordable
-from .sparse import Sparse, places_of
-from .storage import is_basic
+from ..compiled.attention import Attention
+from ..compiled.quantize import Quantizer
+from ..compiled.shape import is_basic
+from ..compiled.sparse import Sparse, places_of
+from .capture import Recordable
 
 # The longest sequence and the widest head of the attention kernels (csrc/cuda/ops.h).
 MOST_ATTENDED = 128

@@ -18,15 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BackendUnavailable
+from ...errors import BackendUnavailable
+from ..base import Array, Shape
+from ..compiled import CompiledBackend
+from ..compiled.device import DTYPES
 from . import cuda_libraries
 from .arena import Arena
-from .base import Array, Shape
-from .compiled import CompiledBackend
-from .compiled.device import DTYPES
-from .compiled.gpu import GpuOperations
-from .compiled.products import StrictProducts
+from .operations import GpuOperations
 from .pinned import PinnedUploads
+from .strict_products import StrictProducts
 
 BUILD = (
     "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "

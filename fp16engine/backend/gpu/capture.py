@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from ...errors import CaptureError
-from ..arena import Arena, Plan, Trace, plan
 from ..base import Array
-from .device import Device
+from ..compiled.device import Device
+from .arena import Arena, Plan, Trace, plan
 
 
 class Replayable(Protocol):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array
+from ..base import Array
 
 # Bytes of one copy, and of all that are under way: page-locked memory is taken from all others.
 LARGEST = 64 << 20

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import CaptureError
+from ...errors import CaptureError
 
 ALIGNMENT = 256  # what the CUDA allocator gives, and cuDNN and vector loads count on
 

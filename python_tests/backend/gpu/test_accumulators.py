@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fp16engine.backend import accumulators
-from fp16engine.backend.accumulators import BINARY32, EVERY_PRODUCT, PATHS, TERMS, UNKNOWN, Finding
+from fp16engine.backend.gpu import accumulators
+from fp16engine.backend.gpu.accumulators import BINARY32, EVERY_PRODUCT, PATHS, TERMS, UNKNOWN, Finding
 
 
 def test_our_own_accumulators_are_recognised(backend: Any) -> None:
@@ -100,7 +100,7 @@ def test_only_what_was_found_on_every_path_is_proven(
 def test_the_cuda_backend_asks_what_is_proven(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cudnn: int
 ) -> None:
-    from fp16engine.backend import cuda
+    from fp16engine.backend.gpu import cuda
 
     allowed: list[bool] = []
     native = SimpleNamespace(

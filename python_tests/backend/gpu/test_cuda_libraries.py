@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import fp16engine as fe
-from fp16engine.backend import cuda_libraries
+from fp16engine.backend.gpu import cuda_libraries
 
 FILES = {
     "nvrtc-builtins": "cu13/lib/libnvrtc-builtins.so.13.0",

@@ -7,7 +7,7 @@ changes) into runs; `Results` hands their rows to the experiment's `report`. How
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 

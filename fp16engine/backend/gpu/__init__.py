@@ -1,1 +1,1 @@
-"""GPUs: CuPy's and the simulated one, and what the two share: captured steps, arenas, operations of their own."""
+"""GPUs: CuPy's and the simulated one, and what the two share: captured steps, arenas, own operations."""

@@ -7,13 +7,27 @@ from device to device is named in :class:`~fp16engine.backend.compiled.device.De
 from __future__ import annotations
 
 from .attention import Attention
+from .augment import Augmentations
+from .conv import Convolutions
+from .dropout import Dropout
+from .embedding import Embeddings
 from .norm import Norms
 from .optim import OptimizerSteps
 from .pool import Pooling
 from .ranges import Ranges
 from .softmax import Softmaxes
-from .sparse import Sparse
 
 
-class CompiledBackend(Norms, Softmaxes, Pooling, Sparse, Attention, OptimizerSteps, Ranges):
+class CompiledBackend(
+    Norms,
+    Softmaxes,
+    Pooling,
+    Convolutions,
+    Attention,
+    Embeddings,
+    Dropout,
+    Augmentations,
+    OptimizerSteps,
+    Ranges,
+):
     """Every operation of :class:`fp16engine.backend.base.Backend` except array storage and its accounts."""

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from ...block_format import BlockFormat
 from ..base import Array
-from .dot import DotProducts
 from .elementwise import Elementwise
+from .linear import Linear
 
 
-class Attention(DotProducts, Elementwise):
+class Attention(Linear, Elementwise):
     def attention_forward(
         self,
         q: Array,

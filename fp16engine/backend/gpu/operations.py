@@ -11,16 +11,17 @@ from ...block_format import BlockFormat
 from ...precision import chunk_terms
 from ..base import Array, Pads, Pair
 from ..compiled.attention import Attention
-from ..compiled.quantize import Quantizer
+from ..compiled.conv import Convolutions
+from ..compiled.dropout import Dropout
+from ..compiled.embedding import Embeddings, flat_indices
 from ..compiled.shape import is_basic
-from ..compiled.sparse import Sparse, places_of
 from .capture import Recordable
 
 # The longest sequence and the widest head of the attention kernels (csrc/cuda/ops.h).
 MOST_ATTENDED = 128
 
 
-class GpuOperations(Recordable, Sparse, Attention, Quantizer):
+class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
     def _convolve(
         self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> None:
@@ -83,7 +84,7 @@ class GpuOperations(Recordable, Sparse, Attention, Quantizer):
     def getitem(self, x: Array, index: Any) -> Array:
         if is_basic(index):
             return super().getitem(x, index)
-        return self.embedding(self.from_numpy(places_of(x.shape, index)), x.reshape(-1))
+        return self.embedding(self.from_numpy(flat_indices(x.shape, index)), x.reshape(-1))
 
     def cat(self, xs: Sequence[Array], axis: int) -> Array:
         shape = list(xs[0].shape)

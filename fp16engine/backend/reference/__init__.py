@@ -22,11 +22,11 @@ from . import (
     optim,
     pool,
     quantize,
-    random,
     ranges,
     reduce,
     shape,
 )
+from . import dropout as dropouts
 from . import embedding as tables
 from . import softmax as softmaxes
 
@@ -69,7 +69,7 @@ class Reference(CountedArrays):
     transpose = _method(shape.transpose)
     broadcast_to = _method(shape.broadcast_to)
     getitem = _method(shape.getitem)
-    index_add = _method(shape.index_add)
+    index_add = _method(tables.index_add)
     cat = _method(shape.cat)
     pad2d = _method(shape.pad2d)
     crop2d = _method(shape.crop2d)
@@ -109,7 +109,7 @@ class Reference(CountedArrays):
     avg_pool_forward = _method(pool.avg_pool_forward)
     avg_pool_backward = _method(pool.avg_pool_backward)
 
-    dropout = _method(random.dropout)
+    dropout = _method(dropouts.dropout)
     augment = _method(augment.augment)
     embedding = _method(tables.embedding)
     embedding_backward = _method(tables.embedding_backward)

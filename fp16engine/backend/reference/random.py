@@ -1,12 +1,8 @@
-"""Philox4x32-10 (Salmon et al., SC'11) and the dropout it drives."""
+"""Philox4x32-10 (Salmon et al., SC'11)."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-
-from .registers import load, store
 
 _MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
@@ -37,10 +33,3 @@ def words(count: int, seed: int, offset: int) -> np.ndarray:
     zero = np.zeros_like(blocks)
     counter = np.stack([blocks & np.uint64(_LOW), blocks >> np.uint64(32), zero, zero], -1)
     return philox(counter, (seed & _LOW, (seed >> 32) & _LOW)).reshape(-1)[:count]
-
-
-def dropout(x: np.ndarray, p: float, seed: int, offset: int) -> np.ndarray:
-    drawn = words(x.size, seed, offset).reshape(x.shape)
-    keep = drawn.astype(np.uint64) >= math.ceil(p * 2.0**32)  # word * 2^-32 >= p, in integers
-    r = load(x)
-    return store(np.where(keep, r * (1 / (1 - p)), r.dtype.type(0)), x.dtype)

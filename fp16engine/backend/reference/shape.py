@@ -1,4 +1,4 @@
-"""Moving elements: nothing here rounds, but the sums of index_add."""
+"""Moving elements: nothing here rounds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .registers import accumulator, load, store
+from .registers import store
 
 
 def transpose(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -20,14 +20,6 @@ def broadcast_to(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def getitem(x: np.ndarray, index: Any) -> np.ndarray:
     return store(x[index], x.dtype)
-
-
-def index_add(shape: tuple[int, ...], dtype: str, index: Any, dy: np.ndarray, acc: str) -> np.ndarray:
-    partial = accumulator(dy, acc)
-    out = np.zeros(shape, partial)
-    # add.at is sequential; on binary16 it rounds after every addition.
-    np.add.at(out, index, dy if partial == np.float16 else load(dy))
-    return store(out, dtype)
 
 
 def cat(xs: Sequence[np.ndarray], axis: int) -> np.ndarray:

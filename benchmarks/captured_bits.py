@@ -56,7 +56,7 @@ def compare(device: str, steps: int) -> dict[str, Any]:
 
     A device that records no steps is reported under "skipped".
     """
-    if not hasattr(backends.get(device), "recorded"):
+    if not backends.get(device).capabilities.captured_steps:
         return {"skipped": f"device {device!r} records no steps"}
     result: dict[str, Any] = {"device": device, "steps": steps, "skipped_steps": 0, "trainings": {}}
     failed = []

@@ -75,8 +75,8 @@ def backend_info(device: str) -> dict[str, Any]:
 
     Raises BackendUnavailable if the device has no backend here.
     """
-    backend = backends.get(device)
-    return dict(backend.info()) if hasattr(backend, "info") else {}
+    backend: Any = backends.get(device)
+    return dict(backend.info()) if backend.capabilities.info else {}
 
 
 def cpu_model() -> str | None:

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
+
+if TYPE_CHECKING:
+    from .backend import Backend
 
 Operand: TypeAlias = str | BlockFormat
 
@@ -326,13 +329,13 @@ class Precision:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
 
-    def check(self, backend: object) -> None:
+    def check(self, backend: Backend) -> None:
         """Require a backend that can honour this policy.
 
         Raises:
             UnsupportedPrecision: it cannot, and would not say so by itself.
         """
-        if self.products == "tf32" and not getattr(backend, "tf32", False):
+        if self.products == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
 
     @property

@@ -327,8 +327,10 @@ def tensor(
 
 def _exporting(device: str) -> AbstractContextManager[Any]:
     """Arrays that leave the engine are in the order of their device's stream, where there is one."""
-    exporting = getattr(backends.get(device), "exporting", nullcontext)
-    context: AbstractContextManager[Any] = exporting()
+    backend: Any = backends.get(device)
+    context: AbstractContextManager[Any] = (
+        backend.exporting() if backend.capabilities.stream else nullcontext()
+    )
     return context
 
 

@@ -86,6 +86,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 from ..block_format import BlockFormat
 from .blocks import Blocks
+from .capabilities import Capabilities
 
 Array: TypeAlias = Any  # each backend has its own array type
 Shape: TypeAlias = tuple[int, ...]
@@ -140,6 +141,8 @@ class Backend(Protocol):
     """The functions of a backend, by family; see the module's text for registers and accumulators."""
 
     name: str
+    capabilities: Capabilities
+    recording: bool  # whether a step is being recorded, so that no value comes from the host or goes to it
 
     # Arrays
 

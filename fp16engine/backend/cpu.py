@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import BackendUnavailable
 from .base import Shape
+from .capabilities import Capabilities
 from .compiled import CompiledBackend
 from .compiled.device import DTYPES
 from .compiled.host import HostArrays
@@ -34,6 +35,7 @@ class CpuBackend(CompiledBackend, HostArrays):
     """Every operation of :class:`fp16engine.backend.base.Backend` on the processor."""
 
     name = "cpu"
+    capabilities = Capabilities(threads=True, info=True, implementations=True)
 
     def __init__(self, native: ModuleType) -> None:
         self.native = self.products = native

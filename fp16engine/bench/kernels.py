@@ -145,7 +145,7 @@ def _measure(
     }
     del call
     if peers is not None:
-        with peers.on(getattr(backend, "stream", None)):
+        with peers.on(backend.stream if backend.capabilities.stream else None):
             theirs = peers.prepare(kernel, given, setting)
             if theirs is not None:
                 row["peer"] = _times(clock.measure(theirs, seconds))

@@ -102,13 +102,13 @@ def run(
         raise ValueError(f"peer: {peer!r} given, {' or '.join(PEERS)} is wanted")
     device = device or "cpu"
     backend: Any = backends.get(device)
-    stream = getattr(backend, "stream", None)
+    stream = backend.stream if backend.capabilities.stream else None
     wait: Callable[[], object] = (lambda: None) if stream is None else stream.synchronize
     generator = np.random.Generator(np.random.Philox(0))
     x = generator.standard_normal((batch_size, image_size, image_size, channels), np.float32)
     y = generator.integers(0, _CLASSES, batch_size)
 
-    if capture and not hasattr(backend, "recorded"):
+    if capture and not backend.capabilities.captured_steps:
         raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
 
     def trainer(precision: str, **options: Any) -> Trainer:
@@ -166,7 +166,7 @@ def run(
         "goal_seconds_per_epoch": GOALS.get(model_name) if device.startswith("cuda") else None,
         "memory_ratio_fp16_fp32": _ratio(memory, "fp16", "fp32"),
         "time": times,
-        "implementations": list(backend.implementations()) if hasattr(backend, "implementations") else [],
+        "implementations": list(backend.implementations()) if backend.capabilities.implementations else [],
         "peer": found,
         "machine": machine(device),
     }

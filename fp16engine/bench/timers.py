@@ -104,5 +104,4 @@ class EventTimer:
 
 def timer(backend: Any) -> HostTimer | EventTimer:
     """Return the timer of a backend: events where it has a `stream`, else the host's clock."""
-    stream = getattr(backend, "stream", None)
-    return HostTimer() if stream is None else EventTimer(backend.xp, stream)
+    return EventTimer(backend.xp, backend.stream) if backend.capabilities.stream else HostTimer()

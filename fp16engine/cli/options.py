@@ -339,7 +339,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
     if arguments.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
     backend: Any = backends.get(arguments.device)
-    if arguments.threads is not None and hasattr(backend, "set_num_threads"):
+    if arguments.threads is not None and backend.capabilities.threads:
         backend.set_num_threads(arguments.threads)
 
 

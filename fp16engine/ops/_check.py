@@ -137,7 +137,7 @@ def indices(op: str, name: str, value: Any, count: int, what: str) -> None:
 
 def recording(value: Tensor) -> bool:
     """Tell whether a step is recorded: there are no values to check then, and it was checked when it ran."""
-    return bool(getattr(backends.get(value.device), "recording", False))
+    return backends.get(value.device).recording
 
 
 def integers(op: str, name: str, value: Any) -> None:

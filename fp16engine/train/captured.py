@@ -87,7 +87,7 @@ class CapturedStep:
         rows: int | None = None,
     ) -> None:
         backend: Any = backends.get(trainer.device)
-        if not hasattr(backend, "recorded"):
+        if not backend.capabilities.captured_steps:
             raise CaptureError(f"device {trainer.device!r} records no steps; 'cuda' does")
         self._trainer, self._backend, self.batch_size = trainer, backend, batch_size
         self._images, self._labels, self._augmenting = images, backend.from_numpy(labels), augmenting

@@ -37,7 +37,7 @@ def capture(wanted: bool | None, device: str) -> bool:
     """Whether steps are recorded: by default on a GPU; ValueError for a device that cannot."""
     if wanted is not None and not isinstance(wanted, bool):
         raise TypeError(f"capture: {wanted!r} given, True, False or None is wanted")
-    able = hasattr(backends.get(device), "recorded")
+    able = backends.get(device).capabilities.captured_steps
     if wanted and not able:
         raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
     return device.partition(":")[0] == "cuda" if wanted is None else wanted

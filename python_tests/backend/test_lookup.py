@@ -68,5 +68,5 @@ def test_import_loads_no_backend() -> None:
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     # declarations alone: no compiled module, no backend
-    light = ["fp16engine._version", "fp16engine.backend.base", "fp16engine.backend.blocks"]
-    assert loaded.strip() == str(light)
+    backend = [f"fp16engine.backend.{name}" for name in ("base", "blocks", "capabilities")]
+    assert loaded.strip() == str(["fp16engine._version", *backend])

@@ -476,7 +476,7 @@ def test_the_arena_goes_with_the_run(device: str) -> None:
 
 
 def test_capture_is_for_devices_that_record(backend_name: str) -> None:
-    able = hasattr(fe.backend.get(backend_name), "recorded")
+    able = fe.backend.get(backend_name).capabilities.captured_steps
     assert tiny_run.trainer(device=backend_name).capture is backend_name.startswith("cuda")
     if able:
         assert tiny_run.trainer(device=backend_name, capture=True).capture

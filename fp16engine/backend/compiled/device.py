@@ -10,6 +10,7 @@ import numpy as np
 from ...errors import UnsupportedPrecision
 from ...precision import NO_TF32, chunk_terms
 from ..base import Array, Shape
+from ..capabilities import Capabilities
 
 DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "uint8", "int32", "int64")}
 
@@ -20,7 +21,8 @@ class Device:
     native: ModuleType  # the operations
     products: Any  # matrix products and convolutions: a module, or StrictProducts
     xp: ModuleType  # the array library: numpy or one with its names
-    tf32 = False  # whether it has tensor cores that round float32 factors to TF32
+    capabilities = Capabilities()
+    recording = False  # whether a step is being recorded: nothing runs, and no value goes to or from the host
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> Array:
         raise NotImplementedError
@@ -49,7 +51,7 @@ class Device:
 
     def dot_accumulator(self, acc: str, x: Array) -> int:
         """The accumulator as compiled dot products take it: 0 float32, 1 binary16, n > 1 chunks of n."""
-        if acc == "float32" or (acc == "tf32" and self.tf32):
+        if acc == "float32" or (acc == "tf32" and self.capabilities.tf32):
             return 0
         if acc == "tf32":
             raise UnsupportedPrecision(NO_TF32)

@@ -27,8 +27,6 @@ class Replayable(Protocol):
 
 
 class Recordable(Device):
-    # While a step is recorded nothing runs, so no value can come from the host or go to it.
-    recording = False
     # The control block of the captured step that runs or is recorded (train/captured.py), else None.
     control: Array | None = None
     # Where new arrays are noted or come from, besides the device's pool.

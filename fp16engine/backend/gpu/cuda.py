@@ -20,6 +20,7 @@ import numpy as np
 
 from ...errors import BackendUnavailable
 from ..base import Array, Shape
+from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
 from ..compiled.device import DTYPES
 from . import cuda_libraries
@@ -135,7 +136,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
     `exporting` and the host, which keep the order.
     """
 
-    tf32 = True
+    capabilities = Capabilities(captured_steps=True, tf32=True, info=True, implementations=True, stream=True)
 
     def __init__(self, native: ModuleType, cupy: Any, index: int, name: str) -> None:
         self.name, self.xp, self.index = name, cupy, index

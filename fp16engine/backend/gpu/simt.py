@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import BackendUnavailable
 from ..base import Shape
+from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
 from ..compiled.device import DTYPES
 from ..compiled.host import HostArrays
@@ -45,6 +46,7 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
     """
 
     name = "simt"
+    capabilities = Capabilities(captured_steps=True, threads=True)
 
     def __init__(self, native: ModuleType, products: ModuleType) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..base import Backend
+from ..capabilities import Capabilities
 from ..counter import CountedArrays
 from . import (
     arrays,
@@ -57,6 +58,8 @@ class Reference(CountedArrays):
     """NumPy arrays, FP32 registers, one rounding at the store; float64 arrays stay float64 throughout."""
 
     name = "reference"
+    capabilities = Capabilities()
+    recording = False
 
     empty = _method(arrays.empty)
     zeros = _method(arrays.zeros)

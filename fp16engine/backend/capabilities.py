@@ -1,0 +1,25 @@
+"""What a backend can do besides the operations that every one has."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Capabilities(NamedTuple):
+    """The optional features of a backend, all in one record: whoever wants to use one asks here first.
+
+    `captured_steps`: it records a training step and replays it (`traced`, `recorded`). `tf32`: it rounds
+    float32 factors of dot products to TF32. `threads`: `set_num_threads` is there. `info`: `info()` says what
+    it runs on. `implementations`: `implementations()` lists the convolutions that ran. `stream`: work is
+    queued on `stream`, and arrays leave through `exporting()`.
+
+    >>> Capabilities(threads=True).captured_steps
+    False
+    """
+
+    captured_steps: bool = False
+    tf32: bool = False
+    threads: bool = False
+    info: bool = False
+    implementations: bool = False
+    stream: bool = False

@@ -125,7 +125,7 @@ def rates(
         step: Callable[[], object] = partial(trainer.train_batch, images, labels)
         if trainer.capture:
             step = CapturedStep.on_batch(trainer, images, labels).again
-        stream = getattr(backend, "stream", None)
+        stream = backend.stream if backend.capabilities.stream else None
         wait = (lambda: None) if stream is None else stream.synchronize
         contenders.append(Contender("fp16engine", name, len(labels), step, wait=wait))
     try:

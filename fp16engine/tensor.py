@@ -320,6 +320,10 @@ def tensor(
         raise ValueError(
             f"data: {host.dtype} with fractions given for dtype 'int64', whole numbers are wanted"
         )
+    if dtype == "int64" and not _fits_int64(host):
+        raise ValueError(
+            f"data must be integers in [-2^63, 2^63) for dtype 'int64', got values up to {np.abs(host).max()}"
+        )
     with np.errstate(over="ignore"):
         host = np.asarray(host, dtype=dtype, order="C")
     return Tensor(backend.from_numpy(host), device, requires_grad)
@@ -332,6 +336,16 @@ def _exporting(device: str) -> AbstractContextManager[Any]:
         backend.exporting() if backend.capabilities.stream else nullcontext()
     )
     return context
+
+
+def _fits_int64(host: np.ndarray) -> bool:
+    """Tell whether whole numbers keep their values as int64; compared in the data's own dtype."""
+    if host.dtype.kind == "u":
+        return not np.any(host > np.uint64(2**63 - 1))
+    if host.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return not np.any((host >= 2.0**63) | (host < -(2.0**63)))
+    return True
 
 
 def _host_array(data: Any) -> np.ndarray:

@@ -1,5 +1,4 @@
-// Python arrays become ArrayViews at the border: type and contiguity are checked once, here, and None is an absent
-// array.
+// Python arrays become Arrays at the border: type and contiguity are checked once, here, and None is an absent array.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
@@ -7,7 +6,7 @@
 
 #include <optional>
 
-#include "common/array_view.h"
+#include "bindings/array.h"
 
 namespace fp16engine {
 
@@ -27,27 +26,31 @@ inline std::optional<DType> dtype_of(const pybind11::dtype& dtype) {
 namespace pybind11::detail {
 
 template <>
-struct type_caster<fp16engine::ArrayView> {
-    PYBIND11_TYPE_CASTER(fp16engine::ArrayView, const_name("numpy.ndarray"));
+struct type_caster<fp16engine::Array> {
+    PYBIND11_TYPE_CASTER(fp16engine::Array, const_name("numpy.ndarray"));
 
     bool load(handle source, bool) {
-        if (source.is_none()) {
-            value = {};
-            return true;
-        }
+        value = {};
+        if (source.is_none()) return true;
         if (!isinstance<array>(source)) return false;
         const auto a = reinterpret_borrow<array>(source);
         const auto dtype = fp16engine::dtype_of(a.dtype());
-        if (!dtype)
-            throw value_error("array of dtype " + std::string(str(a.dtype())) +
-                              " given, float16, float32, uint8, int32 or int64 wanted");
-        if (!(a.flags() & array::c_style)) throw value_error("array with strides given, a C-contiguous one wanted");
-        if (a.ndim() > fp16engine::kMaxDims)
-            throw value_error("array of " + std::to_string(a.ndim()) + " axes given, at most 8 wanted");
-        value.data = const_cast<void*>(a.data());
-        value.dtype = *dtype;
-        value.ndim = static_cast<int>(a.ndim());
-        for (int i = 0; i < value.ndim; i++) value.shape[i] = a.shape(i);
+        if (!dtype) {
+            value.fault = std::string(fp16engine::kDTypes) + ", got " + std::string(str(a.dtype()));
+        } else if (!(a.flags() & array::c_style)) {
+            value.fault = "C-contiguous, got an array with strides";
+        } else if (reinterpret_cast<uintptr_t>(a.data()) % static_cast<size_t>(a.dtype().alignment())) {
+            value.fault = "aligned to its dtype, got an address between";
+        } else if (a.ndim() > fp16engine::kMaxDims) {
+            value.fault = "an array of at most 8 axes, got " + std::to_string(a.ndim());
+        } else {
+            fp16engine::ArrayView& view = value.view;
+            view.data = const_cast<void*>(a.data());
+            view.dtype = *dtype;
+            view.writable = a.writeable();
+            view.ndim = static_cast<int>(a.ndim());
+            for (int i = 0; i < view.ndim; i++) view.shape[i] = a.shape(i);
+        }
         return true;
     }
 };

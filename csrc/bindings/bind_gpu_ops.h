@@ -2,33 +2,52 @@
 #pragma once
 #include <pybind11/pybind11.h>
 
+#include "bindings/bind.h"
+#include "bindings/check_gpu_ops.h"
 #include "cuda/ops.h"
 
 namespace fp16engine {
 
 static void bind_gpu_ops(pybind11::module_& m) {
-    using Release = pybind11::call_guard<pybind11::gil_scoped_release>;
+    using namespace pybind11::literals;
 
-    m.def("attention_forward", &gpu::attention_forward, Release());
-    m.def("attention_backward", &gpu::attention_backward, Release());
-    m.def("depthwise_forward", &gpu::depthwise_forward, Release());
-    m.def("depthwise_backward", &gpu::depthwise_backward, Release());
-    m.def("strict_matmul", &gpu::strict_matmul, Release());
-    m.def("strict_conv2d_forward", &gpu::strict_conv2d_forward, Release());
-    m.def("strict_conv2d_backward", &gpu::strict_conv2d_backward, Release());
-    m.def("nonfinite", &gpu::nonfinite, Release());
-    m.def("move", &gpu::move, Release());
-    m.def("fill", &gpu::fill, Release());
-    m.def("dropout_counted", &gpu::dropout_counted, Release());
-    m.def("quantize_counted", &gpu::quantize_counted, Release());
-    m.def("batch_places", &gpu::batch_places, Release());
-    m.def("loss_seed", &gpu::loss_seed, Release());
-    m.def("count_correct", &gpu::count_correct, Release());
-    m.def("rank_nonfinite", &gpu::rank_nonfinite, Release());
-    m.def("decide_step", &gpu::decide_step, Release());
-    m.def("replace", &gpu::replace, Release());
-    m.def("measure_gradients", &gpu::measure_gradients, Release());
-    m.def("advance_step", &gpu::advance_step, Release());
+    bind_checked(m, "attention_forward", &gpu::attention_forward, checks::attention_forward, "q"_a, "k"_a, "v"_a, "y"_a,
+                 "probs"_a, "causal"_a, "lengths"_a, "half_accumulator"_a);
+    bind_checked(m, "attention_backward", &gpu::attention_backward, checks::attention_backward, "q"_a, "k"_a, "v"_a,
+                 "probs"_a, "dy"_a, "dq"_a, "dk"_a, "dv"_a, "half_accumulator"_a);
+    bind_checked(m, "depthwise_forward", &gpu::depthwise_forward, checks::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a,
+                 "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a);
+    bind_checked(m, "depthwise_backward", &gpu::depthwise_backward, checks::conv2d_backward, "x"_a, "w"_a, "dy"_a,
+                 "dx"_a, "dw"_a, "db"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a);
+    bind_checked(m, "strict_matmul", &gpu::strict_matmul, checks::matmul, "a"_a, "b"_a, "bias"_a, "c"_a,
+                 "transpose_a"_a, "transpose_b"_a, "scale"_a, "accumulator"_a);
+    bind_checked(m, "strict_conv2d_forward", &gpu::strict_conv2d_forward, checks::conv2d_forward, "x"_a, "w"_a,
+                 "bias"_a, "y"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a);
+    bind_checked(m, "strict_conv2d_backward", &gpu::strict_conv2d_backward, checks::conv2d_backward, "x"_a, "w"_a,
+                 "dy"_a, "dx"_a, "dw"_a, "db"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a);
+    bind_checked(m, "nonfinite", &gpu::nonfinite, checks::nonfinite, "arrays"_a, "flag"_a);
+    bind_checked(m, "move", &gpu::move, checks::move, "source"_a, "target"_a, "item"_a, "shape"_a, "source_strides"_a,
+                 "target_strides"_a);
+    bind_checked(m, "fill", &gpu::fill, checks::fill, "x"_a, "bits"_a);
+    bind_checked(m, "dropout_counted", &gpu::dropout_counted, checks::dropout_counted, "x"_a, "y"_a, "p"_a, "seed"_a,
+                 "offset"_a, "control"_a);
+    bind_checked(m, "quantize_counted", &gpu::quantize_counted, checks::quantize_counted, "x"_a, "y"_a, "outer"_a,
+                 "length"_a, "inner"_a, "block_length"_a, "block_inner"_a, "mantissa"_a, "exponent_bits"_a,
+                 "stochastic"_a, "seed"_a, "offset"_a, "control"_a);
+    bind_checked(m, "batch_places", &gpu::batch_places, checks::batch_places, "control"_a, "order"_a, "places"_a);
+    bind_checked(m, "loss_seed", &gpu::loss_seed, checks::loss_seed, "control"_a, "dy"_a);
+    bind_checked(m, "count_correct", &gpu::count_correct, checks::count_correct, "logits"_a, "labels"_a, "control"_a);
+    bind_checked(m, "rank_nonfinite", &gpu::rank_nonfinite, checks::rank_nonfinite, "arrays"_a, "ranks"_a, "loss"_a,
+                 "origin"_a, "control"_a);
+    bind_checked(m, "decide_step", &gpu::decide_step, checks::decide_step, "control"_a, "loss"_a, "norm"_a, "most"_a,
+                 "table"_a, "scalars"_a);
+    bind_checked(m, "replace", &gpu::replace, checks::replace, "arrays"_a, "values"_a, "scalars"_a, "applied"_a);
+    bind_checked(m, "measure_gradients", &gpu::measure_gradients, checks::measure_gradients, "arrays"_a, "control"_a,
+                 "counts"_a);
+    bind_checked(m, "advance_step", &gpu::advance_step, checks::advance_step, "control"_a, "loss"_a, "results"_a,
+                 "counts"_a, "growth"_a, "backoff"_a, "floor"_a, "cap"_a, "interval"_a, "patience"_a, "max_bad_steps"_a,
+                 "dropout"_a, "forward_dropout"_a, "scaled"_a, "dynamic"_a, "automatic"_a, "settling"_a, "every"_a,
+                 "top"_a);
 }
 
 }  // namespace fp16engine

@@ -1,4 +1,4 @@
-// Device arrays become ArrayViews at the border, through the __cuda_array_interface__ that CuPy, PyTorch and Numba
+// Device arrays become Arrays at the border, through the __cuda_array_interface__ that CuPy, PyTorch and Numba
 // share: type and contiguity are checked once, here, and None is an absent array.
 #pragma once
 #include <pybind11/pybind11.h>
@@ -6,7 +6,7 @@
 
 #include <optional>
 
-#include "common/array_view.h"
+#include "bindings/array.h"
 
 namespace fp16engine {
 
@@ -34,32 +34,36 @@ inline bool c_contiguous(const ArrayView& view, const pybind11::tuple& strides) 
 namespace pybind11::detail {
 
 template <>
-struct type_caster<fp16engine::ArrayView> {
-    PYBIND11_TYPE_CASTER(fp16engine::ArrayView, const_name("cupy.ndarray"));
+struct type_caster<fp16engine::Array> {
+    PYBIND11_TYPE_CASTER(fp16engine::Array, const_name("cupy.ndarray"));
 
     bool load(handle source, bool) {
-        if (source.is_none()) {
-            value = {};
-            return true;
-        }
+        value = {};
+        if (source.is_none()) return true;
         if (!hasattr(source, "__cuda_array_interface__")) return false;
         const dict interface = source.attr("__cuda_array_interface__");
         const auto type = interface["typestr"].cast<std::string>();
         const auto dtype = fp16engine::dtype_of(type);
-        if (!dtype)
-            throw value_error("array of type " + type + " given, float16, float32, uint8, int32 or int64 wanted");
-        const tuple shape = interface["shape"];
-        if (shape.size() > static_cast<size_t>(fp16engine::kMaxDims))
-            throw value_error("array of " + std::to_string(shape.size()) + " axes given, at most 8 wanted");
-        value.dtype = *dtype;
-        value.ndim = static_cast<int>(shape.size());
-        for (int i = 0; i < value.ndim; i++) value.shape[i] = shape[static_cast<size_t>(i)].cast<int64_t>();
-        if (interface.contains("strides") && !interface["strides"].is_none() && value.size() > 0 &&
-            !fp16engine::c_contiguous(value, interface["strides"]))
-            throw value_error("array with strides given, a C-contiguous one wanted");
-        value.data = reinterpret_cast<void*>(tuple(interface["data"])[0].cast<uintptr_t>());
+        const tuple shape = interface["shape"], data = interface["data"];
+        if (!dtype) {
+            value.fault = std::string(fp16engine::kDTypes) + ", got type " + type;
+            return true;
+        }
+        if (shape.size() > static_cast<size_t>(fp16engine::kMaxDims)) {
+            value.fault = "an array of at most 8 axes, got " + std::to_string(shape.size());
+            return true;
+        }
+        fp16engine::ArrayView& view = value.view;
+        view.dtype = *dtype;
+        view.ndim = static_cast<int>(shape.size());
+        view.writable = !data[1].cast<bool>();
+        for (int i = 0; i < view.ndim; i++) view.shape[i] = shape[static_cast<size_t>(i)].cast<int64_t>();
+        if (interface.contains("strides") && !interface["strides"].is_none() && view.size() > 0 &&
+            !fp16engine::c_contiguous(view, interface["strides"]))
+            value.fault = "C-contiguous, got an array with strides";
+        view.data = reinterpret_cast<void*>(data[0].cast<uintptr_t>());
         // An empty array has no memory, but it is not an absent one; nothing reads or writes through this.
-        if (!value.data) value.data = reinterpret_cast<void*>(uintptr_t{256});
+        if (!view.data) view.data = reinterpret_cast<void*>(uintptr_t{256});
         return true;
     }
 };

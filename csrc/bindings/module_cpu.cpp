@@ -1,5 +1,8 @@
 // Module fp16engine._cpu: the shared operations, and what only the processor has: its pool, threads and products.
 #include "bindings/array_caster.h"
+#include "bindings/bind.h"
+#include "bindings/check_products.h"
+#include "bindings/thread_notice.h"
 #include "cpu/conv.h"
 #include "cpu/ops.h"
 #include "cpu/parallel.h"
@@ -11,12 +14,21 @@ namespace ops = fp16engine::cpu;
 
 namespace py = pybind11;
 namespace cpu = fp16engine::cpu;
+using namespace py::literals;
 
 namespace {
 
+constexpr int64_t kMostBytes = int64_t{1} << 48;  // what a processor addresses
+
 py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
-    size_t bytes = static_cast<size_t>(dtype.itemsize());
-    for (const py::ssize_t extent : shape) bytes *= static_cast<size_t>(extent);
+    if (!fp16engine::dtype_of(dtype))
+        fp16engine::checks::refuse("dtype", fp16engine::kDTypes, std::string(py::str(dtype)));
+    int64_t size = dtype.itemsize();
+    for (const py::ssize_t extent : shape)
+        if (extent < 0 || __builtin_mul_overflow(size, extent, &size) || size > kMostBytes)
+            fp16engine::checks::refuse("shape", "extents >= 0 of at most 2^48 bytes",
+                                       fp16engine::checks::text({shape.begin(), shape.end()}));
+    const auto bytes = static_cast<size_t>(size);
     void* const block = cpu::pool_allocate(bytes, cpu::Use::array);
     return py::array(dtype, shape, block, py::capsule(block, [](void* p) { cpu::pool_release(p); }));
 }
@@ -39,8 +51,6 @@ std::string select_isa(const std::string& isa) {
     return chosen;
 }
 
-using Release = py::call_guard<py::gil_scoped_release>;
-
 void bind_memory(py::module_& m) {
     m.def("empty", &empty, py::arg("shape"), py::arg("dtype"));
     m.def("memory", &memory);
@@ -49,8 +59,9 @@ void bind_memory(py::module_& m) {
 }
 
 void bind_machine(py::module_& m) {
+    using fp16engine::bind_checked;
     m.def("num_threads", &cpu::num_threads);
-    m.def("set_num_threads", &cpu::set_num_threads, py::arg("count"));
+    bind_checked(m, "set_num_threads", &cpu::set_num_threads, fp16engine::checks::nothing, "count"_a);
     m.def("isa", [] { return std::string(cpu::kernels().isa); });
     m.def("select_isa", &select_isa, py::arg("isa"));
     m.def("onednn_version", &cpu::onednn_version);
@@ -59,11 +70,18 @@ void bind_machine(py::module_& m) {
 }
 
 void bind_dot_products(py::module_& m) {
-    m.def("matmul", &cpu::matmul, Release());
-    m.def("linear_weight_gradient", &cpu::linear_weight_gradient, Release());
-    m.def("conv2d_forward", &cpu::conv2d_forward, Release());
-    m.def("conv2d_backward", &cpu::conv2d_backward, Release());
-    m.def("scaled_product", &cpu::scaled_product, Release());
+    using fp16engine::bind_checked;
+    namespace checks = fp16engine::checks;
+    bind_checked(m, "matmul", &cpu::matmul, checks::matmul, "a"_a, "b"_a, "bias"_a, "c"_a, "transpose_a"_a,
+                 "transpose_b"_a, "accumulator"_a);
+    bind_checked(m, "linear_weight_gradient", &cpu::linear_weight_gradient, checks::linear_weight_gradient, "x"_a,
+                 "dy"_a, "dw"_a, "db"_a, "accumulator"_a);
+    bind_checked(m, "conv2d_forward", &cpu::conv2d_forward, checks::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a,
+                 "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a);
+    bind_checked(m, "conv2d_backward", &cpu::conv2d_backward, checks::conv2d_backward, "x"_a, "w"_a, "dy"_a, "dx"_a,
+                 "dw"_a, "db"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a);
+    bind_checked(m, "scaled_product", &cpu::scaled_product, checks::scaled_product, "a"_a, "b"_a, "c"_a, "scale"_a,
+                 "accumulator"_a);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
 // Module fp16engine._cuda: our kernels, cuBLASLt's products and cuDNN's convolutions on device arrays. It imports
 // without a GPU and without NVIDIA's libraries; those are opened at first use.
-#include "bindings/bind_gpu_ops.h"
 #include "bindings/cuda_array_caster.h"
 #include "cuda/library.h"
 #include "cuda/ops.h"
@@ -8,26 +7,32 @@
 #include "cuda/runtime.h"
 
 namespace ops = fp16engine::gpu;
+#include "bindings/bind_gpu_ops.h"
 #include "bindings/bind_ops.h"
 
 namespace py = pybind11;
 using namespace py::literals;
+
+void fp16engine::after_call() {}
 
 namespace {
 
 using Release = py::call_guard<py::gil_scoped_release>;
 
 void bind_products(py::module_& m) {
-    m.def("matmul", &ops::matmul, "a"_a, "b"_a, "bias"_a, "c"_a, "transpose_a"_a, "transpose_b"_a, "half_accumulator"_a,
-          "tf32"_a = false, Release());
-    m.def("scaled_product", &ops::scaled_product, "a"_a, "b"_a, "c"_a, "scale"_a, "half_accumulator"_a,
-          "tf32"_a = false, Release());
-    m.def("linear_weight_gradient", &ops::linear_weight_gradient, "x"_a, "dy"_a, "dw"_a, "db"_a, "half_accumulator"_a,
-          "tf32"_a = false, Release());
-    m.def("conv2d_forward", &ops::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a, "stride_h"_a, "stride_w"_a, "pads"_a,
-          "groups"_a, "half_accumulator"_a, "tf32"_a = false, Release());
-    m.def("conv2d_backward", &ops::conv2d_backward, "x"_a, "w"_a, "dy"_a, "dx"_a, "dw"_a, "db"_a, "stride_h"_a,
-          "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a, "tf32"_a = false, Release());
+    using fp16engine::bind_checked;
+    namespace checks = fp16engine::checks;
+    const auto tf32 = "tf32"_a = false;
+    bind_checked(m, "matmul", &ops::matmul, checks::matmul, "a"_a, "b"_a, "bias"_a, "c"_a, "transpose_a"_a,
+                 "transpose_b"_a, "half_accumulator"_a, tf32);
+    bind_checked(m, "scaled_product", &ops::scaled_product, checks::scaled_product, "a"_a, "b"_a, "c"_a, "scale"_a,
+                 "half_accumulator"_a, tf32);
+    bind_checked(m, "linear_weight_gradient", &ops::linear_weight_gradient, checks::linear_weight_gradient, "x"_a,
+                 "dy"_a, "dw"_a, "db"_a, "half_accumulator"_a, tf32);
+    bind_checked(m, "conv2d_forward", &ops::conv2d_forward, checks::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a,
+                 "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a, tf32);
+    bind_checked(m, "conv2d_backward", &ops::conv2d_backward, checks::conv2d_backward, "x"_a, "w"_a, "dy"_a, "dx"_a,
+                 "dw"_a, "db"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a, tf32);
     m.def("matmul_implementations", &ops::matmul_implementations);
     m.def("conv2d_implementations", &ops::conv2d_implementations);
     m.def("autotune", &ops::autotune);

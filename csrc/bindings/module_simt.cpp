@@ -1,6 +1,7 @@
 // Module fp16engine._simt: the GPU's kernels, run by the simulator on NumPy arrays. For tests.
 #include "bindings/array_caster.h"
 #include "bindings/bind_gpu_ops.h"
+#include "bindings/thread_notice.h"
 #include "cpu/parallel.h"
 #include "cuda/ops.h"
 #include "simt/machine.h"
@@ -11,6 +12,7 @@ namespace ops = fp16engine::gpu;
 #include "bindings/bind_ops.h"
 
 namespace py = pybind11;
+using namespace py::literals;
 
 namespace {
 
@@ -35,7 +37,8 @@ void bind_recording(py::module_& m) {
         },
         py::arg("name"), py::arg("work"));
     // Fresh memory is full of NaN in every replay too.
-    m.def("poison", [](const fp16engine::ArrayView& x) {
+    m.def("poison", [](const fp16engine::Array& array) {
+        const fp16engine::ArrayView& x = array.open("x");
         const auto bytes = static_cast<size_t>(x.size() * fp16engine::item_size(x.dtype));
         simt::perform("poison", false, [data = x.data, bytes] { std::memset(data, 0xff, bytes); });
     });
@@ -47,11 +50,12 @@ PYBIND11_MODULE(_simt, m) {
     m.doc() = "GPU kernels of fp16engine in the simulator; use fp16engine.backend.get('simt').";
     py::register_exception<simt::Error>(m, "SimulationError", PyExc_RuntimeError);
     m.def("set_schedule", &simt::set_schedule, py::arg("schedule"));
-    m.def("set_num_threads", &fp16engine::cpu::set_num_threads, py::arg("count"));
+    fp16engine::bind_checked(m, "set_num_threads", &fp16engine::cpu::set_num_threads, fp16engine::checks::nothing,
+                             "count"_a);
     m.def("num_threads", &fp16engine::cpu::num_threads);
     m.def("planted_faults", &ops::planted_faults);
-    m.def("launch_planted", &ops::launch_planted, py::arg("fault"), py::arg("x"), py::arg("y"),
-          py::call_guard<py::gil_scoped_release>());
+    fp16engine::bind_checked(m, "launch_planted", &ops::launch_planted, fp16engine::checks::nothing, "fault"_a, "x"_a,
+                             "y"_a);
     bind_recording(m);
     fp16engine::bind_ops(m);
     fp16engine::bind_gpu_ops(m);

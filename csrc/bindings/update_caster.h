@@ -4,6 +4,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "bindings/array.h"
 #include "common/weight_update.h"
 
 namespace pybind11::detail {
@@ -26,9 +27,9 @@ struct type_caster<fp16engine::StepSource> {
                             t[6].cast<bool>() ? 1u : 0u};
             return true;
         }
-        make_caster<fp16engine::ArrayView> memory;
+        make_caster<fp16engine::Array> memory;
         if (source.is_none() || !memory.load(source, convert)) return false;
-        value.memory = cast_op<fp16engine::ArrayView&>(memory);
+        value.memory = cast_op<fp16engine::Array&>(memory).open("scalars");
         return true;
     }
 };
@@ -41,16 +42,18 @@ struct type_caster<fp16engine::WeightUpdate> {
         if (!isinstance<tuple>(source)) return false;
         const auto t = reinterpret_borrow<tuple>(source);
         if (t.size() != 9) return false;
-        using Arrays = fp16engine::WeightUpdate::Arrays;
-        value.params = t[0].cast<Arrays>();
-        value.grads = t[1].cast<Arrays>();
-        value.masters = t[2].cast<Arrays>();
-        value.compensations = t[3].cast<Arrays>();
+        const auto arrays = [&](const char* name, size_t i) {
+            return fp16engine::views(name, t[i].cast<std::vector<fp16engine::Array>>());
+        };
+        value.params = arrays("params", 0);
+        value.grads = arrays("grads", 1);
+        value.masters = arrays("masters", 2);
+        value.compensations = arrays("compensations", 3);
         value.weight_decay = t[4].cast<std::vector<double>>();
         value.stochastic = t[5].cast<bool>();
         value.indices = t[6].cast<std::vector<int64_t>>();
         value.step = t[7].cast<fp16engine::StepSource>();
-        value.counts = t[8].cast<fp16engine::ArrayView>();
+        value.counts = t[8].cast<fp16engine::Array>().open("counts");
         return true;
     }
 };

@@ -26,6 +26,8 @@ inline const char* name(DType dtype) {
     return "unknown";
 }
 
+constexpr char kDTypes[] = "float16, float32, uint8, int32 or int64";
+
 inline int64_t item_size(DType dtype) {
     switch (dtype) {
         case DType::uint8:
@@ -46,6 +48,7 @@ constexpr int kMaxDims = 8;
 struct ArrayView {
     void* data = nullptr;  // nullptr stands for an absent optional array
     DType dtype = DType::float32;
+    bool writable = true;
     int ndim = 0;
     int64_t shape[kMaxDims] = {};
 

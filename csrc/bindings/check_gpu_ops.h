@@ -1,0 +1,188 @@
+// The checks of what the GPU has besides the operations of every module, in the order of bind_gpu_ops.h.
+#pragma once
+#include "bindings/check_products.h"
+#include "common/step_control.h"
+#include "common/step_scalars.h"
+
+namespace fp16engine::checks {
+
+constexpr int64_t kMostAttention = 128;  // of a sequence or a head
+
+inline void attention(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
+                      bool half_accumulator) {
+    of_floats({"q", q});
+    of_rank({"q", q}, 4, 4, "(B, H, S, D)");
+    of_dtype({"k", k}, q.dtype);
+    of_rank({"k", k}, 4, 4, "(B, H, S, D)");
+    of_shape({"k", k}, {q.dim(0), q.dim(1), k.dim(2), q.dim(3)});
+    of_same({"v", v}, k);
+    of_dtype({"probs", probs}, q.dtype);
+    of_shape({"probs", probs}, {q.dim(0), q.dim(1), q.dim(2), k.dim(2)});
+    for (const int64_t extent : {q.dim(2), q.dim(3), k.dim(2)})
+        in_range("a sequence or a head", extent, 0, kMostAttention);
+    in_range("B * H", product("B, H", {q.dim(0), q.dim(1)}), 0, kMostExtent / kMostAttention);
+    half_terms("q", q, half_accumulator);
+}
+
+constexpr auto attention_forward = [](const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
+                                      const ArrayView& probs, bool, const ArrayView& lengths, bool half_accumulator) {
+    attention(q, k, v, probs, half_accumulator);
+    of_same({"y", y}, q);
+    if (lengths) {
+        of_dtype({"lengths", lengths}, DType::int64);
+        of_shape({"lengths", lengths}, {q.dim(0)});
+    }
+    outputs({{"y", y}, {"probs", probs}}, {{"q", q}, {"k", k}, {"v", v}, {"lengths", lengths}});
+};
+
+constexpr auto attention_backward = [](const ArrayView& q, const ArrayView& k, const ArrayView& v,
+                                       const ArrayView& probs, const ArrayView& dy, const ArrayView& dq,
+                                       const ArrayView& dk, const ArrayView& dv, bool half_accumulator) {
+    attention(q, k, v, probs, half_accumulator);
+    of_same({"dy", dy}, q);
+    of_same({"dq", dq}, q);
+    of_same({"dk", dk}, k);
+    of_same({"dv", dv}, v);
+    outputs({{"dq", dq}, {"dk", dk}, {"dv", dv}}, {{"q", q}, {"k", k}, {"v", v}, {"probs", probs}, {"dy", dy}});
+};
+
+template <class Struct>
+void holds(const char* name, const ArrayView& view) {
+    of_dtype({name, view}, DType::uint8);
+    of_shape({name, view}, {static_cast<int64_t>(sizeof(Struct))});
+    if (reinterpret_cast<uintptr_t>(view.data) % alignof(Struct))
+        refuse(name, "aligned to 8 bytes", "an address between");
+}
+
+inline void control_of(const ArrayView& control) { holds<StepControl>("control", control); }
+
+inline void one(const Named& a) {
+    of_floats(a);
+    of_size(a, 1);
+}
+
+constexpr auto nonfinite = [](const Views& arrays, const ArrayView& flag) {
+    present_floats("arrays", arrays);
+    of_dtype({"flag", flag}, DType::int32);
+    of_size({"flag", flag}, 1);
+    outputs({{"flag", flag}}, {});
+};
+
+// What lies at the addresses is the caller's; the arrays of the backend give them.
+constexpr auto move = [](uintptr_t source, uintptr_t target, int64_t item, const std::vector<int64_t>& shape,
+                         const std::vector<int64_t>& source_strides, const std::vector<int64_t>& target_strides) {
+    if (item != 1 && item != 2 && item != 4 && item != 8) refuse("item", "1, 2, 4 or 8 bytes", std::to_string(item));
+    if (shape.size() > kMaxDims || source_strides.size() != shape.size() || target_strides.size() != shape.size())
+        refuse("shape", "of at most 8 axes with two strides each", text(shape));
+    int64_t size = 1;
+    for (const int64_t extent : shape) size = product("shape", {size, extent});
+    for (const auto* strides : {&source_strides, &target_strides})
+        for (const int64_t stride : *strides)
+            if (stride % item) refuse("strides", "multiples of item", text(*strides));
+    if (size && (!source || !target || source % static_cast<uintptr_t>(item) || target % static_cast<uintptr_t>(item)))
+        refuse("source, target", "addresses aligned to item", std::to_string(source) + ", " + std::to_string(target));
+};
+
+constexpr auto fill = [](const ArrayView& x, uint64_t) {
+    present({"x", x});
+    outputs({{"x", x}}, {});
+};
+
+constexpr auto dropout_counted = [](const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset,
+                                    const ArrayView& control) {
+    dropout(x, y, p, seed, offset);
+    if (control) control_of(control);
+};
+
+constexpr auto quantize_counted = [](const ArrayView& x, const ArrayView& y, int64_t outer, int64_t length,
+                                     int64_t inner, int64_t block_length, int64_t block_inner, int64_t mantissa,
+                                     int64_t exponent_bits, bool, uint64_t, uint64_t, const ArrayView& control) {
+    quantize(x, y, outer, length, inner, block_length, block_inner, mantissa, exponent_bits);
+    if (control) control_of(control);
+};
+
+constexpr auto batch_places = [](const ArrayView& control, const ArrayView& order, const ArrayView& places) {
+    control_of(control);
+    of_dtype({"order", order}, DType::int64);
+    of_dtype({"places", places}, DType::int64);
+    if (order.size() == 0) refuse("order", "at least one number", order.describe());
+    outputs({{"places", places}}, {{"control", control}, {"order", order}});
+};
+
+constexpr auto loss_seed = [](const ArrayView& control, const ArrayView& dy) {
+    control_of(control);
+    one({"dy", dy});
+    outputs({{"dy", dy}}, {{"control", control}});
+};
+
+constexpr auto count_correct = [](const ArrayView& logits, const ArrayView& labels, const ArrayView& control) {
+    classes(logits, labels, 0.0, false);
+    control_of(control);
+    outputs({{"control", control}}, {{"logits", logits}, {"labels", labels}});
+};
+
+constexpr auto rank_nonfinite = [](const Views& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss, bool,
+                                   const ArrayView& control) {
+    present_floats("arrays", arrays);
+    if (ranks.size() != arrays.size())
+        refuse("ranks", "one for each of " + std::to_string(arrays.size()) + " arrays", std::to_string(ranks.size()));
+    for (const int64_t rank : ranks) in_range("ranks", rank, 1, kMostExtent);
+    one({"loss", loss});
+    control_of(control);
+    outputs({{"control", control}}, {{"loss", loss}});
+};
+
+constexpr auto decide_step = [](const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
+                                const ArrayView& table, const ArrayView& scalars) {
+    control_of(control);
+    one({"loss", loss});
+    if (norm) {
+        norm_pair(norm);
+        if (!(std::isfinite(most) && most > 0.0)) refuse("most", "a finite number > 0", std::to_string(most));
+    }
+    of_dtype({"table", table}, DType::uint8);
+    if (table.size() == 0 || table.size() % static_cast<int64_t>(sizeof(StepScalars)))
+        refuse("table", "rows of StepScalars", table.describe());
+    holds<StepScalars>("scalars", scalars);
+    outputs({{"control", control}, {"scalars", scalars}}, {{"loss", loss}, {"norm", norm}, {"table", table}});
+};
+
+constexpr auto replace = [](const Views& arrays, const Views& values, const ArrayView& scalars, bool) {
+    present_floats("arrays", arrays);
+    if (values.size() != arrays.size())
+        refuse("values", "one for each of " + std::to_string(arrays.size()) + " arrays", std::to_string(values.size()));
+    holds<StepScalars>("scalars", scalars);
+    for (size_t i = 0; i < arrays.size(); i++) {
+        of_size_and_dtype({"values", values[i]}, arrays[i]);
+        outputs({{"arrays", arrays[i]}}, {{"values", values[i]}, {"scalars", scalars}}, Sharing::in_place);
+    }
+};
+
+constexpr auto measure_gradients = [](const Views& arrays, const ArrayView& control, const ArrayView& counts) {
+    present_floats("arrays", arrays);
+    control_of(control);
+    of_dtype({"counts", counts}, DType::int64);
+    of_rank({"counts", counts}, 2, 2, "(steps, 47)");
+    of_shape({"counts", counts}, {counts.dim(0), kCountedRanges});
+    outputs({{"counts", counts}}, {{"control", control}});
+};
+
+constexpr auto advance_step = [](const ArrayView& control, const ArrayView& loss, const ArrayView& results,
+                                 const ArrayView& counts, double, double, double, double, int64_t, int64_t, int64_t,
+                                 int64_t, int64_t, bool, bool, bool automatic, int64_t, int64_t every, int64_t) {
+    control_of(control);
+    one({"loss", loss});
+    of_dtype({"results", results}, DType::int32);
+    of_rank({"results", results}, 2, 2, "(rows, 4)");
+    of_shape({"results", results}, {results.dim(0), kStepResults});
+    if (static_cast<bool>(counts) != automatic)
+        refuse("counts", "given with an automatic scale alone", "one of the two");
+    if (counts) {
+        of_dtype({"counts", counts}, DType::int64);
+        of_shape({"counts", counts}, {results.dim(0), kCountedRanges});
+        in_range("every", every, 1, INT64_MAX);
+    }
+    outputs({{"control", control}, {"results", results}}, {{"loss", loss}, {"counts", counts}});
+};
+
+}  // namespace fp16engine::checks

@@ -1,68 +1,69 @@
-"""Decoded images kept in one .npz, so that only the first load decodes."""
+"""Decoded images kept in one .npz in the user's cache folder, so that only the first load decodes.
+
+Never next to the images: who may write there is not always who reads. The name and the entry `fingerprint` are made
+from the bytes of the images, so a cache belongs to what was decoded, wherever that lies.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ..bounded import check_regular
 from .dataset import Dataset, Split
 from .folders import user_cache
 
+_LIMIT = 1 << 38  # bytes
 _ARRAYS = ("fingerprint", "classes", "train_images", "train_labels", "test_images", "test_labels")
 
 
-def places(root: Path) -> tuple[Path, Path]:
-    """Returns where the cache of `root` may lie: beside it, or in the user's cache folder."""
-    full = root.resolve()
-    mark = hashlib.sha256(str(full).encode()).hexdigest()[:16]
-    return full.parent / f".{full.name}.fp16engine.npz", user_cache() / f"{full.name}-{mark}.npz"
+def path_of(fingerprint: str) -> Path:
+    """Returns where the images with this fingerprint are kept."""
+    return user_cache() / f"images-{fingerprint[:32]}.npz"
 
 
-def read(root: Path, name: str, fingerprint: str) -> Dataset | None:
+def read(name: str, fingerprint: str) -> Dataset | None:
     """Returns the cached data set with this fingerprint, or None; warns about a cache that cannot be read."""
-    for path in places(root):
-        try:
-            if not path.is_file():
-                continue
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                if str(arrays["fingerprint"]) != fingerprint:
-                    continue
-                train, test = (
-                    Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
-                )
-                return Dataset(name, train, test, tuple(arrays["classes"]))
-        except PermissionError:
-            continue
-        except Exception as error:  # damaged bytes can make np.load raise nearly anything
-            warnings.warn(
-                f"{path.name}: cache is damaged ({error}), so the images are decoded again", stacklevel=3
+    path = path_of(fingerprint)
+    try:
+        check_regular(path, _LIMIT)
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in arrays.zip.infolist()):
+                raise ValueError("an array is compressed")  # ours are not, and so cannot unpack to more
+            if str(arrays["fingerprint"]) != fingerprint:
+                raise ValueError("it belongs to other images")
+            train, test = (
+                Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
             )
+            return Dataset(name, train, test, tuple(arrays["classes"]))
+    except (FileNotFoundError, PermissionError):
+        pass
+    except Exception as error:  # damaged bytes can make np.load raise nearly anything
+        warnings.warn(
+            f"{path.name}: cache is damaged ({error}), so the images are decoded again", stacklevel=3
+        )
     return None
 
 
-def write(root: Path, dataset: Dataset, fingerprint: str) -> None:
-    """Writes the cache at the first place that takes it, whole or not at all; warns if none does."""
-    reason: OSError | None = None
+def write(dataset: Dataset, fingerprint: str) -> None:
+    """Writes the cache, whole or not at all; warns if it cannot be written."""
     values = (
         np.array(fingerprint), np.array(dataset.classes),
         dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels,
     )  # fmt: skip
-    for path in places(root):
-        try:
-            if path.parent != root.resolve().parent:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            elif not path.parent.stat().st_mode & 0o222:  # asked by mode: the super-user may write anywhere
-                continue
-            _write_atomically(path, dict(zip(_ARRAYS, values, strict=True)))
-            return
-        except OSError as error:
-            reason = error
-    warnings.warn(f"{root.name}: cache not written ({reason}), so the next load decodes again", stacklevel=3)
+    path = path_of(fingerprint)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write_atomically(path, dict(zip(_ARRAYS, values, strict=True)))
+    except OSError as error:
+        warnings.warn(
+            f"{dataset.name}: cache not written ({error}), so the next load decodes again", stacklevel=3
+        )
 
 
 def _write_atomically(path: Path, arrays: dict[str, np.ndarray]) -> None:

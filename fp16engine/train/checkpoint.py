@@ -21,6 +21,7 @@ import numpy as np
 
 from .._version import __version__
 from ..block_format import BlockFormat
+from ..bounded import JSON_LIMIT, read_regular
 from ..errors import CheckpointError
 from ..precision import LossScale, OperandPlan, Precision
 from .files import TEMPORARY_SUFFIX, write_atomically
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE_NAME = "checkpoint.json"
+_TENSOR_BYTES = 1 << 26  # of a tensor file, and so many more for each parameter of the model:
+_BYTES_A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
     rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({re.escape(TEMPORARY_SUFFIX)})?"
@@ -144,7 +147,8 @@ class Checkpoint:
         body = _read_json(json_path)
         tensor_path = json_path.with_name(body["tensors"]["file"])
         try:
-            content = tensor_path.read_bytes()
+            limit = _TENSOR_BYTES + _BYTES_A_PARAMETER * body["model"]["parameters"]
+            content = read_regular(tensor_path, limit, str(tensor_path), CheckpointError)
         except FileNotFoundError:
             raise CheckpointError(
                 f"{tensor_path} is missing, and {json_path.name} beside it needs it"
@@ -338,7 +342,7 @@ _SECTIONS: dict[str, type] = {
 def _read_json(path: Path) -> dict[str, Any]:
     """The checked body of checkpoint.json; CheckpointError in one sentence otherwise."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, JSON_LIMIT, str(path), CheckpointError)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path.parent} holds no checkpoint ({path.name} is missing)") from None
     except OSError as error:
@@ -369,6 +373,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if not isinstance(body["model"]["config"], dict | None):
             raise ValueError("the model's arguments are no table")
         _count("step_count", body["trainer"]["step_count"])
+        _count("parameters", body["model"]["parameters"])
     except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     return body

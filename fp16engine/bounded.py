@@ -6,13 +6,16 @@ Bytes bound the time too. There is no clock, because a slow disk is no attack.
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 from .errors import DataError
 
-JSON_LIMIT = 1 << 23  # bytes of a JSON file; "[],[],…" takes about twenty times as much memory
+JSON_LIMIT = 1 << 24  # bytes of a JSON file
+_CONTAINERS = 1 << 18  # lists and tables in it; "[],[],…" takes twenty times its bytes in memory
 MEMBER_LIMIT = 1 << 20  # files and folders of one archive
 HEADER_LIMIT = 1 << 16  # bytes of one extended header of an archive
 _FREE = 1 << 25  # bytes that any file may unpack to
@@ -29,7 +32,7 @@ _KINDS = {
 def check_regular(
     path: Path, limit: int, name: str | None = None, error: type[ValueError] = DataError
 ) -> os.stat_result:
-    """Returns the facts of a regular file (links followed) of at most `limit` bytes; raises `error` otherwise.
+    """Returns the facts of a regular file of at most `limit` bytes (links followed), or raises `error`.
 
     `name` is what the error calls it, or else its file name.
     """
@@ -59,6 +62,20 @@ def read_regular(
         if stream.read(1):
             raise error(f"{name} must stay as it is while it is read, got more bytes")
     return data
+
+
+def parse_json(data: bytes) -> Any:
+    """Returns the value of a JSON text.
+
+    Raises:
+        ValueError: no JSON, nested too deeply, or more lists and tables than any file of ours has.
+    """
+    if data.count(b"[") + data.count(b"{") > _CONTAINERS:
+        raise ValueError(f"JSON must have at most {_CONTAINERS} lists and tables, got more")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("JSON must be nested less deeply") from None
 
 
 def unpacked_limit(packed: int, most: int) -> int:

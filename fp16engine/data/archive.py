@@ -66,7 +66,7 @@ class _Unpacked:
 
 
 def open_unpacked(path: Path, limit: int) -> _Unpacked:
-    """Opens a regular file that has at most `limit` bytes, packed or not; through gzip if its name says so."""
+    """Opens a regular file of at most `limit` bytes, packed or not; through gzip if its name says so."""
     packed = check_regular(path, limit).st_size
     if path.suffix.lower() not in (".gz", ".tgz"):
         return _Unpacked(open(path, "rb"), limit, path.name)

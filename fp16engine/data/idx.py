@@ -50,9 +50,10 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
             )
         shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, header_size, 4))
         size = math.prod(shape)
-        if not 0 < size <= _LIMIT:
+        most = min(_LIMIT, stream.limit)
+        if not 0 < size <= most:
             raise DataError(
-                f"{path.name}: header says {size} bytes, shape {shape}, 1 to {_LIMIT} bytes are wanted"
+                f"{path.name}: header says {size} bytes, shape {shape}, 1 to {most} bytes are wanted"
             )
         data = archive.read_up_to(stream, size + 1, path.name)
     if len(data) != size:

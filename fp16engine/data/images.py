@@ -64,7 +64,7 @@ def _in_folder(root: Path) -> _Found:
         if not (root / split).is_dir():
             raise FileNotFoundError(f"{root}: no folder {split} there, {_WANTED} are wanted")
         for entry in _visible(root / split):
-            if not entry.is_dir():
+            if not Path(entry.path).is_dir():
                 if _is_image(entry.name):
                     raise DataError(
                         f"{split}/{entry.name}: image outside a class folder, {_WANTED} are wanted"
@@ -72,7 +72,7 @@ def _in_folder(root: Path) -> _Found:
                 continue
             found.class_folders.add((split, entry.name))
             for item in _visible(entry.path):
-                if item.is_dir():
+                if Path(item.path).is_dir():  # item.is_dir() raises for a link to itself
                     raise DataError(
                         f"{split}/{entry.name}/{item.name}: folder inside a class, {_WANTED} are wanted"
                     )
@@ -140,7 +140,7 @@ def _ordered(files: Iterable[_File], split: str) -> list[_File]:
 
 
 def _fingerprint(found: _Found) -> str:
-    """Names the content: two folders or archives have the same one only if every name and byte is the same."""
+    """Names the content: two folders or archives share one only if every name and byte is the same."""
     with _threads() as pool:
         sums = pool.map(lambda file: hashlib.sha256(file.read()).hexdigest(), found.files)
         lines = sorted(f"{file.place}\0{digest}" for file, digest in zip(found.files, sums, strict=True))

@@ -1,7 +1,8 @@
 """A tar archive from front to back, with a bound on everything that a header may ask for.
 
-The standard library's reader believes headers: it fills the holes of sparse files, keeps extended headers of any
-size and skips 2^58 bytes one block at a time. This one knows files, folders and long names, and refuses the rest.
+The standard library's reader believes headers: it fills the holes of sparse files, keeps extended headers of
+any size and skips 2^58 bytes one block at a time. This one knows files, folders and long names, and refuses
+the rest.
 POSIX.1-2017, pax, "ustar Interchange Format"; GNU tar manual, "Basic Tar Format".
 """
 
@@ -29,7 +30,7 @@ class Entry(NamedTuple):
 
 
 class TarReader:
-    """Walks over `entries()`; `data(size)` takes the bytes of the file that came last, else they are skipped."""
+    """Walks over `entries()`; `data(size)` takes the bytes of the last file, which are skipped otherwise."""
 
     def __init__(self, read: Read, limit: int, archive: str) -> None:
         self._read, self._left, self._limit, self._archive = read, limit, limit, archive
@@ -74,9 +75,7 @@ class TarReader:
         if kind == _FOLDER or (kind in _REGULAR and name.endswith("/")):
             return Entry(name, None)
         if kind not in _REGULAR:
-            raise DataError(
-                f"{self._archive}: member {name!r} is a link or device, plain files are wanted"
-            )
+            raise DataError(f"{self._archive}: member {name!r} is a link or device, plain files are wanted")
         if size > self._left:
             raise DataError(
                 f"{self._archive}: member {name!r} must have at most {self._left} bytes, as the archive may "
@@ -115,7 +114,8 @@ class TarReader:
 
     def _pax(self, content: bytes) -> dict[str, str]:
         """Returns the fields of an extended header: records of `<length> <key>=<value>` and a line feed."""
-        fields, at = {}, 0
+        fields: dict[str, str] = {}
+        at = 0
         while at < len(content):
             digits, _, _ = content[at : at + 6].partition(b" ")
             length = int(digits) if digits.isdigit() else 0
@@ -146,7 +146,7 @@ class TarReader:
             self._refuse_header()
 
     def _check_end(self) -> None:
-        """Two blocks of zeros end an archive; zeros to a full record may follow, nothing else is looked at."""
+        """Checks the second of the two blocks of zeros that end an archive."""
         block = self._read(_BLOCK)
         if len(block) < _BLOCK or any(block):
             raise DataError(f"{self._archive}: truncated (no end mark), a whole archive is wanted")

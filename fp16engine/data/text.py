@@ -10,6 +10,7 @@ from . import archive, folders
 
 _LIMIT = 1 << 30  # bytes of one unpacked file
 _LONGEST = 10_000  # characters of a line; more is no sentence
+_MOST_LINES, _FREE_LINES = 1 << 23, 1 << 16  # of a file, and of any file however well it is packed
 _LONGEST_BYTES = 4 * _LONGEST + 1024  # UTF-8 and some white space around it
 
 
@@ -70,13 +71,18 @@ def read_lines(path: Path) -> tuple[str, ...]:
     break; white space around it is dropped.
 
     Raises:
-        DataError: damaged compression, more than 1 GiB, another encoding, or a line that is empty or longer
-            than 10 000 characters.
+        DataError: damaged compression, more than 1 GiB or 8 388 608 lines, another encoding, or a line that
+            is empty or longer than 10 000 characters.
     """
     lines: list[str] = []
+    most = min(
+        _MOST_LINES, _FREE_LINES + path.stat().st_size // 4
+    )  # real text has more bytes a line, even packed
     with archive.open_unpacked(path, _LIMIT) as stream, archive.damage(path.name):
         while data := stream.readline(_LONGEST_BYTES):
             lines.append(_line(data, len(lines) + 1, path.name))
+            if len(lines) > most:
+                raise DataError(f"{path.name} must have at most {most} lines, got more")
     if not lines:
         raise DataError(f"{path.name}: line 1 is empty, a sentence in every line is wanted")
     return tuple(lines)

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..bounded import JSON_LIMIT, read_regular
 from ..errors import DataError
-from .tokenizer_file import BEGIN, END, PAD, SPECIAL, checked
+from .tokenizer_file import END, SPECIAL, checked
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)  # every byte is a token, so that no text is unknown
 
@@ -62,9 +62,8 @@ class Tokenizer:
         data = read_regular(path, JSON_LIMIT)
         try:
             document = checked(data)
-        except (ValueError, RecursionError) as error:
-            reason = "nested too deeply" if isinstance(error, RecursionError) else error
-            raise DataError(f"{path.name} must be a tokenizer that fp16engine wrote, got {reason}") from None
+        except ValueError as error:
+            raise DataError(f"{path.name} must be a tokenizer that fp16engine wrote, got {error}") from None
         return cls(_library().Tokenizer.from_str(document))
 
     def to_json(self) -> str:

@@ -1,12 +1,14 @@
 """What the file of a tokenizer may hold: what ours writes, and nothing that the library could stumble over.
 
-The library trusts its file: a wrong one ends in a panic or an abort of the process, which Python cannot catch.
+The library trusts its file: a wrong one can end in a panic or an abort of the process.
 """
 
 from __future__ import annotations
 
 import json
 from typing import Any
+
+from ..bounded import parse_json
 
 PAD, BEGIN, END = 0, 1, 2
 SPECIAL = ("<pad>", "<s>", "</s>")
@@ -39,10 +41,9 @@ def checked(data: bytes) -> str:
 
     Raises:
         ValueError: it is none of ours; the message says what was found, for a sentence that ends in "got".
-        RecursionError: nested too deeply.
     """
     try:
-        document = json.loads(data)
+        document = parse_json(data)
     except ValueError:
         raise ValueError("text that is no JSON") from None
     model = _same(document, _FIXED, {"model"})["model"]

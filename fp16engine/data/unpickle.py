@@ -1,8 +1,9 @@
 """Reading pickled dictionaries of byte arrays without running anything that a pickle asks for.
 
-A pickle is a program; this is its machine, for the commands that dictionaries of arrays consist of. It calls nothing
-but what `_ANSWERS` lists, hashes only text and never compares or prints what it builds, so that neither depth nor
-entries that share parts (2^n leaves from n commands) cost anything. Format: the standard library's pickletools.
+A pickle is a program; this is its machine, for the commands that dictionaries of arrays consist of. It calls
+nothing but what `_ANSWERS` lists, hashes only text and never compares or prints what it builds, so that neither
+depth nor entries that share parts (2^n leaves from n commands) cost anything. Format: the standard library's
+pickletools.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from ..errors import DataError
 
 _CODES = {"u1": np.uint8, "i8": np.int64, "i4": np.int32}
-_MOST = 1 << 20  # commands; CIFAR-100's largest file has 310 000
+_MOST = 1 << 19  # commands; CIFAR-100's largest file needs about 200 000
 _LONGEST = 1 << 10  # bytes of a name
 
 
@@ -131,6 +132,8 @@ class _Machine:
             pass
         elif name in _KEEP:
             self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name == "POP":
+            stack.pop()
         elif name in _GET:
             stack.append(self.memo[argument])
         elif name in _TEXT8:

@@ -21,7 +21,7 @@ import numpy as np
 
 from .._version import __version__
 from ..block_format import BlockFormat
-from ..bounded import JSON_LIMIT, read_regular
+from ..bounded import JSON_LIMIT, parse_json, read_regular
 from ..errors import CheckpointError
 from ..precision import LossScale, OperandPlan, Precision
 from .files import TEMPORARY_SUFFIX, write_atomically
@@ -348,7 +348,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        document = json.loads(content)
+        document = parse_json(content)
         digest, body = document["sha256"], document["checkpoint"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""Files made to harm: the command line refuses each in one sentence with its name, in little memory and time."""
+"""Files made to harm: the command line refuses each in one sentence with its name, cheaply."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def refused(*arguments: str | Path, names: str) -> str:
     """Runs the command, checks how it ends, and returns the sentence."""
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
-        capture_output=True, text=True, timeout=_SECONDS,
+        capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     lines = done.stderr.splitlines()
     assert done.returncode == 2 and len(lines) == 1, (done.returncode, done.stderr[-2000:])
@@ -109,7 +109,9 @@ PICKLES = {
     "deep-list": _DATA + b"(" * 500_000 + b"l" * 500_000 + b"u.",
     "memo-index": b"\x80\x02}r\xff\xff\xff\x0f.",
     "doubled-key": b"\x80\x02}N" + b"".join(b"\x85q%c0h%ch%c\x86" % ((n,) * 3) for n in range(60)) + b"Ns.",
-    "doubled-dtype": b"cnumpy\ndtype\nN" + b"".join(b"q%c0h%ch%c\x86" % ((n,) * 3) for n in range(60)) + b"\x85R.",
+    "doubled-dtype": (
+        b"cnumpy\ndtype\nN" + b"".join(b"q%c0h%ch%c\x86" % ((n,) * 3) for n in range(60)) + b"\x85R."
+    ),
     "shape-that-repeats": (
         b"cnumpy.core.numeric\n_frombuffer\n(C\x01acnumpy\ndtype\nU\x02u1\x85R(NNNt"
         + b"\x8a\x05\x00\xca\x9a\x3b\x00\x86U\x01CtR."
@@ -196,13 +198,13 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "pax-upon-pax": ("a.tar", lambda p: p.write_bytes(pax({"comment": "x"})[:1024] * 20_000 + END)),
     "pax-member-size": ("a.tar", lambda p: p.write_bytes(pax({"size": "9" * 4000}) + END)),
     "pax-length": (
-        "a.tar", lambda p: p.write_bytes(header("x", 512, tarfile.XHDTYPE) + b"0 a=b\n".ljust(512, b"0") + END),
+        "a.tar", lambda p: p.write_bytes(header("x", 9, tarfile.XHDTYPE) + b"0 a=b\n".ljust(512, b"0") + END),
     ),
     "long-name": ("a.tar", lambda p: p.write_bytes(header("x", 1 << 33, tarfile.GNUTYPE_LONGNAME) + END)),
     "unwanted-2-58": ("a.tar", lambda p: p.write_bytes(header("notes", 1 << 58) + END)),
     "unwanted-2-58-packed": ("a.tar.gz", lambda p: p.write_bytes(gzip.compress(header("n", 1 << 58) + END))),
     "negative-size": (
-        "a.tar", lambda p: p.write_bytes(header("train/cat/0.png", 1 << 70).replace(b"\x80\0", b"\xff\xff") + END),
+        "a.tar", lambda p: p.write_bytes(header("a/0.png", 1 << 70).replace(b"\x80\0", b"\xff\xff") + END),
     ),
     "fifo": ("a.tar", fifo),
     "endless": ("a.zip", endless),
@@ -213,7 +215,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "zip-bomb": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, size=1 << 26)),
     "zip-directory": (
         "a.zip", lambda p: p.write_bytes(
-            sparse(p, 1 << 27).read_bytes() + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 9, 9, 1 << 27, 0, 0)
+            sparse(p, 1 << 25).read_bytes() + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 9, 9, 1 << 25, 0, 0)
         ),
     ),
     "capitals-zip": ("A.ZIP", lambda p: zipped(p, zipfile.ZIP_DEFLATED, 0)),
@@ -329,13 +331,13 @@ def test_files_of_a_run(copied: Path, pattern: str, kind: str) -> None:
     (path,) = copied.glob(pattern)
     path.unlink()
     {"fifo": fifo, "endless": endless, "sparse": sparse}[kind](path)
-    refused("translate", "text", copied, "ein Hund", names=path.name)
+    refused("translate", "text", copied, names=path.name)
 
 
 def test_a_json_of_brackets(copied: Path) -> None:
     for content in (b"[" * 100_000, b"[" + b"[]," * 2_700_000 + b"[]]"):
         (copied / "checkpoint.json").write_bytes(content)
-        refused("translate", "text", copied, "ein Hund", names="checkpoint.json")
+        refused("translate", "text", copied, names="checkpoint.json")
 
 
 def _other(**changes: object) -> Callable[[dict], object]:
@@ -355,7 +357,7 @@ TOKENIZERS: dict[str, Callable[[dict], object]] = {
     "list": lambda document: [],
     "other-model": _other(model={"type": "WordPiece", "vocab": {}}),
     "no-model": _other(model=None),
-    "truncation": _other(truncation={"max_length": 0, "strategy": "LongestFirst", "stride": 9, "direction": "Left"}),
+    "truncation": _other(truncation={"max_length": 0, "stride": 9, "direction": "Left"}),
     "padding": _other(padding={"strategy": {"Fixed": 1 << 60}}),
     "normalizer": _other(normalizer={"type": "Replace", "pattern": {"Regex": "(a*)*b"}, "content": ""}),
     "precompiled": _other(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
@@ -380,9 +382,9 @@ TOKENIZERS: dict[str, Callable[[dict], object]] = {
 def test_tokenizers(copied: Path, kind: str) -> None:
     path = copied / "tokenizer.json"
     path.write_text(json.dumps(TOKENIZERS[kind](json.loads(path.read_text()))))
-    refused("translate", "text", copied, "ein Hund", names="tokenizer.json")
+    refused("translate", "text", copied, names="tokenizer.json")
 
 
 def test_tokenizer_of_brackets(copied: Path) -> None:
     (copied / "tokenizer.json").write_bytes(b"[" * 1_000_000)
-    refused("translate", "text", copied, "ein Hund", names="tokenizer.json")
+    refused("translate", "text", copied, names="tokenizer.json")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import gzip
 import stat
-import struct
-import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, Protocol
 
+from ..bounded import check_regular, unpacked_limit
 from ..errors import DataError
+from .tar import TarReader
 
 _STEP = 1 << 20
-_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, struct.error, tarfile.TarError, zipfile.BadZipFile)
+_BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
+_DIRECTORY_LIMIT = 1 << 24  # bytes of a zip's list of members, about 200 000 of them
+_ZIP_TAIL = 22 + (1 << 16)  # a zip's end record and its comment
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_AFTER_END = 1 << 20  # bytes of padding after a tar's end mark
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 
@@ -29,38 +34,62 @@ class Member(NamedTuple):
     data: bytes | None
 
 
-def open_maybe_gzip(path: Path) -> BinaryIO:
-    """Opens a file for reading, through gzip if its name ends in .gz."""
-    return gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")  # type: ignore[return-value]
+class Readable(Protocol):
+    """What `read_up_to` needs of a stream."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
-def read_up_to(stream: BinaryIO, count: int, name: str) -> bytes:
+class _Unpacked:
+    """A compressed file as it was before; it ends with DataError at what it may unpack to."""
+
+    def __init__(self, stream: BinaryIO, limit: int, name: str) -> None:
+        self._stream, self._left, self.limit, self._name = stream, limit, limit, name
+
+    def read(self, size: int) -> bytes:
+        return self._counted(self._stream.read(size))
+
+    def readline(self, size: int) -> bytes:
+        return self._counted(self._stream.readline(size))
+
+    def _counted(self, data: bytes) -> bytes:
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(f"{self._name} must unpack to at most {self.limit} bytes, got more")
+        return data
+
+    def __enter__(self) -> _Unpacked:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stream.close()
+
+
+def open_unpacked(path: Path, limit: int) -> _Unpacked:
+    """Opens a regular file of at most `limit` bytes, packed or not; through gzip if its name says so."""
+    packed = check_regular(path, limit).st_size
+    if path.suffix.lower() not in (".gz", ".tgz"):
+        return _Unpacked(open(path, "rb"), limit, path.name)
+    return _Unpacked(gzip.open(path, "rb"), unpacked_limit(packed, limit), path.name)  # type: ignore[arg-type]
+
+
+@contextmanager
+def damage(name: str, whole: str = "file") -> Iterator[None]:
+    """Turns the errors of a decompressor into DataError: `name` is truncated or damaged."""
+    try:
+        yield
+    except _BROKEN as error:
+        raise DataError(f"{name}: truncated or damaged ({error}), a whole {whole} is wanted") from error
+
+
+def read_up_to(stream: Readable, count: int, name: str) -> bytes:
     """Returns the next `count` bytes, fewer at the end; memory grows with what is there, not with `count`."""
     parts: list[bytes] = []
-    try:
+    with damage(name):
         while count > 0 and (part := stream.read(min(_STEP, count))):
             parts.append(part)
             count -= len(part)
-    except _BROKEN as error:
-        raise DataError(f"{name}: truncated or damaged ({error}), a whole file is wanted") from error
     return b"".join(parts)
-
-
-class _Counted:
-    """A stream for tarfile that stops at a limit and remembers whether it ended in zeros."""
-
-    def __init__(self, stream: BinaryIO, limit: int, name: str) -> None:
-        self._stream, self._left, self._limit, self._name = stream, limit, limit, name
-        self.zero_end = False
-
-    def read(self, size: int) -> bytes:
-        part = self._stream.read(size)
-        self._left -= len(part)
-        if self._left < 0:
-            raise DataError(f"{self._name}: unpacks to more than the {self._limit} bytes that are wanted")
-        if part:
-            self.zero_end = not any(part[-512:])
-        return part
 
 
 def _checked_name(name: str, archive: str) -> str:
@@ -78,35 +107,40 @@ def _checked_size(size: int, limit: int, name: str, archive: str) -> None:
 
 
 def _tar_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> Iterator[Member]:
-    with open(path, "rb") as raw, gzip.open(raw) if path.suffix != ".tar" else raw as unpacked:
-        stream = _Counted(unpacked, total_limit, path.name)  # type: ignore[arg-type]
-        with tarfile.open(fileobj=stream, mode="r|") as tar:  # type: ignore[call-overload]
-            while (info := tar.next()) is not None:
-                tar.members = []  # or it keeps a record of every member
-                name = _checked_name(info.name, path.name)
-                if info.isdir():
-                    yield Member(name, None)
-                elif not info.isreg():
-                    raise DataError(
-                        f"{path.name}: member {info.name!r} is a link or device, plain files are wanted"
-                    )
-                elif wanted(name):
-                    _checked_size(info.size, member_limit, info.name, path.name)
-                    data = tar.extractfile(info).read()
-                    if len(data) != info.size:
-                        raise DataError(
-                            f"{path.name}: truncated in member {info.name!r}, a whole archive is wanted"
-                        )
-                    yield Member(name, data)
-        while stream.read(_STEP):  # the checksum of a gzip stream is looked at only at its end
-            pass
-        if not stream.zero_end:
-            raise DataError(f"{path.name}: truncated (no end mark), a whole archive is wanted")
+    with open_unpacked(path, total_limit) as stream:
+        tar = TarReader(stream.read, stream.limit, path.name)
+        for entry in tar.entries():
+            name = _checked_name(entry.name, path.name)
+            if entry.size is None:
+                yield Member(name, None)
+            elif wanted(name):
+                _checked_size(entry.size, member_limit, name, path.name)
+                yield Member(name, tar.data(entry.size))
+        # the checksum of a gzip stream is looked at only at its end
+        if len(read_up_to(stream, _AFTER_END, path.name)) == _AFTER_END:
+            raise DataError(f"{path.name} must end at its end mark, got {_AFTER_END} bytes or more after it")
+
+
+def _check_directory(path: Path, size: int) -> None:
+    """Refuses a zip's list of members by its stated length, before zipfile reads it whole."""
+    with open(path, "rb") as stream:
+        stream.seek(max(0, size - _ZIP_TAIL))
+        tail = stream.read(_ZIP_TAIL)
+    at = tail.rfind(b"PK\5\6")
+    stated = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if stated > _DIRECTORY_LIMIT:
+        raise DataError(
+            f"{path.name}: the list of members must have at most {_DIRECTORY_LIMIT} bytes, got {stated}; "
+            "a .tar has no such limit"
+        )
 
 
 def _zip_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> Iterator[Member]:
+    packed = check_regular(path, total_limit).st_size
+    _check_directory(path, packed)
     with zipfile.ZipFile(path) as archive:
-        _checked_size(sum(info.file_size for info in archive.infolist()), total_limit, "(all)", path.name)
+        limit = unpacked_limit(packed, total_limit)
+        _checked_size(sum(info.file_size for info in archive.infolist()), limit, "(all)", path.name)
         for info in archive.infolist():
             name = _checked_name(info.filename, path.name)
             kind = stat.S_IFMT(info.external_attr >> 16)
@@ -119,8 +153,29 @@ def _zip_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int
             elif info.flag_bits & 1:
                 raise DataError(f"{path.name}: member {info.filename!r} is encrypted, plain files are wanted")
             elif wanted(name):
+                if info.compress_type not in _ZIP_METHODS:  # LZMA takes the memory that its header asks for
+                    raise DataError(
+                        f"{path.name}: member {info.filename!r} must be stored or deflated, got compression "
+                        f"method {info.compress_type}"
+                    )
                 _checked_size(info.file_size, member_limit, info.filename, path.name)
                 yield Member(name, archive.read(info))
+
+
+def is_there(path: Path) -> bool:
+    """Tells whether there is a file; one that is not regular counts, so that it is refused by its name."""
+    return path.exists() and not path.is_dir()
+
+
+def is_archive(name: str) -> bool:
+    """Tells whether a file is an archive by its name, in small letters or capitals."""
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def stem(name: str) -> str:
+    """Returns an archive's name without its suffix."""
+    length = next((len(end) for end in ARCHIVE_SUFFIXES if name.lower().endswith(end)), 0)
+    return name[: len(name) - length]
 
 
 def members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> Iterator[Member]:
@@ -135,10 +190,13 @@ def members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> 
         total_limit: the most bytes the archive may unpack to.
 
     Raises:
-        DataError: damage, a link, a name that points outside, or a size over a limit.
+        DataError: damage, a link, a sparse file, a name that points outside, or a size over a limit.
     """
-    reader = _zip_members if path.suffix == ".zip" else _tar_members
+    reader = _zip_members if path.suffix.lower() == ".zip" else _tar_members
     try:
         yield from reader(path, wanted, member_limit, total_limit)
-    except (*_BROKEN, NotImplementedError) as error:
-        raise DataError(f"{path.name}: truncated or damaged ({error}), a whole archive is wanted") from error
+    except (DataError, PermissionError, FileNotFoundError):
+        raise
+    except Exception as error:  # damaged bytes can make zipfile and gzip raise nearly anything
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path.name}: truncated or damaged ({said}), a whole archive is wanted") from error

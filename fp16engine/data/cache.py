@@ -1,64 +1,68 @@
-"""Decoded images kept in one .npz, so that only the first load decodes.
+"""Decoded images kept in one .npz in the user's cache folder, so that only the first load decodes.
 
-It lies in the user's own cache folder: a file beside the images would be anyone's who may write there.
+Never next to the images: who may write there is not always who reads. Its name and its entry `fingerprint` are
+made from the bytes of the images, so a cache belongs to what was decoded, wherever that lies.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import uuid
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
+from ..bounded import check_regular
 from .dataset import Dataset, Split
 from .folders import user_cache
 
+_LIMIT = 1 << 38  # bytes
 _ARRAYS = ("fingerprint", "classes", "train_images", "train_labels", "test_images", "test_labels")
 
 
-def path_of(root: Path) -> Path:
-    """Returns where the cache of `root` lies."""
-    full = root.resolve()
-    mark = hashlib.sha256(os.fsencode(full)).hexdigest()[:16]
-    return user_cache() / f"{full.name}-{mark}.npz"
+def path_of(fingerprint: str) -> Path:
+    """Returns where the images with this fingerprint are kept."""
+    return user_cache() / f"images-{fingerprint[:32]}.npz"
 
 
-def read(root: Path, name: str, fingerprint: str) -> Dataset | None:
+def read(name: str, fingerprint: str) -> Dataset | None:
     """Returns the cached data set with this fingerprint, or None; warns about a cache that cannot be read."""
-    path = path_of(root)
+    path = path_of(fingerprint)
     try:
-        if not path.is_file():
-            return None
+        check_regular(path, _LIMIT)
         with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            if any(info.compress_type != zipfile.ZIP_STORED for info in arrays.zip.infolist()):
+                raise ValueError("an array is compressed")  # ours are not, and so cannot unpack to more
             if str(arrays["fingerprint"]) != fingerprint:
-                return None
+                raise ValueError("it belongs to other images")
             train, test = (
                 Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
             )
             return Dataset(name, train, test, tuple(arrays["classes"]))
+    except (FileNotFoundError, PermissionError):
+        pass
     except Exception as error:  # damaged bytes can make np.load raise nearly anything
         warnings.warn(
             f"{path.name}: cache is damaged ({error}), so the images are decoded again", stacklevel=3
         )
-        return None
+    return None
 
 
-def write(root: Path, dataset: Dataset, fingerprint: str) -> None:
-    """Writes the cache, whole or not at all; warns if the disk refuses."""
+def write(dataset: Dataset, fingerprint: str) -> None:
+    """Writes the cache, whole or not at all; warns if it cannot be written."""
     values = (
         np.array(fingerprint), np.array(dataset.classes),
         dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels,
     )  # fmt: skip
-    path = path_of(root)
+    path = path_of(fingerprint)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _write_atomically(path, dict(zip(_ARRAYS, values, strict=True)))
     except OSError as error:
         warnings.warn(
-            f"{root.name}: cache not written ({error}), so the next load decodes again", stacklevel=3
+            f"{dataset.name}: cache not written ({error}), so the next load decodes again", stacklevel=3
         )
 
 

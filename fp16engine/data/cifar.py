@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bounded import read_regular
 from ..errors import DataError
 from . import archive, folders
 from .dataset import Dataset, Split, check_labels
@@ -68,12 +69,9 @@ def _from_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     files = {}
     for name in names:
         path = folder / name
-        if not path.is_file():
+        if not path.exists():
             raise FileNotFoundError(f"{path}: no such file, it is wanted there")
-        with open(path, "rb") as stream:
-            files[name] = archive.read_up_to(stream, _FILE_LIMIT + 1, name)
-        if len(files[name]) > _FILE_LIMIT:
-            raise DataError(f"{name}: more than {_FILE_LIMIT} bytes found, at most that many are wanted")
+        files[name] = read_regular(path, _FILE_LIMIT)
     return files
 
 
@@ -94,7 +92,7 @@ def _locate(root: Path, layout: _Layout) -> Path | None:
     if root.is_file():
         return root if root.name == layout.archive else None
     for place in (root, root / layout.folder):
-        if any((place / name).is_file() for name in (*layout.train, layout.test)):
+        if any((place / name).exists() for name in (*layout.train, layout.test)):
             return place
     packed = root / layout.archive
     return packed if packed.is_file() else None

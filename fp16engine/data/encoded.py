@@ -9,7 +9,8 @@ import numpy as np
 
 from ..errors import DataError
 from .text import Pairs, ParallelText
-from .tokenizer import BEGIN, PAD, Tokenizer
+from .tokenizer import Tokenizer
+from .tokenizer_file import BEGIN, PAD
 
 IGNORED = -1  # the label of a position that is padding
 

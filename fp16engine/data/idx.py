@@ -37,7 +37,7 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
     path = Path(path)
     wanted_magic = 0x0800 + ndim  # two zero bytes, 8 for unsigned byte, number of dimensions
     header_size = 4 + 4 * ndim
-    with archive.open_maybe_gzip(path) as stream:
+    with archive.open_unpacked(path, _LIMIT + header_size) as stream:
         header = archive.read_up_to(stream, header_size, path.name)
         magic = int.from_bytes(header[:4], "big")
         if len(header) >= 4 and magic != wanted_magic:
@@ -50,9 +50,10 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
             )
         shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, header_size, 4))
         size = math.prod(shape)
-        if not 0 < size <= _LIMIT:
+        most = min(_LIMIT, stream.limit)
+        if not 0 < size <= most:
             raise DataError(
-                f"{path.name}: header says {size} bytes, shape {shape}, 1 to {_LIMIT} bytes are wanted"
+                f"{path.name}: header says {size} bytes, shape {shape}, 1 to {most} bytes are wanted"
             )
         data = archive.read_up_to(stream, size + 1, path.name)
     if len(data) != size:
@@ -67,7 +68,7 @@ def _candidates(stem: str, ndim: int) -> tuple[str, ...]:
 
 def _find(root: Path, stem: str, ndim: int) -> Path | None:
     paths = (root / folder / name for folder in _SUBFOLDERS for name in _candidates(stem, ndim))
-    return next((path for path in paths if path.is_file()), None)
+    return next((path for path in paths if archive.is_there(path)), None)
 
 
 def _split(name: str, root: Path, prefix: str, classes: int) -> Split:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..bounded import check_regular, read_regular
 from ..errors import DataError
 from . import archive, folders
 from . import cache as store
@@ -23,23 +24,28 @@ _FILE_LIMIT = 1 << 26  # bytes of one packed image
 _ARCHIVE_LIMIT = 1 << 34
 _BATCH = 256  # images decoded by a thread in one go
 _VERSION = "1"  # changes when the same files would give another array
+_PNG = b"\x89PNG\r\n\x1a\n"
 _GRAY = ("1", "L", "LA")
 _MODES = (*_GRAY, "P", "PA", "RGB", "RGBA", "CMYK")  # 8 bits a channel; others would lose precision unseen
 
 
 class _File(NamedTuple):
-    """One image file: where it is, what tells whether it changed, and its bytes or path."""
+    """One image file: where it is, and its bytes or path."""
 
     split: str
     label: str
     name: str
-    size: int
-    changed: int
     source: bytes | Path
 
     @property
     def place(self) -> str:
         return f"{self.split}/{self.label}/{self.name}"
+
+    def read(self) -> bytes:
+        """Returns the whole file, from the disk if it lies there."""
+        if isinstance(self.source, bytes):
+            return self.source
+        return read_regular(self.source, _FILE_LIMIT, self.place)
 
 
 class _Found(NamedTuple):
@@ -58,7 +64,7 @@ def _in_folder(root: Path) -> _Found:
         if not (root / split).is_dir():
             raise FileNotFoundError(f"{root}: no folder {split} there, {_WANTED} are wanted")
         for entry in _visible(root / split):
-            if not entry.is_dir():
+            if not Path(entry.path).is_dir():
                 if _is_image(entry.name):
                     raise DataError(
                         f"{split}/{entry.name}: image outside a class folder, {_WANTED} are wanted"
@@ -66,15 +72,13 @@ def _in_folder(root: Path) -> _Found:
                 continue
             found.class_folders.add((split, entry.name))
             for item in _visible(entry.path):
-                if item.is_dir():
+                if Path(item.path).is_dir():  # item.is_dir() raises for a link to itself
                     raise DataError(
                         f"{split}/{entry.name}/{item.name}: folder inside a class, {_WANTED} are wanted"
                     )
                 if _is_image(item.name):
-                    facts = item.stat()
-                    file = _File(
-                        split, entry.name, item.name, facts.st_size, facts.st_mtime_ns, Path(item.path)
-                    )
+                    file = _File(split, entry.name, item.name, Path(item.path))
+                    check_regular(Path(item.path), _FILE_LIMIT, file.place)
                     found.files.append(file)
     return found
 
@@ -99,7 +103,7 @@ def _in_archive(path: Path) -> _Found:
             raise DataError(f"{path.name}: member {member.name!r} found, {_WANTED} are wanted")
         prefixes.add(parts[:at])
         split, label, file = parts[at:]
-        found.files.append(_File(split, label, file, len(member.data), 0, member.data))
+        found.files.append(_File(split, label, file, member.data))
     if len(prefixes) > 1:
         raise DataError(f"{path.name}: images below {len(prefixes)} different folders found, one is wanted")
     if len({file.place for file in found.files}) != len(found.files):
@@ -135,13 +139,16 @@ def _ordered(files: Iterable[_File], split: str) -> list[_File]:
     return [file for _, _, file in sorted(ranked, key=lambda item: item[:2])]
 
 
-def _fingerprint(root: Path, found: _Found | None) -> str:
-    if found is None:
-        facts = root.stat()
-        lines = [f"{root.name} {facts.st_size} {facts.st_mtime_ns}"]
-    else:
-        lines = sorted(f"{file.place}\0{file.size}\0{file.changed}" for file in found.files)
+def _fingerprint(found: _Found) -> str:
+    """Names the content: two folders or archives share one only if every name and byte is the same."""
+    with _threads() as pool:
+        sums = pool.map(lambda file: hashlib.sha256(file.read()).hexdigest(), found.files)
+        lines = sorted(f"{file.place}\0{digest}" for file, digest in zip(found.files, sums, strict=True))
     return hashlib.sha256("\n".join([_VERSION, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
 
 def _pillow() -> Any:
@@ -154,10 +161,21 @@ def _pillow() -> Any:
     return Image, ImageOps
 
 
+def _check_depth(data: bytes, place: str) -> None:
+    """Refuses a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
+    depth = data[24] if len(data) > 24 and data.startswith(_PNG) else 8
+    if depth > 8:
+        raise DataError(
+            f"{place} must have 8 bits a channel, got {depth}; for example, ImageMagick's convert -depth 8 "
+            "makes such a file"
+        )
+
+
 def _open(file: _File) -> Any:
     """Opens an image in the orientation it is shown in; pixels are decoded later."""
     image_module, operations = _pillow()
-    data = file.source if isinstance(file.source, bytes) else file.source.read_bytes()
+    data = file.read()
+    _check_depth(data, file.place)
     image = image_module.open(io.BytesIO(data), formats=("JPEG", "PNG"))
     return operations.exif_transpose(image) if "exif" in image.info else image
 
@@ -214,7 +232,7 @@ def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
             images[at] = pixels.reshape(images.shape[1:])
         return True
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with _threads() as pool:
         return images if all(pool.map(fill, range(0, len(files), _BATCH))) else None
 
 
@@ -232,8 +250,8 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
 
     Args:
         root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
-        cache: keep the decoded images in one file in the user's cache folder, and use it as long as names,
-            sizes and dates of the files stay as they are.
+        cache: keep the decoded images in one file in the user's cache folder, and use it as long as names and
+            bytes of the files stay as they are.
 
     Raises:
         FileNotFoundError: the root, `train` or `test` is missing.
@@ -241,20 +259,20 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
             damaged archive or one with links; the message names the file.
     """
     path = folders.existing(root, "image_folder", f"a folder or archive with {_WANTED}")
-    packed = path.is_file()
-    if packed and not path.name.lower().endswith(archive.ARCHIVE_SUFFIXES):
+    packed = not path.is_dir()
+    if packed and not archive.is_archive(path.name):
         raise DataError(
             f"root: {path.name} given, a folder or {', '.join(archive.ARCHIVE_SUFFIXES)} is wanted"
         )
     name = path.resolve().name
-    for suffix in archive.ARCHIVE_SUFFIXES if packed else ():
-        name = name.removesuffix(suffix)
-    found = None if packed else _in_folder(path)
-    fingerprint = _fingerprint(path, found)
-    if cache and (known := store.read(path, name, fingerprint)) is not None:
-        return known
-    found = found or _in_archive(path)
+    if packed:
+        check_regular(path, _ARCHIVE_LIMIT)
+        name = archive.stem(name)
+    found = _in_archive(path) if packed else _in_folder(path)
     classes = _classes(found, path)
+    fingerprint = _fingerprint(found) if cache else ""
+    if cache and (known := store.read(name, fingerprint)) is not None:
+        return known
     train, test = (_ordered(found.files, split) for split in ("train", "test"))
     images = _decode(train + test)
     numbers = {label: number for number, label in enumerate(classes)}
@@ -262,5 +280,5 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
     cut = len(train)
     dataset = Dataset(name, Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:]), classes)
     if cache:
-        store.write(path, dataset, fingerprint)
+        store.write(dataset, fingerprint)
     return dataset

@@ -10,6 +10,8 @@ from . import archive, folders
 
 _LIMIT = 1 << 30  # bytes of one unpacked file
 _LONGEST = 10_000  # characters of a line; more is no sentence
+_MOST_LINES, _FREE_LINES = 1 << 23, 1 << 16  # of a file, and of any file however well it is packed
+_LONGEST_BYTES = 4 * _LONGEST + 1024  # UTF-8 and some white space around it
 
 
 @dataclass(frozen=True)
@@ -69,34 +71,42 @@ def read_lines(path: Path) -> tuple[str, ...]:
     break; white space around it is dropped.
 
     Raises:
-        DataError: damaged compression, more than 1 GiB, another encoding, or a line that is empty or longer
-            than 10 000 characters.
+        DataError: damaged compression, more than 1 GiB or 8 388 608 lines, another encoding, or a line that
+            is empty or longer than 10 000 characters.
     """
-    with archive.open_maybe_gzip(path) as stream:
-        data = archive.read_up_to(stream, _LIMIT + 1, path.name)
-    if len(data) > _LIMIT:
-        raise DataError(f"{path.name}: more than {_LIMIT} bytes of text found, at most that many are wanted")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        place = data.count(b"\n", 0, error.start) + 1
-        raise DataError(f"{path.name}: line {place} is no UTF-8 text, which is wanted") from None
-    lines = [line.strip() for line in text.removesuffix("\n").split("\n")]
-    for number, line in enumerate(lines, 1):
-        if not line:
-            raise DataError(f"{path.name}: line {number} is empty, a sentence in every line is wanted")
-        if len(line) > _LONGEST:
-            raise DataError(
-                f"{path.name}: line {number} has {len(line)} characters, at most {_LONGEST} are wanted"
-            )
+    lines: list[str] = []
+    most = min(
+        _MOST_LINES, _FREE_LINES + path.stat().st_size // 4
+    )  # real text has more bytes a line, even packed
+    with archive.open_unpacked(path, _LIMIT) as stream, archive.damage(path.name):
+        while data := stream.readline(_LONGEST_BYTES):
+            lines.append(_line(data, len(lines) + 1, path.name))
+            if len(lines) > most:
+                raise DataError(f"{path.name} must have at most {most} lines, got more")
+    if not lines:
+        raise DataError(f"{path.name}: line 1 is empty, a sentence in every line is wanted")
     return tuple(lines)
+
+
+def _line(data: bytes, number: int, name: str) -> str:
+    try:
+        # a part of a line may end inside a character, but then it is too long anyway
+        whole = "strict" if len(data) < _LONGEST_BYTES else "ignore"
+        line = data.decode("utf-8-sig" if number == 1 else "utf-8", whole).strip()
+    except UnicodeDecodeError:
+        raise DataError(f"{name}: line {number} is no UTF-8 text, which is wanted") from None
+    if not line:
+        raise DataError(f"{name}: line {number} is empty, a sentence in every line is wanted")
+    if len(line) > _LONGEST or len(data) == _LONGEST_BYTES:
+        raise DataError(f"{name}: line {number} must have at most {_LONGEST} characters, got more")
+    return line
 
 
 def _find(root: Path, part: str, language: str) -> Path:
     ends = (f".{language}", f".{language}.gz")
-    found = [root / (part + end) for end in ends if (root / (part + end)).is_file()]
+    found = [root / (part + end) for end in ends if archive.is_there(root / (part + end))]
     if not found and part == "test":  # test_2016_flickr.de.gz, say
-        found = sorted(path for end in ends for path in root.glob(f"test_*{end}") if path.is_file())
+        found = sorted(path for end in ends for path in root.glob(f"test_*{end}") if archive.is_there(path))
     if not found:
         kinds = " or test_*" if part == "test" else ""
         raise FileNotFoundError(f"{root}: no {part}{ends[0]}{kinds} there, plain or .gz, it is wanted")

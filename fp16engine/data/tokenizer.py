@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from ..bounded import JSON_LIMIT, read_regular
 from ..errors import DataError
+from .tokenizer_file import END, SPECIAL, checked
 
-PAD, BEGIN, END = 0, 1, 2
-_SPECIAL = ("<pad>", "<s>", "</s>")
-LEAST_VOCABULARY = 256 + len(_SPECIAL)  # every byte is a token, so that no text is unknown
-_LIMIT = 1 << 26  # bytes of a tokenizer's file
+LEAST_VOCABULARY = 256 + len(SPECIAL)  # every byte is a token, so that no text is unknown
 
 
 class Tokenizer:
@@ -44,7 +43,7 @@ class Tokenizer:
         inner.decoder = library.decoders.ByteLevel()
         trainer = library.trainers.BpeTrainer(
             vocab_size=vocabulary,
-            special_tokens=list(_SPECIAL),
+            special_tokens=list(SPECIAL),
             initial_alphabet=sorted(library.pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -60,19 +59,12 @@ class Tokenizer:
             FileNotFoundError: there is none.
         """
         path = Path(path)
-        with open(path, "rb") as stream:
-            data = stream.read(_LIMIT + 1)
+        data = read_regular(path, JSON_LIMIT)
         try:
-            if len(data) > _LIMIT:
-                raise ValueError(f"more than {_LIMIT} bytes")
-            inner = _library().Tokenizer.from_str(data.decode())
-        except ImportError:
-            raise
-        except Exception as error:  # the library raises plain Exception
-            raise DataError(f"{path.name}: no tokenizer ({error}), one of ours is wanted") from None
-        if [inner.token_to_id(token) for token in _SPECIAL] != [PAD, BEGIN, END]:
-            raise DataError(f"{path.name}: tokens {_SPECIAL} are not 0, 1, 2, a tokenizer of ours is wanted")
-        return cls(inner)
+            document = checked(data)
+        except ValueError as error:
+            raise DataError(f"{path.name} must be a tokenizer that fp16engine wrote, got {error}") from None
+        return cls(_library().Tokenizer.from_str(document))
 
     def to_json(self) -> str:
         """Returns the whole tokenizer as the library's JSON text."""

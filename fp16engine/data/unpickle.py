@@ -1,10 +1,14 @@
-"""Reading pickled dictionaries of byte arrays without running anything that a pickle asks for."""
+"""Reading pickled dictionaries of byte arrays without running anything that a pickle asks for.
+
+A pickle is a program; this is its machine, for the commands that dictionaries of arrays consist of. It calls
+nothing but what `_ANSWERS` lists, hashes only text and never compares or prints what it builds, so that neither
+depth nor entries that share parts (2^n leaves from n commands) cost anything. Format: the standard library's
+pickletools.
+"""
 
 from __future__ import annotations
 
-import io
 import math
-import pickle
 from typing import Any
 
 import numpy as np
@@ -12,10 +16,18 @@ import numpy as np
 from ..errors import DataError
 
 _CODES = {"u1": np.uint8, "i8": np.int64, "i4": np.int32}
+_MOST = 1 << 19  # commands; CIFAR-100's largest file needs about 200 000
+_LONGEST = 1 << 10  # bytes of a name
 
 
 def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    if not isinstance(value, (bytes, str)) or len(value) > _LONGEST:
+        raise ValueError(f"{type(value).__name__} where a short text is expected")
+    return value.decode("latin-1") if isinstance(value, bytes) else value
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 31
 
 
 class _DType:
@@ -27,13 +39,15 @@ class _DType:
             raise ValueError(f"array of dtype {self.code!r}")
         self.big_endian = False
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def set(self, state: tuple[Any, ...]) -> None:
         self.big_endian = _text(state[1]) == ">"
 
     def array(self, raw: Any, shape: Any, fortran: bool) -> np.ndarray:
         dtype = np.dtype(_CODES[self.code]).newbyteorder(">" if self.big_endian else "<")
         if not isinstance(raw, (bytes, bytearray)):
             raise ValueError(f"array bytes of type {type(raw).__name__}")
+        if not isinstance(shape, tuple) or len(shape) > 4 or not all(map(_is_size, shape)):
+            raise ValueError("array whose shape is no tuple of up to 4 sizes")
         if len(raw) != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{len(raw)} bytes for an array of shape {shape}")
         return np.frombuffer(raw, dtype).reshape(shape, order="F" if fortran else "C")
@@ -44,7 +58,7 @@ class _Array:
 
     value: np.ndarray | None = None
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
+    def set(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
         self.value = dtype.array(raw, shape, bool(fortran))
 
@@ -79,12 +93,129 @@ class _Refused(Exception):
     """The pickle asked for something else than an array."""
 
 
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
+_MARK = object()
+_IGNORED = frozenset({"PROTO", "FRAME"})
+_TEXT8 = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING"})  # Python 2's text, which is bytes
+_NUMBERS = frozenset({"INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"})
+_VALUES = _NUMBERS | {
+    "BINBYTES", "BINBYTES8", "SHORT_BINBYTES", "BYTEARRAY8",
+    "UNICODE", "BINUNICODE", "BINUNICODE8", "SHORT_BINUNICODE",
+}  # fmt: skip
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_SHORT_TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
+_KEEP = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
+_GET = frozenset({"GET", "BINGET", "LONG_BINGET"})
+
+
+class _Machine:
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.left = 0  # bytes of text that calls may still take
+
+    def run(self, data: bytes) -> Any:
+        from pickletools import genops
+
+        self.left = len(data)
+        for number, (command, argument, _) in enumerate(genops(data)):
+            if number == _MOST:
+                raise ValueError(f"more than {_MOST} commands")
+            if command.name == "STOP":
+                return self.stack.pop()
+            self._step(command.name, argument)
+        raise ValueError("no end")
+
+    def _step(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        if name in _IGNORED:
+            pass
+        elif name in _KEEP:
+            self.memo[len(self.memo) if name == "MEMOIZE" else argument] = stack[-1]
+        elif name == "POP":
+            stack.pop()
+        elif name in _GET:
+            stack.append(self.memo[argument])
+        elif name in _TEXT8:
+            stack.append(argument.encode("latin-1"))
+        elif name in _VALUES:
+            stack.append(argument)
+        elif name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name in _SHORT_TUPLES:
+            count = _SHORT_TUPLES[name]
+            if len(stack) < count:
+                raise ValueError("stack underflow")
+            stack[-count:] = [tuple(stack[-count:])]
+        elif name == "MARK":
+            stack.append(_MARK)
+        else:
+            self._build(name, argument)
+
+    def _build(self, name: str, argument: Any) -> None:
+        stack = self.stack
+        if name == "TUPLE":
+            stack.append(tuple(self._to_mark()))
+        elif name == "LIST":
+            stack.append(self._to_mark())
+        elif name == "DICT":
+            stack.append(self._entries(self._to_mark()))
+        elif name in ("APPEND", "APPENDS"):
+            values = [stack.pop()] if name == "APPEND" else self._to_mark()
+            self._top(list).extend(values)
+        elif name in ("SETITEM", "SETITEMS"):
+            values = [stack.pop(-2), stack.pop()] if name == "SETITEM" else self._to_mark()
+            self._top(dict).update(self._entries(values))
+        elif name == "GLOBAL":
+            stack.append(self._answer(*argument.split(" ", 1)))
+        elif name == "STACK_GLOBAL":
+            attribute, module = _text(stack.pop()), _text(stack.pop())
+            stack.append(self._answer(module, attribute))
+        elif name == "REDUCE":
+            arguments, called = stack.pop(), stack.pop()
+            if not any(called is answer for answer in _ANSWERS.values()) or not isinstance(arguments, tuple):
+                raise ValueError(f"a call of a {type(called).__name__}")
+            self._spend(arguments)
+            stack.append(called(*arguments))
+        elif name == "BUILD":
+            state = stack.pop()
+            if not isinstance(stack[-1], (_Array, _DType)) or not isinstance(state, tuple):
+                raise ValueError(f"state given to a {type(stack[-1]).__name__}")
+            stack[-1].set(state)
+        else:
+            raise _Refused(f"the command {name}")
+
+    def _spend(self, arguments: tuple[Any, ...]) -> None:
+        """Text can be kept and encoded again and again: together no more than the pickle has bytes."""
+        if len(arguments) > 8:
+            raise ValueError(f"a call with {len(arguments)} arguments")
+        self.left -= sum(len(argument) for argument in arguments if isinstance(argument, str))
+        if self.left < 0:
+            raise ValueError("the same text encoded again and again")
+
+    def _to_mark(self) -> list[Any]:
+        at = len(self.stack) - 1
+        while self.stack[at] is not _MARK:  # IndexError without one, as for an empty stack
+            at -= 1
+        values = self.stack[at + 1 :]
+        del self.stack[at:]
+        return values
+
+    def _top(self, kind: type) -> Any:
+        if not isinstance(self.stack[-1], kind):
+            raise ValueError(f"a {type(self.stack[-1]).__name__} where a {kind.__name__} is expected")
+        return self.stack[-1]
+
+    def _entries(self, values: list[Any]) -> dict[str, Any]:
+        return {_text(key): value for key, value in zip(values[::2], values[1::2], strict=True)}
+
+    def _answer(self, module: str, name: str) -> Any:
         try:
             return _ANSWERS[module, name]
         except KeyError:
-            raise _Refused(f"{module}.{name}") from None
+            raise _Refused(f"{module}.{name}"[:_LONGEST]) from None
 
 
 def read_dict(data: bytes, name: str) -> dict[str, Any]:
@@ -101,14 +232,14 @@ def read_dict(data: bytes, name: str) -> dict[str, Any]:
         DataError: the pickle names anything but NumPy arrays, is damaged, or holds no dictionary.
     """
     try:
-        value = _Unpickler(io.BytesIO(data), encoding="bytes").load()
+        value = _Machine().run(data)
     except _Refused as error:
         raise DataError(
             f"{name}: refused because it asks for {error}, plain NumPy arrays are wanted"
         ) from None
-    except Exception as error:  # untrusted bytes can make the unpickler raise nearly anything
-        text = " ".join(str(error).split()) or type(error).__name__
+    except Exception as error:  # untrusted bytes can make the machine raise nearly anything
+        text = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{name}: truncated or damaged ({text}), a pickle of arrays is wanted") from error
     if not isinstance(value, dict):
         raise DataError(f"{name}: a pickled {type(value).__name__} found, a dictionary is wanted")
-    return {_text(key): entry.value if isinstance(entry, _Array) else entry for key, entry in value.items()}
+    return {key: entry.value if isinstance(entry, _Array) else entry for key, entry in value.items()}

@@ -23,6 +23,7 @@ import numpy as np
 from .. import doctor
 from .._version import __version__
 from ..block_format import BlockFormat
+from ..bounded import JSON_LIMIT, parse_json, read_regular
 from ..errors import CheckpointError
 from ..precision import LossScale, OperandPlan, Precision
 from ..reporting.files import TEMPORARY, write_atomically
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE_NAME = "checkpoint.json"
+_TENSOR_BYTES = 1 << 26  # of a tensor file, and so many more for each parameter of the model:
+_BYTES_A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
     rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({TEMPORARY})?|metrics\.jsonl{TEMPORARY}"
@@ -159,7 +162,8 @@ class Checkpoint:
         body = _read_json(json_path)
         tensor_path = json_path.with_name(body["tensors"]["file"])
         try:
-            content = tensor_path.read_bytes()
+            limit = _TENSOR_BYTES + _BYTES_A_PARAMETER * body["model"]["parameters"]
+            content = read_regular(tensor_path, limit, str(tensor_path), CheckpointError)
         except FileNotFoundError:
             raise CheckpointError(
                 f"{tensor_path} is missing, and {json_path.name} beside it needs it"
@@ -364,13 +368,13 @@ _SECTIONS: dict[str, type] = {
 def _read_json(path: Path) -> dict[str, Any]:
     """The checked body of checkpoint.json; CheckpointError in one sentence otherwise."""
     try:
-        content = path.read_bytes()
+        content = read_regular(path, JSON_LIMIT, str(path), CheckpointError)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path.parent} holds no checkpoint ({path.name} is missing)") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        document = json.loads(content)
+        document = parse_json(content)
         digest, body = document["sha256"], document["checkpoint"]
         whole = isinstance(body, dict) and digest == _digest(body)
         wrong = _unreadable(body)

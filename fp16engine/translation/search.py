@@ -12,7 +12,7 @@ from .. import backend as backends
 from .. import functional as F
 from ..autograd import no_grad
 from ..data.encoded import padded
-from ..data.tokenizer import BEGIN, END, PAD
+from ..data.tokenizer_file import BEGIN, END, PAD
 from ..models.transformer import Transformer
 from ..precision import Precision
 from ..tensor import Tensor

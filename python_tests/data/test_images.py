@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fp16engine.data import cache, image_folder, images
+from fp16engine.data import image_folder, images
 from fp16engine.errors import DataError
 
 Image = pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
@@ -39,6 +39,10 @@ def packed(image, form: str = "PNG", **options) -> bytes:
 def unpacked(data: bytes) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(image)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def make_files(
@@ -91,6 +95,17 @@ def write_archive(path: Path, files: dict[str, bytes], prefix: str = "", folders
 @pytest.fixture
 def root(tmp_path) -> Path:
     return write_folder(tmp_path / "pets")
+
+
+def kept(folder: Path) -> Path:
+    """The one file in the user's cache folder."""
+    (path,) = (folder / "fp16engine").iterdir()
+    return path
+
+
+def kept_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return dict(arrays)
 
 
 def forbid_decoding(monkeypatch):
@@ -202,7 +217,18 @@ def test_transparency(root, mode, fails):
 def test_sixteen_bits(root, fails):
     deep = Image.fromarray(np.zeros((4, 6), np.uint16))
     write_folder(root, {"train/dog/000.png": packed(deep)})
-    with fails(DataError, "train/dog/000.png", "I;16", "8 bits"):
+    with fails(DataError, "train/dog/000.png", "8 bits a channel", "got 16"):
+        image_folder(root)
+
+
+@pytest.mark.parametrize(("colour", "channels"), [(0, 1), (2, 3), (4, 2), (6, 4)])
+def test_sixteen_bits_that_pillow_halves(root, colour, channels, fails):
+    row = b"\0" + bytes(range(6)) * (2 * channels)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 6, 4, 16, colour, 0, 0, 0))
+    deep = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row * 4)) + chunk(b"IEND", b"")
+    assert unpacked(deep).shape[:2] == (4, 6)  # a whole file, that Pillow reads
+    write_folder(root, {"test/dog/001.png": deep})
+    with fails(DataError, "test/dog/001.png", "8 bits a channel", "got 16"):
         image_folder(root)
 
 
@@ -241,9 +267,6 @@ def test_not_an_image(root, fails):
 
 
 def test_pixel_bomb(root, fails):
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0))
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     write_folder(root, {"train/dog/000.png": bomb})
@@ -377,9 +400,9 @@ def test_two_leading_folders_and_doubled_names(tmp_path, fails):
         image_folder(tmp_path / "b.tar")
 
 
-def test_cache_is_used(root, monkeypatch):
+def test_cache_is_used(root, own_cache, monkeypatch):
     first = image_folder(root)
-    assert cache.path_of(root).is_file()
+    assert kept(own_cache).is_file() and [path.name for path in root.parent.iterdir()] == ["pets"]
     forbid_decoding(monkeypatch)
     again = image_folder(root)
     assert (again.name, again.classes) == (first.name, first.classes)
@@ -401,15 +424,13 @@ def test_no_cache(root, own_cache):
     assert not list(own_cache.iterdir())
 
 
-def test_cache_follows_changes(root):
-    def times() -> None:
-        path = root / "train" / "cat" / "000.png"
-        facts = path.stat()
-        os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns + 1_000_000_000))
-
+def test_cache_follows_the_bytes(root):
+    path = root / "train" / "cat" / "000.png"
     image_folder(root)
-    write_folder(root, {"train/cat/000.png": packed(picture(99))})
-    times()
+    facts = path.stat()
+    path.write_bytes(packed(picture(99)).ljust(facts.st_size, b"\0")[: facts.st_size])
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    assert path.stat().st_size == facts.st_size and path.stat().st_mtime_ns == facts.st_mtime_ns
     np.testing.assert_array_equal(image_folder(root).train.images[0], np.asarray(picture(99)))
     write_folder(root, {"train/cat/new.png": packed(picture(98))})
     assert len(image_folder(root).train) == 7
@@ -417,19 +438,31 @@ def test_cache_follows_changes(root):
     assert len(image_folder(root).train) == 6
 
 
-@pytest.mark.parametrize("damage", ["cut", "flip", "other", "empty"])
-def test_damaged_cache_is_rebuilt_with_a_warning(root, damage):
+def test_a_cache_next_to_the_images_is_not_believed(root, own_cache):
+    wanted = image_folder(root).train.images
+    shutil.move(kept(own_cache), root.parent / ".pets.fp16engine.npz")
+    planted = kept_arrays(root.parent / ".pets.fp16engine.npz")
+    np.savez(root.parent / ".pets.fp16engine.npz", **planted | {"train_images": 255 - wanted})
+    np.testing.assert_array_equal(image_folder(root).train.images, wanted)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "other", "empty", "bomb", "swap"])
+def test_damaged_cache_is_rebuilt_with_a_warning(root, own_cache, damage):
     first = image_folder(root)
-    place = cache.path_of(root)
+    place = kept(own_cache)
     whole = place.read_bytes()
     if damage == "other":
         np.savez(place, something=np.zeros(3))
+    elif damage == "bomb":
+        np.savez_compressed(place, **kept_arrays(place))
+    elif damage == "swap":
+        np.savez(place, **kept_arrays(place) | {"fingerprint": np.array("0" * 64)})
     elif damage == "flip":
         at = whole.index(first.train.images.tobytes()[:50])
         place.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     else:
         place.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
-    with pytest.warns(UserWarning, match=r"pets-\w+\.npz: cache is damaged .* decoded again"):
+    with pytest.warns(UserWarning, match=r"images-\w+\.npz: cache is damaged .* decoded again"):
         data = image_folder(root)
     np.testing.assert_array_equal(data.train.images, first.train.images)
     np.testing.assert_array_equal(
@@ -437,33 +470,20 @@ def test_damaged_cache_is_rebuilt_with_a_warning(root, damage):
     )  # whole again, no warning
 
 
-def test_cache_with_a_pickle_is_not_run(root, tmp_path):
+def test_cache_with_a_pickle_is_not_run(root, own_cache, tmp_path):
     image_folder(root)
 
     class Hostile:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "ran"),)
 
-    np.savez(cache.path_of(root), fingerprint=np.array([Hostile()], object))
+    np.savez(kept(own_cache), fingerprint=np.array([Hostile()], object))
     with pytest.warns(UserWarning, match="damaged"):
         image_folder(root)
     assert not (tmp_path / "ran").exists()
 
 
-def test_the_cache_lies_in_the_users_folder_only(root, own_cache, monkeypatch):
-    before = set(root.parent.iterdir())
-    first = image_folder(root)
-    assert set(root.parent.iterdir()) == before and own_cache in cache.path_of(root).parents
-    planted = root.parent / f".{root.name}.fp16engine.npz"
-    with np.load(cache.path_of(root)) as arrays:
-        np.savez(planted, **{**arrays, "train_images": np.zeros_like(arrays["train_images"])})
-    cache.path_of(root).unlink()
-    np.testing.assert_array_equal(image_folder(root).train.images, first.train.images)
-    forbid_decoding(monkeypatch)
-    np.testing.assert_array_equal(image_folder(root).train.images, first.train.images)
-
-
-def test_full_disk_leaves_no_half_written_cache(root, monkeypatch):
+def test_full_disk_leaves_no_half_written_cache(root, own_cache, monkeypatch):
     def full(stream, **arrays):
         stream.write(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -472,8 +492,7 @@ def test_full_disk_leaves_no_half_written_cache(root, monkeypatch):
     with pytest.warns(UserWarning, match="pets: cache not written .*No space left"):
         data = image_folder(root)
     assert len(data.train) == 6
-    leftovers = [path for path in cache.path_of(root).parent.rglob("*") if path.is_file()]
-    assert not leftovers
+    assert not list((own_cache / "fp16engine").iterdir())
 
 
 def test_without_pillow(root, monkeypatch, fails):

@@ -63,7 +63,7 @@ FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "empty": ({"val__de": ""}, DataError, "val.de: line 1 is empty"),
     "blank-line": ({"train__de": "a\n \nb\n"}, DataError, "train.de: line 2 is empty"),
     "encoding": ({"train__de": b"a\nb\xff\n"}, DataError, "train.de: line 2 is no UTF-8"),
-    "endless": ({"val__de": "a" * 10_001}, DataError, "val.de: line 1 has 10001 characters"),
+    "endless": ({"val__de": "a" * 10_001}, DataError, "val.de: line 1 must have at most 10000 characters"),
 }
 
 
@@ -131,7 +131,7 @@ def test_tokenizer_faults(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     for content in (b"", b"{}", b"\xff", b'{"version": "1.0"}'):
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"tokenizer\.json: no tokenizer"):
+        with pytest.raises(DataError, match=r"tokenizer\.json must be a tokenizer that fp16engine wrote"):
             Tokenizer.load(path)
     with pytest.raises(FileNotFoundError):
         Tokenizer.load(tmp_path / "none.json")

@@ -1,0 +1,83 @@
+"""Files that others made cost a bounded amount: only regular files, of a bounded size, are opened.
+
+Bytes bound the time too. There is no clock, because a slow disk is no attack.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from .errors import DataError
+
+JSON_LIMIT = 1 << 24  # bytes of a JSON file
+_CONTAINERS = 1 << 18  # lists and tables in it; "[],[],…" takes twenty times its bytes in memory
+MEMBER_LIMIT = 1 << 20  # files and folders of one archive
+HEADER_LIMIT = 1 << 16  # bytes of one extended header of an archive
+_FREE = 1 << 25  # bytes that any file may unpack to
+_RATIO = 100  # and so many times its own size; packed text reaches 10, packed zeros 1000
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def check_regular(
+    path: Path, limit: int, name: str | None = None, error: type[ValueError] = DataError
+) -> os.stat_result:
+    """Returns the facts of a regular file of at most `limit` bytes (links followed), or raises `error`.
+
+    `name` is what the error calls it, or else its file name.
+    """
+    name = path.name if name is None else name
+    try:
+        facts = os.stat(path)
+    except OSError as refused:
+        if refused.errno != errno.ELOOP:
+            raise
+        raise error(f"{name} must be a regular file, got a link to itself") from None
+    kind = stat.S_IFMT(facts.st_mode)
+    if kind != stat.S_IFREG:
+        raise error(f"{name} must be a regular file, got {_KINDS.get(kind, 'a special file')}")
+    if facts.st_size > limit:
+        raise error(f"{name} must have at most {limit} bytes, got {facts.st_size}")
+    return facts
+
+
+def read_regular(
+    path: Path, limit: int, name: str | None = None, error: type[ValueError] = DataError
+) -> bytes:
+    """Returns the bytes of a file after `check_regular`, never more than `limit`, though it may grow."""
+    name = path.name if name is None else name
+    facts = check_regular(path, limit, name, error)
+    with open(path, "rb") as stream:
+        data = stream.read(facts.st_size)
+        if stream.read(1):
+            raise error(f"{name} must stay as it is while it is read, got more bytes")
+    return data
+
+
+def parse_json(data: bytes) -> Any:
+    """Returns the value of a JSON text.
+
+    Raises:
+        ValueError: no JSON, nested too deeply, or more lists and tables than any file of ours has.
+    """
+    if data.count(b"[") + data.count(b"{") > _CONTAINERS:
+        raise ValueError(f"JSON must have at most {_CONTAINERS} lists and tables, got more")
+    try:
+        return json.loads(data)
+    except RecursionError:
+        raise ValueError("JSON must be nested less deeply") from None
+
+
+def unpacked_limit(packed: int, most: int) -> int:
+    """Returns how many bytes a compressed file of `packed` bytes may unpack to, at most `most`."""
+    return min(most, _FREE + _RATIO * packed)

@@ -1,0 +1,390 @@
+"""Files made to harm: the command line refuses each in one sentence with its name, cheaply."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import itertools
+import json
+import lzma
+import os
+import struct
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
+
+_MEMORY = 300  # megabytes, of the whole process
+_SECONDS = 60  # a file takes less than 5; a machine that tests may be busy
+_PROGRAM = """
+import sys
+from pathlib import Path
+from fp16engine.cli import main
+status = main(sys.argv[1:])
+lines = Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ["VmHWM: 0 kB"]
+print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+sys.exit(status)
+"""
+
+
+def refused(*arguments: str | Path, names: str) -> str:
+    """Runs the command, checks how it ends, and returns the sentence."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
+        capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    lines = done.stderr.splitlines()
+    assert done.returncode == 2 and len(lines) == 1, (done.returncode, done.stderr[-2000:])
+    assert lines[0].startswith("fp16engine: ") and names in lines[0] and len(lines[0]) < 500, lines
+    assert int(done.stdout.split()[-1]) / 1024 < _MEMORY
+    return lines[0]
+
+
+def sparse(path: Path, size: int = 3 << 30) -> Path:
+    """A file of `size` zeros that takes no room on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "wb") as stream:
+        stream.truncate(size)
+    return path
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(depth: int = 8, colour: int = 2, size: int = 4) -> bytes:
+    row = b"\0" + bytes(size * {0: 1, 2: 3, 4: 2, 6: 4}[colour] * depth // 8)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(row * size)) + chunk(b"IEND", b"")
+
+
+# --- images
+
+ODD = "train/cat/odd.png"
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def endless(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+IMAGES: dict[str, Callable[[Path], object]] = {
+    "fifo": fifo,
+    "endless-device": endless,
+    "link-to-itself": lambda path: path.symlink_to(path),
+    "3-gigabytes": sparse,
+    "16-bit-gray": lambda path: path.write_bytes(png(16, 0)),
+    "16-bit-rgb": lambda path: path.write_bytes(png(16, 2)),
+    "16-bit-gray-alpha": lambda path: path.write_bytes(png(16, 4)),
+    "16-bit-rgba": lambda path: path.write_bytes(png(16, 6)),
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images(tmp_path: Path, kind: str) -> None:
+    for split in ("train", "test"):
+        (tmp_path / "x" / split / "cat").mkdir(parents=True)
+        (tmp_path / "x" / split / "cat" / "0.png").write_bytes(png())
+    IMAGES[kind](tmp_path / "x" / ODD)
+    refused("train", "--data", "image_folder", "--data-dir", tmp_path / "x", names=ODD)
+
+
+# --- pickles
+
+_DATA = b"\x80\x02}(U\x04data"
+PICKLES = {
+    "deep-tuple": _DATA + b"N" + b"\x85" * 500_000 + b"u.",
+    "deep-tuple-as-key": b"\x80\x02}N" + b"\x85" * 500_000 + b"Ns.",
+    "deep-list": _DATA + b"(" * 500_000 + b"l" * 500_000 + b"u.",
+    "memo-index": b"\x80\x02}r\xff\xff\xff\x0f.",
+    "doubled-key": b"\x80\x02}N" + b"".join(b"\x85q%c0h%ch%c\x86" % ((n,) * 3) for n in range(60)) + b"Ns.",
+    "doubled-dtype": (
+        b"cnumpy\ndtype\nN" + b"".join(b"q%c0h%ch%c\x86" % ((n,) * 3) for n in range(60)) + b"\x85R."
+    ),
+    "shape-that-repeats": (
+        b"cnumpy.core.numeric\n_frombuffer\n(C\x01acnumpy\ndtype\nU\x02u1\x85R(NNNt"
+        + b"\x8a\x05\x00\xca\x9a\x3b\x00\x86U\x01CtR."
+    ),
+    "text-encoded-again": (
+        b"\x80\x02}U\x04data](c_codecs\nencode\nq\x000X\x00\x00\x10\x00" + b"a" * (1 << 20) + b"\x85q\x01"
+        + b"h\x00h\x01R" * 100_000 + b"es."
+    ),
+    "too-many-commands": b"\x80\x02}" + b"N0" * 5_000_000 + b".",
+    "long-claim": b"\x80\x02}\x8b\xff\xff\xff\x7f.",
+    "text-claim": b"\x80\x04}\x8d" + struct.pack("<Q", 1 << 62) + b".",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PICKLES)
+def test_pickles(tmp_path: Path, kind: str) -> None:
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        (tmp_path / name).write_bytes(PICKLES[kind])
+    refused("train", "--data", "cifar10", "--data-dir", tmp_path, names="data_batch_1")
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless", "sparse"])
+def test_batches_that_are_no_files(tmp_path: Path, kind: str) -> None:
+    for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
+        {"fifo": fifo, "endless": endless, "sparse": sparse}[kind](tmp_path / name)
+    refused("train", "--data", "cifar10", "--data-dir", tmp_path, names="data_batch_1")
+
+
+# --- archives
+
+
+def header(name: str, size: int = 0, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(fields: dict[str, str], name: str = "train/cat/0.png") -> bytes:
+    info = tarfile.TarInfo(name)
+    info.pax_headers = fields
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+def gnu_sparse(size: int) -> bytes:
+    """A member of `size` bytes that are all a hole."""
+    block = bytearray(header("train/cat/0.png", 0, tarfile.GNUTYPE_SPARSE))
+    block[386:410] = b"%011o\0%011o\0" % (size, 0)
+    block[483:495] = b"\x80" + size.to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:155] = b"%06o\0" % sum(block)
+    return bytes(block)
+
+
+def zeros(path: Path, megabytes: int, start: bytes = b"") -> None:
+    with gzip.open(path, "wb", compresslevel=1) as stream:
+        stream.write(start)
+        for _ in range(megabytes):
+            stream.write(bytes(1 << 20))
+
+
+def zipped(path: Path, method: int, damage: int | None = None, size: int = 1000) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("train/cat/0.png", bytes(size))
+    if damage is not None:
+        data = bytearray(path.read_bytes())
+        at = len("train/cat/0.png") + 30 + damage
+        data[at : at + 4] = b"\xff" * 4
+        path.write_bytes(data)
+
+
+END = bytes(1024)
+SPARSE_MAP = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}
+ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "sparse": ("a.tar", lambda p: p.write_bytes(gnu_sparse(3_900_000_000) + END)),
+    "sparse-packed": ("a.tar.gz", lambda p: p.write_bytes(gzip.compress(gnu_sparse(3_900_000_000) + END))),
+    "sparse-pax": (
+        "a.tar", lambda p: p.write_bytes(pax({**SPARSE_MAP, "GNU.sparse.realsize": "3900000000"}) + END),
+    ),
+    "zeros": ("a.tar.gz", lambda p: zeros(p, 2000)),
+    "zeros-in-a-member": ("a.tgz", lambda p: zeros(p, 2000, header("notes", 2000 << 20))),
+    "zeros-plain": ("a.tar", lambda p: sparse(p)),
+    "pax-size": ("a.tar", lambda p: p.write_bytes(header("x", 1 << 40, tarfile.XHDTYPE) + END)),
+    "pax-content": ("a.tar.gz", lambda p: zeros(p, 1000, header("x", 1000 << 20, tarfile.XGLTYPE))),
+    "pax-upon-pax": ("a.tar", lambda p: p.write_bytes(pax({"comment": "x"})[:1024] * 20_000 + END)),
+    "pax-member-size": ("a.tar", lambda p: p.write_bytes(pax({"size": "9" * 4000}) + END)),
+    "pax-length": (
+        "a.tar", lambda p: p.write_bytes(header("x", 9, tarfile.XHDTYPE) + b"0 a=b\n".ljust(512, b"0") + END),
+    ),
+    "long-name": ("a.tar", lambda p: p.write_bytes(header("x", 1 << 33, tarfile.GNUTYPE_LONGNAME) + END)),
+    "unwanted-2-58": ("a.tar", lambda p: p.write_bytes(header("notes", 1 << 58) + END)),
+    "unwanted-2-58-packed": ("a.tar.gz", lambda p: p.write_bytes(gzip.compress(header("n", 1 << 58) + END))),
+    "negative-size": (
+        "a.tar", lambda p: p.write_bytes(header("a/0.png", 1 << 70).replace(b"\x80\0", b"\xff\xff") + END),
+    ),
+    "fifo": ("a.tar", fifo),
+    "endless": ("a.zip", endless),
+    "zip-lzma": ("a.zip", lambda p: zipped(p, zipfile.ZIP_LZMA)),
+    "zip-lzma-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_LZMA, 0)),
+    "zip-bz2-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_BZIP2, 0)),
+    "zip-deflate-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, 0)),
+    "zip-bomb": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, size=1 << 26)),
+    "zip-directory": (
+        "a.zip", lambda p: p.write_bytes(
+            sparse(p, 1 << 25).read_bytes() + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 9, 9, 1 << 25, 0, 0)
+        ),
+    ),
+    "capitals-zip": ("A.ZIP", lambda p: zipped(p, zipfile.ZIP_DEFLATED, 0)),
+    "capitals-tar": ("A.TAR", lambda p: p.write_bytes(header("notes", 1 << 58) + END)),
+    "capitals-tar-gz": ("A.TAR.GZ", lambda p: p.write_bytes(gzip.compress(header("n", 1 << 58) + END))),
+    "gzip-damaged": ("a.tar.gz", lambda p: p.write_bytes(b"\x1f\x8b\x08\0" + bytes(6) + b"\xff" * 50)),
+    "bz2-in-gz": ("a.tar.gz", lambda p: p.write_bytes(bz2.compress(header("n") + END))),
+    "lzma-in-gz": ("a.tgz", lambda p: p.write_bytes(lzma.compress(header("n") + END))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ARCHIVES)
+def test_archives(tmp_path: Path, kind: str) -> None:
+    name, make = ARCHIVES[kind]
+    make(tmp_path / name)
+    refused("train", "--data", "image_folder", "--data-dir", tmp_path / name, names=name)
+
+
+@pytest.mark.parametrize("name", ["A.ZIP", "A.TAR", "A.TAR.GZ", "A.Tgz"])
+def test_capitals_are_read(tmp_path: Path, name: str) -> None:
+    from fp16engine.data import image_folder
+
+    files = [f"{split}/{label}/0.png" for split in ("train", "test") for label in ("cat", "dog")]
+    if name == "A.ZIP":
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for file in files:
+                archive.writestr(file, png())
+    else:
+        with tarfile.open(tmp_path / name, "w" if name == "A.TAR" else "w:gz") as tar:
+            for file in files:
+                info = tarfile.TarInfo(file)
+                info.size = len(png())
+                tar.addfile(info, io.BytesIO(png()))
+    data = image_folder(tmp_path / name, cache=False)
+    assert data.name == "A" and data.classes == ("cat", "dog")
+
+
+# --- other data files
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless", "sparse", "bomb"])
+def test_idx(tmp_path: Path, kind: str) -> None:
+    name = "train-images-idx3-ubyte" + (".gz" if kind == "bomb" else "")
+    head = struct.pack(">4i", 0x0803, 1 << 13, 1 << 7, 1 << 8)
+    makers = {"fifo": fifo, "endless": endless, "sparse": sparse, "bomb": lambda path: zeros(path, 500, head)}
+    makers[kind](tmp_path / name)
+    (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x0801, 1) + b"\0")
+    refused("train", "--data", "mnist", "--data-dir", tmp_path, names=name)
+
+
+def lines_bomb(path: Path) -> None:
+    with gzip.open(path, "wb", compresslevel=9) as stream:
+        for _ in range(1000):
+            stream.write(b"a\n" * (1 << 19))
+
+
+TEXTS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "zeros": ("train.de.gz", lambda path: zeros(path, 1000)),
+    "lines": ("train.de.gz", lines_bomb),
+    "lzma": ("train.de.gz", lambda path: path.write_bytes(lzma.compress(b"a\n"))),
+    "fifo": ("train.de", fifo),
+    "endless": ("train.de", endless),
+    "3-gigabytes": ("train.de", sparse),
+    "1-gigabyte": ("train.de", lambda path: sparse(path, 1 << 30)),
+}
+
+
+@pytest.mark.parametrize("kind", TEXTS)
+def test_texts(tmp_path: Path, kind: str) -> None:
+    name, make = TEXTS[kind]
+    for part, language in itertools.product(("train", "val", "test"), ("de", "en")):
+        if not name.startswith(f"{part}.{language}"):
+            (tmp_path / f"{part}.{language}").write_text("a\n")
+    make(tmp_path / name)
+    refused(
+        "translate", "train", "--data-dir", tmp_path, "--vocabulary", "300", "--model", "transformer-tiny",
+        "--out", tmp_path / "out", names=name,
+    )  # fmt: skip
+
+
+# --- checkpoints
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished translation run: a checkpoint and a tokenizer."""
+    for package in ("tokenizers", "sacrebleu"):
+        pytest.importorskip(package, reason=f"{package} (extra `text`) is not installed")
+    from fp16engine.cli import main
+
+    root = tmp_path_factory.mktemp("run")
+    for part, language in itertools.product(("train", "val", "test"), ("de", "en")):
+        (root / f"{part}.{language}").write_text("ein Hund\nzwei Hunde\n")
+    options = ["--vocabulary", "270", "--model", "transformer-tiny", "--epochs", "1", "--beam", "1"]
+    status = main(["translate", "train", "--data-dir", str(root), *options, "--out", str(root / "out")])
+    assert status == 0
+    return root / "out" / "fp16"
+
+
+@pytest.fixture
+def copied(run: Path, tmp_path: Path) -> Iterator[Path]:
+    """The run, of which a test may change a file."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in run.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    yield folder
+
+
+@pytest.mark.parametrize("kind", ["fifo", "endless", "sparse"])
+@pytest.mark.parametrize("pattern", ["checkpoint.json", "checkpoint-*.safetensors", "tokenizer.json"])
+def test_files_of_a_run(copied: Path, pattern: str, kind: str) -> None:
+    (path,) = copied.glob(pattern)
+    path.unlink()
+    {"fifo": fifo, "endless": endless, "sparse": sparse}[kind](path)
+    refused("translate", "text", copied, names=path.name)
+
+
+def test_a_json_of_brackets(copied: Path) -> None:
+    for content in (b"[" * 100_000, b"[" + b"[]," * 2_700_000 + b"[]]"):
+        (copied / "checkpoint.json").write_bytes(content)
+        refused("translate", "text", copied, names="checkpoint.json")
+
+
+def _other(**changes: object) -> Callable[[dict], object]:
+    return lambda document: document | changes
+
+
+def _model(**changes: object) -> Callable[[dict], object]:
+    return lambda document: document | {"model": document["model"] | changes}
+
+
+def _vocabulary(**changes: object) -> Callable[[dict], object]:
+    return lambda document: _model(vocab=document["model"]["vocab"] | changes)(document)
+
+
+TOKENIZERS: dict[str, Callable[[dict], object]] = {
+    "empty": lambda document: {},
+    "list": lambda document: [],
+    "other-model": _other(model={"type": "WordPiece", "vocab": {}}),
+    "no-model": _other(model=None),
+    "truncation": _other(truncation={"max_length": 0, "stride": 9, "direction": "Left"}),
+    "padding": _other(padding={"strategy": {"Fixed": 1 << 60}}),
+    "normalizer": _other(normalizer={"type": "Replace", "pattern": {"Regex": "(a*)*b"}, "content": ""}),
+    "precompiled": _other(normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}),
+    "split": _other(pre_tokenizer={"type": "Split", "pattern": {"Regex": "("}, "behavior": "Removed"}),
+    "added-token": _other(added_tokens=[{"id": 1 << 40, "content": "x"}]),
+    "id-2-32": _vocabulary(x=(1 << 32) - 1),
+    "id-2-70": _vocabulary(x=1 << 70),
+    "id-negative": _vocabulary(x=-1),
+    "id-twice": _vocabulary(x=5),
+    "id-bool": _vocabulary(x=True),
+    "merge-unknown": _model(merges=[["nowhere", "to be found"]]),
+    "merge-short": _model(merges=[["a"]]),
+    "merge-empty": _model(merges=[["", "a"]]),
+    "merge-number": _model(merges=[[1, 2]]),
+    "prefix": _model(continuing_subword_prefix="aaaa"),
+    "surrogate": lambda document: _vocabulary(**{"\ud800": len(document["model"]["vocab"])})(document),
+    "extra": _other(extra=1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TOKENIZERS)
+def test_tokenizers(copied: Path, kind: str) -> None:
+    path = copied / "tokenizer.json"
+    path.write_text(json.dumps(TOKENIZERS[kind](json.loads(path.read_text()))))
+    refused("translate", "text", copied, names="tokenizer.json")
+
+
+def test_tokenizer_of_brackets(copied: Path) -> None:
+    (copied / "tokenizer.json").write_bytes(b"[" * 1_000_000)
+    refused("translate", "text", copied, names="tokenizer.json")

@@ -180,6 +180,8 @@ inline std::vector<int64_t> windows(const Named& images, int64_t kh, int64_t kw,
     if (pads.size() != 4) refuse("pads", "four integers", std::to_string(pads.size()));
     for (const int64_t pad : pads) in_range("pads", pad, 0, kMostExtent);
     const int64_t H = images.view.shape[1] + pads[0] + pads[1], W = images.view.shape[2] + pads[2] + pads[3];
+    in_range("H with pads", H, 1, kMostExtent);
+    in_range("W with pads", W, 1, kMostExtent);
     in_range("kh", kh, 1, H);
     in_range("kw", kw, 1, W);
     return {images.view.shape[0], (H - kh) / stride_h + 1, (W - kw) / stride_w + 1, outputs};

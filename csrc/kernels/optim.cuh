@@ -11,7 +11,7 @@
 // Registers are float, operation by operation as written; what is stored is rounded once. No sums, so nothing depends
 // on an order; counts are integers. nonfinite: one flag for all tensors, which any block may set; x is read once.
 // Bytes per element: gradient read; weight, compensation and every state read and written; with a master the parameter
-// written too. Random bits: ten rounds of Philox for eight elements.
+// written too. Random bits: ten rounds of Philox for eight elements of a state, twenty of a weight.
 #pragma once
 #include "common/step_scalars.h"
 #include "kernels/stochastic.cuh"
@@ -138,7 +138,9 @@ __device__ __forceinline__ bool unmoved(float stored, float updated) {
 
 template <class W, Rounding kRounding>
 __device__ __forceinline__ bool lost(float w, float rest, float change) {
-    if (kRounding != Rounding::kahan) return unmoved<W, kRounding == Rounding::stochastic>(w, w - change);
+    if constexpr (kRounding == Rounding::nearest) return rounded<W>(w - change) == w;
+    if constexpr (kRounding == Rounding::stochastic)
+        return subtract_stochastic(w, change, 0u) == w && subtract_stochastic(w, change, ~0u) == w;
     const Compensated next = compensated<W>(w, rest, change);
     return next.weight == w && next.rest == rest;
 }
@@ -193,8 +195,11 @@ __global__ void __launch_bounds__(kBlock)
     const float decay = tensor.decay;
     const bool decays = decay != 0.0f;
     int found[kUpdateCounts] = {};
-    RandomBits bits{};
-    if constexpr (kRounding == Rounding::stochastic) bits = random_bits(step, i, kWeightStream, tensor.index);
+    RandomBits bits{}, low_bits{};
+    if constexpr (kRounding == Rounding::stochastic) {
+        bits = random_bits(step, i, kWeightStream, tensor.index);
+        low_bits = random_bits(step, i, kWeightLowStream, tensor.index);
+    }
     for (int j = 0; j < kEight; j++) {
         float gradient = g[j] * step.grad_scale;
         if (rule.coupled && decays) gradient = gradient + decay * w[j];
@@ -218,7 +223,7 @@ __global__ void __launch_bounds__(kBlock)
             w[j] = next.weight;
             rest[j] = next.rest;
         } else if constexpr (kRounding == Rounding::stochastic) {
-            w[j] = round_stochastic(w[j] - change, bits[j]);
+            w[j] = subtract_stochastic(w[j], change, bits[j] << 16 | low_bits[j]);
         } else {
             w[j] = w[j] - change;
         }

@@ -55,7 +55,7 @@ Optimizer steps
     subtracts a change u, a register, from w; state is rounded once, when stored. How a new w is stored:
 
     - to nearest: w = fl(w - u);
-    - `stochastic`: binary16 w = fl_sr(w - u), binary32 as to nearest; without masters;
+    - `stochastic`: binary16 w = fl_sr32(w - u), binary32 as to nearest; without masters;
     - `compensations` (one array like each w, zero at first; Kahan): d = c - u; w' = fl(w + d);
       c' = fl(d - (w' - w)). w + c is the weight to twice its digits. Without masters.
 
@@ -65,7 +65,12 @@ Optimizer steps
     and NaN, it is fl(x). For element i in C order, r is half-word i % 8, low halves first, of the
     Philox4x32-10 words with key = `scalars.seed` (64 bits, low word first) and counter = (i // 8,
     `scalars.step`, stream, index): stream 1 for w, 2 and 3 for a step's first and second state, index the
-    parameter's of `indices`. So the bits depend on the seed, the step and the place alone.
+    parameter's of `indices`. So the bits depend on the seed, the step and the element alone.
+
+    fl_sr32(w - u) rounds the exact w - u, not its float32, by 32 bits: b where F + R >= 2^32 with F the
+    integer position (x - a) / (b - a) * 2^32 (the part of x beyond its float32 digits is rounded to 2^-19 of
+    a float32 gap, the rest is cut off), R = r * 2^16 + r' and r' the half-word of stream 4. The mean of an
+    update is right to 2^-32 of the gap.
 
     `native` state of binary16 weights without masters is kept as roots: sign(m) * sqrt(|m|) of a signed
     average, v^(1/4) = sqrt(sqrt(v)) of one of squares, expanded as r * |r| and (r * r) * (r * r), and stored

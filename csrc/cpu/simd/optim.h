@@ -140,8 +140,10 @@ FP16_INLINE i32x16 lost(f32x16 w, f32x16 rest, f32x16 change) {
     if constexpr (kRounding == Rounding::kahan) {
         const Compensated<W> next = compensated<W>(w, rest, change);
         return (next.weight == w) & (next.rest == rest);
+    } else if constexpr (kRounding == Rounding::stochastic && sizeof(W) == 2) {
+        return (subtract_stochastic(w, change, 0u) == w) & (subtract_stochastic(w, change, ~0u) == w);
     } else {
-        return unmoved<W, kRounding == Rounding::stochastic>(w, w - change);
+        return round_to<W>(w - change) == w;
     }
 }
 
@@ -167,7 +169,7 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
     constexpr bool kStochastic = kRounding == Rounding::stochastic;
     const bool has_master = static_cast<const void*>(x.weight) != static_cast<const void*>(x.param);
     const bool decays = x.decay != 0.0f, coupled = rule.coupled();
-    RandomBits weight_bits(x.step, kWeightStream, x.index);
+    RandomBits weight_bits(x.step, kWeightStream, x.index), weight_low(x.step, kWeightLowStream, x.index);
     RandomBits first_bits(x.step, kFirstStream, x.index), second_bits(x.step, kSecondStream, x.index);
     Counts counts;
     for_column_blocks(x.n, [&](int64_t i, auto lanes) {
@@ -204,7 +206,7 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
             lanes.put(x.compensation + i, next.rest);
             updated = next.weight;
         } else if constexpr (kStochastic && sizeof(W) == 2) {
-            updated = round_stochastic(w - change, weight_bits.next(element));
+            updated = subtract_stochastic(w, change, (weight_bits.next(element) << 16) | weight_low.next(element));
         } else {
             updated = w - change;
         }

@@ -1,4 +1,4 @@
-// Rounding to a neighbour by sixteen random bits: on the mean, nothing is lost.
+// Rounding to a neighbour by random bits: on the mean, nothing is lost.
 #pragma once
 #include "cpu/simd/math.h"
 #include "cpu/simd/philox.h"
@@ -21,6 +21,41 @@ FP16_INLINE f32x16 round_stochastic(f32x16 v, u32x16 random) {
     const f32x16 small = to_floats((units + bit_cast<i32x16>(random)) >> 16) * 0x1p-24f;
     const f32x16 finite = select(is_small, small, bit_cast<f32x16>(normal));
     return with_sign_of(select(magnitude < 65504.0f, finite, round_half(magnitude)), v);
+}
+
+// The exact w - change, of a binary16 w, rounded to a neighbour by 32 random bits. The sum's error counts too: away from
+// zero where its position between the neighbours, in units of 2^-32 of their distance, + random >= 2^32.
+FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random) {
+    const f32x16 s = w - change, back = w - s;
+    const f32x16 error = (w - (s + back)) + (back - change);  // s + error is exact (Knuth's TwoSum)
+    const f32x16 beyond = select(s < 0.0f, -error, error);    // of the magnitude
+    i32x16 magnitude = bit_cast<i32x16>(absolute(s));
+    // the error in units of 2^-19 of the float gap it lies in; below 2^-85 there is none
+    const i32x16 exponent = (magnitude + (beyond < 0.0f)) >> 23;
+    const i32x16 gap = select(exponent > 42, exponent, i32x16(42));
+    const f32x16 scale = bit_cast<f32x16>((296 - gap) << 23);
+    i32x16 tail = bit_cast<i32x16>(beyond * scale + 0x1.8p23f) - 0x4b400000;  // to nearest
+    const i32x16 is_below = tail < 0;
+    magnitude = magnitude + is_below;
+    tail = tail + (is_below & (1 << 19));
+
+    // below 2^-14, the position counts from a multiple of 2^-24
+    const i32x16 is_small = magnitude < 0x38800000;
+    const f32x16 units = select(is_small, bit_cast<f32x16>(magnitude), 0.0f) * 0x1p24f;
+    const i32x16 whole = truncate(units);
+    const f32x16 high = (units - to_floats(whole)) * 0x1p16f;
+    const i32x16 high_bits = truncate(high), low_bits = truncate((high - to_floats(high_bits)) * 0x1p16f);
+    const i32x16 short_of = 113 - (magnitude >> 23), shift = select(is_small & (short_of < 31), short_of, i32x16(31));
+    const i32x16 small_tail = truncate(to_floats(tail) * bit_cast<f32x16>((127 - shift) << 23));
+    const i32x16 small_position = ((high_bits << 16) | low_bits) + small_tail;
+    // else thirteen bits are cut off, and the tail
+    const i32x16 position = select(is_small, small_position, (magnitude << 19) + tail);
+    const i32x16 goes_away = bit_cast<i32x16>((bit_cast<u32x16>(position) + random) < random);  // -1
+
+    const f32x16 small = to_floats(whole - goes_away) * 0x1p-24f;
+    const f32x16 normal = bit_cast<f32x16>(((magnitude >> 13) - goes_away) << 13);
+    const f32x16 finite = select(is_small, small, normal);
+    return with_sign_of(select(magnitude < 0x477fe000, finite, round_half(absolute(s))), s);  // 65504
 }
 
 // The random bits of a tensor's elements: element i takes half-word i % 8, low halves first, of the Philox words whose

@@ -189,16 +189,21 @@ class _Tensor:
             weight, rest = self._compensated(change)
             self.compensation[...] = rest
         else:
-            weight = self._rounded(w - change, bits.WEIGHT) if self.stochastic else w - change
+            weight = self._subtracted(change) if self.stochastic else w - change
         self.weight[...] = weight
         if self.master is not None:
             self.param[...] = self.master
 
+    def _bits(self, stream: int) -> np.ndarray:
+        s, w = self.scalars, self.w
+        return bits.random_bits(s.seed, s.step, stream, self.index, w.size).reshape(w.shape)
+
     def _rounded(self, x: np.ndarray, stream: int) -> np.ndarray:
-        s = self.scalars
-        return bits.round_stochastic(
-            x, bits.random_bits(s.seed, s.step, stream, self.index, x.size).reshape(x.shape)
-        )
+        return bits.round_stochastic(x, self._bits(stream))
+
+    def _subtracted(self, change: np.ndarray) -> np.ndarray:
+        drawn = self._bits(bits.WEIGHT) << 16 | self._bits(bits.WEIGHT_LOW)
+        return bits.subtract_stochastic(self.w, change, drawn)
 
     def _compensated(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         assert self.compensation is not None
@@ -208,8 +213,11 @@ class _Tensor:
         return weight, _fl(due - (weight - self.w), dtype)
 
     def _lost(self, change: np.ndarray) -> np.ndarray:
+        if self.stochastic:
+            ends = (bits.subtract_stochastic(self.w, change, r) for r in (0, 0xFFFFFFFF))
+            return np.logical_and.reduce([end == self.w for end in ends])
         if self.compensation is None:
-            return _unmoved(self.w, self.w - change, self.weight.dtype, self.stochastic)
+            return _unmoved(self.w, self.w - change, self.weight.dtype, False)
         weight, rest = self._compensated(change)
         return (weight == self.w) & (rest == load(self.compensation))
 

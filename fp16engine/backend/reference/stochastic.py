@@ -6,7 +6,7 @@ import numpy as np
 
 from .random import philox
 
-WEIGHT, FIRST, SECOND = 1, 2, 3  # streams of a parameter: the third word of the counter; dropout's is 0
+WEIGHT, FIRST, SECOND, WEIGHT_LOW = 1, 2, 3, 4  # streams of a parameter: the third word of the counter; dropout's is 0
 
 
 def random_bits(seed: int, step: int, stream: int, index: int, size: int) -> np.ndarray:
@@ -26,3 +26,33 @@ def round_stochastic(x: np.ndarray, bits: np.ndarray | int) -> np.ndarray:
     result = np.where(small, ((units + bits) >> 16) * 2.0**-24, normal.view(np.float32))
     nearest = magnitude.astype(np.float16).astype(np.float32)
     return np.copysign(np.where(magnitude < 65504, result, nearest), x).astype(np.float32)
+
+
+def subtract_stochastic(w: np.ndarray, change: np.ndarray, bits: np.ndarray | int) -> np.ndarray:
+    """Return the exact w - change as binary16 values in registers; w holds binary16 values, `bits` [0, 2^32).
+
+    The way past the neighbour nearer to zero is an integer in units of 2^-32 of the neighbours' distance.
+    """
+    w, change = np.asarray(w, np.float32), np.asarray(change, np.float32)
+    with np.errstate(all="ignore"):
+        s = w - change
+        back = w - s
+        error = (w - (s + back)) + (back - change)  # s + error is exact (Knuth's TwoSum)
+        beyond = np.where(s < 0, -error, error)  # of the magnitude
+        magnitude = np.abs(s).view(np.uint32).astype(np.int64)
+        # the error in units of 2^-19 of the float32 gap it lies in; there is none below 2^-85
+        exponent = np.maximum(magnitude - (beyond < 0) >> 23, 42)
+        scaled = np.rint(np.ldexp(beyond.astype(np.float64), 169 - exponent))
+    tail = np.where(np.isfinite(scaled), scaled, 0).astype(np.int64)
+    magnitude -= tail < 0
+    tail += np.where(tail < 0, 1 << 19, 0)
+    exponent = magnitude >> 23
+    # a float32's digits and the tail behind them, in units of 2^-32 of a normal binary16 number's gap
+    digits = (magnitude & 0x7FFFFF) + np.where(exponent > 0, 1 << 23, 0)
+    units = (digits << 19 | tail) >> np.clip(113 - exponent, 0, 63)
+    away = (units & 0xFFFFFFFF) + bits >> 32
+    normal = ((magnitude >> 13) + away << 13).astype(np.uint32).view(np.float32)
+    result = np.where(exponent < 113, ((units >> 32) + away) * 2.0**-24, normal)
+    with np.errstate(over="ignore"):
+        nearest = np.abs(s).astype(np.float16).astype(np.float32)
+    return np.copysign(np.where(magnitude < 0x477FE000, result, nearest), s).astype(np.float32)

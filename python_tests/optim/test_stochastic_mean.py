@@ -1,0 +1,88 @@
+"""Stochastic updates on the mean, and on every bit: the exact w - u is rounded, not its float32."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import bounds
+import numpy as np
+import pytest
+
+import fp16engine as fe
+from fp16engine.backend.reference.stochastic import subtract_stochastic
+from fp16engine.optim import SGD
+
+GAP = 2.0**-11  # of binary16 at 0.75
+SHARES = (2.0**-2, 2.0**-8, 1.3e-3, 3.2e-4, 5.5e-5, 1e-5)  # of a gap
+FINITE = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
+
+
+def moved(share: float, draws: int, device: str) -> tuple[float, float]:
+    """Return mean / u and its standard error, of weights of 0.75 after one update u each."""
+    p = fe.tensor(np.full(draws, 0.75, np.float16), "float16", device, requires_grad=True)
+    p.grad = fe.tensor(np.ones(draws, np.float16), "float16", device)
+    SGD([p], lr=share * GAP, update="stochastic", seed=11).step()
+    gone = 0.75 - p.numpy().astype(np.float64)
+    assert set(np.unique(gone)) <= {0.0, GAP}
+    return float(gone.mean()) / (share * GAP), ((1 - share) / (share * draws)) ** 0.5
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_ten_million_draws(cpu: Any, share: float) -> None:
+    ratio, error = moved(share, 10**7, "cpu")
+    assert abs(ratio - 1) <= 3 * error
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_a_million_draws(backend_name: str, share: float) -> None:
+    ratio, error = moved(share, 10**6, backend_name)
+    assert abs(ratio - 1) <= 3 * error
+
+
+def test_the_exact_difference_decides() -> None:
+    """Any pair of neighbours, across powers of two, subnormals and signs, against rational numbers."""
+    rng = np.random.default_rng(5)
+    w, u = pairs(rng, 5_000)
+    drawn = rng.integers(0, 2**32, w.size)
+    got = np.abs(subtract_stochastic(w.astype(np.float32), u, drawn))
+    for a, b, r, result in zip(w.tolist(), u.tolist(), drawn.tolist(), got.tolist(), strict=True):
+        exact = abs(Fraction(a) - Fraction(b))
+        if exact >= 65504:
+            continue
+        i = int(np.searchsorted(FINITE.astype(np.float64), float(exact), "right"))
+        i -= Fraction(float(FINITE[i - 1])) > exact
+        i += Fraction(float(FINITE[i])) <= exact
+        low, high = float(FINITE[i - 1]), float(FINITE[i])
+        position = (exact - Fraction(low)) / (Fraction(high) - Fraction(low)) * 2**32
+        # the kernel's position is right to one unit of 2^-32
+        wanted = {high if int(position) + k + r >= 2**32 else low for k in (-1, 0, 1)}
+        assert result in wanted, (a, b, r)
+
+
+def test_a_zero_update_keeps_every_half() -> None:
+    every = np.concatenate([FINITE, -FINITE]).astype(np.float32)
+    for drawn in (0, 2**32 - 1):
+        bounds.same_bits(subtract_stochastic(every, np.float32(0), drawn), every)
+
+
+def test_the_same_bits_everywhere(backend_name: str) -> None:
+    def stepped(device: str) -> tuple[np.ndarray, Any]:
+        w, u = pairs(np.random.default_rng(6), 20_000)
+        p = fe.tensor(w, "float16", device, requires_grad=True)
+        p.grad = fe.tensor(np.clip(u, -6e4, 6e4), "float16", device)
+        optimizer = SGD([p], lr=0.37, update="stochastic", seed=7)
+        optimizer.step(count=True)
+        return p.numpy(), optimizer.counts
+
+    (got, counts), (wanted, wanted_counts) = stepped(backend_name), stepped("reference")
+    bounds.same_bits(got, wanted)
+    np.testing.assert_array_equal(counts, wanted_counts)
+
+
+def pairs(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return binary16 weights of any size and updates from 2^-40 to 2^14 gaps."""
+    w = rng.choice(FINITE[FINITE < 60_000], count) * rng.choice(np.array([-1, 1], np.float16), count)
+    gap = np.spacing(np.abs(w)).astype(np.float64)
+    u = gap * 2.0 ** rng.uniform(-40, 14, count) * rng.choice([-1.0, 1.0], count)
+    return w, u.astype(np.float32)

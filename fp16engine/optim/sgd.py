@@ -16,7 +16,8 @@ class SGD(Optimizer):
         params: leaf tensors that require a gradient; a `Parameter`'s own weight_decay comes before the
             argument.
         lr: learning rate > 0.
-        momentum: in [0, 1); the momentum array has the parameter's dtype, float32 with a master.
+        momentum: in [0, 1); the momentum array has the parameter's dtype, float32 with a master. In float16 a
+            steady gradient brings it to within 0.5 % of its limit at 0.9, 4 % at 0.99, a third at 0.999.
         nesterov: needs momentum > 0.
         weight_decay: L2 factor >= 0, added to the gradient in the register (as a separate fp16 step it would
             round away for lr * wd <= 2.44e-4).

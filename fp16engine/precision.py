@@ -35,7 +35,7 @@ STATISTICS_FORMS = ("native", "plain")
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "stochastic": "in place, rounded stochastically (right on the mean)",
-    "kahan": "in place, with a compensation of the storage type that keeps what rounding takes",
+    "kahan": "in place, with a compensation of the storage type that keeps what rounding takes, on the mean",
     "master32": "on an FP32 master copy, then rounded to storage",
 }
 

@@ -7,11 +7,11 @@
 //            u = lr * s
 // Native state (binary16) holds +-sqrt |m| and v^(1/4), rounded stochastically; m, b and v are then registers.
 // A new weight is fl(w - u), to nearest or stochastically, or, with compensation, d = rest - u; w' = fl(w + d);
-// rest' = fl(d - (w' - w)). A parameter with a master becomes fl(master).
-// Registers are float, operation by operation as written; what is stored is rounded once. No sums, so nothing depends
-// on an order; counts are integers. nonfinite: one flag for all tensors, which any block may set; x is read once.
-// Bytes per element: gradient read; weight, compensation and every state read and written; with a master the parameter
-// written too. Random bits: ten rounds of Philox for eight elements of a state, twenty of a weight.
+// rest' = fl(d - (w' - w)), of binary16 stochastically: fl((rest - (w' - w)) - u). A parameter with a master becomes
+// fl(master). Registers are float, operation by operation as written; what is stored is rounded once. No sums, so
+// nothing depends on an order; counts are integers. nonfinite: one flag for all tensors, which any block may set; x is
+// read once. Bytes per element: gradient read; weight, compensation and every state read and written; with a master the
+// parameter written too. Random bits: ten rounds of Philox for eight elements of a state, twenty of a weight.
 #pragma once
 #include "common/step_scalars.h"
 #include "kernels/stochastic.cuh"
@@ -123,9 +123,10 @@ struct Compensated {
 };
 
 template <class W>
-__device__ __forceinline__ Compensated compensated(float w, float rest, float change) {
-    const float due = rest - change, weight = rounded<W>(w + due);
-    return {weight, rounded<W>(due - (weight - w))};
+__device__ __forceinline__ Compensated compensated(float w, float rest, float change, unsigned random) {
+    const float due = rest - change, weight = rounded<W>(w + due), taken = weight - w;
+    if constexpr (sizeof(W) == 2) return {weight, subtract_stochastic(rest - taken, change, random)};
+    return {weight, rounded<W>(due - taken)};
 }
 
 // Whether storing `updated` leaves `stored` as it is, whatever the random bits.
@@ -141,8 +142,8 @@ __device__ __forceinline__ bool lost(float w, float rest, float change) {
     if constexpr (kRounding == Rounding::nearest) return rounded<W>(w - change) == w;
     if constexpr (kRounding == Rounding::stochastic)
         return subtract_stochastic(w, change, 0u) == w && subtract_stochastic(w, change, ~0u) == w;
-    const Compensated next = compensated<W>(w, rest, change);
-    return next.weight == w && next.rest == rest;
+    const Compensated low = compensated<W>(w, rest, change, 0u), high = compensated<W>(w, rest, change, ~0u);
+    return low.weight == w && low.rest == rest && high.rest == rest;
 }
 
 __device__ __forceinline__ void count(int (&found)[kUpdateCounts], UpdateCount column, bool changes, bool unchanged) {
@@ -196,7 +197,7 @@ __global__ void __launch_bounds__(kBlock)
     const bool decays = decay != 0.0f;
     int found[kUpdateCounts] = {};
     RandomBits bits{}, low_bits{};
-    if constexpr (kRounding == Rounding::stochastic) {
+    if constexpr (kRounding != Rounding::nearest && sizeof(W) == 2) {
         bits = random_bits(step, i, kWeightStream, tensor.index);
         low_bits = random_bits(step, i, kWeightLowStream, tensor.index);
     }
@@ -218,12 +219,13 @@ __global__ void __launch_bounds__(kBlock)
                 count(found, kSecond, here && second[j] != old_second,
                       unmoved<W, Rule::kNative>(old_second, second[j]));
         }
+        const unsigned random = bits[j] << 16 | low_bits[j];
         if constexpr (kRounding == Rounding::kahan) {
-            const Compensated next = compensated<W>(w[j], rest[j], change);
+            const Compensated next = compensated<W>(w[j], rest[j], change, random);
             w[j] = next.weight;
             rest[j] = next.rest;
         } else if constexpr (kRounding == Rounding::stochastic) {
-            w[j] = subtract_stochastic(w[j], change, bits[j] << 16 | low_bits[j]);
+            w[j] = subtract_stochastic(w[j], change, random);
         } else {
             w[j] = w[j] - change;
         }

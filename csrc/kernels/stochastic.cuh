@@ -26,8 +26,9 @@ __device__ __forceinline__ float round_stochastic(float v, unsigned random) {
     return with_sign_of(result, v);
 }
 
-// The exact w - change, of a binary16 w, rounded to a neighbour by 32 random bits. The sum's error counts too: away from
-// zero where its position between the neighbours, in units of 2^-32 of their distance, + random >= 2^32.
+// The exact w - change, of a w that is a multiple of 2^-24, rounded to a binary16 neighbour by 32 random bits. The
+// sum's error counts too: away from zero where its position between the neighbours, in units of 2^-32 of their
+// distance, + random >= 2^32.
 __device__ __forceinline__ float subtract_stochastic(float w, float change, unsigned random) {
     const float s = w - change, back = w - s;
     const float error = (w - (s + back)) + (back - change);  // s + error is exact (Knuth's TwoSum)

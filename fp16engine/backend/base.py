@@ -57,7 +57,8 @@ Optimizer steps
     - to nearest: w = fl(w - u);
     - `stochastic`: binary16 w = fl_sr32(w - u), binary32 as to nearest; without masters;
     - `compensations` (one array like each w, zero at first; Kahan): d = c - u; w' = fl(w + d);
-      c' = fl(d - (w' - w)). w + c is the weight to twice its digits. Without masters.
+      c' = fl(d - (w' - w)), of binary16 fl_sr32((c - (w' - w)) - u). w + c is the weight to twice its digits,
+      and right on the mean beyond them. Without masters.
 
     Stochastic rounding: fl_sr(x) of |x| < 65504 is one of the binary16 neighbours of x, a nearer to zero and
     b farther away, b where floor(f * 2^16) + r >= 2^16 with f = (x - a) / (b - a) and r of [0, 2^16), so that

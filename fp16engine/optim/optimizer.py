@@ -45,8 +45,8 @@ class Optimizer:
     are computed in FP32 registers, and each stored value is rounded once. `update` says how the new weight w
     - u is stored: "nearest" rounds it; "stochastic" rounds it up or down by random bits of (seed, step,
     parameter, element), right on the mean; "kahan" keeps what rounding took in a compensation of the weight's
-    dtype; "master32" updates a float32 master copy and rounds that to the parameter. A float32 parameter is
-    its own master and has nothing to round stochastically.
+    dtype, itself rounded stochastically in float16; "master32" updates a float32 master copy and rounds that
+    to the parameter. A float32 parameter is its own master and has nothing to round stochastically.
 
     Attributes:
         params: the parameters, in the order given.

@@ -86,3 +86,34 @@ def pairs(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]
     gap = np.spacing(np.abs(w)).astype(np.float64)
     u = gap * 2.0 ** rng.uniform(-40, 14, count) * rng.choice([-1.0, 1.0], count)
     return w, u.astype(np.float32)
+
+
+def test_kahan_has_no_floor(cpu: Any) -> None:
+    """A compensation's gap is up to 2^-17 at 60, and never below 2^-24: both updates are below half of it."""
+    for w, lr in ((60.0, 1e-6), (0.01, 3e-9)):
+        p = fe.tensor(np.full(256, w, np.float16), "float16", "cpu", requires_grad=True)
+        p.grad = fe.tensor(np.ones(256, np.float16), "float16", "cpu")
+        start = p.numpy().astype(np.float64)
+        optimizer = SGD([p], lr=lr, update="kahan")
+        for _ in range(100_000):
+            optimizer.step()
+        pair = p.numpy().astype(np.float64) + optimizer.state_dict()["compensation.0"]
+        # a single weight scatters by sqrt(steps * u * gap)
+        np.testing.assert_allclose((start - pair).mean(), lr * 100_000, rtol=0.01)
+
+
+def test_a_compensation_has_the_same_bits_everywhere(backend_name: str) -> None:
+    def stepped(device: str) -> list[np.ndarray]:
+        rng = np.random.default_rng(8)
+        w, u = pairs(rng, 5_000)
+        p = fe.tensor(w, "float16", device, requires_grad=True)
+        optimizer = SGD([p], lr=0.37, update="kahan", seed=7)
+        counts = []
+        for _ in range(4):
+            p.grad = fe.tensor(np.clip(rng.permutation(u), -6e4, 6e4), "float16", device)
+            optimizer.step(count=True)
+            counts.append(optimizer.counts)
+        return [p.numpy(), optimizer.state_dict()["compensation.0"], np.array(counts)]
+
+    for got, wanted in zip(stepped(backend_name), stepped("reference"), strict=True):
+        bounds.same_bits(got, wanted)

@@ -127,19 +127,20 @@ struct Compensated {
     f32x16 weight, rest;
 };
 
-// The weight to twice its digits is w + rest.
+// The weight to twice its digits is w + rest, and right on the mean beyond them.
 template <class W>
-FP16_INLINE Compensated<W> compensated(f32x16 w, f32x16 rest, f32x16 change) {
+FP16_INLINE Compensated<W> compensated(f32x16 w, f32x16 rest, f32x16 change, u32x16 random) {
     const f32x16 due = rest - change;
-    const f32x16 weight = round_to<W>(w + due);
-    return {weight, round_to<W>(due - (weight - w))};
+    const f32x16 weight = round_to<W>(w + due), taken = weight - w;
+    if constexpr (sizeof(W) == 2) return {weight, subtract_stochastic(rest - taken, change, random)};
+    return {weight, round_to<W>(due - taken)};
 }
 
 template <class W, Rounding kRounding>
 FP16_INLINE i32x16 lost(f32x16 w, f32x16 rest, f32x16 change) {
     if constexpr (kRounding == Rounding::kahan) {
-        const Compensated<W> next = compensated<W>(w, rest, change);
-        return (next.weight == w) & (next.rest == rest);
+        const Compensated<W> low = compensated<W>(w, rest, change, 0u), high = compensated<W>(w, rest, change, ~0u);
+        return (low.weight == w) & (low.rest == rest) & (high.rest == rest);
     } else if constexpr (kRounding == Rounding::stochastic && sizeof(W) == 2) {
         return (subtract_stochastic(w, change, 0u) == w) & (subtract_stochastic(w, change, ~0u) == w);
     } else {
@@ -166,7 +167,7 @@ struct Counts {
 // first, second: state, nullptr where the rule has none
 template <Rounding kRounding, bool kCount, class T, class W, class Rule>
 FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* second, const Rule& rule) {
-    constexpr bool kStochastic = kRounding == Rounding::stochastic;
+    constexpr bool kDraws = kRounding != Rounding::nearest && sizeof(W) == 2;
     const bool has_master = static_cast<const void*>(x.weight) != static_cast<const void*>(x.param);
     const bool decays = x.decay != 0.0f, coupled = rule.coupled();
     RandomBits weight_bits(x.step, kWeightStream, x.index), weight_low(x.step, kWeightLowStream, x.index);
@@ -200,13 +201,15 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
                 counts.add(kDecays, (shrinking != 0.0f) & valid(lanes), lost<W, kRounding>(w, rest, shrinking));
             }
         }
+        u32x16 random = 0u;
+        if constexpr (kDraws) random = (weight_bits.next(element) << 16) | weight_low.next(element);
         f32x16 updated;
         if constexpr (kRounding == Rounding::kahan) {
-            const Compensated<W> next = compensated<W>(w, rest, change);
+            const Compensated<W> next = compensated<W>(w, rest, change, random);
             lanes.put(x.compensation + i, next.rest);
             updated = next.weight;
-        } else if constexpr (kStochastic && sizeof(W) == 2) {
-            updated = subtract_stochastic(w, change, (weight_bits.next(element) << 16) | weight_low.next(element));
+        } else if constexpr (kDraws) {
+            updated = subtract_stochastic(w, change, random);
         } else {
             updated = w - change;
         }

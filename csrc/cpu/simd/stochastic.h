@@ -23,8 +23,9 @@ FP16_INLINE f32x16 round_stochastic(f32x16 v, u32x16 random) {
     return with_sign_of(select(magnitude < 65504.0f, finite, round_half(magnitude)), v);
 }
 
-// The exact w - change, of a binary16 w, rounded to a neighbour by 32 random bits. The sum's error counts too: away from
-// zero where its position between the neighbours, in units of 2^-32 of their distance, + random >= 2^32.
+// The exact w - change, of a w that is a multiple of 2^-24, rounded to a binary16 neighbour by 32 random bits. The
+// sum's error counts too: away from zero where its position between the neighbours, in units of 2^-32 of their
+// distance, + random >= 2^32.
 FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random) {
     const f32x16 s = w - change, back = w - s;
     const f32x16 error = (w - (s + back)) + (back - change);  // s + error is exact (Knuth's TwoSum)

@@ -186,10 +186,12 @@ class _Tensor:
                 shrinking = self.shrinking()
                 self._count("decays", shrinking != 0, self._lost(shrinking))
         if self.compensation is not None:
-            weight, rest = self._compensated(change)
+            weight, rest = self._compensated(change, self._weight_bits())
             self.compensation[...] = rest
         else:
-            weight = self._subtracted(change) if self.stochastic else w - change
+            weight = (
+                bits.subtract_stochastic(w, change, self._weight_bits()) if self.stochastic else w - change
+            )
         self.weight[...] = weight
         if self.master is not None:
             self.param[...] = self.master
@@ -201,25 +203,29 @@ class _Tensor:
     def _rounded(self, x: np.ndarray, stream: int) -> np.ndarray:
         return bits.round_stochastic(x, self._bits(stream))
 
-    def _subtracted(self, change: np.ndarray) -> np.ndarray:
-        drawn = self._bits(bits.WEIGHT) << 16 | self._bits(bits.WEIGHT_LOW)
-        return bits.subtract_stochastic(self.w, change, drawn)
+    def _weight_bits(self) -> np.ndarray:
+        return self._bits(bits.WEIGHT) << 16 | self._bits(bits.WEIGHT_LOW)
 
-    def _compensated(self, change: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _compensated(self, change: np.ndarray, drawn: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
         assert self.compensation is not None
-        dtype = self.weight.dtype
-        due = load(self.compensation) - change
+        dtype, rest = self.weight.dtype, load(self.compensation)
+        due = rest - change
         weight = _fl(self.w + due, dtype)
-        return weight, _fl(due - (weight - self.w), dtype)
+        taken = weight - self.w
+        if dtype == np.float16:
+            return weight, bits.subtract_stochastic(rest - taken, change, drawn)
+        return weight, _fl(due - taken, dtype)
 
     def _lost(self, change: np.ndarray) -> np.ndarray:
+        ends = (0, 0xFFFFFFFF)  # of the random bits
         if self.stochastic:
-            ends = (bits.subtract_stochastic(self.w, change, r) for r in (0, 0xFFFFFFFF))
-            return np.logical_and.reduce([end == self.w for end in ends])
+            low, high = (bits.subtract_stochastic(self.w, change, end) for end in ends)
+            return (low == self.w) & (high == self.w)
         if self.compensation is None:
             return _unmoved(self.w, self.w - change, self.weight.dtype, False)
-        weight, rest = self._compensated(change)
-        return (weight == self.w) & (rest == load(self.compensation))
+        (weight, low), (_, high) = (self._compensated(change, end) for end in ends)
+        rest = load(self.compensation)
+        return (weight == self.w) & (low == rest) & (high == rest)
 
     def _count(self, column: str, changes: np.ndarray, unchanged: np.ndarray) -> None:
         assert self.counts is not None

@@ -6,7 +6,8 @@ import numpy as np
 
 from .random import philox
 
-WEIGHT, FIRST, SECOND, WEIGHT_LOW = 1, 2, 3, 4  # streams of a parameter: the third word of the counter; dropout's is 0
+# streams of a parameter: the third word of the counter; dropout's is 0
+WEIGHT, FIRST, SECOND, WEIGHT_LOW = 1, 2, 3, 4
 
 
 def random_bits(seed: int, step: int, stream: int, index: int, size: int) -> np.ndarray:
@@ -29,7 +30,7 @@ def round_stochastic(x: np.ndarray, bits: np.ndarray | int) -> np.ndarray:
 
 
 def subtract_stochastic(w: np.ndarray, change: np.ndarray, bits: np.ndarray | int) -> np.ndarray:
-    """Return the exact w - change as binary16 values in registers; w holds binary16 values, `bits` [0, 2^32).
+    """Return the exact w - change as binary16 values; w: multiples of 2^-24, `bits` in [0, 2^32).
 
     The way past the neighbour nearer to zero is an integer in units of 2^-32 of the neighbours' distance.
     """

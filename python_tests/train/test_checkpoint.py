@@ -161,7 +161,7 @@ def test_no_checkpoint_at_all(tmp_path):
     (tmp_path / "file").write_text("x")
     refused(tmp_path / "file", "holds no checkpoint")
     (tmp_path / "checkpoint.json").mkdir()
-    refused(tmp_path, "cannot be read")
+    refused(tmp_path, "must be a regular file, got a folder")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 7, 8, 100, -1])

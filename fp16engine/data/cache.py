@@ -1,7 +1,7 @@
 """Decoded images kept in one .npz in the user's cache folder, so that only the first load decodes.
 
-Never next to the images: who may write there is not always who reads. Its name and its entry `fingerprint` are
-made from the bytes of the images, so a cache belongs to what was decoded, wherever that lies.
+Never next to the images: who may write there is not always who reads. Its name and its entry `fingerprint`
+are made from the bytes of the images, so a cache belongs to what was decoded, wherever that lies.
 """
 
 from __future__ import annotations

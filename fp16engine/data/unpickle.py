@@ -1,9 +1,9 @@
 """Reading pickled dictionaries of byte arrays without running anything that a pickle asks for.
 
 A pickle is a program; this is its machine, for the commands that dictionaries of arrays consist of. It calls
-nothing but what `_ANSWERS` lists, hashes only text and never compares or prints what it builds, so that neither
-depth nor entries that share parts (2^n leaves from n commands) cost anything. Format: the standard library's
-pickletools.
+nothing but what `_ANSWERS` lists, hashes only text and never compares or prints what it builds, so that
+neither depth nor entries that share parts (2^n leaves from n commands) cost anything. Format: the standard
+library's pickletools.
 """
 
 from __future__ import annotations

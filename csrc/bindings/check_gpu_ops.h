@@ -46,15 +46,7 @@ constexpr auto attention_backward = [](const ArrayView& q, const ArrayView& k, c
     outputs({{"dq", dq}, {"dk", dk}, {"dv", dv}}, {{"q", q}, {"k", k}, {"v", v}, {"probs", probs}, {"dy", dy}});
 };
 
-template <class Struct>
-void holds(const char* name, const ArrayView& view) {
-    of_dtype({name, view}, DType::uint8);
-    of_shape({name, view}, {static_cast<int64_t>(sizeof(Struct))});
-    if (reinterpret_cast<uintptr_t>(view.data) % alignof(Struct))
-        refuse(name, "aligned to 8 bytes", "an address between");
-}
-
-inline void control_of(const ArrayView& control) { holds<StepControl>("control", control); }
+inline void control_of(const ArrayView& control) { holds<StepControl>({"control", control}); }
 
 inline void one(const Named& a) {
     of_floats(a);
@@ -140,10 +132,10 @@ constexpr auto decide_step = [](const ArrayView& control, const ArrayView& loss,
         norm_pair(norm);
         if (!(std::isfinite(most) && most > 0.0)) refuse("most", "a finite number > 0", std::to_string(most));
     }
-    of_dtype({"table", table}, DType::uint8);
+    aligned_bytes<StepScalars>({"table", table});
     if (table.size() == 0 || table.size() % static_cast<int64_t>(sizeof(StepScalars)))
         refuse("table", "rows of StepScalars", table.describe());
-    holds<StepScalars>("scalars", scalars);
+    holds<StepScalars>({"scalars", scalars});
     outputs({{"control", control}, {"scalars", scalars}}, {{"loss", loss}, {"norm", norm}, {"table", table}});
 };
 
@@ -151,7 +143,7 @@ constexpr auto replace = [](const Views& arrays, const Views& values, const Arra
     present_floats("arrays", arrays);
     if (values.size() != arrays.size())
         refuse("values", "one for each of " + std::to_string(arrays.size()) + " arrays", std::to_string(values.size()));
-    holds<StepScalars>("scalars", scalars);
+    holds<StepScalars>({"scalars", scalars});
     for (size_t i = 0; i < arrays.size(); i++) {
         of_size_and_dtype({"values", values[i]}, arrays[i]);
         outputs({{"arrays", arrays[i]}}, {{"values", values[i]}, {"scalars", scalars}}, Sharing::in_place);

@@ -19,6 +19,7 @@ inline void update(const WeightUpdate& u, std::initializer_list<const std::vecto
     present_floats("params", u.params);
     present_floats("grads", u.grads);
     u.expect_consistent();
+    if (u.step.memory) holds<StepScalars>({"scalars", u.step.memory});
     std::vector<const ArrayView*> all;
     const auto take = [&](const std::vector<ArrayView>& arrays) {
         for (const ArrayView& view : arrays)

@@ -61,6 +61,20 @@ inline void of_size(const Named& a, int64_t size) {
     if (a.view.size() != size) refuse(a.name, std::to_string(size) + " values", a.view.describe());
 }
 
+// Structs of common/ in the device's memory.
+template <class Struct>
+void aligned_bytes(const Named& a) {
+    of_dtype(a, DType::uint8);
+    if (reinterpret_cast<uintptr_t>(a.view.data) % alignof(Struct))
+        refuse(a.name, "aligned to " + std::to_string(alignof(Struct)) + " bytes", "an address between");
+}
+
+template <class Struct>
+void holds(const Named& a) {
+    aligned_bytes<Struct>(a);
+    of_shape(a, {static_cast<int64_t>(sizeof(Struct))});
+}
+
 // As many values of the same dtype; shapes may differ by axes of one.
 inline void of_size_and_dtype(const Named& a, const ArrayView& like) {
     of_dtype(a, like.dtype);

@@ -126,6 +126,12 @@ def test_a_wrong_argument_is_named(cpu: Any, case: str) -> None:
         function(cpu.native)
 
 
+def test_structs_are_aligned(simt: Any) -> None:
+    control, scalars, loss = np.zeros(136, np.uint8), np.zeros(32, np.uint8), np.ones((), np.float32)
+    with pytest.raises(ValueError, match="^table must be aligned to 8 bytes, got an address between$"):
+        simt.native.decide_step(control, loss, None, 1.0, np.zeros(97, np.uint8)[1:], scalars)
+
+
 def test_arguments_have_names(cpu: Any) -> None:
     y = cpu.empty((4,), "float16")
     cpu.native.unary(op="neg", x=X, y=y)

@@ -34,7 +34,7 @@ __device__ __forceinline__ int find_matches(MatchList& list, Ptr<const int64_t> 
                                             int turn, int64_t first_row, int64_t rows) {
     constexpr int kWarps = kBlock / kWarpSize;
     const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarpSize, lane = thread % kWarpSize;
-    const int64_t i = tile + thread, row = i < uses ? ids[i] - first_row : -1;
+    const int64_t i = tile + thread, id = i < uses ? ids[i] : -1, row = id < first_row ? -1 : id - first_row;
     const bool matches = row >= 0 && row < rows;
     const unsigned votes = __ballot_sync(kFullWarp, matches);
     if (lane == 0) list.counts[turn * kWarps + warp] = __popc(votes);

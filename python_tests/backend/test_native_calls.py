@@ -128,7 +128,7 @@ def test_a_wrong_argument_is_named(cpu: Any, case: str) -> None:
 
 def test_structs_are_aligned(simt: Any) -> None:
     control, scalars, loss = np.zeros(136, np.uint8), np.zeros(32, np.uint8), np.ones((), np.float32)
-    with pytest.raises(ValueError, match="^table must be aligned to 8 bytes, got an address between$"):
+    with pytest.raises(ValueError, match=r"^table must be aligned to 8 bytes, got an address between$"):
         simt.native.decide_step(control, loss, None, 1.0, np.zeros(97, np.uint8)[1:], scalars)
 
 

@@ -20,35 +20,50 @@ inline void like_x(const ArrayView& x, std::initializer_list<Named> arrays) {
         if (a.view) of_size_and_dtype(a, x);
 }
 
-constexpr auto batch_norm_forward = [](const ArrayView& x, const ArrayView& addend, const ArrayView& gamma,
-                                       const ArrayView& beta, const ArrayView& running_mean,
-                                       const ArrayView& running_var, const ArrayView& residual, const ArrayView& sum,
-                                       const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std, double,
-                                       double, bool, bool half_accumulator) {
-    channels(x, {{"gamma", gamma},
-                 {"beta", beta},
-                 {"running_mean", running_mean},
+// Running averages as they are kept: a count, and what rounding takes from the two of them.
+inline void counted(const ArrayView& x, const ArrayView& updates, const ArrayView& rest, const ArrayView& average) {
+    if (updates) {
+        of_dtype({"updates", updates}, DType::int64);
+        of_shape({"updates", updates}, {1});
+    }
+    if (rest) {
+        of_dtype({"rest", rest}, average.dtype);
+        of_shape({"rest", rest}, {2, x.dim(-1)});
+    }
+}
+
+constexpr auto batch_norm_forward =
+    [](const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
+       const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates, const ArrayView& rest,
+       const ArrayView& residual, const ArrayView& sum, const ArrayView& y, const ArrayView& mean,
+       const ArrayView& inv_std, double, double, bool, bool half_accumulator) {
+        channels(x, {{"gamma", gamma},
+                     {"beta", beta},
+                     {"running_mean", running_mean},
+                     {"running_var", running_var},
+                     {"mean", mean},
+                     {"inv_std", inv_std}});
+        counted(x, updates, rest, running_mean);
+        if (x.size() == 0) refuse("x", "at least one sample", x.describe());
+        if (static_cast<bool>(addend) != static_cast<bool>(sum))
+            refuse("sum", "given with an addend alone", "one of the two");
+        present({"y", y});
+        like_x(x, {{"addend", addend}, {"residual", residual}, {"sum", sum}, {"y", y}});
+        half_terms("x", x, half_accumulator);
+        outputs({{"running_mean", running_mean},
                  {"running_var", running_var},
+                 {"updates", updates},
+                 {"rest", rest},
+                 {"sum", sum},
+                 {"y", y},
                  {"mean", mean},
-                 {"inv_std", inv_std}});
-    if (x.size() == 0) refuse("x", "at least one sample", x.describe());
-    if (static_cast<bool>(addend) != static_cast<bool>(sum))
-        refuse("sum", "given with an addend alone", "one of the two");
-    present({"y", y});
-    like_x(x, {{"addend", addend}, {"residual", residual}, {"sum", sum}, {"y", y}});
-    half_terms("x", x, half_accumulator);
-    outputs({{"running_mean", running_mean},
-             {"running_var", running_var},
-             {"sum", sum},
-             {"y", y},
-             {"mean", mean},
-             {"inv_std", inv_std}},
-            {{"x", x}, {"addend", addend}, {"gamma", gamma}, {"beta", beta}, {"residual", residual}});
-};
+                 {"inv_std", inv_std}},
+                {{"x", x}, {"addend", addend}, {"gamma", gamma}, {"beta", beta}, {"residual", residual}});
+    };
 
 constexpr auto batch_norm_inference = [](const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                                          const ArrayView& running_mean, const ArrayView& running_var,
-                                         const ArrayView& residual, const ArrayView& y, double, bool) {
+                                         const ArrayView& residual, const ArrayView& y, double, bool, bool) {
     channels(x, {{"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean}, {"running_var", running_var}});
     present({"y", y});
     like_x(x, {{"residual", residual}, {"y", y}});

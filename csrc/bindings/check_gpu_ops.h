@@ -140,7 +140,10 @@ constexpr auto decide_step = [](const ArrayView& control, const ArrayView& loss,
 };
 
 constexpr auto replace = [](const Views& arrays, const Views& values, const ArrayView& scalars, bool) {
-    present_floats("arrays", arrays);
+    for (const ArrayView& array : arrays) {
+        present({"arrays", array});
+        if (array.dtype != DType::int64) of_floats({"arrays", array});  // a count of updates is put back too
+    }
     if (values.size() != arrays.size())
         refuse("values", "one for each of " + std::to_string(arrays.size()) + " arrays", std::to_string(values.size()));
     holds<StepScalars>({"scalars", scalars});

@@ -165,8 +165,9 @@ void expect_size(const char* argument, const ArrayView& view, const ArrayView& l
 
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
                         const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
-                        const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std,
-                        double momentum, double eps, bool relu, bool half_accumulator) {
+                        const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator) {
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std})
         expect_shape("statistics", *v, {r.C});
@@ -207,8 +208,8 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
         for (float& v : variance) v = v * v;
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        apply(x.as<T>(), residual, r, floats(running_mean), inverse_std(variance, eps), floats(gamma),
-              floats(beta), relu, y.as<T>());
+        apply(x.as<T>(), residual, r, floats(running_mean), inverse_std(variance, eps), floats(gamma), floats(beta),
+              relu, y.as<T>());
     });
 }
 

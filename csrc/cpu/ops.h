@@ -38,7 +38,8 @@ std::vector<std::string> conv2d_implementations();
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
                         const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
                         const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu, bool half_accumulator);
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator);
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
                           const ArrayView& y, double eps, bool relu, bool deviation);

@@ -89,7 +89,8 @@ void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<fl
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
                         const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
                         const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu, bool half_accumulator) {
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
+                        bool half_accumulator) {
     if (addend) {
         expect(static_cast<bool>(sum), "sum: wanted with an addend");
         expect_like("addend", addend, x);
@@ -97,8 +98,8 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
     }
     if (addend && half_accumulator) {  // the documented order starts from what is stored
         binary("add", x, addend, sum);
-        return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, updates, rest, residual, {}, y,
-                                  mean, inv_std, momentum, eps, relu, half_accumulator);
+        return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, updates, rest, residual, {}, y, mean,
+                                  inv_std, momentum, eps, relu, half_accumulator);
     }
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std});

@@ -13,8 +13,8 @@
 //
 // Accumulators: float32, where a thread joins eight rows at a time (their sum, and their squares about their own mean;
 // Chan et al. 1979), threads of a block join in the order of their rows, slices in theirs, squares each time moved to
-// the mean of the whole, never E[x^2] - E[x]^2; or binary16 in the order of strict_sum.cuh, of terms that a power of two
-// per column keeps from overflowing.
+// the mean of the whole, never E[x^2] - E[x]^2; or binary16 in the order of strict_sum.cuh, of terms that a power of
+// two per column keeps from overflowing.
 //
 // Deterministic: slices depend on the shape alone and every block that joins them does it in the same order. Arrays
 // that vectors cannot move (wide.cuh) have another order than those they can.
@@ -223,9 +223,9 @@ __global__ void __launch_bounds__(kColumnBlock)
 // x residual y (rows, C); gamma beta mean inv_std (C,). The first slice's blocks write the statistics.
 template <class T, class S, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnBlock, 2)
-    batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta,
-                              const RunningStatistics<S> running, Ptr<const T> residual, Ptr<T> y, Ptr<S> mean,
-                              Ptr<S> inv_std, BatchMoments moments, ColumnTiles tiles, float eps, float floor) {
+    batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, const RunningStatistics<S> running,
+                              Ptr<const T> residual, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std, BatchMoments moments,
+                              ColumnTiles tiles, float eps, float floor) {
     __shared__ Shared<float, kColumnBlock> part;
     __shared__ Shared<float, kTileColumns> means;
     __shared__ Shared<float, kTileColumns> deviations;
@@ -452,9 +452,9 @@ __global__ void __launch_bounds__(kColumnBlock)
 
 // The largest |x| of 1024 rows at a time: largest (ceil(rows / 1024), C), infinity where one is NaN
 template <class T>
-__global__ void __launch_bounds__(kBlock) batch_norm_strict_largest_kernel(Ptr<const T> x, Ptr<float> largest,
-                                                                           Ptr<int64_t> updates, int64_t rows,
-                                                                           int64_t C) {
+__global__ void __launch_bounds__(kBlock)
+    batch_norm_strict_largest_kernel(Ptr<const T> x, Ptr<float> largest, Ptr<int64_t> updates, int64_t rows,
+                                     int64_t C) {
     __shared__ Shared<float, kBlock> part;
     count_update(updates);
     const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize);
@@ -483,8 +483,8 @@ __global__ void __launch_bounds__(kBlock)
     }
 }
 
-// Binary16 accumulators: groups (ceil(rows / 1024), C) of x times scale (C,), or of its squared distances from mean (C,)
-// where it is given
+// Binary16 accumulators: groups (ceil(rows / 1024), C) of x times scale (C,), or of its squared distances from mean
+// (C,) where it is given
 template <class T>
 __global__ void __launch_bounds__(kBlock)
     batch_norm_strict_moments_kernel(Ptr<const T> x, Ptr<const float> scale, Ptr<const float> mean, Ptr<float> groups,

@@ -25,8 +25,8 @@ namespace {
 
 template <class T>
 constexpr NormKernels<T> norm_kernels() {
-    return {slice_moments<T>, normalize<T>, backward_sums<T>, backward_input<T>, column_largest<T>,
-            strict_block_sums<T>};
+    return {slice_moments<T>,  normalize<T>,      backward_sums<T>,
+            backward_input<T>, column_largest<T>, strict_block_sums<T>};
 }
 
 template <class T>

@@ -18,8 +18,7 @@ inline void attention(const ArrayView& q, const ArrayView& k, const ArrayView& v
     of_same({"v", v}, k);
     of_dtype({"probs", probs}, q.dtype);
     of_shape({"probs", probs}, {q.dim(0), q.dim(1), q.dim(2), k.dim(2)});
-    for (const int64_t extent : {q.dim(2), q.dim(3), k.dim(2)})
-        in_range("a sequence or a head", extent, 0, kMostAttention);
+    for (const int64_t extent : {q.dim(2), q.dim(3), k.dim(2)}) in_range("S and D", extent, 0, kMostAttention);
     in_range("B * H", product("B, H", {q.dim(0), q.dim(1)}), 0, kMostExtent / kMostAttention);
     half_terms("q", q, half_accumulator);
 }

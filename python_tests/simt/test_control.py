@@ -263,13 +263,25 @@ def test_block_rounding_counts_from_the_control_block(simt: Any, axis: int) -> N
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda n, c, x: n.loss_seed(x, x[:1]), "control: .* given, uint8 wanted"),
-        (lambda n, c, x: n.loss_seed(c, x), "dy: float32 .* given, one number wanted"),
-        (lambda n, c, x: n.decide_step(c, x[:1], None, 1.0, c[:33], c[:32]), "table: .* structs of 32 bytes"),
-        (lambda n, c, x: n.decide_step(c, x[:1], x, 1.0, c[:32], c[:32]), "norm: float32 .*3.* given"),
-        (lambda n, c, x: n.measure_gradients([x], c, x), "counts: float32 .* given, int64 wanted"),
-        (lambda n, c, x: n.rank_nonfinite([x], [], x[:1], True, c), "ranks: 0 given, 1 as in arrays wanted"),
-        (lambda n, c, x: n.replace([x], [x[:2]], c[:32], True), "values: float32 .* given for float32"),
+        (lambda n, c, x: n.loss_seed(x, x[:1]), "control must be uint8, got float32"),
+        (lambda n, c, x: n.loss_seed(c, x), "dy must be 1 values, got float32"),
+        (
+            lambda n, c, x: n.decide_step(c, x[:1], None, 1.0, c[:33], c[:32]),
+            "table must be rows of StepScalars, got uint8",
+        ),
+        (
+            lambda n, c, x: n.decide_step(c, x[:1], x, 1.0, c[:32], c[:32]),
+            "norm must be of shape .2., got float32 .3.",
+        ),
+        (lambda n, c, x: n.measure_gradients([x], c, x), "counts must be int64, got float32"),
+        (
+            lambda n, c, x: n.rank_nonfinite([x], [], x[:1], True, c),
+            "ranks must be one for each of 1 arrays, got 0",
+        ),
+        (
+            lambda n, c, x: n.replace([x], [x[:2]], c[:32], True),
+            "values must be of the size of float32 .3., got float32 .2.",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(simt: Any, call: Any, words: str) -> None:

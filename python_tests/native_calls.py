@@ -159,7 +159,10 @@ def mutated(value: Any, others: list[np.ndarray], draw: random.Random) -> Any:
     if draw.random() < 0.1:
         return draw.choice(STRANGE)
     if isinstance(value, np.ndarray):
-        return draw.choice(ARRAYS)(value, others, draw)
+        try:
+            return draw.choice(ARRAYS)(value, others, draw)
+        except (TypeError, ValueError):
+            return value  # of a second mutation: NumPy has no such view of what the first one left
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

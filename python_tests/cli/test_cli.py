@@ -45,6 +45,13 @@ def document(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+def test_statistics_are_of_the_form_asked_for(capsys):
+    for form, name in (("native", "fp16"), ("plain", "fp16+plain-statistics")):
+        assert main(["train", *TINY, "--statistics", form, "--json", "--out", form]) == 0
+        assert document(capsys)["precision"] == name
+        assert fe.Checkpoint.load(form).precision.statistics_form == form
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

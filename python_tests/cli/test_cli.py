@@ -417,7 +417,8 @@ def test_bench_step(capsys):
     result = document(capsys)
     with open("result.json") as file:
         assert json.load(file) == result
-    assert "--out: result.json exists already" in fails(capsys, *argv, "--out", "result.json")
+    assert "got result.json, which exists" in fails(capsys, *argv, "--out", "result.json")
+    assert "--out" in fails(capsys, *argv, "--out", "")
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert all(
@@ -433,7 +434,8 @@ def test_bench_kernels(capsys):
     with open("kernels.json") as file:
         assert json.load(file) == result
     assert len(result["kernels"]) == 4
-    assert "--out: kernels.json exists already" in fails(capsys, *argv, "--out", "kernels.json")
+    assert "got kernels.json, which exists" in fails(capsys, *argv, "--out", "kernels.json")
+    assert "--out" in fails(capsys, *argv, "--out", "")
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert all(words in text for words in ("Copy, tiny", "softmax_backward", "of copy", "of floor"))

@@ -35,6 +35,7 @@ inline void accumulates(const ArrayView& x, int64_t accumulator) {
 inline void accumulates(const ArrayView& x, bool half_accumulator, bool) {
     half_terms("accumulator's arrays", x, half_accumulator);
 }
+inline void accumulates(const ArrayView& x, int64_t accumulator, bool) { accumulates(x, accumulator); }
 inline void accumulates(const ArrayView& x, double, int64_t accumulator) { accumulates(x, accumulator); }
 
 constexpr auto matmul = [](const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c,

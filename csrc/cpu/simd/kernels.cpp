@@ -79,6 +79,10 @@ constexpr ReduceKernels<T> reduce_kernels() {
 
 }  // namespace
 
+namespace FP16_ISA {
+extern const WinogradKernels winograd_kernels;
+}
+
 extern const Kernels FP16_JOIN(kernels_, FP16_ISA);
 const Kernels FP16_JOIN(kernels_, FP16_ISA) = {
     FP16_TEXT(FP16_ISA),
@@ -111,6 +115,7 @@ const Kernels FP16_JOIN(kernels_, FP16_ISA) = {
     clip_kernels<float>(),
     range_counts<half>,
     range_counts<float>,
+    FP16_ISA::winograd_kernels,
 };
 
 }  // namespace fp16engine::cpu

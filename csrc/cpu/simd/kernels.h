@@ -203,6 +203,52 @@ struct ClipKernels {
     void (*scale)(T* x, int64_t n, float unit, float factor);
 };
 
+// A row of tiles of an image (H, W, C): the first line and column of its first tile, which may lie outside.
+struct TileRow {
+    int64_t H, W, C, first_line, first_column, tiles;
+};
+
+// One plane of floats per point: value (point, channel block, tile, lane) of sixteen lanes.
+struct TilePlanes {
+    float* data;
+    int64_t plane, block;  // from point to point, from channel block to channel block
+};
+
+// The part of 3x3 weights (first, 3, 3, last) that joins some input to some output channels, whole lanes of each; those
+// past the sizes are zero. Its planes lie `plane` apart.
+struct WeightPanel {
+    int64_t first_size, last_size, first_input, inputs, first_output, outputs, plane;
+};
+
+// Transforms of tiles of `outputs` x `outputs` from and to `points` x `points` values; see winograd.cpp.
+template <class T>
+struct WinogradTransforms {
+    int64_t outputs, points;
+    // columns: room for (tiles * outputs + 2) * points * 16 floats
+    void (*images)(const T* image, const TileRow& row, float* columns, const TilePlanes& v);
+    void (*gradients)(const T* image, const TileRow& row, const TilePlanes& v);
+    void (*results)(const TilePlanes& m, const TileRow& row, const float* bias, int64_t n, T* image);
+    void (*weights)(const T* w, const WeightPanel& panel, bool flipped, float* u);
+    void (*weight_gradient)(const float* u, const WeightPanel& panel, T* dw);
+};
+
+struct WinogradKernels {
+    WinogradTransforms<half> two_half;
+    WinogradTransforms<float> two_float;
+    WinogradTransforms<half> four_half;
+    WinogradTransforms<float> four_float;
+    // The products at one point: of a panel's tiles and weights, and of its gradients and tiles.
+    void (*tile_products)(const float* v, int64_t block, int64_t inputs, const float* u, int64_t outputs, bool add,
+                          float* m, int64_t m_block, int64_t tiles);
+    void (*channel_products)(const float* w, int64_t w_block, int64_t outputs, const float* v, int64_t v_block,
+                             int64_t inputs, int64_t tiles, bool add, float* u);
+
+    const WinogradTransforms<half>& two(half) const { return two_half; }
+    const WinogradTransforms<float>& two(float) const { return two_float; }
+    const WinogradTransforms<half>& four(half) const { return four_half; }
+    const WinogradTransforms<float>& four(float) const { return four_float; }
+};
+
 struct Kernels {
     const char* isa;
     void (*half_to_float)(const half* x, float* y, int64_t n);
@@ -237,6 +283,7 @@ struct Kernels {
     ClipKernels<float> clip_float;
     void (*range_half)(const half* x, int64_t n, int64_t* found);
     void (*range_float)(const float* x, int64_t n, int64_t* found);
+    WinogradKernels winograd;
 
     void range_counts(const half* x, int64_t n, int64_t* found) const { range_half(x, n, found); }
     void range_counts(const float* x, int64_t n, int64_t* found) const { range_float(x, n, found); }

@@ -16,6 +16,7 @@ constexpr int64_t kLane = 16;              // floats of a vector
 constexpr int64_t kSkew = 16;              // floats between planes, so that they do not share the sets of a cache
 constexpr int64_t kBlockFloats = 1 << 18;  // transformed tiles of a task: a share of a second-level cache
 constexpr int64_t kSumsFloats = 1 << 21;   // weight gradients waiting to be summed
+constexpr int64_t kLeastTiles = 64;
 constexpr int64_t kMostLanes = 16, kSlices = 16;
 
 int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -108,9 +109,9 @@ void transform_images(const WinogradTransforms<T>& f, const Tiles& tiles, const 
                  columns.get(), v.from((row - first) * tiles.across));
 }
 
-// Tile rows of one task: transformed, they fill a share of the cache.
+// Tile rows of one task: transformed, they fill a share of the cache; fewer than 64 tiles would wait for the weights.
 int64_t block_rows(const Tiles& tiles, int64_t planes, int64_t channels) {
-    const int64_t count = std::clamp<int64_t>(kBlockFloats / (planes * channels), 16, 128);
+    const int64_t count = std::clamp(kBlockFloats / (planes * channels), kLeastTiles, 2 * kLeastTiles);
     return std::clamp<int64_t>(count / tiles.across, 1, tiles.rows);
 }
 

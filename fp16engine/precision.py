@@ -32,6 +32,10 @@ _WORDS = {
     "tf32": "TF32",
 }
 STATISTICS_FORMS = ("native", "plain")
+CONVOLUTIONS = {
+    "direct": "direct sums",
+    "winograd": "Winograd's algorithm (3x3 kernels at stride 1, 16 channels or more), else direct sums",
+}
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "stochastic": "in place, rounded stochastically (right on the mean)",
@@ -175,7 +179,8 @@ class Precision:
     their scale and shift, and running averages. `statistics_form`: how batch norms keep float16 averages,
     "native" as standard deviations, with what rounding takes, or "plain", the study's, as variances, which
     are infinite from a standard deviation of 256 on. `update`: how a weight update is applied.
-    `loss_scale`: a `LossScale` or None.
+    `loss_scale`: a `LossScale` or None. `convolution`: "direct", or "winograd", which takes 36 products
+    for 16 outputs of a 3x3 kernel instead of 144 (docs/convolution.md), on devices that have it.
 
     Presets (`Precision.get(name)`):
 
@@ -195,7 +200,7 @@ class Precision:
 
     A preset's name may end in what is not the preset's: `fp16+master32` updates FP32 master weights,
     `fp16+auto-scale` takes its loss scale from the histogram of the gradients, `fp16+plain-statistics` keeps
-    binary16 variances. `changed` makes such a policy.
+    binary16 variances, `fp16+winograd` takes Winograd's convolution. `changed` makes such a policy.
 
     Raises:
         ValueError: the name is a preset's, and a choice is not.
@@ -215,6 +220,7 @@ class Precision:
     plan: OperandPlan | None = None
     weights: BlockFormat | None = None
     statistics_form: str = "native"
+    convolution: str = "direct"
 
     def __post_init__(self) -> None:
         blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
@@ -250,6 +256,15 @@ class Precision:
             )
         if self.statistics_form == "plain" and self.statistics == "float32":
             raise UnsupportedPrecision("statistics_form 'plain' needs float16 statistics, got float32")
+        if self.convolution not in CONVOLUTIONS:
+            raise UnsupportedPrecision(
+                f"convolution must be one of {', '.join(CONVOLUTIONS)}, got {self.convolution!r}"
+            )
+        if self.convolution == "winograd" and not self.has_winograd:
+            raise UnsupportedPrecision(
+                "convolution 'winograd' needs stored operands and float32 accumulators, "
+                f"got {operand_name(self.operand)} operands and {self.accumulate} accumulators"
+            )
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
                 "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
@@ -293,7 +308,9 @@ class Precision:
                 )
 
     def changed(self, **choices: Any) -> Precision:
-        """Return this policy with another `update`, `loss_scale` or `statistics_form`, named after it.
+        """Return this policy with another `update`, `loss_scale`, `statistics_form` or `convolution`.
+
+        The name says what is changed.
 
         Raises:
             ValueError: the choice has no name; make a policy with a name of its own then.
@@ -325,6 +342,12 @@ class Precision:
         return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
+    def has_winograd(self) -> bool:
+        """Whether Winograd's convolution is for this policy: stored operands and FP32 accumulators."""
+        blocks = self.plan is not None or self.weights is not None
+        return not blocks and self.operand == self.storage and self.accumulate == "float32"
+
+    @property
     def products(self) -> str:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
@@ -337,6 +360,10 @@ class Precision:
         """
         if self.products == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
+        if self.convolution == "winograd" and not backend.capabilities.winograd:
+            raise UnsupportedPrecision(
+                f"convolution 'winograd' needs a CPU, got device {backend.name!r}; use 'direct' there"
+            )
 
     @property
     def block_format(self) -> BlockFormat | None:
@@ -411,7 +438,7 @@ class Precision:
             _active.reset(token)
 
     def describe(self) -> dict[str, str]:
-        """Return the five choices and the loss scale in words, for reports and checkpoints."""
+        """Return every choice in words, for reports and checkpoints."""
         scale = self.loss_scale
         if scale is None:
             loss_scale = "none"
@@ -431,6 +458,7 @@ class Precision:
             "statistics": _WORDS[self.statistics] + self._form_in_words(),
             "update": _UPDATES[self.update],
             "loss_scale": loss_scale,
+            "convolution": CONVOLUTIONS[self.convolution],
         }
 
     def _form_in_words(self) -> str:
@@ -455,8 +483,9 @@ _SUFFIXES: dict[str, tuple[str, Any]] = {
     "auto-scale": ("loss_scale", LossScale.from_histogram()),
     "no-scale": ("loss_scale", None),
     "plain-statistics": ("statistics_form", "plain"),
+    "winograd": ("convolution", "winograd"),
 }
-_DEFAULTS = {"update": "nearest", "loss_scale": None, "statistics_form": "native"}
+_DEFAULTS = {"update": "nearest", "loss_scale": None, "statistics_form": "native", "convolution": "direct"}
 _ORDER = [*_SUFFIXES].index  # of suffixes, so that one policy has one name
 _HYBRID = re.compile(
     r"(?P<family>hbfp\d+|booster(?:-k(?P<late>\d+))?)(?P<format>(?:-[bte]\d+|-sr)*)(?:-w(?P<kept>\d+))?"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedPrecision
-from ..precision import Precision
+from ..precision import CONVOLUTIONS, Precision
 from . import suggest
 
 if TYPE_CHECKING:
@@ -185,6 +185,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "takes) or plain (variances, which overflow from a standard deviation of 256 on) (default: native)",
     )
     group.add_argument(
+        "--convolution",
+        type=one_of(tuple(CONVOLUTIONS)),
+        metavar="NAME",
+        help="of 3x3 kernels at stride 1: direct, or winograd, which takes a quarter of the products "
+        "(default: the precision's)",
+    )
+    group.add_argument(
         "--clip-norm",
         type=number(True),
         metavar="X",
@@ -352,7 +359,7 @@ def use_threads(arguments: argparse.Namespace) -> None:
 def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments that `Trainer` and `compare.run` share."""
     names = ["optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule"]
-    names += ["state", "update", "statistics", "clip_norm"]
+    names += ["state", "update", "statistics", "convolution", "clip_norm"]
     settings = {name: getattr(arguments, name) for name in names}
     settings["label_smoothing"] = arguments.label_smoothing
     settings["augment"] = None if arguments.augment == "none" else arguments.augment

@@ -73,6 +73,7 @@ class Settings:
     state: str
     update: str | None
     statistics: str | None
+    convolution: str | None
     clip_norm: float | None
     schedule: str
     augment: dict[str, Any] | None
@@ -110,6 +111,7 @@ def run(
     state: str = "native",
     update: str | None = None,
     statistics: str | None = None,
+    convolution: str | None = None,
     clip_norm: float | None = None,
     schedule: str = "constant",
     augment: str | Augmentation | None = None,
@@ -127,13 +129,13 @@ def run(
     """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
 
     `momentum` None is 0.9 for sgd; the other optimizers have none. `update` is for the precisions that update
-    FP16 weights in place, `statistics` for those with FP16 running statistics; the others keep theirs.
-    Each run is `Trainer.fit`; initial weights and batch order follow from the seed, the same under every
-    precision. `seeds` of them are run, from `seed` on. The runs follow one another. A run that ends with
-    `NonFiniteError` is recorded as failed and the others go on. With `resume`, finished runs are kept and an
-    unfinished one goes on from its checkpoint, bit for bit; more seeds or precisions than before are added.
-    `monitor_every` and `on_nonfinite` are those of `Trainer.fit` and `Trainer`; `strict` audits a step of
-    every run before the first one starts.
+    FP16 weights in place, `statistics` for those with FP16 running statistics, `convolution` for those with
+    stored operands and FP32 accumulators; the others keep theirs. Each run is `Trainer.fit`; initial weights
+    and batch order follow from the seed, the same under every precision. `seeds` of them are run, from `seed`
+    on. The runs follow one another. A run that ends with `NonFiniteError` is recorded as failed and the
+    others go on. With `resume`, finished runs are kept and an unfinished one goes on from its checkpoint, bit
+    for bit; more seeds or precisions than before are added. `monitor_every` and `on_nonfinite` are those of
+    `Trainer.fit` and `Trainer`; `strict` audits a step of every run before the first one starts.
 
     Returns the contents of `summary.json`: device, model, data, `seeds`, `runs` (an entry per precision and
     seed), `tolerance` (delta, Gamma and shares of the fp32 reference against fp16, or against the first other
@@ -144,7 +146,7 @@ def run(
     Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
     `BackendUnavailable`, `PrecisionViolation` in a strict comparison, and what `Trainer.fit` raises.
     """
-    policies = _policies(precisions, update, statistics)
+    policies = _policies(precisions, update, statistics, convolution)
     if momentum is None and optimizer == "sgd":
         momentum = 0.9
     augmentation = Augmentation.get(augment)
@@ -163,6 +165,7 @@ def run(
         state=state,
         update=update,
         statistics=statistics,
+        convolution=convolution,
         clip_norm=clip_norm,
         schedule=schedule,
         augment=None if augmentation is None else augmentation.to_dict(),
@@ -250,8 +253,10 @@ def run_name(precision: str, seed: int, first: int) -> str:
     return precision if seed == first else f"{precision}-seed{seed}"
 
 
-def _policies(precisions: Sequence[str], update: str | None, statistics: str | None) -> list[Precision]:
-    policies = [_changed(Precision.get(name), update, statistics) for name in precisions]
+def _policies(
+    precisions: Sequence[str], update: str | None, statistics: str | None, convolution: str | None
+) -> list[Precision]:
+    policies = [_changed(Precision.get(name), update, statistics, convolution) for name in precisions]
     names = [policy.name for policy in policies]
     if not names:
         raise ValueError("precision: none given, at least one is wanted")
@@ -260,12 +265,16 @@ def _policies(precisions: Sequence[str], update: str | None, statistics: str | N
     return policies
 
 
-def _changed(policy: Precision, update: str | None, statistics: str | None) -> Precision:
-    """The policy with the settings that are for FP16 weights and FP16 statistics, where it has those."""
+def _changed(
+    policy: Precision, update: str | None, statistics: str | None, convolution: str | None
+) -> Precision:
+    """The policy with the settings that it can have: for FP16 weights, FP16 statistics, stored operands."""
     if update is not None and policy.update != "master32" and policy.storage == "float16":
         policy = policy.changed(update=update)
     if statistics is not None and policy.statistics == "float16":
         policy = policy.changed(statistics_form=statistics)
+    if convolution is not None and policy.has_winograd:
+        policy = policy.changed(convolution=convolution)
     return policy
 
 

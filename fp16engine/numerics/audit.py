@@ -61,6 +61,7 @@ class AuditKey(NamedTuple):
     integers: tuple[Named, ...]
     accumulator: str
     operand: str
+    algorithm: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class AuditRow:
     integers: tuple[Named, ...]
     accumulator: str  # "float16", "float32", or "none" where the operation adds nothing up
     operand: str  # a block format's name, "stored", or "none" where the operation is no dot product
+    algorithm: str  # "direct" or "winograd" of a convolution, else "none"
     calls: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class AuditRow:
             "integers": dict_of(self.integers),
             "accumulator": self.accumulator,
             "operand": self.operand,
+            "algorithm": self.algorithm,
             "calls": self.calls,
         }
 
@@ -141,6 +144,7 @@ class Audit(Interception):
             tuple(n for n in (*inputs, *outputs) if not _is_float(n)),
             str(named.get("acc", _OWN_ACCUMULATOR.get(op, "none"))),
             _operand(named),
+            str(named.get("algorithm", "none")),
         )
         self._counts[key] = self._counts.get(key, 0) + 1
         return result
@@ -193,13 +197,13 @@ class Audit(Interception):
         }
 
     def table(self) -> str:
-        """Return the rows as a text table: operation, arrays in, arrays out, operands, accumulator, calls."""
-        head = ("operation", "in", "out", "operands", "accumulates in", "calls")
+        """Return the rows as a text table: operation, arrays, operands, accumulator, algorithm, calls."""
+        head = ("operation", "in", "out", "operands", "accumulates in", "algorithm", "calls")
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             groups = (row.inputs + row.integers, row.outputs)
             texts = (", ".join(f"{n} {t}" for n, t in dict_of(g).items()) for g in groups)
-            lines.append((row.op, *texts, row.operand, row.accumulator, str(row.calls)))
+            lines.append((row.op, *texts, row.operand, row.accumulator, row.algorithm, str(row.calls)))
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         return "\n".join(
             "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -5,9 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..autograd import Array, Function
+from ..precision import active
 from ..tensor import Tensor
 from . import _check
 from ._operand import drawn
+
+WINOGRAD_CHANNELS = 16  # with fewer, the transforms take longer than the products that are saved
+
+
+def algorithm(w: Array, stride: tuple[int, int], groups: int) -> str:
+    """Return what the active policy computes a convolution by weights w (K, kh, kw, C / groups) with.
+
+    >>> import numpy as np
+    >>> from fp16engine import Precision
+    >>> with Precision.get("fp16+winograd").use():
+    ...     [algorithm(np.empty(shape), (1, 1), 1) for shape in ((16, 3, 3, 16), (16, 3, 3, 3))]
+    ['winograd', 'direct']
+    """
+    fits = w.shape[1:3] == (3, 3) and stride == (1, 1) and groups == 1
+    wide = min(w.shape[0], w.shape[3]) >= WINOGRAD_CHANNELS
+    return active().convolution if fits and wide else "direct"
 
 
 class Conv2d(Function):
@@ -24,8 +41,11 @@ class Conv2d(Function):
     ) -> Array:
         self.x, self.w = x, w
         self.stride, self.pads, self.groups = stride, pads, groups
+        self.algorithm = algorithm(w, stride, groups)
         operand = drawn(self.operand, 2, x, w)
-        return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc, operand)
+        return self.backend.conv2d_forward(
+            x, w, b, stride, pads, groups, self.acc, operand, algorithm=self.algorithm
+        )
 
     def biased(self) -> Function | None:
         return self if self.needs[2] else None
@@ -35,7 +55,16 @@ class Conv2d(Function):
         needs = self.needs if known is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
         dx, dw, db = self.backend.conv2d_backward(
-            self.x, self.w, dy, self.stride, self.pads, self.groups, needs, self.acc, operand
+            self.x,
+            self.w,
+            dy,
+            self.stride,
+            self.pads,
+            self.groups,
+            needs,
+            self.acc,
+            operand,
+            algorithm=self.algorithm,
         )
         return dx, dw, db if known is None else known
 

@@ -39,19 +39,20 @@ class Trainer(Stepping, Scoring):
     "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
     for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
     "plain"). `update` takes the place of the policy's, `statistics` ("native", "plain") that of its form of
-    FP16 running statistics. `clip_norm` is the largest norm of all gradients together that a step uses,
-    summed in FP32 under every policy. `weight_decay` is for parameters without an L2 factor of their own;
-    `fit` says how many have one. `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over
-    the first `warmup` of them the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`)
-    changes the training images of `fit` at random, those of `step` and of evaluation never; nor is
-    `label_smoothing` part of the evaluated loss. `seed` orders the data and drives dropout, augmentation and
-    stochastic rounding. A step whose loss or gradient is not finite changes nothing (weights, optimizer
-    state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp`
-    overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on
-    after such a step, "stop" raises NonFiniteError at the first one, "explain" replays it before and says
-    which operation of which layer it was. `monitor`: a `numerics.Monitor`, or every how many steps one is to
-    look; it changes no bit. `capture`: `fit` records its step once and replays it, with the same bits
-    (docs/captured-step.md); None: where the device is a GPU.
+    FP16 running statistics, `convolution` that of its convolutions' algorithm ("direct", "winograd").
+    `clip_norm` is the largest norm of all gradients together that a step uses, summed in FP32 under every
+    policy. `weight_decay` is for parameters without an L2 factor of their own; `fit` says how many have one.
+    `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over the first `warmup` of them
+    the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`) changes the training
+    images of `fit` at random, those of `step` and of evaluation never; nor is `label_smoothing` part of the
+    evaluated loss. `seed` orders the data and drives dropout, augmentation and stochastic rounding. A step
+    whose loss or gradient is not finite changes nothing (weights, optimizer state, running statistics); after
+    `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp` overflows first lower the loss
+    scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on after such a step, "stop" raises
+    NonFiniteError at the first one, "explain" replays it before and says which operation of which layer it
+    was. `monitor`: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
+    `capture`: `fit` records its step once and replays it, with the same bits (docs/captured-step.md); None:
+    where the device is a GPU.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
     + nonfinite_steps (no loss scale would help).
@@ -87,6 +88,7 @@ class Trainer(Stepping, Scoring):
         update: str | None = None,
         state: str = "native",
         statistics: str | None = None,
+        convolution: str | None = None,
         clip_norm: float | None = None,
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
@@ -98,6 +100,8 @@ class Trainer(Stepping, Scoring):
             self.precision = self.precision.changed(update=update)
         if statistics is not None:
             self.precision = self.precision.changed(statistics_form=statistics)
+        if convolution is not None:
+            self.precision = self.precision.changed(convolution=convolution)
         self.device = "cpu" if device is None else device
         self.precision.check(backends.get(self.device))
         self.capture = settings.capture(capture, self.device)

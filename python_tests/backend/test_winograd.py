@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -10,9 +10,11 @@ import bounds
 import numpy as np
 import pytest
 
+import fp16engine as fe
 from fp16engine.backend.reference import conv as direct
 from fp16engine.backend.reference import winograd
 from fp16engine.backend.reference.winograd import FOUR, TWO, Filter, Transform
+from fp16engine.errors import UnsupportedPrecision
 
 STRIDE = (1, 1)
 DTYPES = ("float16", "float32")
@@ -272,6 +274,40 @@ def test_zeros_stay_zeros_outside_the_tile_alone(cpu: Any) -> None:
     reached[5:8, 5:8] = True
     assert (y[~tile] == 0).all()
     assert (y[tile & ~reached] != 0).any()
+
+
+# --- who uses it --------------------------------------------------------------------------------------------
+
+
+def _conv(channels: int = 16, kernel: int = 3, stride: int = 1, groups: int = 1) -> Callable[[], fe.Tensor]:
+    x = fe.tensor(np.ones((1, 6, 6, channels), np.float32), requires_grad=True)
+    w = fe.tensor(np.ones((channels, kernel, kernel, channels // groups), np.float32), requires_grad=True)
+    return lambda: fe.functional.conv2d(x, w, stride=stride, padding="same", groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("precision", "settings", "wanted"),
+    [
+        ("fp32+winograd", {}, "winograd"),
+        ("fp32+winograd", {"channels": 15}, "direct"),
+        ("fp32+winograd", {"kernel": 1}, "direct"),
+        ("fp32+winograd", {"stride": 2}, "direct"),
+        ("fp32+winograd", {"groups": 2}, "direct"),
+        ("fp32", {}, "direct"),
+    ],
+)
+def test_the_audit_says_which_algorithm_ran(cpu: Any, precision: str, settings: Any, wanted: str) -> None:
+    with fe.Precision.get(precision).use(), fe.numerics.Audit() as audit:
+        _conv(**settings)().sum().backward()
+    ran = {row.op: row.algorithm for row in audit.rows}
+    assert ran["conv2d_forward"] == ran["conv2d_backward"] == wanted
+    assert ran["sum"] == "none"
+
+
+@pytest.mark.parametrize("name", ["fp16-strict", "fp16-chunk32", "hbfp4", "booster", "tf32"])
+def test_policies_without_it_refuse_it(name: str) -> None:
+    with pytest.raises(UnsupportedPrecision, match="convolution 'winograd' needs stored operands"):
+        fe.Precision.get(name).changed(convolution="winograd")
 
 
 @pytest.mark.parametrize("wrong", [{"stride_w": 2}, {"groups": 2}, {"accumulator": 1}])

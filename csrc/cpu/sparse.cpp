@@ -55,8 +55,8 @@ void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dt
         using T = decltype(type);
         parallel_slices(used, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, K)), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++)
-                kernels().sparse(T{}).sum_of_rows(dy.as<T>(), K, &order[starts[i]], starts[i + 1] - starts[i],
-                                                  half_accumulator, dtable.as<T>() + sorted[starts[i]].first * K);
+                kernels().embedding(T{}).sum_of_rows(dy.as<T>(), K, &order[starts[i]], starts[i + 1] - starts[i],
+                                                     half_accumulator, dtable.as<T>() + sorted[starts[i]].first * K);
         });
     });
 }
@@ -74,8 +74,8 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         parallel_slices(x.size(), 1 << 14, [&](int64_t begin, int64_t end) {
-            kernels().sparse(T{}).dropout(x.as<T>() + begin, end - begin, offset + static_cast<uint64_t>(begin) / 4,
-                                          seed, static_cast<uint32_t>(threshold), scale, y.as<T>() + begin);
+            kernels().dropout(T{}).dropout(x.as<T>() + begin, end - begin, offset + static_cast<uint64_t>(begin) / 4,
+                                           seed, static_cast<uint32_t>(threshold), scale, y.as<T>() + begin);
         });
     });
 }

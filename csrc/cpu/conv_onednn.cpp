@@ -11,7 +11,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "cpu/fork.h"
+#include "common/fork.h"
 #include "cpu/packed_product.h"
 
 #if defined(FP16ENGINE_ONEDNN)

@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "common/array_view.h"
-#include "cpu/parallel.h"
-#include "cpu/pool.h"
+#include "common/parallel.h"
+#include "cpu/allocator.h"
 #include "cpu/simd/kernels.h"
 #include "cpu/strict_sum.h"
 

@@ -1,7 +1,7 @@
 // The norm of many tensors and their scaling, as in kernels/clip.cuh.
-#pragma once
 #include "cpu/simd/columns.h"
 #include "cpu/simd/math.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -36,3 +36,10 @@ FP16_KERNEL void scale_in_place(T* x, int64_t n, float unit, float factor) {
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<ClipKernels> clip_kernels = {{largest_magnitude<half>, sum_of_squares<half>, scale_in_place<half>},
+                                             {largest_magnitude<float>, sum_of_squares<float>, scale_in_place<float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,4 +1,4 @@
-// A caching pool for array storage and scratch. Fresh pages cost a page fault per 4 KiB; a training step asks for
+// A caching allocator of array storage and scratch. Fresh pages cost a page fault per 4 KiB; a training step asks for
 // the same sizes again and again, so blocks are kept by size and handed out again.
 #pragma once
 #include <cstddef>
@@ -15,18 +15,18 @@ struct MemoryStats {
     int64_t reserved = 0;  // bytes held from the system, in use or cached
 };
 
-void* pool_allocate(size_t bytes, Use use);
-void pool_release(void* block);
-MemoryStats pool_stats();
-void pool_reset_peak();
-void pool_trim();  // gives cached blocks back to the system
+void* allocate(size_t bytes, Use use);
+void release(void* block);
+MemoryStats memory_stats();
+void reset_peak_memory();
+void trim_memory();  // gives cached blocks back to the system
 
-// Float workspace of one call, returned to the pool at the end of the scope.
+// Float workspace of one call, given back at the end of the scope.
 class Scratch {
 public:
     explicit Scratch(int64_t floats)
-        : data_(static_cast<float*>(pool_allocate(static_cast<size_t>(floats) * sizeof(float), Use::scratch))) {}
-    ~Scratch() { pool_release(data_); }
+        : data_(static_cast<float*>(allocate(static_cast<size_t>(floats) * sizeof(float), Use::scratch))) {}
+    ~Scratch() { release(data_); }
     Scratch(const Scratch&) = delete;
     Scratch& operator=(const Scratch&) = delete;
     float* get() const { return data_; }

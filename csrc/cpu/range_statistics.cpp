@@ -17,7 +17,7 @@ void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& cou
         int64_t found[kRangeColumns] = {};
         with_storage("arrays", arrays[i].dtype, [&](auto type) {
             using T = decltype(type);
-            kernels().range_counts(arrays[i].as<T>() + first, count, found);
+            kernels().range(type).counts(arrays[i].as<T>() + first, count, found);
         });
         int64_t* const row = counts.as<int64_t>() + static_cast<int64_t>(i) * kRangeColumns;
         for (int c = 0; c < kRangeColumns; c++)

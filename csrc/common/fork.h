@@ -2,7 +2,7 @@
 #pragma once
 #include <mutex>
 
-namespace fp16engine::cpu {
+namespace fp16engine {
 
 // In the order in which a thread that holds several takes them.
 enum class ForkLock { jobs, plans, memory };
@@ -11,4 +11,4 @@ enum class ForkLock { jobs, plans, memory };
 // locks are free again.
 void hold_across_fork(ForkLock order, std::mutex& lock, void (*in_child)() = nullptr);
 
-}  // namespace fp16engine::cpu
+}  // namespace fp16engine

@@ -1,11 +1,10 @@
 // Optimizer steps on a slice of one tensor: gradient, weight and state are read once, weight and state rounded once at
 // the store. T stores parameter and gradient, W the weight that is updated and its state: T itself, or the float of a
 // master. No fused multiply-add and no reordering: the bits are those of the written order.
-#pragma once
 #include "cpu/simd/columns.h"
-#include "cpu/simd/kernels.h"
 #include "cpu/simd/math.h"
 #include "cpu/simd/stochastic.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -272,18 +271,13 @@ FP16_KERNEL void rmsprop(const cpu::UpdateSlice<T, W>& x, W* v, W* momentum, con
     }
 }
 
-// The exponent of an infinity or NaN is all ones; plain loops, which compilers vectorise.
-bool all_finite(const half* x, int64_t n) {
-    unsigned found = 0;
-    for (int64_t i = 0; i < n; i++) found |= (x[i].bits & 0x7c00u) == 0x7c00u;
-    return !found;
-}
-
-bool all_finite(const float* x, int64_t n) {
-    unsigned found = 0;
-    for (int64_t i = 0; i < n; i++) found |= (bit_cast<uint32_t>(x[i]) & 0x7f800000u) == 0x7f800000u;
-    return !found;
-}
-
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const UpdateKernelTable update_kernels = {{sgd<half, half>, adam<half, half>, rmsprop<half, half>},
+                                          {sgd<half, float>, adam<half, float>, rmsprop<half, float>},
+                                          {sgd<float, float>, adam<float, float>, rmsprop<float, float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

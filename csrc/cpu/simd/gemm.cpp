@@ -2,8 +2,8 @@
 // a (m, k) has one stride for rows and one along k, so a transposed operand needs no transposition.
 // Accumulator: float32 (free order along k within a tile: ascending), or binary16 (ascending, fused, one rounding a
 // step).
-#pragma once
 #include "cpu/simd/arithmetic.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -71,3 +71,9 @@ FP16_KERNEL void add_half(const float* a, const float* b, float* c, int64_t n, f
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const GemmKernels gemm_kernels = {multiply<FloatStep>, multiply<HalfStep>, add_half};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,5 +1,4 @@
-// Rows of tables, scattered sums and dropout.
-#include <cmath>
+// Rows of tables and their scattered sums.
 #include <cstring>
 #include <utility>
 #include <vector>
@@ -55,27 +54,8 @@ void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dt
         using T = decltype(type);
         parallel_slices(used, std::max<int64_t>(1, 4096 / std::max<int64_t>(1, K)), [&](int64_t begin, int64_t end) {
             for (int64_t i = begin; i < end; i++)
-                kernels().sparse(T{}).sum_of_rows(dy.as<T>(), K, &order[starts[i]], starts[i + 1] - starts[i],
-                                                  half_accumulator, dtable.as<T>() + sorted[starts[i]].first * K);
-        });
-    });
-}
-
-void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset) {
-    expect_dtype("y", y, x.dtype);
-    expect(y.size() == x.size(), "y: " + y.describe() + " given, the shape of " + x.describe() + " wanted");
-    expect(p >= 0.0 && p < 1.0, "p: " + std::to_string(p) + " given, a number in [0, 1) wanted");
-    const double threshold = std::ceil(p * 0x1p32);  // word * 2^-32 >= p, in integers
-    if (threshold >= 0x1p32) {
-        std::memset(y.data, 0, static_cast<size_t>(y.size() * item_size(y.dtype)));
-        return;
-    }
-    const float scale = static_cast<float>(1.0 / (1.0 - p));
-    with_storage("x", x.dtype, [&](auto type) {
-        using T = decltype(type);
-        parallel_slices(x.size(), 1 << 14, [&](int64_t begin, int64_t end) {
-            kernels().sparse(T{}).dropout(x.as<T>() + begin, end - begin, offset + static_cast<uint64_t>(begin) / 4,
-                                          seed, static_cast<uint32_t>(threshold), scale, y.as<T>() + begin);
+                kernels().embedding(T{}).sum_of_rows(dy.as<T>(), K, &order[starts[i]], starts[i + 1] - starts[i],
+                                                     half_accumulator, dtable.as<T>() + sorted[starts[i]].first * K);
         });
     });
 }

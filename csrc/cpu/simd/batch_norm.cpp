@@ -1,8 +1,8 @@
 // Batch normalisation over the rows of x (rows, C), C innermost. Every element costs one read and, where there is an
 // output, one write. Registers are float32; T is the storage type. No fused multiply-add: the bits are those of the
 // written order.
-#pragma once
 #include "cpu/simd/columns.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -163,3 +163,13 @@ FP16_KERNEL void strict_block_sums(const T* x, const T* dy, int64_t rows, int64_
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<BatchNormKernels> batch_norm_kernels = {
+    {slice_moments<half>, normalize<half>, backward_sums<half>, backward_input<half>, column_largest<half>,
+     strict_block_sums<half>},
+    {slice_moments<float>, normalize<float>, backward_sums<float>, backward_input<float>, column_largest<float>,
+     strict_block_sums<float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,25 +1,15 @@
-// Rows of tables, sums of scattered rows, and dropout.
+// Rows of tables and sums of scattered rows.
 //   take_rows     y[i] = table[ids[i]], byte by byte. Bytes: each row read and written, one id per row.
 //   scatter_rows  dtable[r] = fl(sum of dy[i] over the i with ids[i] == r), added one by one in the order of i from +0.
 //     Float sums, or binary16 ones, rounded after every addition. One thread owns a place of the table and there are no
 //     atomics: the same order in every run. Bytes: dy and dtable once, the ids once per block (from the cache).
-//   dropout       y[i] = fl(x[i] * scale) where word i % 4 of Philox4x32-10(key = seed, counter = offset + i / 4) is at
-//     least the threshold, else +0 (Salmon et al., SC'11). Only seed, offset and i choose. Bytes: x read, y written.
 // An id outside the table takes a row of 0xff bytes, a NaN in float types, and its gradient is left out.
 #pragma once
-#include "common/philox.h"
-#include "common/step_control.h"
-#include "kernels/chunk.cuh"
 #include "kernels/wide.cuh"
 
 namespace fp16engine::gpu {
 
 // ---- device helpers -------------------------------------------------------------------------------------------------
-
-__device__ __forceinline__ PhiloxWords philox(uint64_t counter, uint64_t key) {
-    const PhiloxWords words = {{static_cast<unsigned>(counter), static_cast<unsigned>(counter >> 32), 0u, 0u}};
-    return philox(words, key);
-}
 
 // The ids of a tile that fall into a block's rows, in their order.
 struct MatchList {
@@ -107,28 +97,6 @@ __global__ void __launch_bounds__(kBlock) scatter_rows_kernel(Ptr<const int64_t>
         }
     }
     if (owns) store_floats<kWidth>(dtable + ((first_row + row) * K + column), sum);
-}
-
-// x (n,), y (n,); eight elements, two counters, a thread. In a captured step the offset counts from the control
-// block's.
-template <class T, bool kVectors>
-__global__ void __launch_bounds__(kBlock)
-    dropout_kernel(Ptr<const T> x, Ptr<T> y, int64_t n, uint64_t seed, uint64_t offset, unsigned threshold, float scale,
-                   Ptr<const StepControl> control) {
-    if (control) offset += static_cast<uint64_t>(control[0].dropout);
-    const int64_t groups = (n + kEight - 1) / kEight;
-    for (int64_t group = grid_thread(); group < groups; group += grid_threads()) {
-        const int64_t i = group * kEight;
-        const int count = chunk_count(i, n);
-        float v[kEight];
-        load_chunk<T>(x, i, count, kVectors, v);
-        for (int half = 0; half < 2; half++) {
-            const PhiloxWords words = philox(offset + static_cast<uint64_t>(2 * group + half), seed);
-            for (int j = 0; j < 4; j++)
-                v[4 * half + j] = words.values[j] >= threshold ? __fmul_rn(v[4 * half + j], scale) : 0.0f;
-        }
-        store_chunk<T>(y, i, count, kVectors, v);
-    }
 }
 
 }  // namespace fp16engine::gpu

@@ -1,7 +1,7 @@
 // A pool of our own instead of OpenMP's: the caller takes tasks itself and waits only for tasks that were begun, so a
 // worker that the system has put aside (a busy laptop, a shared server) delays nobody. OpenMP's regions wait for every
 // thread to arrive.
-#include "cpu/parallel.h"
+#include "common/parallel.h"
 
 #include <algorithm>
 #include <atomic>
@@ -15,13 +15,13 @@
 #include <vector>
 
 #include "common/check.h"
-#include "cpu/fork.h"
+#include "common/fork.h"
 
 #if defined(__linux__)
 #include <sched.h>
 #endif
 
-namespace fp16engine::cpu {
+namespace fp16engine {
 namespace {
 
 using Body = std::function<void(int64_t, int)>;
@@ -232,4 +232,4 @@ void parallel_slices(int64_t n, int64_t grain, const std::function<void(int64_t,
     parallel_for(tasks, [&](int64_t task, int) { body(task * grain, std::min(n, (task + 1) * grain)); });
 }
 
-}  // namespace fp16engine::cpu
+}  // namespace fp16engine

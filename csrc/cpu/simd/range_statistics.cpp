@@ -1,7 +1,7 @@
-// Counts along binary16's number line. The exponents of sixteen elements are cut out at once; four tables of counters
-// take turns, so that equal neighbours do not wait for one another.
-#pragma once
+// Where values lie on binary16's number line: whether all are finite, and counts. The exponents of sixteen elements are
+// cut out at once; four tables of counters take turns, so that equal neighbours do not wait for one another.
 #include "cpu/simd/columns.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -53,5 +53,24 @@ FP16_KERNEL void range_counts(const T* x, int64_t n, int64_t* found) {
     found[46] += with_exponent(128) - infinity - nan;
 }
 
+// The exponent of an infinity or NaN is all ones; plain loops, which compilers vectorise.
+bool all_finite(const half* x, int64_t n) {
+    unsigned found = 0;
+    for (int64_t i = 0; i < n; i++) found |= (x[i].bits & 0x7c00u) == 0x7c00u;
+    return !found;
+}
+
+bool all_finite(const float* x, int64_t n) {
+    unsigned found = 0;
+    for (int64_t i = 0; i < n; i++) found |= (bit_cast<uint32_t>(x[i]) & 0x7f800000u) == 0x7f800000u;
+    return !found;
+}
+
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<RangeKernels> range_kernels = {{range_counts<half>, all_finite}, {range_counts<float>, all_finite}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,10 +1,10 @@
-#include "cpu/fork.h"
+#include "common/fork.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
 #endif
 
-namespace fp16engine::cpu {
+namespace fp16engine {
 namespace {
 
 struct Held {
@@ -41,4 +41,4 @@ void hold_across_fork(ForkLock order, std::mutex& lock, void (*in_child)()) {
 #endif
 }
 
-}  // namespace fp16engine::cpu
+}  // namespace fp16engine

@@ -1,4 +1,4 @@
-#include "cpu/pool.h"
+#include "cpu/allocator.h"
 
 #include <algorithm>
 #include <cstdlib>
@@ -8,7 +8,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cpu/fork.h"
+#include "common/fork.h"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -70,7 +70,7 @@ void trim(Pool& p) {
 
 }  // namespace
 
-void* pool_allocate(size_t bytes, Use use) {
+void* allocate(size_t bytes, Use use) {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(guard);
     const size_t rounded = size_class(bytes);
@@ -98,7 +98,7 @@ void* pool_allocate(size_t bytes, Use use) {
     return block;
 }
 
-void pool_release(void* block) {
+void release(void* block) {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(guard);
     const auto found = p.live.find(block);
@@ -110,20 +110,20 @@ void pool_release(void* block) {
     p.cached[released.bytes].push_back(block);
 }
 
-MemoryStats pool_stats() {
+MemoryStats memory_stats() {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(guard);
     return p.stats;
 }
 
-void pool_reset_peak() {
+void reset_peak_memory() {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(guard);
     p.stats.peak = p.stats.current;
     p.stats.scratch = p.scratch_now;
 }
 
-void pool_trim() {
+void trim_memory() {
     Pool& p = pool();
     const std::lock_guard<std::mutex> lock(guard);
     trim(p);

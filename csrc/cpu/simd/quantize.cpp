@@ -5,10 +5,9 @@
 // values leave float's normal numbers where that would round: by 2^-64 first for e > 0, by 2^64 first otherwise.
 // Infinities and NaN stay as they are and have no part in the exponent. Per element: one read, a second one from the
 // cache, one write.
-#pragma once
 #include "cpu/simd/columns.h"
-#include "cpu/simd/kernels.h"
 #include "cpu/simd/philox.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -140,3 +139,9 @@ FP16_KERNEL void rounding_thresholds(uint64_t counter, uint64_t key, int64_t n, 
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const QuantizeKernels quantize_kernels = {quantize_tiles, quantize_columns, rounding_thresholds};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,9 +1,9 @@
-#include "simt/planted.h"
+#include "testing/planted.h"
 
 #include <map>
 
 #include "cuda/launch.h"
-#include "simt/planted.cuh"
+#include "testing/planted.cuh"
 
 namespace fp16engine::gpu {
 namespace {

@@ -1,9 +1,8 @@
 // Elementwise functions of one or two arrays. Registers are float32; each result is rounded once, at the store.
 // Per element: one read of each array and one write. All but gelu and general powers run at the speed of memory.
-#pragma once
 #include "cpu/simd/columns.h"
-#include "cpu/simd/kernels.h"
 #include "cpu/simd/math.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -129,3 +128,11 @@ FP16_KERNEL void powers(const T* x, float exponent, T* y, int64_t n) {
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<ElementwiseKernels> elementwise_kernels = {
+    {binary<half>, unary<half>, unary_backward<half>, powers<half>},
+    {binary<float>, unary<float>, unary_backward<float>, powers<float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -5,7 +5,7 @@
 #include <functional>
 #include <string>
 
-namespace fp16engine::cpu {
+namespace fp16engine {
 
 constexpr int kMostThreads = 256;  // or as many as the machine has processors
 
@@ -21,4 +21,4 @@ void parallel_for(int64_t tasks, const std::function<void(int64_t task, int thre
 // body(begin, end) over [0, n) in slices of at most `grain`, a multiple of which starts every slice.
 void parallel_slices(int64_t n, int64_t grain, const std::function<void(int64_t begin, int64_t end)>& body);
 
-}  // namespace fp16engine::cpu
+}  // namespace fp16engine

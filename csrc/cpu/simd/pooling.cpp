@@ -1,9 +1,8 @@
 // Pooling of one row of output (forward) or input (backward) pixels of one image (H, W, C), sixteen channels at a time.
 // Backward gathers: a pixel sums its windows in the order (oh, ow), so no two threads write the same place.
-#pragma once
 #include "cpu/simd/blocked_sum.h"
 #include "cpu/simd/columns.h"
-#include "cpu/simd/kernels.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -127,3 +126,11 @@ FP16_KERNEL void avg_pool_gradient_row(const T* dy, const cpu::PoolShape& s, int
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<PoolKernels> pool_kernels = {
+    {max_pool_row<half>, max_pool_gradient_row<half>, avg_pool_row<half>, avg_pool_gradient_row<half>},
+    {max_pool_row<float>, max_pool_gradient_row<float>, avg_pool_row<float>, avg_pool_gradient_row<float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,5 +1,5 @@
-// Launches the range statistics of kernels/counters.cuh.
-#include "kernels/counters.cuh"
+// Launches the range statistics of kernels/range_statistics.cuh.
+#include "kernels/range_statistics.cuh"
 
 #include "cuda/ops.h"
 #include "cuda/structs.h"

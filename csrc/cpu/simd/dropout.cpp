@@ -1,23 +1,10 @@
-// Sums of scattered rows, and dropout.
-#pragma once
+// Dropout: an element's fate is a word of Philox, whatever the slice.
 #include "cpu/simd/columns.h"
 #include "cpu/simd/philox.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
-
-// y (K,) = sum of the rows x[order[j]] in the order given.
-template <class T>
-FP16_KERNEL void sum_of_rows(const T* x, int64_t K, const int64_t* order, int64_t count, bool half_accumulator, T* y) {
-    for_column_blocks(K, [&](int64_t k, auto lanes) {
-        f32x16 sum = {};
-        for (int64_t j = 0; j < count; j++) {
-            sum = sum + lanes.get(x + order[j] * K + k);
-            if (half_accumulator) sum = round_half(sum);
-        }
-        lanes.put(y + k, sum);
-    });
-}
 
 // y = x * scale where the element's word >= threshold, else +0. Element i takes word i % 4 of counter + i / 4.
 template <class T>
@@ -35,3 +22,9 @@ FP16_KERNEL void dropout(const T* x, int64_t n, uint64_t counter, uint64_t key, 
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<DropoutKernels> dropout_kernels = {{dropout<half>}, {dropout<float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -1,10 +1,9 @@
 // Sums and maxima of a slice, along its rows or down its columns, and the gradient of the maximum. Every element is
 // read once. Columns are walked row by row, four rows at a time, so that memory is read as it lies; the totals stay in
 // the first-level cache.
-#pragma once
 #include "cpu/simd/columns.h"
-#include "cpu/simd/kernels.h"
 #include "cpu/simd/math.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -180,3 +179,14 @@ FP16_KERNEL void strict_column_blocks(const half* x, int64_t rows, int64_t strid
 
 }  // namespace
 }  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<ReduceKernels> reduce_kernels = {
+    {row_totals<half>, column_totals<half>, count_maxima<half>, share_maxima<half>, count_row_maxima<half>,
+     share_row_maxima<half>},
+    {row_totals<float>, column_totals<float>, count_maxima<float>, share_maxima<float>, count_row_maxima<float>,
+     share_row_maxima<float>}};
+const StrictKernels strict_kernels = {strict_row_blocks, strict_column_blocks};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -117,8 +117,14 @@ COUNTS = (
 class StepScalars(NamedTuple):
     """What changes from one optimizer step to the next.
 
-    `lr`, `grad_scale` (1 / loss scale) and Adam's corrections 1 - beta^step are binary32 registers; `seed` is
-    in [0, 2^64), `step` the step's number, from 1. A step that is not `applied` changes nothing.
+    Args:
+        lr: learning rate, a binary32 register.
+        grad_scale: factor on the gradients, 1 / loss scale, a binary32 register.
+        correction1: Adam's 1 - beta1^step, a binary32 register.
+        correction2: Adam's 1 - beta2^step, a binary32 register.
+        seed: of stochastic rounding, in [0, 2^64).
+        step: the step's number, from 1.
+        applied: a step that is not applied changes nothing.
 
     >>> StepScalars.unpack(StepScalars(lr=0.5, step=3).pack()).step
     3
@@ -133,12 +139,26 @@ class StepScalars(NamedTuple):
     applied: bool = True
 
     def pack(self) -> bytes:
-        """Return the 32 bytes of the struct in csrc/common/step_scalars.h."""
+        """Return the 32 bytes of the struct in csrc/common/step_scalars.h.
+
+        >>> len(StepScalars(lr=0.5).pack())
+        32
+        """
         return struct.pack("<4fQII", *self)
 
     @classmethod
     def unpack(cls, data: bytes) -> StepScalars:
-        """Return what was packed, its floats rounded to binary32."""
+        """Return what was packed, its floats rounded to binary32.
+
+        Args:
+            data: 32 bytes that `pack` returned.
+
+        Raises:
+            struct.error: there are more or fewer bytes.
+
+        >>> StepScalars.unpack(StepScalars(lr=0.1).pack()).lr
+        0.10000000149011612
+        """
         lr, grad_scale, correction1, correction2, seed, step, applied = struct.unpack("<4fQII", data)
         return cls(lr, grad_scale, correction1, correction2, seed, step, bool(applied))
 

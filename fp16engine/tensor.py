@@ -193,8 +193,8 @@ class Tensor:
             leaf.grad += grad * d(self) / d(leaf)
 
         Args:
-            grad: gradient of the loss by this tensor: shape of this tensor, its dtype and device. None means
-                1 and is for tensors of one element. A loss scale goes here.
+            grad: gradient of the loss by this tensor: shape and dtype of this tensor, on its device. None
+                means 1 and is for tensors of one element. A loss scale goes here.
 
         The tape is consumed: what the operations had saved is freed during the walk. Gradients that meet are
         added and rounded once to their dtype; what else is rounded, each operation says.

@@ -274,8 +274,11 @@ class Backend(Protocol):
         """Return fl(sum of x over `axes`), the reduced axes kept with size 1; `axes` is sorted."""
 
     def mean(self, x: Array, axes: Axes, acc: str) -> Array:
-        """Return fl(s / n), s the unrounded sum over `axes` (kept with size 1) and n the number of its
-        terms."""
+        """Return fl(s / n), s the unrounded sum over `axes` (kept with size 1) and n the number of its terms.
+
+        acc="float16": s is halved at every merge of two block sums, so that it cannot overflow where s / n
+        does not, and the powers of two are put back in a binary32 register.
+        """
 
     def max(self, x: Array, axes: Axes) -> Array:
         """Return the largest value over `axes`, kept with size 1; NaN if there is one."""
@@ -442,8 +445,10 @@ class Backend(Protocol):
     def layer_norm_forward(
         self, x: Array, gamma: Array, beta: Array, eps: float, acc: str
     ) -> tuple[Array, Array, Array]:
-        """Return y, mean and inv_std (x.shape[:-1], gamma's dtype) of x (..., C): batch_norm_forward's y per
-        row."""
+        """Return y, mean and inv_std (x.shape[:-1], gamma's dtype) of x (..., C): batch_norm_forward's y per row.
+
+        acc="float16": x is not scaled; the variance's terms are d * d / 32, their mean is multiplied by 32.
+        """
 
     def layer_norm_backward(
         self, x: Array, gamma: Array, mean: Array, inv_std: Array, dy: Array, acc: str

@@ -445,7 +445,7 @@ class Backend(Protocol):
     def layer_norm_forward(
         self, x: Array, gamma: Array, beta: Array, eps: float, acc: str
     ) -> tuple[Array, Array, Array]:
-        """Return y of x (..., C), mean and inv_std (x.shape[:-1]), gamma's dtype: batch_norm_forward's per row.
+        """Return y of x (..., C), mean and inv_std (x.shape[:-1]) in gamma's dtype: batch norm's per row.
 
         acc="float16": x is not scaled; the variance's terms are d * d / 32, their mean is multiplied by 32.
         """

@@ -5,6 +5,7 @@ The examples themselves are run by `test_doctests.py`.
 
 from __future__ import annotations
 
+import builtins
 import doctest
 import importlib
 import inspect
@@ -52,7 +53,7 @@ NO_ERROR = {
     "translation.Hypothesis": "a record",
 }
 
-_ENTRY = re.compile(r"^    (\*{0,2}\w+(?:, \*{0,2}\w+)*): ", re.MULTILINE)
+_ENTRY = re.compile(r"^    (\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*): ", re.MULTILINE)
 _SHAPE = re.compile(r"\(.*,.*\)|any shape|scalar|shape (and dtype )?of")
 _DTYPE = re.compile(r"float16|float32|int64|uint8|any dtype|dtype (of|that)|`dtype`")
 _PARSER = doctest.DocTestParser()
@@ -130,6 +131,16 @@ def _parameters(value: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {key: p for key, p in parameters.items() if key not in ("self", "cls") and key[0] != "_"}
 
 
+def _is_exception(name: str) -> bool:
+    if name == "struct.error":
+        return True
+    found = next(
+        (getattr(module, name) for module in (builtins, fe, fe.errors, fe.train) if hasattr(module, name)),
+        None,
+    )
+    return inspect.isclass(found) and issubclass(found, Exception)
+
+
 def faults(name: str) -> list[str]:
     """Return what the docstring of a public callable lacks."""
     value = PUBLIC[name]
@@ -153,9 +164,12 @@ def faults(name: str) -> list[str]:
     returned = "" if inspect.isclass(value) else str(inspect.signature(value).return_annotation)
     if _ARRAY.search(returned):
         text = _section(doc, "Returns")
+        found += ["no shape of the result"] * (not _SHAPE.search(text) and "shape" not in text)
         found += ["no dtype of the result"] * (not _DTYPE.search(text))
         found += ["no Returns"] * (not text)
-    if _parameters(value) and not _section(doc, "Raises") and name not in NO_ERROR:
+    errors = _entries(_section(doc, "Raises"))
+    found += [f"{error} is no exception" for error in errors if not _is_exception(error)]
+    if _parameters(value) and not errors and name not in NO_ERROR:
         found.append("no Raises")
     runs = any(not example.options.get(doctest.SKIP) for example in _PARSER.get_examples(doc))
     if not runs and name not in NO_EXAMPLE:

@@ -216,6 +216,7 @@ def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
         `Precision` says and rounded once.
 
     Raises:
+        ValueError: x does not broadcast to `shape`.
         UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     Source:

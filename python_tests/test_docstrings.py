@@ -18,7 +18,7 @@ import pytest
 import fp16engine as fe
 
 # Packages whose `__all__` is public, files whose every name without an underscore is, and single names.
-PACKAGES = ("fp16engine", "functional", "ops", "nn", "optim", "data", "models", "translation")
+PACKAGES = ("fp16engine", "functional", "ops", "nn", "optim", "data", "models", "numerics", "translation")
 FILES = ("block_format", "precision", "random")
 NAMES = {
     "models.transformer": ("Transformer", "create", "names"),
@@ -30,7 +30,17 @@ NAMES = {
     "bench.profile": ("profile",),
 }
 # Written anew when the trainer is.
-LATER = ("Checkpoint", "Trainer", "TranslationTrainer")
+LATER = (
+    "Audit",
+    "Checkpoint",
+    "Explanation",
+    "LockStep",
+    "Monitor",
+    "Sample",
+    "Trainer",
+    "TranslationTrainer",
+    "audit_step",
+)
 
 NO_EXAMPLE = {
     "experiments.translation.run": "trains for seconds and needs the extra `text`",
@@ -43,6 +53,9 @@ NO_ERROR = {
     "nn.Module.named_modules": "takes any prefix",
     "nn.Module.train": "takes True or False",
     "models.known": "tells whether a name is one",
+    "numerics.Ranges": "a record",
+    "numerics.Ranges.share": "divides, and not by 0",
+    "numerics.Tolerance": "a record",
     "optim.Adam.scalars": "keeps numbers that step() checked",
     "optim.Optimizer.scalars": "keeps numbers that step() checked",
     "optim.StepScalars": "a tuple",
@@ -55,9 +68,9 @@ NO_ERROR = {
 
 _ENTRY = re.compile(r"^    (\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*): ", re.MULTILINE)
 _SHAPE = re.compile(r"\(.*,.*\)|any shape|scalar|shape (and dtype )?of")
-_DTYPE = re.compile(r"float16|float32|int64|uint8|any dtype|dtype (of|that)|`dtype`")
+_DTYPE = re.compile(r"float16|float32|float64|int64|uint8|any dtype|dtype (of|that)|`dtype`")
 _PARSER = doctest.DocTestParser()
-_ARRAY = re.compile(r"\b(Tensor|Array|ndarray)\b")
+_ARRAY = re.compile(r"\b(Tensor|Array|ndarray|NDArray|ArrayLike)\b")
 
 
 def _members(cls: type, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:

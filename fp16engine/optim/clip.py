@@ -11,22 +11,29 @@ from .optimizer import number
 
 
 def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
-    """Scale the gradients of `params` down, in place, so that their common norm is at most `most`; its value.
+    """Scale gradients down, in place, where their common norm is larger than `most`; return the norm before.
 
-    norm = sqrt(sum of g^2 over all gradients); where it is larger, g = fl(g * most / norm). Squares are taken
-    of gradients divided by a power of two near the largest, in FP32 registers, so that neither 300^2 in
-    float16 nor 1e30^2 in float32 overflows. Gradients that are not finite stay as they are. Under a loss
-    scale S the gradients are S times as large: clip at S * most, before the step divides by S.
+        norm = sqrt(sum of g^2 over all gradients);  where norm > most: g = g * most / norm
 
     Args:
-        params: tensors on one device; those without a gradient are left out.
-        most: a finite number > 0.
+        params: tensors of any shape on one device, float16 or float32; those without a gradient are left out.
+        most: a finite number > 0. Under a loss scale S the gradients are S times as large: clip at S * most,
+            before the step divides by S.
 
     Returns:
         The norm before the scaling; 0 without gradients, inf or NaN if a gradient is.
 
+    Rounding:
+        Squares are taken of gradients divided by a power of two near the largest, in FP32 registers, so that
+        neither 300^2 in float16 nor 1e30^2 in float32 overflows. Each scaled gradient is rounded once.
+        Gradients that are not finite stay as they are.
+
     Raises:
-        ValueError, TypeError: `most` is no such number.
+        ValueError: `most` is out of range.
+        TypeError: `most` is no number.
+
+    Source:
+        Pascanu et al., 2013, arXiv 1211.5063; `torch.nn.utils.clip_grad_norm_`.
 
     >>> import fp16engine as fe
     >>> w = fe.tensor([1.0, 1.0], "float16", "reference", requires_grad=True)

@@ -48,7 +48,7 @@ class Tensor:
     [2.0, 4.0]
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "output", "requires_grad")
 
     # NumPy must not broadcast itself over a Tensor operand; its operators then defer to ours.
     __array_ufunc__ = None
@@ -56,7 +56,8 @@ class Tensor:
     data: Array
     device: str
     grad: Tensor | None
-    node: Function | None
+    node: Function | None  # what computed it, as which of its results
+    output: int
     requires_grad: bool
 
     def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
@@ -66,6 +67,7 @@ class Tensor:
         self.device = device
         self.grad = None
         self.node = None
+        self.output = 0
         self.requires_grad = requires_grad
         if requires_grad and self.dtype == "int64":
             raise TypeError(

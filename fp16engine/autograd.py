@@ -151,7 +151,7 @@ class Function:
         policy = active()
         if cls.multiplies:
             policy.check(node.backend)
-        node.acc = policy.products if cls.multiplies else policy.accumulate
+        node.acc = policy.dot_accumulator if cls.multiplies else policy.accumulate
         node.operand = policy.block_format
         if node.acc != "float32" and cls.accumulates:
             for t in present:

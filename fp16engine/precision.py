@@ -325,7 +325,7 @@ class Precision:
         return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
-    def products(self) -> str:
+    def dot_accumulator(self) -> str:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
 
@@ -335,7 +335,7 @@ class Precision:
         Raises:
             UnsupportedPrecision: it cannot, and would not say so by itself.
         """
-        if self.products == "tf32" and not backend.capabilities.tf32:
+        if self.dot_accumulator == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
 
     @property

@@ -78,7 +78,7 @@ def _batch_norm_of_sum(training: bool, **options: Any) -> Callable[..., Any]:
 
 
 def _biased_conv_and_norms(x: Any, weight: Any, bias: Any, gamma: Any, beta: Any) -> Any:
-    """Another gradient is added to the one that the norm has summed: its sums are then not the bias' gradient."""
+    """Another gradient is added to the one that the norm has summed: the sums are not the bias' gradient."""
     y = F.conv2d(x, weight, bias)
     return _batch_norm(False)(y, gamma, beta) + _batch_norm(True)(y, gamma, beta)
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from . import backend as backends
 from .block_format import BlockFormat
 from .precision import accumulator, active, chunk_terms
+from .tensor import Tensor
 
 Array = Any
 
@@ -177,74 +178,55 @@ class Function:
             result.node, result.output = self, output
         return result
 
+    def walk(self, output: int, grad: Array) -> None:
+        """Add d(result)/d(leaf) * `grad` to the `.grad` of every leaf that result `output` was computed from.
 
-def backward(root: Tensor, grad: Array) -> None:
-    """Add d(root)/d(leaf) * `grad` to the `.grad` of every leaf tensor `root` was computed from.
+        Nodes are visited in decreasing order of creation; gradients that meet are added and rounded to their
+        dtype, or, by a node that `fuses_grad_sum`, added before its own is rounded.
 
-    Nodes are visited in decreasing order of creation; gradients that meet are added and rounded to their
-    dtype, or, by a node that `fuses_grad_sum`, added before its own is rounded.
+        Raises:
+            RuntimeError: the tape under this node was already walked.
+        """
+        pending: dict[Edge, Array | GradAndBiasGrad] = {Edge(self, output): grad}
+        queued = {self}
+        heap = [(-self.sequence, self)]
+        while heap:
+            node = heapq.heappop(heap)[1]
+            queued.remove(node)
+            for edge, dx in node._gradients(pending):
+                if isinstance(edge, Tensor):
+                    edge.accumulate_grad(dx)
+                    continue
+                if edge in pending:
+                    dx = node.backend.binary("add", _alone(pending[edge]), _alone(dx))
+                pending[edge] = dx
+                if edge.node not in queued:
+                    queued.add(edge.node)
+                    heapq.heappush(heap, (-edge.node.sequence, edge.node))
 
-    Raises:
-        RuntimeError: the tape under `root` was already walked, or `root` was not computed from any leaf.
-    """
-    if root.node is None:
-        if not root.requires_grad:
+    def _gradients(
+        self, pending: dict[Edge, Array | GradAndBiasGrad]
+    ) -> Iterator[tuple[Edge | Tensor, Array | GradAndBiasGrad]]:
+        """Take what has come for the results, run `backward` and free what this node kept."""
+        if self.used:
             raise RuntimeError(
-                "backward: this tensor depends on no tensor with requires_grad=True, "
-                "or was computed under no_grad()"
+                "backward: part of this result was already differentiated and its saved arrays are gone; "
+                "compute it again before a second backward()"
             )
-        _deposit(root, grad)
-        return
-    pending: dict[Edge, Array | GradAndBiasGrad] = {Edge(root.node, root.output): grad}
-    queued = {root.node}
-    heap = [(-root.node.sequence, root.node)]
-    while heap:
-        node = heapq.heappop(heap)[1]
-        queued.remove(node)
-        for edge, dx in _gradients(node, pending):
-            if isinstance(edge, Tensor):
-                _deposit(edge, dx)
-                continue
-            if edge in pending:
-                dx = node.backend.binary("add", _alone(pending[edge]), _alone(dx))
-            pending[edge] = dx
-            if edge.node not in queued:
-                queued.add(edge.node)
-                heapq.heappush(heap, (-edge.node.sequence, edge.node))
-
-
-def _gradients(
-    node: Function, pending: dict[Edge, Array | GradAndBiasGrad]
-) -> Iterator[tuple[Edge | Tensor, Array | GradAndBiasGrad]]:
-    """Take what has come for a node's results, run its backward and free what it kept."""
-    if node.used:
-        raise RuntimeError(
-            "backward: part of this result was already differentiated and its saved arrays are gone; "
-            "compute it again before a second backward()"
+        incoming = [pending.pop(Edge(self, output), None) for output in range(self.outputs)]
+        if isinstance(incoming[0], GradAndBiasGrad):
+            self.precomputed_bias_grad = incoming[0].bias_grad
+        edges = self.edges
+        if self.fuses_grad_sum and isinstance(edges[0], Edge):
+            self.pending_grad = _alone(pending.pop(edges[0], None))
+        grads = self.backward(*map(_alone, incoming))
+        self.used = True
+        self.edges = ()
+        self.__dict__.clear()
+        return (
+            (edge, dx) for edge, dx in zip(edges, grads, strict=True) if edge is not None and dx is not None
         )
-    incoming = [pending.pop(Edge(node, output), None) for output in range(node.outputs)]
-    if isinstance(incoming[0], GradAndBiasGrad):
-        node.precomputed_bias_grad = incoming[0].bias_grad
-    edges = node.edges
-    if node.fuses_grad_sum and isinstance(edges[0], Edge):
-        node.pending_grad = _alone(pending.pop(edges[0], None))
-    grads = node.backward(*map(_alone, incoming))
-    node.used = True
-    node.edges = ()
-    node.__dict__.clear()
-    return ((edge, dx) for edge, dx in zip(edges, grads, strict=True) if edge is not None and dx is not None)
 
 
 def _alone(grad: Array | GradAndBiasGrad | None) -> Array | None:
     return grad.grad if isinstance(grad, GradAndBiasGrad) else grad
-
-
-def _deposit(leaf: Tensor, grad: Array) -> None:
-    if leaf.grad is None:
-        leaf.grad = Tensor(grad, leaf.device)
-    else:
-        leaf.grad = Tensor(backends.get(leaf.device).binary("add", leaf.grad.data, grad), leaf.device)
-
-
-# The two modules need each other: a tensor walks the tape, and the tape makes tensors.
-from .tensor import Tensor  # noqa: E402

@@ -12,13 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
-
-if TYPE_CHECKING:
-    from .backend import Backend
 
 Operand: TypeAlias = str | BlockFormat
 
@@ -329,8 +326,8 @@ class Precision:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
 
-    def check(self, backend: Backend) -> None:
-        """Require a backend that can honour this policy.
+    def check(self, backend: Any) -> None:
+        """Require a backend, as `fp16engine.backend.get` returns one, that can honour this policy.
 
         Raises:
             UnsupportedPrecision: it cannot, and would not say so by itself.

@@ -18,6 +18,15 @@ Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
 FLOATS = ("float16", "float32")  # what a GPU casts to
 
+# The package `ops`, which a tensor's methods call. It imports this file, not the other way round.
+_ops: Any = None
+
+
+def install(operations: Any) -> None:
+    """Let the methods and operators of every tensor call the functions of `operations`."""
+    global _ops
+    _ops = operations
+
 
 @lru_cache(maxsize=64)
 def _dtype_name(dtype: Any) -> str:
@@ -56,8 +65,8 @@ class Tensor:
     data: Array
     device: str
     grad: Tensor | None
-    node: Function | None  # what computed it, as which of its results
-    output: int
+    node: Any  # the `autograd.Function` that computed it, or None
+    output: int  # as which of its results
     requires_grad: bool
 
     def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
@@ -191,7 +200,24 @@ class Tensor:
                     f"{self.shape} on {self.device!r} is wanted"
                 )
             seed = grad.data
-        autograd.backward(self, seed)
+        if self.node is not None:
+            self.node.walk(self.output, seed)
+        elif self.requires_grad:
+            self.accumulate_grad(seed)
+        else:
+            raise RuntimeError(
+                "backward: this tensor depends on no tensor with requires_grad=True, "
+                "or was computed under no_grad()"
+            )
+
+    def accumulate_grad(self, grad: Array) -> None:
+        """Add an array of this tensor's shape and dtype to `.grad`; where that is None, make it the gradient.
+
+        `backward` does this for every leaf.
+        """
+        if self.grad is not None:
+            grad = backends.get(self.device).binary("add", self.grad.data, grad)
+        self.grad = Tensor(grad, self.device)
 
     # Conversion
 
@@ -200,73 +226,73 @@ class Tensor:
 
         The gradient is cast back. Integer tensors become floating point without a gradient.
         """
-        return ops.astype(self, dtype)
+        return _ops.astype(self, dtype)
 
     def to(self, device: str) -> Tensor:
         """Return the tensor on another device, bit for bit; the gradient travels back."""
-        return ops.to_device(self, device)
+        return _ops.to_device(self, device)
 
     # Shape
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
         """Return the same elements in another shape; one size may be -1. Shares memory."""
-        return ops.reshape(self, _flat(shape))
+        return _ops.reshape(self, _flat(shape))
 
     def transpose(self, *axes: int | Sequence[int]) -> Tensor:
         """Return the tensor with its axes permuted; without arguments, reversed. Copies."""
-        return ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
+        return _ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
+        return _ops.getitem(self, index)
 
     # Reductions
 
     def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the sum over `axis` (None: all); accumulates as the active precision says, rounds once."""
-        return ops.sum(self, axis, keepdims)
+        return _ops.sum(self, axis, keepdims)
 
     def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the mean over `axis` (None: all); sum and division are fused, so the sum cannot overflow."""
-        return ops.mean(self, axis, keepdims)
+        return _ops.mean(self, axis, keepdims)
 
     def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the maximum over `axis` (None: all); equal maxima share the gradient equally."""
-        return ops.max(self, axis, keepdims)
+        return _ops.max(self, axis, keepdims)
 
     # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
 
     def __add__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("add", self, other)
+        return _ops.arithmetic("add", self, other)
 
     def __radd__(self, other: float) -> Tensor:
-        return ops.arithmetic("add", other, self)
+        return _ops.arithmetic("add", other, self)
 
     def __sub__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("sub", self, other)
+        return _ops.arithmetic("sub", self, other)
 
     def __rsub__(self, other: float) -> Tensor:
-        return ops.arithmetic("sub", other, self)
+        return _ops.arithmetic("sub", other, self)
 
     def __mul__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("mul", self, other)
+        return _ops.arithmetic("mul", self, other)
 
     def __rmul__(self, other: float) -> Tensor:
-        return ops.arithmetic("mul", other, self)
+        return _ops.arithmetic("mul", other, self)
 
     def __truediv__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("div", self, other)
+        return _ops.arithmetic("div", self, other)
 
     def __rtruediv__(self, other: float) -> Tensor:
-        return ops.arithmetic("div", other, self)
+        return _ops.arithmetic("div", other, self)
 
     def __neg__(self) -> Tensor:
-        return ops.neg(self)
+        return _ops.neg(self)
 
     def __pow__(self, exponent: float) -> Tensor:
-        return ops.power(self, exponent)
+        return _ops.power(self, exponent)
 
     def __matmul__(self, other: Tensor) -> Tensor:
-        return ops.matmul(self, other)
+        return _ops.matmul(self, other)
 
 
 def tensor(
@@ -380,8 +406,3 @@ def _flat(arguments: Sequence[Any]) -> tuple[int, ...]:
     if len(arguments) == 1 and not isinstance(arguments[0], numbers.Integral):
         arguments = arguments[0]
     return tuple(int(n) for n in arguments)
-
-
-# Tensor, tape and operations need each other; Tensor comes first.
-from . import autograd, ops  # noqa: E402
-from .autograd import Function  # noqa: E402

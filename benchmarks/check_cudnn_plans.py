@@ -194,7 +194,11 @@ def build(folder: Path) -> tuple[Path, Path]:
     """Compile the program and the stand-in for the driver, unless they are newer than their sources."""
     folder.mkdir(parents=True, exist_ok=True)
     program, driver = folder / PROGRAM, folder / "libcuda.so.1"
-    sources = [CSRC / "testing" / f"{PROGRAM}.cpp", *(CSRC / "cuda").glob("*.h"), *(CSRC / "common").glob("*.h")]
+    sources = [
+        CSRC / "testing" / f"{PROGRAM}.cpp",
+        *(CSRC / "cuda").glob("*.h"),
+        *(CSRC / "common").glob("*.h"),
+    ]
     if not program.exists() or program.stat().st_mtime < max(s.stat().st_mtime for s in sources):
         print("compiling the program that asks cuDNN, about a minute ...", file=sys.stderr, flush=True)
         headers = runpy.run_path(str(ROOT / "cmake" / "nvidia_headers.py"))["folders"]()

@@ -12,13 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
-
-if TYPE_CHECKING:
-    from .backend import Backend
 
 Operand: TypeAlias = str | BlockFormat
 
@@ -389,12 +386,12 @@ class Precision:
         return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
-    def products(self) -> str:
+    def dot_accumulator(self) -> str:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
 
-    def check(self, backend: Backend) -> None:
-        """Require a backend that can honour this policy.
+    def check(self, backend: Any) -> None:
+        """Require a backend, as `fp16engine.backend.get` returns one, that can honour this policy.
 
         Args:
             backend: of the device that is to run it, see `fp16engine.backend.get`.
@@ -407,7 +404,7 @@ class Precision:
         Traceback (most recent call last):
         fp16engine.errors.UnsupportedPrecision: ...
         """
-        if self.products == "tf32" and not backend.capabilities.tf32:
+        if self.dot_accumulator == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
 
     @property

@@ -18,6 +18,15 @@ Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
 FLOATS = ("float16", "float32")  # what a GPU casts to
 
+# The package `ops`, which a tensor's methods call. It imports this file, not the other way round.
+_ops: Any = None
+
+
+def install(operations: Any) -> None:
+    """Let the methods and operators of every tensor call the functions of `operations`."""
+    global _ops
+    _ops = operations
+
 
 @lru_cache(maxsize=64)
 def _dtype_name(dtype: Any) -> str:
@@ -56,7 +65,7 @@ class Tensor:
     [2.0, 4.0]
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "output", "requires_grad")
 
     # NumPy must not broadcast itself over a Tensor operand; its operators then defer to ours.
     __array_ufunc__ = None
@@ -64,7 +73,8 @@ class Tensor:
     data: Array
     device: str
     grad: Tensor | None
-    node: Function | None
+    node: Any  # the `autograd.Function` that computed it, or None
+    output: int  # as which of its results
     requires_grad: bool
 
     def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
@@ -74,6 +84,7 @@ class Tensor:
         self.device = device
         self.grad = None
         self.node = None
+        self.output = 0
         self.requires_grad = requires_grad
         if requires_grad and self.dtype == "int64":
             raise TypeError(
@@ -228,7 +239,24 @@ class Tensor:
                     f"{self.shape} on {self.device!r} is wanted"
                 )
             seed = grad.data
-        autograd.backward(self, seed)
+        if self.node is not None:
+            self.node.walk(self.output, seed)
+        elif self.requires_grad:
+            self.accumulate_grad(seed)
+        else:
+            raise RuntimeError(
+                "backward: this tensor depends on no tensor with requires_grad=True, "
+                "or was computed under no_grad()"
+            )
+
+    def accumulate_grad(self, grad: Array) -> None:
+        """Add an array of this tensor's shape and dtype to `.grad`; where that is None, make it the gradient.
+
+        `backward` does this for every leaf.
+        """
+        if self.grad is not None:
+            grad = backends.get(self.device).binary("add", self.grad.data, grad)
+        self.grad = Tensor(grad, self.device)
 
     # Conversion
 
@@ -250,7 +278,7 @@ class Tensor:
         >>> fe.tensor([2049.0], device="reference").astype("float16").item()
         2048.0
         """
-        return ops.astype(self, dtype)
+        return _ops.astype(self, dtype)
 
     def to(self, device: str) -> Tensor:
         """Return the tensor on another device, bit for bit; the gradient travels back.
@@ -270,7 +298,7 @@ class Tensor:
         >>> fe.tensor([1.0], device="reference").to("reference").device
         'reference'
         """
-        return ops.to_device(self, device)
+        return _ops.to_device(self, device)
 
     # Shape
 
@@ -290,7 +318,7 @@ class Tensor:
         >>> fe.tensor([1.0, 2.0], device="reference").reshape(2, -1).shape
         (2, 1)
         """
-        return ops.reshape(self, _flat(shape))
+        return _ops.reshape(self, _flat(shape))
 
     def transpose(self, *axes: int | Sequence[int]) -> Tensor:
         """Return the tensor with its axes permuted, as a copy, see `functional.transpose`.
@@ -308,10 +336,10 @@ class Tensor:
         >>> fe.tensor([[1.0, 2.0, 3.0]], device="reference").transpose().shape
         (3, 1)
         """
-        return ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
+        return _ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
+        return _ops.getitem(self, index)
 
     # Reductions
 
@@ -334,7 +362,7 @@ class Tensor:
         >>> fe.tensor([[1.0, 2.0], [3.0, 4.0]], device="reference").sum(axis=0).numpy().tolist()
         [4.0, 6.0]
         """
-        return ops.sum(self, axis, keepdims)
+        return _ops.sum(self, axis, keepdims)
 
     def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the mean over axes, see `functional.mean`.
@@ -355,7 +383,7 @@ class Tensor:
         >>> fe.tensor([60000.0, 60000.0], "float16", "reference").mean().item()
         60000.0
         """
-        return ops.mean(self, axis, keepdims)
+        return _ops.mean(self, axis, keepdims)
 
     def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the largest value over axes, see `functional.max`.
@@ -376,42 +404,42 @@ class Tensor:
         >>> fe.tensor([[1.0, 5.0], [3.0, 4.0]], device="reference").max(axis=1).numpy().tolist()
         [5.0, 4.0]
         """
-        return ops.max(self, axis, keepdims)
+        return _ops.max(self, axis, keepdims)
 
     # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
 
     def __add__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("add", self, other)
+        return _ops.arithmetic("add", self, other)
 
     def __radd__(self, other: float) -> Tensor:
-        return ops.arithmetic("add", other, self)
+        return _ops.arithmetic("add", other, self)
 
     def __sub__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("sub", self, other)
+        return _ops.arithmetic("sub", self, other)
 
     def __rsub__(self, other: float) -> Tensor:
-        return ops.arithmetic("sub", other, self)
+        return _ops.arithmetic("sub", other, self)
 
     def __mul__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("mul", self, other)
+        return _ops.arithmetic("mul", self, other)
 
     def __rmul__(self, other: float) -> Tensor:
-        return ops.arithmetic("mul", other, self)
+        return _ops.arithmetic("mul", other, self)
 
     def __truediv__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("div", self, other)
+        return _ops.arithmetic("div", self, other)
 
     def __rtruediv__(self, other: float) -> Tensor:
-        return ops.arithmetic("div", other, self)
+        return _ops.arithmetic("div", other, self)
 
     def __neg__(self) -> Tensor:
-        return ops.neg(self)
+        return _ops.neg(self)
 
     def __pow__(self, exponent: float) -> Tensor:
-        return ops.power(self, exponent)
+        return _ops.power(self, exponent)
 
     def __matmul__(self, other: Tensor) -> Tensor:
-        return ops.matmul(self, other)
+        return _ops.matmul(self, other)
 
 
 def tensor(
@@ -527,8 +555,3 @@ def _flat(arguments: Sequence[Any]) -> tuple[int, ...]:
     if len(arguments) == 1 and not isinstance(arguments[0], numbers.Integral):
         arguments = arguments[0]
     return tuple(int(n) for n in arguments)
-
-
-# Tensor, tape and operations need each other; Tensor comes first.
-from . import autograd, ops  # noqa: E402
-from .autograd import Function  # noqa: E402

@@ -427,7 +427,7 @@ class Backend(Protocol):
         relu: bool,
         acc: str,
         y: Array | None = None,
-        waiting: Array | None = None,
+        pending_grad: Array | None = None,
         sums: bool = False,
     ) -> tuple[Array, Array, Array, Array | None, Array | None]:
         """Return dx (shape of x), dgamma (C,) and dbeta (C,) in gamma's dtype, the residual's gradient dr and
@@ -437,9 +437,9 @@ class Backend(Protocol):
         cannot be recomputed, after a residual and relu: then dr (shape of x) is dy where y > 0, else +0, and
         takes the place of dy; else dr is None. xhat = (x - mean) * inv_std; dbeta = sum(dy); dgamma = sum(dy
         * xhat), the product a register term; dx = fl((gamma * inv_std) * ((dy - dbeta / M) - xhat * (dgamma /
-        M))) from the sums as accumulated, unstored; with `waiting`, another gradient of x (its shape), dx =
-        fl(that + waiting), one rounding for both. With `sums`, db (C,) is `sum` of the stored dx over all
-        axes but the last, in its dtype: the gradient of a bias that was added to x; else db is None.
+        M))) from the sums as accumulated, unstored; with `pending_grad`, another gradient of x (its shape),
+        dx = fl(that + pending_grad), one rounding for both. With `sums`, db (C,) is `sum` of the stored dx
+        over all axes but the last, in its dtype: the gradient of a bias that was added to x; else db is None.
         """
 
     def layer_norm_forward(
@@ -616,10 +616,10 @@ class Backend(Protocol):
         makes root NaN.
         """
 
-    def clip_to_norm(self, arrays: Sequence[Array], norm: tuple[float, float], most: float) -> None:
-        """Make x = fl((x / scale) * (most / root)), in place, if root > most / scale; norm is (scale, root).
+    def clip_to_norm(self, arrays: Sequence[Array], norm: tuple[float, float], max_norm: float) -> None:
+        """Make x = fl((x / scale) * (max_norm / root)), in place, if root > max_norm / scale.
 
-        The quotients are registers. A NaN root makes every x NaN.
+        `norm` is (scale, root); the quotients are registers. A NaN root makes every x NaN.
         """
 
     # Optimizers: see "Optimizer steps" above

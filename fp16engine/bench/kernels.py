@@ -156,7 +156,7 @@ def _measure(
         "shape": kernel.shape(),
         "bytes": kernel.bytes(setting),
         "flops": kernel.flops,
-        "dot_products": kernel.products,
+        "dot_products": kernel.dot_products,
         **_times(times),
         "resident_us": None if resident is None else 1e6 * resident,
         "peer": None,

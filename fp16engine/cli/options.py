@@ -365,6 +365,20 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
+def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return the values by the data set they are for; "" is for all."""
+    result = dict(pairs)
+    for name, value in pairs:
+        if name and name not in DATA:
+            raise ValueError(f"{option}: {name}={value} given, one of {', '.join(DATA)} is wanted before =")
+        if option == "--data" and value not in DATA:
+            near = suggest.closest(value, DATA)
+            raise ValueError(f"{option}: {value!r} given, one of {', '.join(DATA)} is wanted{near}")
+        if option == "--data-dir" and not Path(value).expanduser().exists():
+            raise FileNotFoundError(f"{option}: {value} does not exist")
+    return result
+
+
 def folder_name(text: str) -> str:
     """Parse the name of a folder."""
     if not text:

@@ -12,6 +12,7 @@ from ._operand import drawn
 
 class Conv2d(Function):
     multiplies = True
+    bias_input = 2
 
     def forward(
         self,
@@ -27,17 +28,14 @@ class Conv2d(Function):
         operand = drawn(self.operand, 2, x, w)
         return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc, operand)
 
-    def biased(self) -> Function | None:
-        return self if self.needs[2] else None
-
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        known = self.sums_of(dy)
-        needs = self.needs if known is None else (*self.needs[:2], False)
+        precomputed = self.precomputed_bias_grad
+        needs = self.needs if precomputed is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
         dx, dw, db = self.backend.conv2d_backward(
             self.x, self.w, dy, self.stride, self.pads, self.groups, needs, self.acc, operand
         )
-        return dx, dw, db if known is None else known
+        return dx, dw, db if precomputed is None else precomputed
 
 
 def conv2d(

@@ -30,20 +30,18 @@ class MatMul(Function):
 
 class Linear(Function):
     multiplies = True
+    bias_input = 2
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.x, self.w = x, w
         return self.backend.linear_forward(x, w, b, self.acc, drawn(self.operand, 2, x, w))
 
-    def biased(self) -> Function | None:
-        return self if self.needs[2] else None
-
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        known = self.sums_of(dy)
-        needs = self.needs if known is None else (*self.needs[:2], False)
+        precomputed = self.precomputed_bias_grad
+        needs = self.needs if precomputed is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
         dx, dw, db = self.backend.linear_backward(self.x, self.w, dy, needs, self.acc, operand)
-        return dx, dw, db if known is None else known
+        return dx, dw, db if precomputed is None else precomputed
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:

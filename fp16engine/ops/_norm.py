@@ -5,44 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..autograd import Array, Function
+from ..autograd import Array, Function, GradAndBiasGrad
 from ..tensor import Tensor
 from . import _check
-
-
-class Summed(Function):
-    """x + addend, by the kernels of the norm that takes the sum in; what else they find goes to `found`."""
-
-    def forward(
-        self,
-        x: Array,
-        addend: Array,
-        vectors: tuple[Array, ...],
-        momentum: float,
-        eps: float,
-        relu: bool,
-        found: list[Array],
-        **counted: Array | None,
-    ) -> Array:
-        *normalised, s = self.backend.batch_norm_forward(
-            x, *vectors, momentum, eps, relu, self.acc, addend=addend, **counted
-        )
-        found += normalised
-        return s
-
-    def biased(self) -> Function | None:
-        x = self.edges[0]
-        return x.biased() if isinstance(x, Function) else None
-
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        return dy, dy
 
 
 class BatchNorm(Function):
     """Training: statistics of the batch. x is kept, the ReLU mask recomputed from it unless there is a
     residual."""
 
-    joins = True
+    fuses_grad_sum = True
 
     def forward(
         self,
@@ -55,28 +27,56 @@ class BatchNorm(Function):
         momentum: float,
         eps: float,
         relu: bool,
-        found: list[Array] | None = None,
         **counted: Array | None,
     ) -> Array:
-        if found is None:
-            vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
-            y, mean, inv_std, _ = self.backend.batch_norm_forward(x, *vectors, *options, residual, **counted)
-        else:
-            y, mean, inv_std = found
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        y, mean, inv_std, _ = self.backend.batch_norm_forward(x, *vectors, *options, residual, **counted)
         self.saved = (x, gamma, beta, mean, inv_std)
         self.relu = relu
         self.y = y if relu and residual is not None else None
         return y
 
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x = self.edges[0]
-        biased = x.biased() if isinstance(x, Function) else None
+    def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        sums = self.bias_grad_node() is not None
         dx, dgamma, dbeta, dr, db = self.backend.batch_norm_backward(
-            *self.saved, dy, self.relu, self.acc, self.y, self.waiting, biased is not None
+            *self.saved, dy, self.relu, self.acc, self.y, self.pending_grad, sums
         )
-        if biased is not None:
-            biased.column_sums = dx, db
+        dx = GradAndBiasGrad(dx, db) if sums else dx
         return dx, dgamma, dbeta, None, None, (dy if dr is None else dr) if self.needs[5] else None
+
+
+class BatchNormOfSum(Function):
+    """Training: s = x + addend and the norm of s by the same kernels; s is kept as `BatchNorm` keeps x."""
+
+    outputs = 2
+
+    def forward(
+        self,
+        x: Array,
+        addend: Array,
+        gamma: Array,
+        beta: Array,
+        running_mean: Array,
+        running_var: Array,
+        momentum: float,
+        eps: float,
+        relu: bool,
+        **counted: Array | None,
+    ) -> tuple[Array, Array]:
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        y, mean, inv_std, s = self.backend.batch_norm_forward(x, *vectors, *options, addend=addend, **counted)
+        self.saved = (s, gamma, beta, mean, inv_std)
+        self.relu = relu
+        return s, y
+
+    def backward(self, ds: Array | None, dy: Array | None) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        if dy is None:
+            return ds, ds, None, None, None, None
+        sums = self.bias_grad_node() is not None
+        dx, dgamma, dbeta, _, db = self.backend.batch_norm_backward(
+            *self.saved, dy, self.relu, self.acc, None, ds, sums
+        )
+        return GradAndBiasGrad(dx, db) if sums else dx, dx, dgamma, dbeta, None, None
 
 
 class BatchNormInference(Function):
@@ -296,11 +296,9 @@ def batch_norm_of_sum(
     if not training:
         s = x + addend
         return s, batch_norm(s, *vectors, training, momentum, eps, activation, None, updates, rest)
-    found: list[Array] = []
     options: dict[str, Any] = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu"}
-    options |= {"found": found, **_counted(updates, rest)}
-    s = Summed.apply(x, addend, vectors=tuple(v.data for v in vectors), **options)
-    return s, BatchNorm.apply(s, *vectors, None, **options)
+    s, y = BatchNormOfSum.apply_all(x, addend, *vectors, **options, **_counted(updates, rest))
+    return s, y
 
 
 def _batch_norm_arguments(

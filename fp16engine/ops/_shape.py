@@ -10,6 +10,7 @@ from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
 from . import _check
+from ._reduce import unbroadcast
 
 
 class Reshape(Function):
@@ -45,8 +46,6 @@ class BroadcastTo(Function):
         return self.backend.broadcast_to(x, shape)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        from ._reduce import unbroadcast
-
         return (unbroadcast(self.backend, dy, self.shape, self.acc),)
 
 

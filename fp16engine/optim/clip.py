@@ -10,15 +10,15 @@ from ..tensor import Tensor
 from .optimizer import number
 
 
-def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
-    """Scale gradients down, in place, where their common norm is larger than `most`; return the norm before.
+def clip_global_norm(params: Iterable[Tensor], max_norm: float) -> float:
+    """Scale gradients down, in place, where their common norm is larger than `max_norm`; return it.
 
-        norm = sqrt(sum of g^2 over all gradients);  where norm > most: g = g * most / norm
+        norm = sqrt(sum of g^2 over all gradients);  where norm > max_norm: g = g * max_norm / norm
 
     Args:
         params: tensors of any shape on one device, float16 or float32; those without a gradient are left out.
-        most: a finite number > 0. Under a loss scale S the gradients are S times as large: clip at S * most,
-            before the step divides by S.
+        max_norm: a finite number > 0. Under a loss scale S the gradients are S times as large: clip at
+            S * max_norm, before the step divides by S.
 
     Returns:
         The norm before the scaling; 0 without gradients, inf or NaN if a gradient is.
@@ -29,8 +29,8 @@ def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
         Gradients that are not finite stay as they are.
 
     Raises:
-        ValueError: `most` is out of range.
-        TypeError: `most` is no number.
+        ValueError: `max_norm` is out of range.
+        TypeError: `max_norm` is no number.
 
     Source:
         Pascanu et al., 2013, arXiv 1211.5063; `torch.nn.utils.clip_grad_norm_`.
@@ -41,7 +41,7 @@ def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
     >>> fe.optim.clip_global_norm([w], 5.0), w.grad.numpy().tolist()
     (500.0, [3.0, 4.0])
     """
-    most = number("most", most, open_end=True)
+    max_norm = number("max_norm", max_norm, open_end=True)
     grads = [p.grad for p in params if p.grad is not None]
     if not grads:
         return 0.0
@@ -49,6 +49,6 @@ def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
     arrays = [g.data for g in grads]
     scale, root = backend.global_norm(arrays)
     if math.isfinite(root):
-        backend.clip_to_norm(arrays, (scale, root), most)
+        backend.clip_to_norm(arrays, (scale, root), max_norm)
         return scale * root
     return scale if math.isinf(scale) else math.nan

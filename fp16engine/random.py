@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+from .validate import integer, must_be
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -32,12 +34,7 @@ _initial = _State()  # of a thread that has drawn and seeded nothing yet
 
 def checked_seed(seed: int) -> int:
     """Return `seed` as an int in [0, 2**64); TypeError or ValueError for anything else."""
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"seed: {seed!r} given, an integer is wanted")
-    seed = seed.__index__()
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: {seed} given, an integer in [0, 2**64) is wanted")
-    return seed
+    return integer("seed", seed, 0, 2**64 - 1)
 
 
 def manual_seed(seed: int) -> None:
@@ -80,13 +77,13 @@ def set_state(state: Mapping[str, int]) -> None:
     """Restore what `get_state` returned, in this thread.
 
     Raises:
-        ValueError: a field is missing, unknown, or no integer >= 0.
+        ValueError: a field is missing or unknown, or less than 0.
+        TypeError: a field is no integer.
     """
     if sorted(state) != sorted(_State._fields):
-        raise ValueError(f"state: keys {sorted(state)} given, {sorted(_State._fields)} are wanted")
+        raise ValueError(must_be("state", f"a table of {', '.join(_State._fields)}", sorted(state)))
     for name in _State._fields:
-        if not isinstance(state[name], int) or state[name] < 0:
-            raise ValueError(f"state: {name}={state[name]!r} given, an integer >= 0 is wanted")
+        integer(f"state[{name!r}]", state[name], 0)
     _current.set(_State(**state))
 
 

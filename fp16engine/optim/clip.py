@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .. import backend as backends
 from ..tensor import Tensor
-from .optimizer import number
+from ..validate import number
 
 
 def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
@@ -34,7 +34,7 @@ def clip_global_norm(params: Iterable[Tensor], most: float) -> float:
     >>> fe.optim.clip_global_norm([w], 5.0), w.grad.numpy().tolist()
     (500.0, [3.0, 4.0])
     """
-    most = number("most", most, open_end=True)
+    most = number("most", most, above=0)
     grads = [p.grad for p in params if p.grad is not None]
     if not grads:
         return 0.0

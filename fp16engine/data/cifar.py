@@ -161,7 +161,9 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
             files = _from_archive(place, layout, names) if place.is_file() else _from_folder(place, names)
             train = _split(files, layout.train, layout, len(classes))
             return Dataset(name, train, _split(files, (layout.test,), layout, len(classes)), classes)
-    raise FileNotFoundError(f"{name}: root (--data-dir) must be {valid}, got {root} without{folders.image_hint(path)}")
+    raise FileNotFoundError(
+        f"{name}: root (--data-dir) must be {valid}, got {root} without{folders.image_hint(path)}"
+    )
 
 
 def cifar10(root: str | Path | None = None, download: bool = False) -> Dataset:

@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 
+from .validate import choice, integer, must_be
+
 MANTISSAS = range(2, 17)
 BLOCKS = range(1, 1025)
 EXPONENT_BITS = range(2, 17)
@@ -53,15 +55,10 @@ class BlockFormat:
 
     def __post_init__(self) -> None:
         for name, allowed in (("mantissa", MANTISSAS), ("block", BLOCKS), ("exponent_bits", EXPONENT_BITS)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-                raise ValueError(
-                    f"{name}: {value!r} given, a whole number from {allowed[0]} to {allowed[-1]} is wanted"
-                )
-        if self.rounding not in ("nearest", "stochastic"):
-            raise ValueError(f"rounding: {self.rounding!r} given, 'nearest' or 'stochastic' is wanted")
+            integer(name, getattr(self, name), allowed[0], allowed[-1])
+        choice("rounding", self.rounding, ("nearest", "stochastic"))
         if self.tile and math.isqrt(self.block) ** 2 != self.block:
-            raise ValueError(f"block: {self.block} given for square tiles, a square number is wanted")
+            raise ValueError(must_be("block", "a square number for square tiles", self.block))
 
     @classmethod
     def named(cls, name: str) -> BlockFormat:
@@ -79,13 +76,16 @@ class BlockFormat:
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(
-                f"{name!r} given, hbfp<m> with m = 2 to 16 is wanted, then -b<block> or -t<tile side>, "
-                "-e<exponent bits>, -sr (stochastic rounding) as needed"
+                must_be(
+                    "name",
+                    "hbfp<m>, m from 2 to 16, then any of -b<block>, -t<tile side>, -e<exponent bits>, -sr",
+                    name,
+                )
             )
         parts = match[2].split("-")[1:]
         kinds = ["b" if part[0] == "t" else part[0] for part in parts]
         if len(set(kinds)) < len(kinds):
-            raise ValueError(f"{name!r} given, block, exponent bits and rounding once each are wanted")
+            raise ValueError(must_be("name", "one block, one exponent width and one rounding at most", name))
         made = cls(int(match[1]))
         for part in parts:
             if part == "sr":

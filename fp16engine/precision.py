@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
+from .validate import choice, integer, must_be, number, one_of, shown
 
 Operand: TypeAlias = str | BlockFormat
 
@@ -114,18 +115,13 @@ class LossScale:
     def __post_init__(self) -> None:
         for name in ("initial", "growth", "backoff", "floor", "cap"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0 and math.frexp(value)[0] == 0.5):
-                raise ValueError(f"{name}: {value} given, a power of two is wanted (scaling must be exact)")
-        if self.growth < 1 or self.backoff > 1:
-            raise ValueError(
-                f"growth {self.growth} and backoff {self.backoff} given, growth >= 1 >= backoff is wanted"
-            )
-        if not self.floor <= self.initial <= self.cap:
-            raise ValueError(
-                f"initial: {self.initial} given, a value in [{self.floor}, {self.cap}] is wanted"
-            )
-        if self.interval < 1:
-            raise ValueError(f"interval: {self.interval} given, an integer >= 1 is wanted")
+            value = number(name, getattr(self, name), above=0)
+            if math.frexp(value)[0] != 0.5:
+                raise ValueError(must_be(name, "a power of two, so that scaling is exact", value))
+            number("growth", self.growth, minimum=1)
+            number("backoff", self.backoff, maximum=1)
+            number("initial", self.initial, minimum=self.floor, maximum=self.cap)
+            integer("interval", self.interval, 1)
 
 
 @dataclass(frozen=True)
@@ -157,12 +153,7 @@ class OperandPlan:
     late_epochs: int = 1
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.late_epochs, bool)
-            or not isinstance(self.late_epochs, int)
-            or self.late_epochs < 1
-        ):
-            raise ValueError(f"late_epochs: {self.late_epochs!r} given, a whole number >= 1 is wanted")
+        integer("late_epochs", self.late_epochs, 1)
         for operand in (self.edges, self.late, *(operand for _, operand in self.layers)):
             if operand is not None:
                 _check_operand(operand)
@@ -196,7 +187,7 @@ def operand_name(operand: Operand) -> str:
 
 def _check_operand(operand: Operand) -> None:
     if not isinstance(operand, BlockFormat) and operand != "float32":
-        raise UnsupportedPrecision(f"operand: {operand!r} given, a BlockFormat or 'float32' is wanted")
+        raise UnsupportedPrecision(must_be("operand", "a BlockFormat or 'float32'", operand))
 
 
 def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:
@@ -267,7 +258,7 @@ class Precision:
         blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
         if blocks and self.storage != "float32":
             raise UnsupportedPrecision(
-                f"storage: {self.storage!r} with block floating point given, 'float32' is wanted"
+                f"storage must be 'float32' with block floating point, got {shown(self.storage)}"
             )
         tensor_cores = self.operand == "tf32" and self.storage == "float32"
         scalars = ("storage", "accumulate", "statistics")
@@ -276,35 +267,30 @@ class Precision:
             if field == "accumulate" and _is_chunked(value):
                 continue
             if value not in ("float16", "float32") and not (field == "operand" and tensor_cores):
-                raise UnsupportedPrecision(f"{field}: {value!r} given, 'float16' or 'float32' is wanted")
+                raise UnsupportedPrecision(must_be(field, "'float16' or 'float32'", value))
         if isinstance(self.operand, str) and self.operand != self.storage and not tensor_cores:
             raise UnsupportedPrecision(
-                f"operand: {self.operand!r} with {self.storage!r} storage given; "
-                "the operands of a dot product are the stored tensors, so the two must be equal"
+                f"operand must be {self.storage!r} as storage is, got {self.operand!r}; "
+                "the operands of a dot product are the stored tensors"
             )
         for field in ("accumulate", "statistics"):
             if self.storage == "float32" and getattr(self, field) != "float32":
                 raise UnsupportedPrecision(
-                    f"{field}: {getattr(self, field)!r} with float32 storage given, 'float32' is wanted"
+                    must_be(field, "'float32' with float32 storage", getattr(self, field))
                 )
-        if self.update not in _UPDATES:
-            raise UnsupportedPrecision(
-                f"update: {self.update!r} given, one of {', '.join(_UPDATES)} is wanted"
-            )
-        if self.statistics_form not in STATISTICS_FORMS:
-            raise UnsupportedPrecision(
-                f"statistics_form must be one of {', '.join(STATISTICS_FORMS)}, got {self.statistics_form!r}"
-            )
+        choice("update", self.update, _UPDATES, UnsupportedPrecision)
+        choice("statistics_form", self.statistics_form, STATISTICS_FORMS, UnsupportedPrecision)
         if self.statistics_form == "plain" and self.statistics == "float32":
-            raise UnsupportedPrecision("statistics_form 'plain' needs float16 statistics, got float32")
+            raise UnsupportedPrecision(
+                "statistics_form must be 'native' with float32 statistics, got 'plain'"
+            )
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
-                "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
-                "so nothing is rounded, 'nearest' is wanted"
+                "update must be 'nearest' with float32 storage, where nothing is rounded, got 'stochastic'"
             )
         if self.accumulate != "float32" and self.statistics == "float32":
             raise UnsupportedPrecision(
-                f"statistics: 'float32' with {self.accumulate} accumulators given, 'float16' is wanted"
+                f"statistics must be 'float16' with {self.accumulate} accumulators, got 'float32'"
             )
         self._check_name()
 
@@ -327,10 +313,10 @@ class Precision:
         known = _known(str(name))
         if known is not None:
             return known
-        wanted = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster is wanted"
+        valid = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster"
         if str(name).startswith(("hbfp", "booster")):
-            wanted = "hbfp<m> or booster, then -b<block> and the like is wanted"
-        raise ValueError(f"precision: {name!r} given, {wanted}")
+            valid = "hbfp<m> or booster, then options such as -b<block>"
+        raise ValueError(must_be("precision", valid, name))
 
     def _check_name(self) -> None:
         """A preset's name promises the preset's choices."""
@@ -341,8 +327,8 @@ class Precision:
             ours, preset = getattr(self, field.name), meant.get(field.name, field.default)
             if ours != preset:
                 raise ValueError(
-                    f"name: {self.name!r} is a preset with {field.name} {preset!r}, got {ours!r}; "
-                    "use Precision.changed or another name"
+                    f"name must be another than the preset's {self.name!r}, whose {field.name} is "
+                    f"{preset!r}, got {field.name} {ours!r}; use Precision.changed"
                 )
 
     def changed(self, **choices: Any) -> Precision:
@@ -447,7 +433,7 @@ class Precision:
         for name, operand in plan.layers:
             inside = [path for path in paths if path == name or path.startswith(f"{name}.")]
             if not inside:
-                raise ValueError(f"layers: {name!r} given, one of {', '.join(paths)} is wanted")
+                raise ValueError(must_be("layers", one_of(paths), name))
             chosen |= dict.fromkeys(inside, operand)
         return chosen
 
@@ -564,12 +550,14 @@ def _known(name: str) -> Precision | None:
 
 
 def _suffix(field: str, value: Any) -> str:
-    for suffix, choice in _SUFFIXES.items():
-        if choice == (field, value):
+    for suffix, named in _SUFFIXES.items():
+        if named == (field, value):
             return suffix
     if field not in _DEFAULTS:
-        raise ValueError(f"changed: choices must be of {', '.join(_DEFAULTS)}, got {field}")
-    raise ValueError(f"{field}: {value!r} has no name; give the policy a name of its own")
+        raise ValueError(must_be("changed: choices", f"of {', '.join(_DEFAULTS)}", field))
+    raise ValueError(
+        must_be(field, "a choice that has a name", value) + "; give the policy a name of its own"
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -665,7 +653,7 @@ def accumulator(dtype: str) -> str:
     policy = _active.get()
     if policy.accumulate != "float32" and dtype in ("float32", "float64"):
         raise UnsupportedPrecision(
-            f"precision {policy.name!r} accumulates in {policy.accumulate}, but a {dtype} tensor came; "
-            "cast it with .astype('float16')"
+            f"precision must accumulate in float32 for {dtype} tensors, got {policy.name!r} with "
+            f"{policy.accumulate}; cast them with .astype('float16')"
         )
     return policy.accumulate

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
+from .validate import integer, must_be
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -43,12 +45,7 @@ def checked_seed(seed: int) -> int:
     >>> checked_seed(7)
     7
     """
-    if isinstance(seed, bool) or not hasattr(seed, "__index__"):
-        raise TypeError(f"seed: {seed!r} given, an integer is wanted")
-    seed = seed.__index__()
-    if not 0 <= seed < 2**64:
-        raise ValueError(f"seed: {seed} given, an integer in [0, 2**64) is wanted")
-    return seed
+    return integer("seed", seed, 0, 2**64 - 1)
 
 
 def manual_seed(seed: int) -> None:
@@ -126,7 +123,8 @@ def set_state(state: Mapping[str, int]) -> None:
         state: "seed", "stream" and "dropout", integers >= 0.
 
     Raises:
-        ValueError: a field is missing, unknown, or no integer >= 0.
+        TypeError: a field is no integer.
+        ValueError: a field is missing, unknown or below 0.
 
     >>> manual_seed(7)
     >>> state = get_state()
@@ -137,10 +135,9 @@ def set_state(state: Mapping[str, int]) -> None:
     (7, 0)
     """
     if sorted(state) != sorted(_State._fields):
-        raise ValueError(f"state: keys {sorted(state)} given, {sorted(_State._fields)} are wanted")
+        raise ValueError(must_be("state", f"a table of {', '.join(_State._fields)}", sorted(state)))
     for name in _State._fields:
-        if not isinstance(state[name], int) or state[name] < 0:
-            raise ValueError(f"state: {name}={state[name]!r} given, an integer >= 0 is wanted")
+        integer(f"state[{name!r}]", state[name], 0)
     _current.set(_State(**state))
 
 

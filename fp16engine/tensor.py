@@ -13,6 +13,7 @@ import numpy as np
 
 from . import backend as backends
 from .interop import gpu_of
+from .validate import choice, must_be
 
 Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
@@ -79,7 +80,7 @@ class Tensor:
 
     def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
         if not hasattr(data, "dtype") or isinstance(data, Tensor):
-            raise TypeError(f"data: {type(data).__name__} given, an array is wanted; fe.tensor() converts")
+            raise TypeError(must_be("data", "an array (fe.tensor converts)", type(data)))
         self.data = data
         self.device = device
         self.grad = None
@@ -87,9 +88,7 @@ class Tensor:
         self.output = 0
         self.requires_grad = requires_grad
         if requires_grad and self.dtype == "int64":
-            raise TypeError(
-                "requires_grad: True for an int64 tensor given, only floating-point tensors have gradients"
-            )
+            raise TypeError("requires_grad must be False for an int64 tensor, got True")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -138,7 +137,7 @@ class Tensor:
         0.0999755859375
         """
         if self.size != 1:
-            raise ValueError(f"item: a tensor of shape {self.shape} given, one element is wanted")
+            raise ValueError(f"item: the tensor must have one element, got shape {self.shape}")
         return self.numpy().item()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -167,12 +166,12 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"bool: a tensor of shape {self.shape} has no single truth value")
+            raise ValueError(f"bool: the tensor must have one element, got shape {self.shape}")
         return bool(self.item())
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len: a tensor of shape () has no length")
+            raise TypeError("len: the tensor must have an axis, got shape ()")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -224,19 +223,19 @@ class Tensor:
         if grad is None:
             if self.size != 1:
                 raise ValueError(
-                    f"grad: None given for a tensor of shape {self.shape}, but only scalars default to 1; "
+                    f"grad must be given for a tensor of shape {self.shape}, got None; "
                     "pass grad, or reduce with .sum() or .mean()"
                 )
             seed = backends.get(self.device).full(self.shape, 1.0, self.dtype)
         else:
             if not isinstance(grad, Tensor):
-                raise TypeError(f"grad: {type(grad).__name__} given, a Tensor is wanted")
+                raise TypeError(must_be("grad", "a Tensor", type(grad)))
             if grad.dtype != self.dtype:
-                raise TypeError(f"grad: {grad.dtype} given, {self.dtype} is wanted (the dtype of the tensor)")
+                raise TypeError(f"grad must be {self.dtype} as the tensor is, got {grad.dtype}")
             if grad.shape != self.shape or grad.device != self.device:
                 raise ValueError(
-                    f"grad: shape {grad.shape} on {grad.device!r} given, "
-                    f"{self.shape} on {self.device!r} is wanted"
+                    f"grad must be of shape {self.shape} on {self.device!r}, got {grad.shape} on "
+                    f"{grad.device!r}"
                 )
             seed = grad.data
         if self.node is not None:
@@ -486,17 +485,15 @@ def tensor(
         dtype = "int64" if host.dtype.kind in "biu" else host.dtype.name
         if dtype not in ("int64", "float16"):
             dtype = "float32"
-    elif dtype not in DTYPES:
-        raise ValueError(f"dtype: {dtype!r} given, one of {', '.join(DTYPES)} is wanted")
+    else:
+        choice("dtype", dtype, DTYPES)
     if dtype == "float64" and device != "reference":
         raise ValueError(
-            f"dtype: 'float64' on device {device!r} given; float64 is for checks on device 'reference', "
-            "use 'float32'"
+            f"dtype must be float16 or float32 on device {device!r}, got 'float64' (for checks on "
+            "'reference')"
         )
     if dtype == "int64" and host.dtype.kind == "f" and not np.array_equal(host, np.trunc(host)):
-        raise ValueError(
-            f"data: {host.dtype} with fractions given for dtype 'int64', whole numbers are wanted"
-        )
+        raise ValueError(f"data must be whole numbers for dtype 'int64', got {host.dtype} with fractions")
     if dtype == "int64" and not _fits_int64(host):
         raise ValueError(
             f"data must be integers in [-2^63, 2^63) for dtype 'int64', got values up to {np.abs(host).max()}"
@@ -536,7 +533,7 @@ def _host_array(data: Any) -> np.ndarray:
             array = np.from_dlpack(data)
         except (BufferError, RuntimeError, TypeError) as error:
             raise TypeError(
-                f"data: {type(data).__name__} could not be read through DLPack: {error}"
+                f"data must be readable through DLPack, got {type(data).__name__}: {error}"
             ) from error
     else:
         if isinstance(data, Sequence) and any(isinstance(item, Tensor) for item in data):
@@ -544,9 +541,11 @@ def _host_array(data: Any) -> np.ndarray:
         try:
             array = np.asarray(data)
         except ValueError:
-            raise ValueError("data: ragged nested lists given, rows of equal length are wanted") from None
+            raise ValueError(
+                "data must be nested lists whose rows have equal length, got ragged ones"
+            ) from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"data: {type(data).__name__} of {array.dtype} given, real numbers are wanted")
+        raise TypeError(f"data must be real numbers, got {type(data).__name__} of {array.dtype}")
     return array
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
+from ..validate import must_be
 from . import suggest
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def check_model(name: str, option: str) -> None:
 
     if not models.known(name):
         near = suggest.closest(name, models.names())
-        raise ValueError(f"{option}: {name!r} given, {models.wanted()} is wanted{near}")
+        raise ValueError(must_be(option, models.names_text(), name) + near)
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:

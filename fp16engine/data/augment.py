@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..validate import choice, flag, integer, must_be, number
+
 FILLS = ("mirror", "mean", "black")
 _WHITE = 255.0  # the largest pixel value
 
@@ -49,21 +51,12 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("flip_lr", "flip_ud"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}: {getattr(self, name)!r} given, True or False is wanted")
+            flag(name, getattr(self, name))
         for name, most in (("brightness", 1.0), ("rotation", math.pi)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name}: {value!r} given, a number is wanted")
-            if not 0 <= value <= most:
-                raise ValueError(f"{name}: {value} given, a number from 0 to {most:.6g} is wanted")
-            object.__setattr__(self, name, float(value))
-        if isinstance(self.shift, bool) or not isinstance(self.shift, int):
-            raise TypeError(f"shift: {self.shift!r} given, a whole number of pixels is wanted")
-        if self.shift < 0:
-            raise ValueError(f"shift: {self.shift} given, at least 0 is wanted")
-        if self.fill not in FILLS:
-            raise ValueError(f"fill: {self.fill!r} given, one of {', '.join(FILLS)} is wanted")
+            value = number(name, getattr(self, name), minimum=0, maximum=most)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "shift", integer("shift", self.shift, 0))
+        choice("fill", self.fill, FILLS)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
@@ -94,7 +87,7 @@ class Augmentation:
             return cls(**value)
         if not isinstance(value, str) or value not in _PRESETS:
             raise ValueError(
-                f"augment: {value!r} given, one of {', '.join(_PRESETS)}, an Augmentation or None is wanted"
+                must_be("augment", f"one of {', '.join(_PRESETS)}, an Augmentation or None", value)
             )
         return _PRESETS[value]
 

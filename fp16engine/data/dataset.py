@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import DataError
+from ..validate import choice, integer, must_be
 
 _CHUNK = 512  # images looked at in one go, so that temporaries stay small
 _DTYPES = ("float16", "float32", "float64")
@@ -37,18 +38,16 @@ class Split:
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if images.dtype != np.uint8:
-            raise DataError(f"images: dtype {images.dtype} given, uint8 is wanted")
+            raise DataError(f"images must be uint8, got {images.dtype}")
         if images.ndim != 4:
-            raise DataError(f"images: shape {images.shape} given, (N, H, W, C) is wanted")
+            raise DataError(f"images must be of shape (N, H, W, C), got {images.shape}")
         if images.size == 0:
-            raise DataError(
-                f"images: shape {images.shape} given, at least one image and one pixel are wanted"
-            )
+            raise DataError(f"images must have at least one image and one pixel, got shape {images.shape}")
         if labels.dtype.kind not in "iu":
-            raise DataError(f"labels: dtype {labels.dtype} given, integers are wanted")
+            raise DataError(f"labels must be integers, got {labels.dtype}")
         if labels.shape != images.shape[:1]:
             raise DataError(
-                f"labels: shape {labels.shape} given, ({len(images)},) is wanted, one for each image"
+                f"labels must be of shape ({len(images)},), one for each image, got {labels.shape}"
             )
         object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
@@ -83,7 +82,9 @@ def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
         first = int(wrong[0])
-        raise DataError(f"{where}: label {labels[first]} at position {first}, 0 to {classes - 1} is wanted")
+        raise DataError(
+            f"{where} must hold labels from 0 to {classes - 1}, got {labels[first]} at index {first}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,15 +116,15 @@ class Dataset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         if not self.classes:
-            raise DataError("classes: none given, at least one name is wanted")
+            raise DataError("classes must be at least one name, got none")
         for part, split in (("train", self.train), ("test", self.test)):
             if not isinstance(split, Split):
-                raise DataError(f"{part}: {type(split).__name__} given, a Split is wanted")
-            check_labels(split.labels, len(self.classes), f"{self.name} {part} labels")
+                raise DataError(must_be(part, "a Split", type(split)))
+            check_labels(split.labels, len(self.classes), f"{self.name}: {part}")
         train, test = self.train.images.shape[1:], self.test.images.shape[1:]
         if train != test:
             raise DataError(
-                f"{self.name}: test images have shape {test}, {train} is wanted as in the training images"
+                f"{self.name}: test images must be of shape {train} as the training images are, got {test}"
             )
 
     def __repr__(self) -> str:
@@ -191,10 +192,8 @@ class Dataset:
         >>> x.shape, x.dtype
         ((360, 8, 8, 1), dtype('float16'))
         """
-        if split not in ("train", "test"):
-            raise ValueError(f"split: {split!r} given, 'train' or 'test' is wanted")
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype: {dtype!r} given, one of {', '.join(_DTYPES)} is wanted")
+        choice("split", split, ("train", "test"))
+        choice("dtype", dtype, _DTYPES)
         if (split, dtype) not in self._cache:
             self._cache[split, dtype] = self._normalise(split, dtype)
         return self._cache[split, dtype]
@@ -202,7 +201,7 @@ class Dataset:
     def _normalise(self, split: str, dtype: str) -> np.ndarray:
         if self.std == 0.0:
             raise DataError(
-                f"{self.name}: every training pixel is {self.mean:g}, so std is 0; other pixels are wanted"
+                f"{self.name}: training pixels must have more than one value, got {self.mean:g} only"
             )
         images = self.train.images if split == "train" else self.test.images
         # A pixel has 256 values, so every result is looked up in a table of 256 entries.
@@ -220,13 +219,13 @@ class Dataset:
                 shorter training split.
 
         Raises:
-            ValueError: n is no integer >= 1.
+            TypeError: n is no integer.
+            ValueError: n is less than 1.
 
         >>> from fp16engine.data import digits
         >>> len(digits().limit(100).train)
         100
         """
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"limit: {n!r} given, a whole number of 1 or more is wanted")
+        integer("limit", n, 1)
         train, test = (Split(part.images[:n], part.labels[:n]) for part in (self.train, self.test))
         return Dataset(self.name, train, test, self.classes)

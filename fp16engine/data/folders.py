@@ -22,7 +22,7 @@ def user_cache() -> Path:
     return base / "fp16engine"
 
 
-def existing(root: str | Path | None, name: str, wanted: str) -> Path:
+def existing(root: str | Path | None, name: str, valid: str) -> Path:
     """Return `root` as a path that exists.
 
     Raises:
@@ -30,10 +30,12 @@ def existing(root: str | Path | None, name: str, wanted: str) -> Path:
         FileNotFoundError: there is nothing at `root`.
     """
     if root is None:
-        raise DataError(f"{name}: no root (--data-dir) given, {wanted} is wanted")
+        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None")
     path = Path(root).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"{root}: no such file or folder, {wanted} of {name} is wanted")
+        raise FileNotFoundError(
+            f"{name}: root (--data-dir) must be {valid}, got {root}, which does not exist"
+        )
     return path
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
+from ..validate import choice
 from .cifar import cifar10, cifar100
 from .dataset import Dataset
 from .digits import digits
@@ -21,9 +22,7 @@ def _digits(root: str | Path | None, download: bool) -> Dataset:
 
 def _image_folder(root: str | Path | None, download: bool) -> Dataset:
     if download:
-        raise DataError(
-            "image_folder: download asked for, but these are your own images; root (--data-dir) is wanted"
-        )
+        raise DataError("image_folder: download must be False, as these are your own images, got True")
     return image_folder(root)
 
 
@@ -64,6 +63,5 @@ def load(name: str, root: str | Path | None = None, download: bool = False) -> D
     >>> len(data.load("digits").train)
     1437
     """
-    if name not in _LOADERS:
-        raise ValueError(f"data: {name!r} given, one of {', '.join(_LOADERS)} is wanted")
+    choice("data", name, _LOADERS)
     return _LOADERS[name](root, download)

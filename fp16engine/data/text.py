@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
+from ..validate import integer, must_be
 from . import archive, folders
 
 _LIMIT = 1 << 30  # bytes of one unpacked file
@@ -35,8 +36,8 @@ class Pairs:
     def __post_init__(self) -> None:
         if len(self.source) != len(self.target) or not self.source:
             raise DataError(
-                f"pairs: {len(self.source)} sentences and {len(self.target)} translations given, "
-                "as many of both and at least one are wanted"
+                f"pairs must be at least one sentence and as many translations, got {len(self.source)} and "
+                f"{len(self.target)}"
             )
 
     def __len__(self) -> int:
@@ -80,14 +81,14 @@ class ParallelText:
             n: pairs of each part, >= 1; a shorter part is kept whole.
 
         Raises:
-            ValueError: n is no integer >= 1.
+            TypeError: n is no integer.
+            ValueError: n is less than 1.
 
         >>> pairs = Pairs(("guten Tag", "danke"), ("good day", "thanks"))
         >>> len(ParallelText("two", "de", "en", pairs, pairs, pairs).limit(1).train)
         1
         """
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-            raise ValueError(f"limit: {n!r} given, a whole number of 1 or more is wanted")
+        integer("limit", n, 1)
         parts = (Pairs(part.source[:n], part.target[:n]) for part in (self.train, self.val, self.test))
         return ParallelText(self.name, self.source, self.target, *parts)
 
@@ -115,7 +116,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
             if len(lines) > most:
                 raise DataError(f"{path.name} must have at most {most} lines, got more")
     if not lines:
-        raise DataError(f"{path.name}: line 1 is empty, a sentence in every line is wanted")
+        raise DataError(f"{path.name} must hold a sentence in every line, got an empty line 1")
     return tuple(lines)
 
 
@@ -125,9 +126,9 @@ def _line(data: bytes, number: int, name: str) -> str:
         whole = "strict" if len(data) < _LONGEST_BYTES else "ignore"
         line = data.decode("utf-8-sig" if number == 1 else "utf-8", whole).strip()
     except UnicodeDecodeError:
-        raise DataError(f"{name}: line {number} is no UTF-8 text, which is wanted") from None
+        raise DataError(f"{name} must be UTF-8 text, got other bytes in line {number}") from None
     if not line:
-        raise DataError(f"{name}: line {number} is empty, a sentence in every line is wanted")
+        raise DataError(f"{name} must hold a sentence in every line, got an empty line {number}")
     if len(line) > _LONGEST or len(data) == _LONGEST_BYTES:
         raise DataError(f"{name}: line {number} must have at most {_LONGEST} characters, got more")
     return line
@@ -140,21 +141,23 @@ def _find(root: Path, part: str, language: str) -> Path:
         found = sorted(path for end in ends for path in root.glob(f"test_*{end}") if archive.is_there(path))
     if not found:
         kinds = " or test_*" if part == "test" else ""
-        raise FileNotFoundError(f"{root}: no {part}{ends[0]}{kinds} there, plain or .gz, it is wanted")
+        raise FileNotFoundError(
+            f"{root} must hold {part}{ends[0]}{kinds}, plain or .gz, got a folder without"
+        )
     if len(found) > 1:
         names = " and ".join(path.name for path in found[:2])
-        raise DataError(f"{root}: {names} found, one {part} file in {language!r} is wanted")
+        raise DataError(f"{root} must hold one {part} file in {language!r}, got {names}")
     return found[0]
 
 
 def _pairs(root: Path, part: str, languages: tuple[str, str]) -> Pairs:
     paths = [_find(root, part, language) for language in languages]
     if part == "test" and len({path.name.split(".")[0] for path in paths}) > 1:
-        raise DataError(f"{root}: {paths[0].name} and {paths[1].name} found, one test set is wanted")
+        raise DataError(f"{root} must hold one test set, got {paths[0].name} and {paths[1].name}")
     source, target = (read_lines(path) for path in paths)
     if len(source) != len(target):
         raise DataError(
-            f"{paths[1].name}: {len(target)} lines found, {len(source)} are wanted as in {paths[0].name}"
+            f"{paths[1].name} must hold {len(source)} lines as {paths[0].name} does, got {len(target)}"
         )
     return Pairs(source, target)
 
@@ -187,11 +190,11 @@ def parallel_text(root: str | Path | None = None, source: str = "de", target: st
     """
     for name, language in (("source", source), ("target", target)):
         if not isinstance(language, str) or not language.replace("-", "").replace("_", "").isalnum():
-            raise ValueError(f"{name}: {language!r} given, the ending of a file, such as 'de', is wanted")
+            raise ValueError(must_be(name, "the ending of a file, such as 'de'", language))
     if source == target:
-        raise ValueError(f"target: {target!r} given, another language than the source is wanted")
+        raise ValueError(must_be("target", "another language than the source", target))
     folder = folders.existing(root, "parallel_text", "a folder with train, val and test in two languages")
     if not folder.is_dir():
-        raise DataError(f"{folder}: a file given, a folder with train, val and test is wanted")
+        raise DataError(f"{folder} must be a folder with train, val and test, got a file")
     parts = (_pairs(folder, part, (source, target)) for part in ("train", "val", "test"))
     return ParallelText(folder.resolve().name, source, target, *parts)

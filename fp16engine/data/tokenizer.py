@@ -11,6 +11,7 @@ import numpy as np
 
 from ..bounded import JSON_LIMIT, read_regular
 from ..errors import DataError
+from ..validate import integer
 from .tokenizer_file import END, SPECIAL, checked
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)  # every byte is a token, so that no text is unknown
@@ -35,8 +36,7 @@ class Tokenizer:
             ValueError: the vocabulary has not even room for the 256 bytes.
             ImportError: the extra `text` is not installed.
         """
-        if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or vocabulary < LEAST_VOCABULARY:
-            raise ValueError(f"vocabulary: {vocabulary!r} given, at least {LEAST_VOCABULARY} is wanted")
+        integer("vocabulary", vocabulary, LEAST_VOCABULARY)
         library = _library()
         inner = library.Tokenizer(library.models.BPE())
         inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -101,6 +101,6 @@ def _library() -> Any:
         import tokenizers.trainers
     except ImportError as error:
         raise ImportError(
-            f"tokenizer: the package tokenizers is missing ({error}); pip install 'fp16engine[text]'"
+            f"tokenizer needs the package tokenizers ({error}); pip install 'fp16engine[text]'"
         ) from None
     return tokenizers

@@ -13,6 +13,7 @@ from .. import functional as F
 from .. import random
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, ReLU, Sequential, init
 from ..tensor import Tensor
+from ..validate import choice, must_be
 
 EPS = 1e-5  # a normal number in binary16 up to rounding; rows here have a variance of about 1
 
@@ -200,9 +201,8 @@ class Transformer(Module):
             "Transformer", vocabulary=vocabulary, dim=dim, heads=heads, hidden=hidden, layers=layers
         )
         if dim % 2:
-            raise ValueError(f"Transformer: dim is {dim}, an even number is wanted (sines and cosines)")
-        if norm not in ("pre", "post"):
-            raise ValueError(f"Transformer: norm is {norm!r}, 'pre' or 'post' is wanted")
+            raise ValueError(must_be("Transformer: dim", "an even number (sines and cosines)", dim))
+        choice("Transformer: norm", norm, ("pre", "post"))
         self.dim, self.norm_first = dim, norm == "pre"
         limit = math.sqrt(3.0 / dim)  # a variance of 1 / dim, so that scaled embeddings have 1
 
@@ -321,7 +321,7 @@ class Transformer(Module):
 
     def _embedded(self, embedding: Embedding, ids: Tensor, first: int) -> Tensor:
         if ids.ndim != 2:
-            raise ValueError(f"Transformer: tokens of shape {ids.shape} given, (B, S) is wanted")
+            raise ValueError(f"Transformer: tokens must be of shape (B, S), got {ids.shape}")
         x = embedding(ids) * math.sqrt(self.dim)
         table = positions(first + ids.shape[1], self.dim)[first:].astype(x.dtype)
         return self.dropout(x + Tensor(backends.get(x.device).from_numpy(table), x.device))
@@ -379,8 +379,7 @@ def create(
     >>> fe.models.transformer.create("transformer-tiny", 300).num_parameters()
     186880
     """
-    if name not in _SIZES:
-        raise ValueError(f"model: {name!r} given, one of {', '.join(_SIZES)} is wanted")
+    choice("model", name, _SIZES)
     dim, heads, hidden, layers, usual = _SIZES[name]
     config: dict[str, Any] = {
         "name": name,

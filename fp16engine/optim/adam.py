@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..tensor import Tensor
+from ..validate import number
 from .adaptive import Adaptive
-from .optimizer import Array, StepScalars, number
+from .optimizer import Array, StepScalars
 
 
 class Adam(Adaptive):
@@ -70,8 +71,8 @@ class Adam(Adaptive):
         seed: int = 0,
     ) -> None:
         self._check_form(state)
-        self.beta1 = number("betas[0]", betas[0], below=1.0)
-        self.beta2 = number("betas[1]", betas[1], below=1.0)
+        self.beta1 = number("betas[0]", betas[0], minimum=0, below=1)
+        self.beta2 = number("betas[1]", betas[1], minimum=0, below=1)
         super().__init__(params, lr, weight_decay, update, master_values, seed)
         self.eps = self._resolve_eps(eps)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from .. import backend as backends
 from ..tensor import Tensor
-from .optimizer import number
+from ..validate import number
 
 
 def clip_global_norm(params: Iterable[Tensor], max_norm: float) -> float:
@@ -41,7 +41,7 @@ def clip_global_norm(params: Iterable[Tensor], max_norm: float) -> float:
     >>> fe.optim.clip_global_norm([w], 5.0), w.grad.numpy().tolist()
     (500.0, [3.0, 4.0])
     """
-    max_norm = number("max_norm", max_norm, open_end=True)
+    max_norm = number("max_norm", max_norm, above=0)
     grads = [p.grad for p in params if p.grad is not None]
     if not grads:
         return 0.0

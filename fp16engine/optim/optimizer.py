@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,29 +12,11 @@ from .. import random
 from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
 from ..tensor import Tensor
+from ..validate import choice, must_be, number, shown
 
 Array = Any
 UPDATES = ("nearest", "stochastic", "kahan", "master32")
 STATES = ("native", "plain")
-
-
-def number(
-    name: str, value: Any, least: float = 0.0, below: float = math.inf, *, open_end: bool = False
-) -> float:
-    """Return `value` as a float in [least, below), above `least` with `open_end`, or say what is wanted."""
-    low = ">" if open_end else ">="
-    wanted = (
-        f"a finite number {low} {least:g}"
-        + (f" and < {below:g}" if math.isfinite(below) else "")
-        + " is wanted"
-    )
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: {value!r} given, {wanted}") from None
-    if not math.isfinite(result) or result < least or (open_end and result == least) or result >= below:
-        raise ValueError(f"{name}: {value} given, {wanted}")
-    return result
 
 
 class Optimizer:
@@ -99,10 +80,9 @@ class Optimizer:
     ) -> None:
         self.params = list(params)
         _check_parameters(self.params)
-        self.lr = number("lr", lr, open_end=True)
-        self.weight_decay = number("weight_decay", weight_decay)
-        if update not in UPDATES:
-            raise UnsupportedPrecision(f"update: {update!r} given, one of {', '.join(UPDATES)} is wanted")
+        self.lr = number("lr", lr, above=0)
+        self.weight_decay = number("weight_decay", weight_decay, minimum=0)
+        choice("update", update, UPDATES, UnsupportedPrecision)
         self.update = update
         self.seed = random.checked_seed(seed)
         self.step_count = 0
@@ -128,10 +108,12 @@ class Optimizer:
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:
         if self.update != "master32":
             if values is not None:
-                raise ValueError(f"master_values: given with update={self.update!r}, 'master32' is wanted")
+                raise ValueError(
+                    f"master_values must be None with update {self.update!r}, got {len(values)} arrays"
+                )
             return [None] * len(self.params)
         if values is not None and len(values) != len(self.params):
-            raise ValueError(f"master_values: {len(values)} arrays given, {len(self.params)} are wanted")
+            raise ValueError(f"master_values must be {len(self.params)} arrays, got {len(values)}")
         backend = backends.get(self.device)
         masters: list[Array | None] = []
         for i, p in enumerate(self.params):
@@ -142,7 +124,7 @@ class Optimizer:
             else:
                 host = np.array(values[i], dtype=np.float32, order="C")
                 if host.shape != p.shape:
-                    raise ValueError(f"master_values[{i}]: shape {host.shape} given, {p.shape} is wanted")
+                    raise ValueError(f"master_values[{i}] must be of shape {p.shape}, got {host.shape}")
                 masters.append(backend.from_numpy(host))
         return masters
 
@@ -234,8 +216,8 @@ class Optimizer:
                 continue
             if p.dtype != self.dtypes[i] or p.device != self.device:
                 raise TypeError(
-                    f"parameter {i} is {p.dtype} on {p.device!r} but was {self.dtypes[i]} on {self.device!r} "
-                    "when the optimizer was made; make the optimizer after model.to(...)"
+                    f"parameter {i} must stay {self.dtypes[i]} on {self.device!r}, got {p.dtype} on "
+                    f"{p.device!r}; make the optimizer after model.to(...)"
                 )
             groups.setdefault((p.dtype, self.masters[i] is None), []).append(i)
         return list(groups.values())
@@ -302,23 +284,27 @@ class Optimizer:
         0.2
         """
         arrays = self._state_arrays()
-        wanted = [*self.hyper, "step", *arrays]
-        for key in wanted:
+        expected = [*self.hyper, "step", *arrays]
+        for key in expected:
             if key not in state:
                 raise ValueError(
-                    f"load_state_dict: {key!r} is missing; is this the state of another optimizer?"
+                    f"load_state_dict: the state must hold {key!r}, got one without; "
+                    "is this the state of another optimizer?"
                 )
         for key in state:
-            if key not in wanted:
-                raise ValueError(f"load_state_dict: {key!r} is not part of this {type(self).__name__}")
+            if key not in expected:
+                raise ValueError(
+                    f"load_state_dict: the state must be of this {type(self).__name__}, got entry "
+                    f"{shown(key)}"
+                )
         hosts = {key: np.asarray(state[key]) for key in arrays}
         for key, array in arrays.items():
             if hosts[key].shape != array.shape:
                 raise ValueError(
-                    f"load_state_dict: {key!r} has shape {hosts[key].shape}, {array.shape} is wanted"
+                    f"load_state_dict: {key!r} must be of shape {array.shape}, got {hosts[key].shape}"
                 )
             if str(hosts[key].dtype) != str(array.dtype):
-                raise TypeError(f"load_state_dict: {key!r} is {hosts[key].dtype}, {array.dtype} is wanted")
+                raise TypeError(f"load_state_dict: {key!r} must be {array.dtype}, got {hosts[key].dtype}")
         backend = backends.get(self.device)
         for slot, values in self.state.items():
             self.state[slot] = [backend.from_numpy(hosts[f"{slot}.{i}"]) for i in range(len(values))]
@@ -343,15 +329,16 @@ class Optimizer:
 
 def _check_parameters(params: list[Any]) -> None:
     if not params:
-        raise ValueError("params: no parameters given, at least one is wanted")
+        raise ValueError("params must be at least one tensor, got none")
     for i, p in enumerate(params):
         if not isinstance(p, Tensor):
-            raise TypeError(f"params[{i}]: {type(p).__name__} given, a Tensor is wanted")
+            raise TypeError(must_be(f"params[{i}]", "a Tensor", type(p)))
         if not p.requires_grad or p.node is not None:
-            raise ValueError(f"params[{i}]: a tensor that is no leaf with requires_grad=True given")
-        if p.device != params[0].device:
             raise ValueError(
-                f"params[{i}]: on {p.device!r}, params[0] is on {params[0].device!r}; one device is wanted"
+                f"params[{i}] must be a leaf with requires_grad=True, got "
+                + ("a computed tensor" if p.requires_grad else "requires_grad=False")
             )
+        if p.device != params[0].device:
+            raise ValueError(f"params[{i}] must be on {params[0].device!r} as params[0] is, got {p.device!r}")
     if len({id(p) for p in params}) != len(params):
-        raise ValueError("params: the same parameter given twice, each one once is wanted")
+        raise ValueError("params must be different tensors, got one of them twice")

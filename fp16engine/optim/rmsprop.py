@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..tensor import Tensor
+from ..validate import number
 from .adaptive import Adaptive
-from .optimizer import Array, StepScalars, number
+from .optimizer import Array, StepScalars
 
 
 class RMSprop(Adaptive):
@@ -67,8 +68,8 @@ class RMSprop(Adaptive):
         seed: int = 0,
     ) -> None:
         self._check_form(state)
-        self.alpha = number("alpha", alpha, below=1.0)
-        self.momentum = number("momentum", momentum, below=1.0)
+        self.alpha = number("alpha", alpha, minimum=0, below=1)
+        self.momentum = number("momentum", momentum, minimum=0, below=1)
         self.slots = ("v", "momentum") if self.momentum > 0 else ("v",)
         super().__init__(params, lr, weight_decay, update, master_values, seed)
         self.eps = self._resolve_eps(eps)

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..tensor import Tensor
-from .optimizer import Array, Optimizer, StepScalars, number
+from ..validate import number
+from .optimizer import Array, Optimizer, StepScalars
 
 
 class SGD(Optimizer):
@@ -62,10 +63,10 @@ class SGD(Optimizer):
         master_values: Sequence[Any] | None = None,
         seed: int = 0,
     ) -> None:
-        self.momentum = number("momentum", momentum, below=1.0)
+        self.momentum = number("momentum", momentum, minimum=0, below=1)
         self.nesterov = bool(nesterov)
         if self.nesterov and self.momentum == 0:
-            raise ValueError("nesterov: True with momentum 0 given, momentum > 0 is wanted")
+            raise ValueError("momentum must be > 0 with nesterov=True, got 0")
         self.slots = ("momentum",) if self.momentum > 0 else ()
         super().__init__(params, lr, weight_decay, update, master_values, seed)
 

@@ -164,11 +164,11 @@ def test_second_backward_is_refused(backend_name: str) -> None:
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda x: (x * 2.0).backward(), ValueError, r"grad: None given for a tensor of shape \(2,\)"),
+        (lambda x: (x * 2.0).backward(), ValueError, r"grad must be given .*\(2,\), got None"),
         (lambda x: x.detach().sum().backward(), RuntimeError, "depends on no tensor with requires_grad=True"),
-        (lambda x: x.backward(1.0), TypeError, "grad: float given, a Tensor is wanted"),
-        (lambda x: x.backward(x.astype("float16")), TypeError, "grad: float16 given, float32 is wanted"),
-        (lambda x: x.backward(x.sum()), ValueError, r"grad: shape \(\) on .* given, \(2,\)"),
+        (lambda x: x.backward(1.0), TypeError, "grad must .* got"),
+        (lambda x: x.backward(x.astype("float16")), TypeError, "grad must be float32 .* got float16"),
+        (lambda x: x.backward(x.sum()), ValueError, r"grad must be of shape \(2,\) .* got \(\)"),
     ],
 )
 def test_wrong_backward(backend_name: str, call: object, error: type[Exception], message: str) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..precision import Precision
+from ..validate import choice
 
 SIZES = ("tiny", "in-situ", "large")
 
@@ -150,8 +151,7 @@ def kernels(size: str) -> list[Kernel]:
 
     Raises ValueError for another size.
     """
-    if size not in SIZES:
-        raise ValueError(f"size: {size!r} given, one of {', '.join(SIZES)} is wanted")
+    choice("size", size, SIZES)
     families = (
         _batch_norm, _layer_norm, _softmax, _cross_entropy, _pooling, _elementwise, _dropout, _cast,
         _reductions, _rows, _attention, _optimizers, _depthwise, _products, _convolutions,

@@ -187,7 +187,7 @@ def test_another_file_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "s") as database:
         database.execute("UPDATE store SET value = '99'")
     database.close()
-    with pytest.raises(StoreError, match="a results store of format 99"):
+    with pytest.raises(StoreError, match=r"results store of format 1, got format '99'"):
         Store(tmp_path / "s")
     assert os.path.getsize(tmp_path / "text") == len("no database " * 100)
 

@@ -19,6 +19,15 @@ Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
 FLOATS = ("float16", "float32")  # what a GPU casts to
 
+# The package `ops`, which a tensor's methods call. It imports this file, not the other way round.
+_ops: Any = None
+
+
+def install(operations: Any) -> None:
+    """Let the methods and operators of every tensor call the functions of `operations`."""
+    global _ops
+    _ops = operations
+
 
 @lru_cache(maxsize=64)
 def _dtype_name(dtype: Any) -> str:
@@ -32,11 +41,19 @@ class Tensor:
     from lists, NumPy arrays and anything with `__dlpack__`. A tensor that `requires_grad` and was not
     computed is a leaf: only leaves keep `.grad`.
 
+    Args:
+        data: a backend's array of any shape, float16, float32, int64, or float64 on device "reference".
+        device: the device that `data` belong to.
+        requires_grad: whether `backward()` gathers a gradient here.
+
     Attributes:
         data: the backend's array, C-contiguous.
-        shape, ndim, size, dtype: of the array; `dtype` is a string.
+        shape: sizes, a tuple.
+        ndim: number of axes.
+        size: number of elements.
+        dtype: a string, such as "float16".
         device: "cpu", "cuda:0", or "reference" (slow, defines the semantics).
-        grad: the gradient of a leaf after `backward()`, a `Tensor` of the same dtype, or None.
+        grad: the gradient of a leaf after `backward()`, a `Tensor` of the same shape and dtype, or None.
         requires_grad: whether `backward()` reaches this tensor.
 
     Raises:
@@ -49,7 +66,7 @@ class Tensor:
     [2.0, 4.0]
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "output", "requires_grad")
 
     # NumPy must not broadcast itself over a Tensor operand; its operators then defer to ours.
     __array_ufunc__ = None
@@ -57,7 +74,8 @@ class Tensor:
     data: Array
     device: str
     grad: Tensor | None
-    node: Function | None
+    node: Any  # the `autograd.Function` that computed it, or None
+    output: int  # as which of its results
     requires_grad: bool
 
     def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
@@ -67,6 +85,7 @@ class Tensor:
         self.device = device
         self.grad = None
         self.node = None
+        self.output = 0
         self.requires_grad = requires_grad
         if requires_grad and self.dtype == "int64":
             raise TypeError("requires_grad must be False for an int64 tensor, got True")
@@ -95,7 +114,16 @@ class Tensor:
     # Leaving the engine
 
     def numpy(self) -> np.ndarray:
-        """Return the values as a NumPy array; on a CPU device it may share memory with the tensor."""
+        """Return the values as a NumPy array.
+
+        Returns:
+            The shape and dtype of the tensor, not rounded. On a CPU device it may share memory with the
+            tensor.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0, 2.0], "float16", "reference").numpy()
+        array([1., 2.], dtype=float16)
+        """
         return backends.get(self.device).to_numpy(self.data)
 
     def item(self) -> float | int:
@@ -103,6 +131,10 @@ class Tensor:
 
         Raises:
             ValueError: the tensor has more or fewer elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[0.1]], "float16", "reference").item()
+        0.0999755859375
         """
         if self.size != 1:
             raise ValueError(f"item: the tensor must have one element, got shape {self.shape}")
@@ -153,22 +185,40 @@ class Tensor:
     # Differentiation
 
     def detach(self) -> Tensor:
-        """Return a tensor on the same memory through which no gradient flows."""
+        """Return a tensor on the same memory through which no gradient flows.
+
+        Returns:
+            The shape and dtype of the tensor.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (x * 2).detach().requires_grad
+        False
+        """
         return Tensor(self.data, self.device)
 
     def backward(self, grad: Tensor | None = None) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
 
-        Args:
-            grad: gradient of the loss by this tensor, of its shape, dtype and device; None means 1 and is for
-                scalars. A loss scale goes here.
+            leaf.grad += grad * d(self) / d(leaf)
 
-        The tape is consumed: what the operations had saved is freed during the walk.
+        Args:
+            grad: gradient of the loss by this tensor: shape and dtype of this tensor, on its device. None
+                means 1 and is for tensors of one element. A loss scale goes here.
+
+        The tape is consumed: what the operations had saved is freed during the walk. Gradients that meet are
+        added and rounded once to their dtype; what else is rounded, each operation says.
 
         Raises:
-            ValueError: `grad` is missing for a tensor that is no scalar, or has another shape or device.
-            TypeError: `grad` has another dtype.
+            ValueError: `grad` is missing for a tensor of several elements, or has another shape or device.
+            TypeError: `grad` is no Tensor, or has another dtype.
             RuntimeError: nothing here requires a gradient, or the tape was already consumed.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([3.0], "float16", "reference", requires_grad=True)
+        >>> (x * x).backward(fe.tensor([1024.0], "float16", "reference"))
+        >>> x.grad.item()
+        6144.0
         """
         if grad is None:
             if self.size != 1:
@@ -188,82 +238,207 @@ class Tensor:
                     f"{grad.device!r}"
                 )
             seed = grad.data
-        autograd.backward(self, seed)
+        if self.node is not None:
+            self.node.walk(self.output, seed)
+        elif self.requires_grad:
+            self.accumulate_grad(seed)
+        else:
+            raise RuntimeError(
+                "backward: this tensor depends on no tensor with requires_grad=True, "
+                "or was computed under no_grad()"
+            )
+
+    def accumulate_grad(self, grad: Array) -> None:
+        """Add an array of this tensor's shape and dtype to `.grad`; where that is None, make it the gradient.
+
+        `backward` does this for every leaf.
+        """
+        if self.grad is not None:
+            grad = backends.get(self.device).binary("add", self.grad.data, grad)
+        self.grad = Tensor(grad, self.device)
 
     # Conversion
 
     def astype(self, dtype: str) -> Tensor:
-        """Return the tensor in another floating-point dtype, rounded to nearest even (beyond the range: inf).
+        """Return the tensor in another dtype, see `ops.astype`.
 
-        The gradient is cast back. Integer tensors become floating point without a gradient.
+        Args:
+            dtype: "float16", "float32", or "float64" on device "reference".
+
+        Returns:
+            The same shape, `dtype`, rounded to nearest even; beyond its range, inf. The gradient is cast
+            back. Integer tensors become floating point without a gradient.
+
+        Raises:
+            ValueError: `dtype` is unknown, float64 off the reference device, or int64 for a floating-point
+                tensor.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([2049.0], device="reference").astype("float16").item()
+        2048.0
         """
-        return ops.astype(self, dtype)
+        return _ops.astype(self, dtype)
 
     def to(self, device: str) -> Tensor:
-        """Return the tensor on another device, bit for bit; the gradient travels back."""
-        return ops.to_device(self, device)
+        """Return the tensor on another device, bit for bit; the gradient travels back.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1" or "reference".
+
+        Returns:
+            The same shape and dtype of data; the tensor itself where it is there already.
+
+        Raises:
+            BackendUnavailable: the device is not there.
+            ValueError: `device` names no device.
+            TypeError: `device` is no string.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0], device="reference").to("reference").device
+        'reference'
+        """
+        return _ops.to_device(self, device)
 
     # Shape
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
-        """Return the same elements in another shape; one size may be -1. Shares memory."""
-        return ops.reshape(self, _flat(shape))
+        """Return the same elements in another shape, see `functional.reshape`.
+
+        Args:
+            *shape: sizes, as one tuple or one by one; one of them may be -1, for what the others leave.
+
+        Returns:
+            That shape, dtype of the tensor; on the same memory.
+
+        Raises:
+            ValueError: the number of elements differs.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0, 2.0], device="reference").reshape(2, -1).shape
+        (2, 1)
+        """
+        return _ops.reshape(self, _flat(shape))
 
     def transpose(self, *axes: int | Sequence[int]) -> Tensor:
-        """Return the tensor with its axes permuted; without arguments, reversed. Copies."""
-        return ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
+        """Return the tensor with its axes permuted, as a copy, see `functional.transpose`.
+
+        Args:
+            *axes: a permutation of the axes, as one tuple or one by one; none reverses them.
+
+        Returns:
+            The permuted shape, dtype of the tensor.
+
+        Raises:
+            ValueError: `axes` is no permutation of the axes.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 2.0, 3.0]], device="reference").transpose().shape
+        (3, 1)
+        """
+        return _ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
+        return _ops.getitem(self, index)
 
     # Reductions
 
     def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the sum over `axis` (None: all); accumulates as the active precision says, rounds once."""
-        return ops.sum(self, axis, keepdims)
+        """Return the sum over axes, see `functional.sum`.
+
+        Args:
+            axis: integer, several of them, or None for all axes.
+            keepdims: keep the reduced axes with size 1.
+
+        Returns:
+            The shape without the axes reduced, dtype of the tensor. The sum accumulates as the active
+            `Precision` says and is rounded once.
+
+        Raises:
+            TypeError: the tensor holds integers, or an axis is no integer.
+            ValueError: an axis does not exist or comes twice.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 2.0], [3.0, 4.0]], device="reference").sum(axis=0).numpy().tolist()
+        [4.0, 6.0]
+        """
+        return _ops.sum(self, axis, keepdims)
 
     def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the mean over `axis` (None: all); sum and division are fused, so the sum cannot overflow."""
-        return ops.mean(self, axis, keepdims)
+        """Return the mean over axes, see `functional.mean`.
+
+        Args:
+            axis: integer, several of them, or None for all axes.
+            keepdims: keep the reduced axes with size 1.
+
+        Returns:
+            The shape without the axes reduced, dtype of the tensor. Sum and division are rounded once
+            together, so that a binary16 mean cannot overflow in an FP32 accumulator.
+
+        Raises:
+            TypeError: the tensor holds integers, or an axis is no integer.
+            ValueError: an axis does not exist, comes twice, or has no elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([60000.0, 60000.0], "float16", "reference").mean().item()
+        60000.0
+        """
+        return _ops.mean(self, axis, keepdims)
 
     def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the maximum over `axis` (None: all); equal maxima share the gradient equally."""
-        return ops.max(self, axis, keepdims)
+        """Return the largest value over axes, see `functional.max`.
+
+        Args:
+            axis: integer, several of them, or None for all axes.
+            keepdims: keep the reduced axes with size 1.
+
+        Returns:
+            The shape without the axes reduced, dtype of the tensor, not rounded. n equal maxima get 1 / n of
+            the gradient each.
+
+        Raises:
+            TypeError: the tensor holds integers, or an axis is no integer.
+            ValueError: an axis does not exist, comes twice, or has no elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 5.0], [3.0, 4.0]], device="reference").max(axis=1).numpy().tolist()
+        [5.0, 4.0]
+        """
+        return _ops.max(self, axis, keepdims)
 
     # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
 
     def __add__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("add", self, other)
+        return _ops.arithmetic("add", self, other)
 
     def __radd__(self, other: float) -> Tensor:
-        return ops.arithmetic("add", other, self)
+        return _ops.arithmetic("add", other, self)
 
     def __sub__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("sub", self, other)
+        return _ops.arithmetic("sub", self, other)
 
     def __rsub__(self, other: float) -> Tensor:
-        return ops.arithmetic("sub", other, self)
+        return _ops.arithmetic("sub", other, self)
 
     def __mul__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("mul", self, other)
+        return _ops.arithmetic("mul", self, other)
 
     def __rmul__(self, other: float) -> Tensor:
-        return ops.arithmetic("mul", other, self)
+        return _ops.arithmetic("mul", other, self)
 
     def __truediv__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("div", self, other)
+        return _ops.arithmetic("div", self, other)
 
     def __rtruediv__(self, other: float) -> Tensor:
-        return ops.arithmetic("div", other, self)
+        return _ops.arithmetic("div", other, self)
 
     def __neg__(self) -> Tensor:
-        return ops.neg(self)
+        return _ops.neg(self)
 
     def __pow__(self, exponent: float) -> Tensor:
-        return ops.power(self, exponent)
+        return _ops.power(self, exponent)
 
     def __matmul__(self, other: Tensor) -> Tensor:
-        return ops.matmul(self, other)
+        return _ops.matmul(self, other)
 
 
 def tensor(
@@ -280,11 +455,13 @@ def tensor(
         device: None means where the data are, else "cpu".
         requires_grad: whether `backward()` gathers a gradient here.
 
-    Values are rounded to nearest even; what exceeds the dtype's range becomes inf.
+    Returns:
+        The shape of the data, `dtype`, rounded to nearest even; what exceeds the dtype's range becomes inf.
 
     Raises:
-        TypeError: the data are not numbers.
-        ValueError: the dtype is unknown, or nested lists are ragged.
+        TypeError: the data are not numbers, or an integer tensor is asked for a gradient.
+        ValueError: the dtype is unknown or does not hold the data, nested lists are ragged, or there is no
+            such device.
         BackendUnavailable: the device is not there.
 
     >>> import fp16engine as fe
@@ -377,8 +554,3 @@ def _flat(arguments: Sequence[Any]) -> tuple[int, ...]:
     if len(arguments) == 1 and not isinstance(arguments[0], numbers.Integral):
         arguments = arguments[0]
     return tuple(int(n) for n in arguments)
-
-
-# Tensor, tape and operations need each other; Tensor comes first.
-from . import autograd, ops  # noqa: E402
-from .autograd import Function  # noqa: E402

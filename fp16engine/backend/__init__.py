@@ -55,6 +55,10 @@ def devices() -> list[str]:
     """Return the devices this machine can compute on: "cpu" if its module is there, and "cuda:0" and so on.
 
     "reference" and "simt", which are for checks, are not listed.
+
+    >>> import fp16engine as fe
+    >>> all(name == "cpu" or name.startswith("cuda:") for name in fe.devices())
+    True
     """
     found = []
     try:

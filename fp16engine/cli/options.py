@@ -369,6 +369,20 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
+def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return the values by the data set they are for; "" is for all."""
+    result = dict(pairs)
+    for name, value in pairs:
+        if name and name not in DATA:
+            raise ValueError(validate.must_be(f"{option}: the name before =", validate.one_of(DATA), name))
+        if option == "--data" and value not in DATA:
+            near = suggest.closest(value, DATA)
+            raise ValueError(validate.must_be(option, validate.one_of(DATA), value) + near)
+        if option == "--data-dir" and not Path(value).expanduser().exists():
+            raise FileNotFoundError(f"{option} must be a folder or file that exists, got {value}")
+    return result
+
+
 def folder_name(text: str) -> str:
     """Parse the name of a folder."""
     if not text:

@@ -68,7 +68,7 @@ class _Unpacked:
 
 
 def open_unpacked(path: Path, limit: int) -> _Unpacked:
-    """Opens a regular file of at most `limit` bytes, packed or not; through gzip if its name says so."""
+    """Open a regular file of at most `limit` bytes, packed or not; through gzip if its name says so."""
     packed = check_regular(path, limit).st_size
     if path.suffix.lower() not in (".gz", ".tgz"):
         return _Unpacked(open(path, "rb"), limit, path.name)
@@ -77,7 +77,7 @@ def open_unpacked(path: Path, limit: int) -> _Unpacked:
 
 @contextmanager
 def damage(name: str, whole: str = "file") -> Iterator[None]:
-    """Turns the errors of a decompressor into DataError: `name` is truncated or damaged."""
+    """Turn the errors of a decompressor into DataError: `name` is truncated or damaged."""
     try:
         yield
     except _BROKEN as error:
@@ -87,7 +87,7 @@ def damage(name: str, whole: str = "file") -> Iterator[None]:
 
 
 def read_up_to(stream: Readable, count: int, name: str) -> bytes:
-    """Returns the next `count` bytes, fewer at the end; memory grows with what is there, not with `count`."""
+    """Return the next `count` bytes, fewer at the end; memory grows with what is there, not with `count`."""
     parts: list[bytes] = []
     with damage(name):
         while count > 0 and (part := stream.read(min(_STEP, count))):
@@ -126,7 +126,7 @@ def _tar_members(path: Path, select: Select, member_limit: int, total_limit: int
 
 
 def _check_directory(path: Path, size: int) -> None:
-    """Refuses a zip's list of members by its stated length, before zipfile reads it whole."""
+    """Refuse a zip's list of members by its stated length, before zipfile reads it whole."""
     with open(path, "rb") as stream:
         stream.seek(max(0, size - _ZIP_TAIL))
         tail = stream.read(_ZIP_TAIL)
@@ -169,23 +169,23 @@ def _zip_members(path: Path, select: Select, member_limit: int, total_limit: int
 
 
 def is_there(path: Path) -> bool:
-    """Tells whether there is a file; one that is not regular counts, so that it is refused by its name."""
+    """Tell whether there is a file; one that is not regular counts, so that it is refused by its name."""
     return path.exists() and not path.is_dir()
 
 
 def is_archive(name: str) -> bool:
-    """Tells whether a file is an archive by its name, in small letters or capitals."""
+    """Tell whether a file is an archive by its name, in small letters or capitals."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def stem(name: str) -> str:
-    """Returns an archive's name without its suffix."""
+    """Return an archive's name without its suffix."""
     length = next((len(end) for end in ARCHIVE_SUFFIXES if name.lower().endswith(end)), 0)
     return name[: len(name) - length]
 
 
 def members(path: Path, select: Select, member_limit: int, total_limit: int) -> Iterator[Member]:
-    """Yields the folders of a tar, tar.gz or zip archive and those files whose names `select` accepts.
+    """Yield the folders of a tar, tar.gz or zip archive and those files whose names `select` accepts.
 
     Nothing is written to disk. The whole archive is read, so that damage anywhere in it is found.
 

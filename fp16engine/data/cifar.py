@@ -167,11 +167,10 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
 
 
 def cifar10(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns CIFAR-10: 50 000 training and 10 000 test images (N, 32, 32, 3), labels 0 .. 9.
+    """Return CIFAR-10: 50 000 training and 10 000 test images (N, 32, 32, 3), labels 0 .. 9.
 
-    Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
-    https://www.cs.toronto.edu/~kriz/cifar.html. Pickled batches are read by an unpickler that knows NumPy
-    arrays only; archives are read without unpacking them to disk.
+    Pickled batches are read by an unpickler that knows NumPy arrays only; archives are read without unpacking
+    them to disk.
 
     Args:
         root: folder with `cifar-10-binary.tar.gz`, `cifar-10-python.tar.gz`, or what either unpacks to; or
@@ -182,14 +181,35 @@ def cifar10(root: str | Path | None = None, download: bool = False) -> Dataset:
     Raises:
         FileNotFoundError: the folder or a file is missing.
         DataError: no root, or a file is truncated, damaged, refused or does not fit the others.
+
+    Source:
+        A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
+        https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    >>> cifar10("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder: ...
     """
     return _load("cifar10", root, download, _CLASSES_10)
 
 
 def cifar100(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns CIFAR-100 with its fine labels 0 .. 99: 50 000 training and 10 000 test images (N, 32, 32, 3).
+    """Return CIFAR-100 with its fine labels 0 .. 99: 50 000 training and 10 000 test images (N, 32, 32, 3).
 
-    Source, arguments and errors are as for `cifar10`; the archives are `cifar-100-binary.tar.gz` and
-    `cifar-100-python.tar.gz`.
+    Args:
+        root: as in `cifar10`, with `cifar-100-binary.tar.gz` or `cifar-100-python.tar.gz`.
+        download: as in `cifar10`.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        DataError: no root, or a file is truncated, damaged, refused or does not fit the others.
+
+    Source:
+        A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
+        https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    >>> cifar100("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder: ...
     """
     return _load("cifar100", root, download, _CLASSES_100)

@@ -17,12 +17,19 @@ _DTYPES = ("float16", "float32", "float64")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: images (N, H, W, C) uint8 and labels (N,) int64.
+    """One part of a data set: images and their labels. Nothing is rounded.
 
-    Labels of any integer dtype are taken and kept as int64. Nothing is rounded.
+    Args:
+        images: (N, H, W, C), uint8.
+        labels: (N,), any integer dtype; kept as int64.
 
     Raises:
         DataError: a shape or dtype does not fit, or there are no images.
+
+    >>> import numpy as np
+    >>> from fp16engine.data import Split
+    >>> len(Split(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1])))
+    2
     """
 
     images: np.ndarray
@@ -49,12 +56,29 @@ class Split:
         return len(self.labels)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Returns what the split consists of: images and labels."""
+        """Return what the split consists of.
+
+        Returns:
+            Images (N, H, W, C), uint8, and labels (N,), int64.
+
+        >>> from fp16engine.data import digits
+        >>> [a.shape for a in digits().test.arrays()]
+        [(360, 8, 8, 1), (360,)]
+        """
         return self.images, self.labels
 
 
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
-    """Raises DataError that names `where` and the first label outside 0 .. classes - 1."""
+    """Require labels in 0 .. classes - 1.
+
+    Args:
+        labels: (N,), integers.
+        classes: number of classes.
+        where: what the message calls the labels.
+
+    Raises:
+        DataError: a label is outside; the message names `where` and the first such label.
+    """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
         first = int(wrong[0])
@@ -69,18 +93,18 @@ class Dataset:
 
     Args:
         name: what reports call the data.
-        train, test: the two splits, images (N, H, W, C) uint8 with the same H, W, C.
+        train: the training split, images (N, H, W, C) uint8.
+        test: the test split, images of the same H, W, C.
         classes: one name for each label value 0 .. K-1.
 
     Raises:
-        DataError: the splits differ in image shape, or a label has no class.
+        DataError: the splits differ in image shape, a label has no class, or there are no classes.
 
-    Example:
-        >>> import numpy as np
-        >>> from fp16engine.data import Dataset, Split
-        >>> split = Split(np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1]))
-        >>> Dataset("mine", split, split, ("cat", "dog")).mean
-        3.5
+    >>> import numpy as np
+    >>> from fp16engine.data import Dataset, Split
+    >>> split = Split(np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1]))
+    >>> Dataset("mine", split, split, ("cat", "dog")).mean
+    3.5
     """
 
     name: str
@@ -144,22 +168,29 @@ class Dataset:
         return self._moments[1]
 
     def normalised(self, split: str, dtype: str) -> np.ndarray:
-        """Returns the images of a split as (x - mean) / std, with the mean and std of the training images.
+        """Return the images of a split with mean 0 and standard deviation 1, as of the training images.
 
-        The value is computed in float64 and rounded once to `dtype`. One global mean and one global std are
-        used, as in the FP16 study (arXiv 2305.10947). The array is kept, so later calls return the same one:
-        treat it as read-only.
+            y = (x - mean) / std, one mean and one std of all pixels and channels
 
         Args:
             split: "train" or "test".
             dtype: "float16", "float32" or "float64".
 
         Returns:
-            Array (N, H, W, C) of `dtype`.
+            (N, H, W, C), `dtype`, computed in float64 and rounded once. The array is kept, so later calls
+            return the same one: treat it as read-only.
 
         Raises:
             ValueError: an unknown split or dtype.
             DataError: all training pixels have the same value, so std is 0.
+
+        Source:
+            arXiv 2305.10947 (one global mean and std).
+
+        >>> from fp16engine.data import digits
+        >>> x = digits().normalised("test", "float16")
+        >>> x.shape, x.dtype
+        ((360, 8, 8, 1), dtype('float16'))
         """
         choice("split", split, ("train", "test"))
         choice("dtype", dtype, _DTYPES)
@@ -181,12 +212,19 @@ class Dataset:
         return result
 
     def limit(self, n: int) -> Dataset:
-        """Returns a data set of the first n training images and the first n test images, labels kept.
+        """Return a data set of the first images of both splits, labels kept.
 
-        A split shorter than n is kept whole; mean and std are those of the shorter training split.
+        Args:
+            n: images of each split, >= 1; a shorter split is kept whole. Mean and std are those of the
+                shorter training split.
 
         Raises:
-                TypeError, ValueError: n is no integer >= 1.
+            TypeError: n is no integer.
+            ValueError: n is less than 1.
+
+        >>> from fp16engine.data import digits
+        >>> len(digits().limit(100).train)
+        100
         """
         integer("limit", n, 1)
         train, test = (Split(part.images[:n], part.labels[:n]) for part in (self.train, self.test))

@@ -93,7 +93,7 @@ PUBLISHED = {
 
 
 def _download(size: int) -> Callable[[str, str, object], None]:
-    """Returns what pooch calls to get a file; it stops at `size` bytes and closes its connection."""
+    """Return what pooch calls to get a file; it stops at `size` bytes and closes its connection."""
     import requests
 
     def download(address: str, path: str, _: object) -> None:
@@ -115,7 +115,7 @@ def _download(size: int) -> Callable[[str, str, object], None]:
 
 
 def fetch(name: str, folder: Path, skip: Collection[str] = ()) -> None:
-    """Downloads the files of `name` into `folder`; each is checked by its SHA-256 before it gets its name.
+    """Download the files of `name` into `folder`; each is checked by its SHA-256 before it gets its name.
 
     Args:
         name: a key of PUBLISHED.

@@ -22,7 +22,7 @@ _FASHION = (
 
 
 def read_idx(path: str | Path, ndim: int) -> np.ndarray:
-    """Reads one idx file of unsigned bytes (http://yann.lecun.com/exdb/mnist, "file format").
+    """Read one idx file of unsigned bytes (http://yann.lecun.com/exdb/mnist, "file format").
 
     Args:
         path: the file, gzip-compressed if its name ends in .gz.
@@ -110,10 +110,9 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
 
 
 def mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of digits, labels 0 .. 9.
+    """Return MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of digits, labels 0 .. 9.
 
-    Source: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist. The numbers of images are those
-    in the files' headers; every header and size is checked.
+    The numbers of images are those in the files' headers; every header and size is checked.
 
     Args:
         root: folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
@@ -124,14 +123,33 @@ def mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
     Raises:
         FileNotFoundError: the folder or a file is missing.
         DataError: no root, or a file is truncated, damaged or does not fit the others.
+
+    Source:
+        Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist.
+
+    >>> mnist("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder: ...
     """
     return _load("mnist", root, download, tuple("0123456789"))
 
 
 def fashion_mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns Fashion-MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of clothes, labels 0 .. 9.
+    """Return Fashion-MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of clothes, labels 0 .. 9.
 
-    Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747, https://github.com/zalandoresearch/fashion-mnist.
-    Files, arguments and errors are as for `mnist`; also found in `FashionMNIST/raw` below the root.
+    Args:
+        root: as in `mnist`; the files are also found in `FashionMNIST/raw` below it.
+        download: as in `mnist`.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        DataError: no root, or a file is truncated, damaged or does not fit the others.
+
+    Source:
+        H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747, https://github.com/zalandoresearch/fashion-mnist.
+
+    >>> fashion_mnist("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder: ...
     """
     return _load("fashion_mnist", root, download, _FASHION)

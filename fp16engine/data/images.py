@@ -44,7 +44,7 @@ class _File(NamedTuple):
         return f"{self.split}/{self.label}/{self.name}"
 
     def read(self) -> bytes:
-        """Returns the whole file, from the disk if it lies there."""
+        """Return the whole file, from the disk if it lies there."""
         if isinstance(self.source, bytes):
             return self.source
         return read_regular(self.source, _FILE_LIMIT, self.place)
@@ -115,7 +115,7 @@ def _in_archive(path: Path) -> _Found:
 
 
 def _classes(found: _Found, root: Path) -> tuple[str, ...]:
-    """Returns the sorted class names of the training images, or raises DataError."""
+    """Return the sorted class names of the training images, or raises DataError."""
     filled = {(file.split, file.label) for file in found.files}
     for split, label in sorted(found.class_folders - filled):
         raise DataError(f"{split}/{label} must hold at least one .jpg, .jpeg or .png file, got none")
@@ -163,7 +163,7 @@ def _pillow() -> Any:
 
 
 def _check_depth(data: bytes, place: str) -> None:
-    """Refuses a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
+    """Refuse a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
     depth = data[24] if len(data) > 24 and data.startswith(_PNG) else 8
     if depth > 8:
         raise DataError(
@@ -173,7 +173,7 @@ def _check_depth(data: bytes, place: str) -> None:
 
 
 def _open(file: _File) -> Any:
-    """Opens an image in the orientation it is shown in; pixels are decoded later."""
+    """Open an image in the orientation it is shown in; pixels are decoded later."""
     image_module, operations = _pillow()
     data = file.read()
     _check_depth(data, file.place)
@@ -182,7 +182,7 @@ def _open(file: _File) -> Any:
 
 
 def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.ndarray | None:
-    """Returns (H, W) if `gray`, else (H, W, 3); None if `gray` and the image has colour."""
+    """Return (H, W) if `gray`, else (H, W, 3); None if `gray` and the image has colour."""
     image = _open(file)
     if image.size != size:
         got, valid = ("x".join(map(str, pair)) for pair in (image.size, size))
@@ -203,7 +203,7 @@ def _named(file: _File, error: Exception) -> DataError:
 
 
 def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
-    """Returns (N, H, W, 1) if `gray`, else (N, H, W, 3); None if `gray` and one image has colour."""
+    """Return (N, H, W, 1) if `gray`, else (N, H, W, 3); None if `gray` and one image has colour."""
     first = files[0]
     try:
         width, height = size = _open(first).size
@@ -240,11 +240,12 @@ def _decode(files: list[_File]) -> np.ndarray:
 
 
 def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
-    """Returns people's own images from `train/<class>/` and `test/<class>/`, in a folder or an archive.
+    """Return people's own images from `train/<class>/` and `test/<class>/`, in a folder or an archive.
 
-    Files are .jpg, .jpeg or .png and all of one size. The images have one channel if every file is gray, else
-    three. Classes are sorted by name; within a split the classes take turns, so `limit(n)` holds all of them.
-    Archives are read without unpacking them to disk. Decoding needs the extra `data` (Pillow).
+    Files are .jpg, .jpeg or .png and all of one size. The images (N, H, W, C), uint8, have one channel if
+    every file is gray, else three. Classes are sorted by name; within a split the classes take turns, so
+    `limit(n)` holds all of them. Archives are read without unpacking them to disk. Decoding needs the extra
+    `data` (Pillow).
 
     Args:
         root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
@@ -255,6 +256,10 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
         FileNotFoundError: the root, `train` or `test` is missing.
         DataError: an empty class, images of different sizes, a damaged, transparent or 16-bit image, a
             damaged archive or one with links; the message names the file.
+
+    >>> image_folder("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: no/such/folder: ...
     """
     path = folders.existing(root, "image_folder", f"a folder or archive with {_LAYOUT}")
     packed = not path.is_dir()

@@ -37,12 +37,17 @@ _LOADERS: dict[str, _Loader] = {
 
 
 def names() -> list[str]:
-    """Returns the names that `load` takes."""
+    """Return the names that `load` takes.
+
+    >>> from fp16engine import data
+    >>> data.names()
+    ['digits', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'image_folder']
+    """
     return list(_LOADERS)
 
 
 def load(name: str, root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns a data set by name.
+    """Return a data set by name.
 
     Args:
         name: one of `names()`.
@@ -54,10 +59,9 @@ def load(name: str, root: str | Path | None = None, download: bool = False) -> D
         FileNotFoundError: nothing at `root`, or a file is missing there.
         DataError: no root given, or the files are damaged.
 
-    Example:
-        >>> from fp16engine import data
-        >>> len(data.load("digits").train)
-        1437
+    >>> from fp16engine import data
+    >>> len(data.load("digits").train)
+    1437
     """
     choice("data", name, _LOADERS)
     return _LOADERS[name](root, download)

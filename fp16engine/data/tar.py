@@ -39,7 +39,7 @@ class TarReader:
         self._padding = 0
 
     def entries(self) -> Iterator[Entry]:
-        """Yields folders and files up to the end mark, which must be there."""
+        """Yield folders and files up to the end mark, which must be there."""
         long_name: str | None = None
         long_size: int | None = None
         for _ in range(MEMBER_LIMIT):
@@ -66,7 +66,7 @@ class TarReader:
         raise DataError(f"{self._archive} must have at most {MEMBER_LIMIT} members, got more")
 
     def data(self, size: int) -> bytes:
-        """Returns the bytes of the file that `entries` yielded last."""
+        """Return the bytes of the file that `entries` yielded last."""
         self._waiting -= size
         return self._take(size)
 
@@ -116,7 +116,7 @@ class TarReader:
         return content
 
     def _pax(self, content: bytes) -> dict[str, str]:
-        """Returns the fields of an extended header: records of `<length> <key>=<value>` and a line feed."""
+        """Return the fields of an extended header: records of `<length> <key>=<value>` and a line feed."""
         fields: dict[str, str] = {}
         at = 0
         while at < len(content):
@@ -149,7 +149,7 @@ class TarReader:
             self._refuse_header()
 
     def _check_end(self) -> None:
-        """Checks the second of the two blocks of zeros that end an archive."""
+        """Check the second of the two blocks of zeros that end an archive."""
         block = self._read(_BLOCK)
         if len(block) < _BLOCK or any(block):
             self._refuse_no_end()

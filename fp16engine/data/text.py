@@ -19,8 +19,15 @@ _LONGEST_BYTES = 4 * _LONGEST + 1024  # UTF-8 and some white space around it
 class Pairs:
     """Sentences and their translations: `source[i]` means `target[i]`.
 
+    Args:
+        source: sentences.
+        target: their translations, as many.
+
     Raises:
         DataError: the numbers differ, or there are none.
+
+    >>> len(Pairs(("guten Tag",), ("good day",)))
+    1
     """
 
     source: tuple[str, ...]
@@ -41,7 +48,17 @@ class Pairs:
 class ParallelText:
     """A corpus: what to train on, what to watch while training, and what to judge by.
 
-    `source` and `target` are the languages, as in the names of the files.
+    Args:
+        name: what reports call the data.
+        source: the language translated from, as in the names of the files.
+        target: the language translated to.
+        train: pairs to train on.
+        val: pairs to watch while training.
+        test: pairs to judge by.
+
+    >>> pairs = Pairs(("guten Tag", "danke"), ("good day", "thanks"))
+    >>> ParallelText("two", "de", "en", pairs, pairs, pairs)
+    ParallelText('two', de to en, 2 training, 2 validation and 2 test pairs)
     """
 
     name: str
@@ -58,17 +75,32 @@ class ParallelText:
         )
 
     def limit(self, n: int) -> ParallelText:
-        """Returns the first n pairs of each part; TypeError or ValueError when n is no integer >= 1."""
+        """Return the first pairs of each part.
+
+        Args:
+            n: pairs of each part, >= 1; a shorter part is kept whole.
+
+        Raises:
+            TypeError: n is no integer.
+            ValueError: n is less than 1.
+
+        >>> pairs = Pairs(("guten Tag", "danke"), ("good day", "thanks"))
+        >>> len(ParallelText("two", "de", "en", pairs, pairs, pairs).limit(1).train)
+        1
+        """
         integer("limit", n, 1)
         parts = (Pairs(part.source[:n], part.target[:n]) for part in (self.train, self.val, self.test))
         return ParallelText(self.name, self.source, self.target, *parts)
 
 
 def read_lines(path: Path) -> tuple[str, ...]:
-    """Reads the lines of a UTF-8 text file, gzip-compressed if its name ends in .gz.
+    """Return the lines of a UTF-8 text file, gzip-compressed if its name ends in .gz.
 
     A line ends at a line feed (and a carriage return before it), at nothing else that Unicode calls a line
     break; white space around it is dropped.
+
+    Args:
+        path: of the file.
 
     Raises:
         DataError: damaged compression, more than 1 GiB or 8 388 608 lines, another encoding, or a line that
@@ -131,18 +163,30 @@ def _pairs(root: Path, part: str, languages: tuple[str, str]) -> Pairs:
 
 
 def parallel_text(root: str | Path | None = None, source: str = "de", target: str = "en") -> ParallelText:
-    """Returns the corpus in a folder of text files, such as Multi30k (Elliott et al., 1605.00459).
+    """Return the corpus in a folder of text files, such as Multi30k.
 
     Args:
         root: folder with `train.de`, `train.en`, `val.de`, `val.en` and `test.de`, `test.en` (or `test_NAME`
             of one name), plain or with `.gz`: UTF-8, a sentence in every line, the same line a translation.
-        source, target: the endings of the files to translate from and to.
+        source: the ending of the files to translate from.
+        target: the ending of the files to translate to.
 
     Raises:
         FileNotFoundError: the folder or a file is missing.
         DataError: no root, a file is damaged or no UTF-8, a line is empty or endless, or the two files of a
             part have different numbers of lines.
         ValueError: a language is no plain file ending, or both are the same.
+
+    Source:
+        Elliott et al., 2016, arXiv 1605.00459 (Multi30k).
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for part in ("train", "val", "test"):
+    ...         _ = Path(folder, f"{part}.de").write_text("guten Tag")
+    ...         _ = Path(folder, f"{part}.en").write_text("good day")
+    ...     parallel_text(folder).train.target
+    ('good day',)
     """
     for name, language in (("source", source), ("target", target)):
         if not isinstance(language, str) or not language.replace("-", "").replace("_", "").isalnum():

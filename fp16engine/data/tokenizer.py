@@ -30,7 +30,7 @@ class Tokenizer:
 
     @classmethod
     def train(cls, lines: Iterable[str], vocabulary: int = 8000) -> Tokenizer:
-        """Returns a tokenizer of at most `vocabulary` tokens, learnt from `lines`; equal for equal lines.
+        """Return a tokenizer of at most `vocabulary` tokens, learnt from `lines`; equal for equal lines.
 
         Raises:
             ValueError: the vocabulary has not even room for the 256 bytes.
@@ -52,7 +52,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Returns the tokenizer that `save` wrote.
+        """Return the tokenizer that `save` wrote.
 
         Raises:
             DataError: the file is no tokenizer of this kind.
@@ -67,7 +67,7 @@ class Tokenizer:
         return cls(_library().Tokenizer.from_str(document))
 
     def to_json(self) -> str:
-        """Returns the whole tokenizer as the library's JSON text."""
+        """Return the whole tokenizer as the library's JSON text."""
         text: str = self._inner.to_str()
         return text
 
@@ -78,12 +78,12 @@ class Tokenizer:
         return count
 
     def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
-        """Returns the tokens of each line, int64, each ending in 2."""
+        """Return the tokens of each line, int64, each ending in 2."""
         encoded = self._inner.encode_batch(list(lines), add_special_tokens=False)
         return [np.array([*line.ids, END], np.int64) for line in encoded]
 
     def decode(self, lines: Iterable[Sequence[int] | np.ndarray]) -> list[str]:
-        """Returns the text of each sequence of tokens, up to its first 2 if there is one."""
+        """Return the text of each sequence of tokens, up to its first 2 if there is one."""
         texts = []
         for line in lines:
             ids = [int(token) for token in line]

@@ -220,7 +220,7 @@ class _Machine:
 
 
 def read_dict(data: bytes, name: str) -> dict[str, Any]:
-    """Returns a pickled dictionary, keys as text, whose values are arrays, numbers, text or lists.
+    """Return a pickled dictionary, keys as text, whose values are arrays, numbers, text or lists.
 
     Only our own stand-ins are ever called, so a pickle can neither run code nor make NumPy read where it
     should not. CIFAR's files were written by Python 2: its text comes back as bytes.

@@ -51,12 +51,20 @@ _BUILDERS: dict[str, Builder] = {
 
 
 def names() -> list[str]:
-    """Return the names of the study's networks; `create` also knows other depths and widths of some."""
+    """Return the names of the study's networks; `create` also knows other depths and widths of some.
+
+    >>> import fp16engine as fe
+    >>> fe.models.names()[:3]
+    ['dnn', 'alexnet', 'alexnet-4096']
+    """
     return list(_BUILDERS)
 
 
 def known(name: str) -> bool:
     """Tell whether `create` knows a name.
+
+    Args:
+        name: any string.
 
     >>> known("resnet20"), known("resnet26"), known("resnet27")
     (True, True, False)
@@ -134,8 +142,18 @@ def create(
 def from_config(config: dict[str, Any]) -> Module:
     """Return the network of a `model.config`: one of `create`'s, or of `transformer.create`'s.
 
+    Args:
+        config: the arguments of either, by name.
+
     Raises:
-        ValueError, TypeError: the arguments are none of theirs.
+        ValueError: an argument is out of range, or the name is unknown.
+        TypeError: an argument is unknown.
+        KeyError: there is no name.
+
+    >>> import fp16engine as fe
+    >>> model = fe.models.create("dnn", image_size=8, channels=1)
+    >>> fe.models.from_config(model.config).num_parameters() == model.num_parameters()
+    True
     """
     if config["name"] in transformer.names():
         return transformer.create(**config)

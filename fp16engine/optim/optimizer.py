@@ -22,12 +22,19 @@ STATES = ("native", "plain")
 class Optimizer:
     """Updates parameters in place from their gradients; the base of SGD, Adam, AdamW and RMSprop.
 
-    A step runs one multi-tensor kernel per dtype: gradient times `grad_scale`, weight decay, state and step
-    are computed in FP32 registers, and each stored value is rounded once. `update` says how the new weight w
-    - u is stored: "nearest" rounds it; "stochastic" rounds it up or down by random bits of (seed, step,
-    parameter, element), right on the mean; "kahan" keeps what rounding took in a compensation of the weight's
-    dtype, itself rounded stochastically in float16; "master32" updates a float32 master copy and rounds that
-    to the parameter. A float32 parameter is its own master and has nothing to round stochastically.
+    A step runs one multi-tensor kernel per dtype. `update` says how the new weight w - u is stored: "nearest"
+    rounds it; "stochastic" rounds it up or down by random bits of (seed, step, parameter, element), right on
+    the mean; "kahan" keeps what rounding took in a compensation of the weight's dtype, itself rounded
+    stochastically in float16; "master32" updates a float32 master copy and rounds that to the parameter. A
+    float32 parameter is its own master and has nothing to round stochastically.
+
+    Args:
+        params: leaf tensors of any shape that require a gradient, float16 or float32, on one device.
+        lr: learning rate, finite, > 0.
+        weight_decay: L2 factor >= 0.
+        update: "nearest", "stochastic", "kahan" or "master32".
+        master_values: float32 arrays to start the masters from; None means the parameters as they are now.
+        seed: of stochastic rounding, in [0, 2^64).
 
     Attributes:
         params: the parameters, in the order given.
@@ -36,6 +43,26 @@ class Optimizer:
         counts: None, or after `step(count=True)` int64 (parameters, 8), on the host, with the columns
             `COUNTS`: elements that had a weight update, a weight decay, a first and a second state to change,
             and after each how many of them rounding left as they were.
+
+    Rounding:
+        Gradient times `grad_scale`, weight decay, state and step are computed in FP32 registers, and each
+        stored value is rounded once.
+
+    Raises:
+        ValueError: a number is out of range, or `params` is empty, on several devices, or holds one twice.
+        TypeError: an argument is no number, or a parameter no Tensor.
+        UnsupportedPrecision: the update is unknown.
+
+    >>> import fp16engine as fe
+    >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+    >>> (w * 1.0).sum().backward()
+    >>> for update in ("nearest", "kahan"):
+    ...     optimizer = fe.optim.SGD([w], lr=1e-4, update=update)
+    ...     for _ in range(20):
+    ...         optimizer.step()
+    ...     print(update, w.item())
+    nearest 1.0
+    kahan 0.998046875
     """
 
     # Names of the per-parameter state arrays, and of the numbers that state_dict() also keeps.
@@ -104,7 +131,15 @@ class Optimizer:
     # Stepping
 
     def zero_grad(self) -> None:
-        """Drop the gradients of all parameters."""
+        """Drop the gradients of all parameters.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (w * 2.0).sum().backward()
+        >>> fe.optim.SGD([w], lr=0.1).zero_grad()
+        >>> w.grad is None
+        True
+        """
         for p in self.params:
             p.grad = None
 
@@ -117,20 +152,52 @@ class Optimizer:
                 and no cost when it is False.
 
         Raises:
-            TypeError: a parameter's dtype changed after the optimizer was made.
+            TypeError: a parameter's dtype or device changed after the optimizer was made.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> (w * 1.0).sum().backward()
+        >>> optimizer = fe.optim.SGD([w], lr=1e-4)
+        >>> optimizer.step(count=True)
+        >>> dict(zip(fe.optim.COUNTS[:2], optimizer.counts[0].tolist()))
+        {'updates': 1, 'updates_lost': 1}
         """
         self.step_count += 1
         self.counts = self.launch(self.scalars(grad_scale), count)
 
     def scalars(self, grad_scale: float = 1.0) -> StepScalars:
-        """Return the numbers of step `step_count` as the kernels take them."""
+        """Return the numbers of step `step_count` as the kernels take them.
+
+        Args:
+            grad_scale: factor on the gradients, 1 / loss scale.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> fe.optim.SGD([w], lr=0.5, seed=7).scalars(grad_scale=0.25)[:2]
+        (0.5, 0.25)
+        """
         return StepScalars(self.lr, grad_scale, seed=self.seed, step=self.step_count)
 
     def launch(self, scalars: StepScalars | Array, count: bool = False) -> np.ndarray | None:
-        """Run the kernels of one step and nothing else; return its counts, or None.
+        """Run the kernels of one step and nothing else: `step_count` is the caller's.
 
-        scalars: the step's numbers, or a uint8 (32,) array on the device that holds them packed when the
-        kernels run, as in a captured step. `step_count` is the caller's.
+        Args:
+            scalars: the step's numbers, or a device array (32,), uint8, that holds them packed when the
+                kernels run, as in a captured step.
+            count: return the counts of this step.
+
+        Returns:
+            The counts, (parameters, 8), int64, with the columns `COUNTS`; None unless asked for.
+
+        Raises:
+            TypeError: a parameter's dtype or device changed after the optimizer was made.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (w * 1.0).sum().backward()
+        >>> fe.optim.SGD([w], lr=1.0).launch(fe.optim.StepScalars(lr=0.5))
+        >>> w.item()
+        0.5
         """
         backend = backends.get(self.device)
         totals = np.zeros((len(self.params), len(COUNTS)), np.int64) if count else None
@@ -182,8 +249,16 @@ class Optimizer:
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of the arrays ("momentum.0", "master.0", "compensation.0", NumPy), and the numbers
-        ("lr", "step") that are kept with them."""
+        """Return copies of the optimizer's arrays and numbers by name.
+
+        Names are "momentum.0" and the like for the state of parameter 0, "master.0", "compensation.0" (NumPy
+        arrays in the dtypes of the state), and "lr", "step" and other numbers.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> sorted(fe.optim.SGD([w], lr=0.1, momentum=0.9).state_dict())
+        ['lr', 'momentum', 'momentum.0', 'nesterov', 'seed', 'step', 'weight_decay']
+        """
         backend = backends.get(self.device)
         state: dict[str, Any] = {name: getattr(self, name) for name in self.hyper}
         state["step"] = self.step_count
@@ -194,9 +269,19 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, bit for bit; nothing changes when anything is wrong.
 
+        Args:
+            state: what `state_dict` returned for an optimizer of this class and of these parameters.
+
         Raises:
             ValueError: a key is missing or unknown, or a shape differs; the message names the key.
             TypeError: a dtype differs.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> a, b = fe.optim.SGD([w], lr=0.1), fe.optim.SGD([w], lr=0.2)
+        >>> a.load_state_dict(b.state_dict())
+        >>> a.lr
+        0.2
         """
         arrays = self._state_arrays()
         expected = [*self.hyper, "step", *arrays]

@@ -27,7 +27,7 @@ from . import cuda_libraries
 from .arena import Arena
 from .operations import GpuOperations
 from .pinned import PinnedUploads
-from .strict_products import StrictProducts
+from .strict_gemm import StrictGemm
 
 BUILD = (
     "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "
@@ -157,9 +157,9 @@ class CudaBackend(GpuOperations, CompiledBackend):
         return self._module
 
     @property
-    def products(self) -> Any:
+    def gemm(self) -> Any:
         native = self.native
-        return StrictProducts(native, native)
+        return StrictGemm(native, native)
 
     def compute(self, acc: str, x: Array) -> tuple[int, ...]:
         # cuBLASLt and cuDNN round float32 factors to TF32 where they are told to, halves never

@@ -166,5 +166,5 @@ def test_a_seed_that_fails_is_told(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("count", [0, True, 1.5])
 def test_a_wrong_number_of_seeds_is_named(tmp_path, count):
-    with pytest.raises(ValueError, match=r"seeds must be a whole number >= 1, got"):
+    with pytest.raises((TypeError, ValueError), match=f"seeds must .* got {count}"):
         tiny(tmp_path / "out", seeds=count)

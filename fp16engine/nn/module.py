@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .. import backend as backends
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
 
 # numerics.watch sets this to be told which layer runs in its thread; None costs one look-up per call.
 _entering: ContextVar[Callable[[Module], AbstractContextManager[None]] | None] = ContextVar(
@@ -205,13 +208,13 @@ class Module:
     def _take_form(self, policy: Precision) -> None:
         """Bring the state that is not trained into the form of `policy`; most layers have one only."""
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Switch this module and all below to training (or evaluation) and return it."""
         for _, module in self.named_modules():
             module.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Switch this module and all below to evaluation and return it."""
         return self.train(False)
 
@@ -220,7 +223,7 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Module:
+    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Self:
         """Move all tensors to `device`, round them as `precision` says, drop gradients; return the module.
 
         With a precision, parameters and buffers are rounded to its storage dtype, and a layer's `statistics`

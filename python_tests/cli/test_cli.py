@@ -1,5 +1,6 @@
 """Tests of the command line: status, one-sentence errors, JSON, what is written where."""
 
+import argparse
 import io
 import json
 import os
@@ -224,7 +225,7 @@ def test_train_without_out_takes_the_next_free_folder(capsys):
 
 
 def test_default_folder_with_resume_is_the_last_one():
-    arguments = type("Arguments", (), {"out": None, "resume": True})
+    arguments = argparse.Namespace(out=None, resume=True)
     for name in ("x", "x-2", "x-10", "x-y"):
         os.makedirs(f"runs/{name}")
     assert str(results_folder(arguments, "x")) == os.path.join("runs", "x-10")
@@ -538,7 +539,8 @@ def test_no_terminal_and_no_folder_name_costs_the_results(tmp_path):
     if sys.platform != "linux":
         pytest.skip("needs a file system whose names are bytes")
     out = os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff")
-    command = [sys.executable, "-m", "fp16engine", "compare", *TINY, "--precision", "fp16,fp32", "--out", out]
+    command: list[str | bytes] = [sys.executable, "-m", "fp16engine", "compare", *TINY]
+    command += ["--precision", "fp16,fp32", "--out", out]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr

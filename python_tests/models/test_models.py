@@ -86,7 +86,7 @@ def test_parameter_counts(name: str) -> None:
         ("alexnet", (27, 48), 3, 5),
     ],
 )
-def test_output_shapes(backend_name: str, name: str, size: object, channels: int, classes: int) -> None:
+def test_output_shapes(backend_name: str, name: str, size: Any, channels: int, classes: int) -> None:
     model = fe.models.create(name, classes, size, channels).to(backend_name, "fp16").eval()
     height, width = (size, size) if isinstance(size, int) else size
     with fe.no_grad():

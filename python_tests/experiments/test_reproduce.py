@@ -234,7 +234,7 @@ TINY = ["--data", "digits", "--device", "reference", "--limit", "16", "--models"
 
 
 def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], drawn: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "table2", *TINY, "--dry-run", "--json"]) == 0

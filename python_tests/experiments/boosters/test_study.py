@@ -56,7 +56,7 @@ def test_a_table_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "2 of 160 epochs" in summary
 
 
-def test_distances_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_distances_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: None) -> None:
     found = _printed(capsys, "hbfp-figure1", "--out", str(tmp_path), *SMALL)
     assert set(found["ratios"]) == {str(block) for block in figures.BLOCKS}
     layers = {row["layer"] for row in found["distances"]}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
+from ..validate import must_be
 from . import suggest
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def check_model(name: str, option: str) -> None:
 
     if not models.known(name):
         near = suggest.closest(name, models.names())
-        raise ValueError(f"{option}: {name!r} given, {models.wanted()} is wanted{near}")
+        raise ValueError(must_be(option, models.names_text(), name) + near)
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:
@@ -363,6 +364,20 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
             f"--momentum: {arguments.momentum:g} given, but {arguments.optimizer} has none, only sgd has"
         )
     return settings
+
+
+def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return the values by the data set they are for; "" is for all."""
+    result = dict(pairs)
+    for name, value in pairs:
+        if name and name not in DATA:
+            raise ValueError(f"{option}: {name}={value} given, one of {', '.join(DATA)} is wanted before =")
+        if option == "--data" and value not in DATA:
+            near = suggest.closest(value, DATA)
+            raise ValueError(f"{option}: {value!r} given, one of {', '.join(DATA)} is wanted{near}")
+        if option == "--data-dir" and not Path(value).expanduser().exists():
+            raise FileNotFoundError(f"{option}: {value} does not exist")
+    return result
 
 
 def folder_name(text: str) -> str:

@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, reproduce_hbfp, reproduce_table3, suggest
+from . import options, reproduce_hbfp, reproduce_table3
 from .output import print_json, print_table, print_text
 from .parser import add_command
 
@@ -153,8 +153,8 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
     library = reproduce.Library(
-        _mapping(arguments.data, "--data"),
-        _mapping(arguments.data_dir, "--data-dir"),
+        options.by_data_set(arguments.data, "--data"),
+        options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,
@@ -218,22 +218,6 @@ def _request(arguments: argparse.Namespace) -> Request:
         activation=arguments.activation,
         training=training,
     )
-
-
-def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
-    """Return the values by the data set they are for; "" is for all."""
-    result = dict(pairs)
-    for name, value in pairs:
-        if name and name not in options.DATA:
-            raise ValueError(
-                f"{option}: {name}={value} given, one of {', '.join(options.DATA)} is wanted before ="
-            )
-        if option == "--data" and value not in options.DATA:
-            near = suggest.closest(value, options.DATA)
-            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted{near}")
-        if option == "--data-dir" and not Path(value).expanduser().exists():
-            raise FileNotFoundError(f"{option}: {value} does not exist")
-    return result
 
 
 def _experiments() -> tuple[str, ...]:

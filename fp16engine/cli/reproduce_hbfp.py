@@ -52,12 +52,11 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     from ..experiments.boosters import figures, study
     from ..experiments.report.plots import save
     from ..experiments.runs.results_dir import write_json
-    from .reproduce import _mapping
 
     options.use_threads(arguments)
     library = reproduce.Library(
-        _mapping(arguments.data, "--data"),
-        _mapping(arguments.data_dir, "--data-dir"),
+        options.by_data_set(arguments.data, "--data"),
+        options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,

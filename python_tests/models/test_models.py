@@ -60,7 +60,7 @@ def test_the_table_in_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
         least = int(smallest.partition("x")[0])
         fe.models.create(name, image_size=least)
         if least > 1:
-            with pytest.raises(ValueError, match="image_size: "):
+            with pytest.raises(ValueError, match=r"image_size must .* got "):
                 fe.models.create(name, image_size=least - 1)
 
 
@@ -177,23 +177,23 @@ def test_shortcuts() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "resnet21"}, "model: 'resnet21' given, one of dnn, alexnet, alexnet-4096, resnet20,"),
-        ({"name": "dnn", "num_classes": 0}, "num_classes: 0 given, an integer >= 1 is wanted"),
-        ({"name": "dnn", "channels": -1}, "channels: -1 given"),
-        ({"name": "dnn", "image_size": 0}, "image_size: 0 given"),
+        ({"name": "resnet21"}, "model must .* got 'resnet21'"),
+        ({"name": "dnn", "num_classes": 0}, "num_classes must .* got 0"),
+        ({"name": "dnn", "channels": -1}, "channels must .* got -1"),
+        ({"name": "dnn", "image_size": 0}, "image_size must .* got 0"),
         (
             {"name": "dnn", "image_size": (1, 2, 3)},
-            r"image_size: \(1, 2, 3\) given, an integer or \(height, width\)",
+            r"image_size must .* got \(1, 2, 3\)",
         ),
         (
             {"name": "alexnet", "image_size": 8},
-            "image_size: 8x8 given, alexnet pools away anything smaller than 27x27",
+            "image_size must .* got 8x8",
         ),
         (
             {"name": "alexnet-4096", "image_size": (32, 26)},
-            "image_size: 32x26 given, alexnet-4096 pools away",
+            "image_size must .* got 32x26",
         ),
-        ({"name": "dnn", "seed": -1}, "seed: -1 given"),
+        ({"name": "dnn", "seed": -1}, "seed must .* got -1"),
     ],
 )
 def test_wrong_arguments(options: dict, message: str) -> None:

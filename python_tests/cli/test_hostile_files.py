@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
 
 _MEMORY = 300  # megabytes, of the whole process

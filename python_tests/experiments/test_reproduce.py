@@ -25,6 +25,8 @@ from fp16engine.experiments.standalone_fp16.study import EXPERIMENTS
 from fp16engine.reporting.progress import duration
 from fp16engine.train import Interrupted
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(study_run.__file__)
 KILLS = 3
 

@@ -9,6 +9,8 @@ from fp16engine.experiments.report import verdict
 from fp16engine.reporting.progress import PlainLines
 from fp16engine.train import Interrupted
 
+pytestmark = pytest.mark.slow
+
 
 def tiny(out, precisions=("fp16", "fp32"), limit=24, **options):
     settings = {"batch_size": 8, "lr": 0.02, "device": "reference", "progress": False, **options}

@@ -9,6 +9,8 @@ import fp16engine as fe
 from fp16engine.bench import step
 from fp16engine.experiments import compare, speed
 
+pytestmark = pytest.mark.slow
+
 
 def rounds(*ratios):
     """Rates of two contenders on a machine whose own speed moves by a factor of four from round to round."""

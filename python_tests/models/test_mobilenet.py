@@ -11,7 +11,7 @@ import pytest
 import fp16engine as fe
 from fp16engine.models.mobilenet import Block
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 def test_parameters_and_shape() -> None:

@@ -11,7 +11,7 @@ import pytest
 import fp16engine as fe
 from fp16engine import nn
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

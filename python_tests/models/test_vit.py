@@ -11,7 +11,7 @@ import pytest
 import fp16engine as fe
 from fp16engine.models.vit import Block, vit
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 BLOCK = 132_736
 

@@ -16,6 +16,8 @@ from fp16engine.numerics.audit import audit_step
 from fp16engine.numerics.intercept import intercept
 from fp16engine.numerics.watch import watch
 
+pytestmark = pytest.mark.slow
+
 DIGITS = fe.data.digits().limit(48)
 # two at a time, so different that whatever one takes over from the other shows
 RUNS: list[dict[str, Any]] = [

@@ -15,6 +15,8 @@ from fp16engine.numerics import ranges
 from fp16engine.numerics.monitor import Monitor
 from fp16engine.reporting.live import LiveView, sparkline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:

@@ -69,6 +69,19 @@ def _per_device(item: pytest.Item) -> bool:
     return bool({"backend_name", "compiled_name"} & set(getattr(item, "fixturenames", ())))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist sends what it left out to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash[_LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker sent; all collect the same."""
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """One line per device that is not here."""
     for name, count in config.stash.get(_LEFT_OUT, {}).items():
@@ -158,3 +171,19 @@ def threads(cpu: Any) -> Iterator[Any]:
     before = cpu.info()["threads"]
     yield cpu
     cpu.set_num_threads(before)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asks for pictures where a folder goes without them."""
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pages without pictures: drawing takes ten times as long as all the rest of a tiny comparison."""
+    from fp16engine.experiments.report import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "drawn" not in request.fixturenames:
+            patch.setattr(plots, "save", lambda figure, folder, name: "<svg></svg>")
+        yield

@@ -92,7 +92,7 @@ def _bits(trainer: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(precision: str, tmp_path: Path) -> None:
-    options = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
+    options: dict[str, Any] = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
     whole = tiny_text.trainer(precision, **options)
     history = whole.fit(tiny_text.text(20), 3, 24, out=tmp_path / "whole", progress=False)
     half = tiny_text.trainer(precision, **options)

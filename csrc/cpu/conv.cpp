@@ -39,7 +39,9 @@ ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y,
 
 void expect_winograd(const ConvShape& s, int64_t accumulator) {
     expect(conv_winograd_fits(s) && accumulator == 0,
-           "winograd: a 3x3 kernel at stride 1, one group and float32 accumulators are needed, got " + s.describe());
+           "winograd must be False but for a 3x3 kernel at stride 1 in one group with float32 accumulators, got True "
+           "for " +
+               s.describe());
 }
 
 }  // namespace

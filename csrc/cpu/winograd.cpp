@@ -219,7 +219,7 @@ void weight_gradient(int64_t N, const Images<const T>& x, int64_t top, int64_t l
         const WeightPanel panel = panels.get(pair % x.channels.panels, pair / x.channels.panels, false);
         float* const u = sums.get() + pair * panels.floats();
         for (int64_t lane = 1; lane < lanes; lane++)
-            kernels().accumulate(u + lane * sums_floats, u, planes * panel.plane);
+            kernels().sums.accumulate(u + lane * sums_floats, u, planes * panel.plane);
         f.weight_gradient(u, panel, dw);
     });
 }

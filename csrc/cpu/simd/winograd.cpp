@@ -7,7 +7,7 @@
 // (or the tiles) in ascending order, so the bits depend neither on the instruction set nor on the split into tasks.
 // Planes: one per point, 16 channels wide: value (point, channel block, tile, lane); channels past the last are zero.
 #include "cpu/simd/columns.h"
-#include "cpu/simd/kernels.h"
+#include "cpu/simd/tables.h"
 
 namespace fp16engine {
 namespace {
@@ -462,23 +462,15 @@ FP16_KERNEL void channel_products(const float* w, int64_t w_block, int64_t outpu
 
 namespace fp16engine::cpu::FP16_ISA {
 
-template <class F, class T>
-constexpr WinogradTransforms<T> transforms() {
-    return {F::kOutputs,
-            F::kPoints,
-            transform_images<F, T>,
-            transform_gradients<F, T>,
-            transform_outputs<F, T>,
-            transform_weights<F, T>,
-            finish_weight_gradient<F, T>};
+template <class F>
+constexpr ByStorage<WinogradTransforms> transforms() {
+    return {{F::kOutputs, F::kPoints, transform_images<F, half>, transform_gradients<F, half>,
+             transform_outputs<F, half>, transform_weights<F, half>, finish_weight_gradient<F, half>},
+            {F::kOutputs, F::kPoints, transform_images<F, float>, transform_gradients<F, float>,
+             transform_outputs<F, float>, transform_weights<F, float>, finish_weight_gradient<F, float>}};
 }
 
-extern const WinogradKernels winograd_kernels;
-const WinogradKernels winograd_kernels = {transforms<TwoOutputs, half>(),
-                                          transforms<TwoOutputs, float>(),
-                                          transforms<FourOutputs, half>(),
-                                          transforms<FourOutputs, float>(),
-                                          tile_products,
+const WinogradKernels winograd_kernels = {transforms<TwoOutputs>(), transforms<FourOutputs>(), tile_products,
                                           channel_products};
 
 }  // namespace fp16engine::cpu::FP16_ISA

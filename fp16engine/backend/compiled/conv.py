@@ -70,7 +70,7 @@ class Convolutions(Quantizer):
     ) -> None:
         """Write the convolution into `y`."""
         how = self._convolution(acc, x, algorithm)
-        self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, *how)
+        self.gemm.conv2d_forward(x, w, b, y, *stride, pads, groups, *how)
 
     def _convolve_back(
         self,
@@ -88,7 +88,7 @@ class Convolutions(Quantizer):
     ) -> None:
         """Write those of the three gradients that there is room for."""
         how = self._convolution(acc, x, algorithm)
-        self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
+        self.gemm.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
 
     def _convolution(self, acc: str, x: Array, algorithm: str) -> tuple[int, ...]:
         """How `products` are told what to compute in, and by which algorithm where there is a choice."""

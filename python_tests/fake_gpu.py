@@ -1,0 +1,295 @@
+"""A GPU made of the simulator: what the CUDA backend uses of CuPy, over NumPy, and a module like _cuda.
+
+So that the backend's own code runs on any machine. Kernels are those of `_simt`, products those of `_cpu`;
+`Stream` and `Graph` record and replay through the simulator. What a test wants to know is in `log`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import weakref
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fp16engine import _cpu, _simt
+from fp16engine.backend.gpu.simt import _borrowed
+
+ALIGNMENT = 256
+log: list[tuple[Any, ...]] = []
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+class UnownedMemory:
+    def __init__(self, ptr: int, size: int, owner: Any, device_id: int = -1) -> None:
+        self.ptr, self.size, self.owner, self.device_id = ptr, size, owner, device_id
+
+
+class MemoryPointer:
+    def __init__(self, mem: Any, offset: int) -> None:
+        self.mem, self.ptr = mem, mem.ptr + offset
+
+
+class _Block:
+    def __init__(self, nbytes: int) -> None:
+        self.memory = np.full(nbytes + ALIGNMENT, 0xFF, np.uint8)
+        address = self.memory.__array_interface__["data"][0]
+        self.ptr, self.size = address + -address % ALIGNMENT, nbytes
+
+
+class MemoryPool:
+    def __init__(self) -> None:
+        self.total = 0
+
+    def malloc(self, nbytes: int) -> MemoryPointer:
+        self.total += nbytes
+        log.append(("malloc", nbytes))
+        return MemoryPointer(_Block(nbytes), 0)
+
+    def total_bytes(self) -> int:
+        return self.total
+
+
+class PinnedMemoryPointer(np.ndarray):
+    """Has a buffer, as CuPy's."""
+
+
+class PinnedMemoryPool:
+    """Page-locked memory: when it is let go, others may write to it, and so it is filled with rubbish."""
+
+    def __init__(self) -> None:
+        self.blocks: dict[int, list[np.ndarray]] = {}
+
+    def malloc(self, nbytes: int) -> PinnedMemoryPointer:
+        free = self.blocks.setdefault(nbytes, [])
+        block = free.pop() if free else np.full(nbytes, 0xFF, np.uint8)
+        pointer = block.view(PinnedMemoryPointer)
+        locked[block.__array_interface__["data"][0]] = block
+        weakref.finalize(pointer, self._free, block)
+        log.append(("pinned", nbytes))
+        return pointer
+
+    def _free(self, block: np.ndarray) -> None:
+        del locked[block.__array_interface__["data"][0]]
+        block.fill(0xFF)
+        self.blocks[block.nbytes].append(block)
+
+
+locked: dict[int, np.ndarray] = {}  # by address, the memory that is in use
+in_flight: list[tuple[np.ndarray, bytes]] = []  # what the GPU has yet to fetch, and what it is to find there
+
+
+class ndarray(np.ndarray):
+    def __new__(cls, shape: Any, dtype: Any, memptr: MemoryPointer | None = None) -> ndarray:
+        count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        memptr = memptr or MemoryPointer(_Block(count), 0)
+        assert count <= memptr.mem.size
+        buffer = (ctypes.c_char * max(count, 1)).from_address(memptr.ptr)
+        buffer.kept = memptr.mem
+        return np.ndarray.__new__(cls, shape, dtype, buffer)
+
+    @property
+    def data(self) -> Any:
+        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+
+    def set(self, a: np.ndarray, stream: Any = None) -> None:
+        assert a.dtype == self.dtype and a.shape == self.shape
+        assert not _simt.recording(), "a copy from the host in a capture"
+        block = locked.get(a.__array_interface__["data"][0])
+        log.append(("set", stream, "from the host" if block is None else "from pinned memory"))
+        if block is not None:
+            in_flight.append((block[: a.nbytes], a.tobytes()))
+        self[...] = a
+
+    def get(self, stream: Any = None, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
+        assert not _simt.recording(), "a copy to the host in a capture"
+        log.append(("get", stream))
+        if out is None:
+            return np.array(self)
+        out[...] = self
+        return out
+
+    def __dlpack_device__(self) -> tuple[int, int]:  # type: ignore[override]
+        return 2, 0
+
+    def __dlpack__(self, **options: Any) -> Any:
+        log.append(("dlpack", _current[-1], options.get("stream")))
+        return np.asarray(self).__dlpack__()
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]:
+        return {**self.__array_interface__, "version": 3, "stream": getattr(_current[-1], "ptr", 1)}
+
+
+_current: list[Any] = [None]
+
+
+class Stream:
+    count = 0
+
+    def __init__(self, non_blocking: bool = False) -> None:
+        assert non_blocking, "a stream that waits for the default one"
+        Stream.count += 1
+        self.ptr = 1000 + Stream.count
+
+    def __enter__(self) -> Stream:
+        _current.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _current.pop()
+
+    def synchronize(self) -> None:
+        assert not _simt.recording(), "a capture waits for nothing"
+        log.append(("synchronize", self))
+        for memory, values in in_flight:
+            assert memory.tobytes() == values, "memory was written to before the GPU had fetched it"
+        in_flight.clear()
+
+    def begin_capture(self) -> None:
+        _simt.begin_recording()
+
+    def end_capture(self) -> Graph:
+        if not _simt.recording():
+            raise CUDARuntimeError("no capture")
+        return Graph(_simt.end_recording())
+
+
+class Graph:
+    made: dict[int, Graph] = {}  # noqa: RUF012
+
+    def __init__(self, recording: Any) -> None:
+        self.recording, self.graph = recording, len(Graph.made) + 1
+        Graph.made[self.graph] = self
+
+    def upload(self, stream: Stream) -> None:
+        log.append(("upload", stream))
+
+    def launch(self, stream: Stream) -> None:
+        log.append(("launch", stream))
+        self.recording.replay()
+
+
+class Device:
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+
+def _set_device(index: int) -> None:
+    log.append(("device", index))
+
+
+runtime = SimpleNamespace(
+    CUDARuntimeError=CUDARuntimeError,
+    setDevice=_set_device,
+    getDeviceCount=lambda: 2,
+    getDeviceProperties=lambda index: {"name": b"Made of NumPy"},
+)
+cuda = SimpleNamespace(
+    Device=Device,
+    MemoryPointer=MemoryPointer,
+    MemoryPool=MemoryPool,
+    PinnedMemoryPool=PinnedMemoryPool,
+    Stream=Stream,
+    UnownedMemory=UnownedMemory,
+    runtime=runtime,
+)
+__version__ = "0"
+
+moveaxis, broadcast_to = np.moveaxis, partial(np.broadcast_to, subok=True)
+
+
+def from_dlpack(data: Any) -> ndarray:
+    """As CuPy: the producer is told the current stream, and the memory is shared."""
+    capsule = data.__dlpack__(stream=getattr(_current[-1], "ptr", None))
+    log.append(("from_dlpack", _current[-1]))
+    return np.from_dlpack(_Capsule(capsule)).view(ndarray)
+
+
+def asarray(data: Any) -> ndarray:
+    log.append(("asarray", _current[-1]))
+    interface = dict(data.__cuda_array_interface__)
+    interface.pop("stream")
+    return np.asarray(SimpleNamespace(__array_interface__=interface)).view(ndarray)
+
+
+class _Capsule:
+    def __init__(self, capsule: Any) -> None:
+        self.capsule = capsule
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+class Native:
+    """The functions of fp16engine._cuda."""
+
+    def __init__(self) -> None:
+        self.paths: dict[str, str] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(_simt, name)
+
+    def set_stream(self, stream: int) -> None:
+        log.append(("stream", stream))
+
+    def set_library_path(self, name: str, path: str) -> None:
+        self.paths[name] = path
+
+    def workspace_bytes(self) -> int:
+        return 4096
+
+    def compute_capability(self) -> int:
+        return 90
+
+    def cublaslt_version(self) -> int:
+        return 130000
+
+    def cudnn_version(self) -> int:
+        return 91900
+
+    def conv2d_implementations(self) -> list[str]:
+        return ["a convolution"]
+
+    def matmul_implementations(self) -> list[str]:
+        return ["a product"]
+
+    def graph_nodes(self, graph: int) -> int:
+        return int(Graph.made[graph].recording.kernels)
+
+    def matmul(self, *arguments: Any) -> None:
+        self._product("matmul", arguments)
+
+    def linear_weight_gradient(self, *arguments: Any) -> None:
+        self._product("linear_weight_gradient", arguments)
+
+    def scaled_product(self, *arguments: Any) -> None:
+        self._product("scaled_product", arguments)
+
+    def conv2d_forward(self, *arguments: Any) -> None:
+        self._product("conv2d_forward", arguments)
+
+    def conv2d_backward(self, *arguments: Any) -> None:
+        self._product("conv2d_backward", arguments)
+
+    def _product(self, name: str, arguments: tuple[Any, ...]) -> None:
+        *rest, half, tf32 = arguments
+        log.append((name, half, tf32))
+        if _simt.recording():
+            _simt.perform(name, partial(getattr(_cpu, name), *map(_borrowed, rest), half))
+        else:
+            getattr(_cpu, name)(*rest, half)

@@ -21,6 +21,15 @@ FP16_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) {
 // function, or a kernel would take minutes to compile.
 #if defined(__FMA__)
 FP16_INLINE f32x16 fused_multiply_add(f32x16 a, f32x16 b, f32x16 c) { return multiply_add(a, b, c); }
+#elif defined(__FP_FAST_FMAF)  // other processors
+FP16_INLINE f32x16 fused_multiply_add(f32x16 a, f32x16 b, f32x16 c) {
+    return each_part<float>(
+        [](FloatPart x, FloatPart y, FloatPart z) {
+            for (int i = 0; i < kPartLanes; i++) z[i] = __builtin_fmaf(x[i], y[i], z[i]);
+            return z;
+        },
+        a, b, c);
+}
 #else
 __attribute__((noinline, unused)) f32x16 fused_multiply_add(f32x16 a, f32x16 b, f32x16 c) {
     typedef double Doubles __attribute__((vector_size(2 * sizeof(FloatPart))));

@@ -22,6 +22,8 @@ import fp16engine as fe
 PACKAGES = ("fp16engine", "functional", "ops", "nn", "optim", "data", "models", "numerics", "translation")
 FILES = ("autograd", "block_format", "precision", "random")
 NAMES = {
+    "data.encoded": ("EncodedPairs", "EncodedText", "PairBatch"),
+    "data.tokenizer": ("Tokenizer",),
     "models.transformer": ("Transformer", "create", "names"),
     "experiments.tolerance": ("run",),
     "experiments.translation": ("Settings", "run"),
@@ -48,6 +50,7 @@ NO_EXAMPLE = {
 }
 # What raises nothing of its own, and why.
 NO_ERROR = {
+    "data.tokenizer.Tokenizer": "wraps a checked one",
     "BlockFormat.drawing": "keeps two numbers",
     "Precision.at": "compares two numbers",
     "nn.Module.adapted": "leaves to load_state_dict what does not fit",

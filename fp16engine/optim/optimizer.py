@@ -159,6 +159,17 @@ class Optimizer:
                 totals[members] = backend.to_numpy(counts)
         return totals
 
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray | None:
+        """Return what the last step subtracts from parameter i, in float32 and before the weight is rounded.
+
+        grad: the scaled gradient; before, after: "w", the weight or its master, and the arrays of `state` by
+        slot, as they were stored before and after the step. All are float32, of one shape: elements of the
+        parameter. None where an optimizer does not say; the stagnation meter then knows counts, no sizes.
+        """
+        return None
+
     def _groups(self) -> list[list[int]]:
         """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
         groups: dict[tuple[str, bool], list[int]] = {}
@@ -193,6 +204,10 @@ class Optimizer:
     def _decay(self, p: Tensor) -> float:
         own = getattr(p, "weight_decay", None)
         return self.weight_decay if own is None else own
+
+    def _decayed(self, i: int, grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        decay = self._decay(self.params[i])
+        return grad + np.float32(decay) * weight if decay else grad
 
     def _pick(self, slot: str, members: list[int]) -> list[Array]:
         return [self.state[slot][i] for i in members]

@@ -145,10 +145,18 @@ def _draw(operand: Operand, setting: Setting, generator: np.random.Generator) ->
 
 
 def kernels(size: str) -> list[Kernel]:
-    """Return every case of a size: "tiny" (tests), "in-situ" (as in ResNet-56, VGG-16 or ViT-8 at batch 256),
-    "large" (an array of at least 256 MB in binary16, so that no cache holds it).
+    """Return every case of a size.
 
-    Raises ValueError for another size.
+    Args:
+        size: "tiny" (tests), "in-situ" (as in ResNet-56, VGG-16 or ViT-8 at batch 256), or "large" (an array
+            of at least 256 MB in binary16, so that no cache holds it).
+
+    Raises:
+        ValueError: there is no such size.
+
+    >>> from fp16engine.bench import kernel_cases
+    >>> sorted({kernel.family for kernel in kernel_cases.kernels("tiny")})[:3]
+    ['attention', 'batch norm', 'cast']
     """
     if size not in SIZES:
         raise ValueError(f"size: {size!r} given, one of {', '.join(SIZES)} is wanted")

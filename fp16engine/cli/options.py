@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
+from ..validate import must_be
 from . import suggest
 
 if TYPE_CHECKING:
@@ -311,7 +312,7 @@ def check_model(name: str, option: str) -> None:
 
     if not models.known(name):
         near = suggest.closest(name, models.names())
-        raise ValueError(f"{option}: {name!r} given, {models.wanted()} is wanted{near}")
+        raise ValueError(must_be(option, models.names_text(), name) + near)
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:
@@ -384,6 +385,15 @@ def folder_name(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
     return text
+
+
+def new_file(text: str) -> Path:
+    """Parse the name of a file that is not there yet."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file, got ''")
+    if Path(text).exists():
+        raise argparse.ArgumentTypeError(f"must be a new file, got {text}, which exists")
+    return Path(text)
 
 
 def results_folder(arguments: argparse.Namespace, stem: str) -> Path:

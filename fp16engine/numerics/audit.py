@@ -256,7 +256,7 @@ def residents(trainer: Any) -> Iterable[Resident]:
         if p.grad is not None:
             note("gradients", p, p.grad.data)
     for _, b in model.named_buffers():
-        note("buffers", b, b.data)
+        note("buffers" if b.dtype.startswith("float") else "counters", b, b.data)
     for name, array in optimizer._state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)

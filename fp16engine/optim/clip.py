@@ -7,26 +7,33 @@ from collections.abc import Iterable
 
 from .. import backend as backends
 from ..tensor import Tensor
-from .optimizer import number
+from ..validate import number
 
 
 def clip_global_norm(params: Iterable[Tensor], max_norm: float) -> float:
-    """Scale the gradients of `params` down, in place, so that their common norm is at most `max_norm`.
+    """Scale gradients down, in place, where their common norm is larger than `max_norm`; return it.
 
-    norm = sqrt(sum of g^2 over all gradients); where it is larger, g = fl(g * max_norm / norm). Squares are
-    taken of gradients divided by a power of two near the largest, in FP32 registers, so that neither 300^2 in
-    float16 nor 1e30^2 in float32 overflows. Gradients that are not finite stay as they are. Under a loss
-    scale S the gradients are S times as large: clip at S * max_norm, before the step divides by S.
+        norm = sqrt(sum of g^2 over all gradients);  where norm > max_norm: g = g * max_norm / norm
 
     Args:
-        params: tensors on one device; those without a gradient are left out.
-        max_norm: a finite number > 0.
+        params: tensors of any shape on one device, float16 or float32; those without a gradient are left out.
+        max_norm: a finite number > 0. Under a loss scale S the gradients are S times as large: clip at
+            S * max_norm, before the step divides by S.
 
     Returns:
         The norm before the scaling; 0 without gradients, inf or NaN if a gradient is.
 
+    Rounding:
+        Squares are taken of gradients divided by a power of two near the largest, in FP32 registers, so that
+        neither 300^2 in float16 nor 1e30^2 in float32 overflows. Each scaled gradient is rounded once.
+        Gradients that are not finite stay as they are.
+
     Raises:
-        ValueError, TypeError: `max_norm` is no such number.
+        ValueError: `max_norm` is out of range.
+        TypeError: `max_norm` is no number.
+
+    Source:
+        Pascanu et al., 2013, arXiv 1211.5063; `torch.nn.utils.clip_grad_norm_`.
 
     >>> import fp16engine as fe
     >>> w = fe.tensor([1.0, 1.0], "float16", "reference", requires_grad=True)
@@ -34,7 +41,7 @@ def clip_global_norm(params: Iterable[Tensor], max_norm: float) -> float:
     >>> fe.optim.clip_global_norm([w], 5.0), w.grad.numpy().tolist()
     (500.0, [3.0, 4.0])
     """
-    max_norm = number("max_norm", max_norm, open_end=True)
+    max_norm = number("max_norm", max_norm, above=0)
     grads = [p.grad for p in params if p.grad is not None]
     if not grads:
         return 0.0

@@ -56,7 +56,5 @@ class Device:
         if acc == "tf32":
             raise UnsupportedPrecision(NO_TF32)
         if x.dtype != np.float16:
-            raise UnsupportedPrecision(
-                f"accumulate: {acc} accumulators with {x.dtype} tensors given, float16 tensors are wanted"
-            )
+            raise UnsupportedPrecision(f"accumulate must be float32 for {x.dtype} tensors, got {acc!r}")
         return chunk_terms(acc) or 1

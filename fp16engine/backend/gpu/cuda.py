@@ -50,8 +50,7 @@ def load(device: str = "cuda") -> CudaBackend:
     count = _gpus(device, cupy)
     if index >= count:
         raise BackendUnavailable(
-            f"device {device!r}: this machine has {count} GPU{'s' if count > 1 else ''}, "
-            f"'cuda:0' to 'cuda:{count - 1}' are there"
+            f"device must be one of 'cuda:0' to 'cuda:{count - 1}' on this machine, got {device!r}"
         )
     for name, path in cuda_libraries.preload().items():
         if name in ("cublasLt", "cudnn"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
 
 
 class Parameter(Tensor):
@@ -284,7 +287,7 @@ class Module:
     def _take_form(self, policy: Precision) -> None:
         """Bring the state that is not trained into the form of `policy`; most layers have one only."""
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Switch this module and all below to training, or to evaluation, and return it.
 
         Args:
@@ -298,7 +301,7 @@ class Module:
             module.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Switch this module and all below to evaluation and return it.
 
         >>> import fp16engine as fe
@@ -320,7 +323,7 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Module:
+    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Self:
         """Move all tensors to a device, round them as a precision says, drop gradients; return the module.
 
         Args:

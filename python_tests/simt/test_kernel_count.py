@@ -29,7 +29,7 @@ def test_resnet56_is_at_most_400_kernels(simt: Any) -> None:
     step = CapturedStep.on_batch(_trainer(), simt.from_numpy(_images()), LABELS)
     step.again()
     assert step.reason is None and step.recording is not None
-    names = Counter(step.recording.names)  # type: ignore[attr-defined]
+    names: Counter[str] = Counter(step.recording.names)  # type: ignore[attr-defined]
     assert step.kernels == names.total() <= MOST
     # A norm is two kernels each way, and nothing between a norm and a convolution is one of its own: the sums
     # of two branches but one, where the first unit splits, are part of the norms.

@@ -88,7 +88,7 @@ def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
     tensors = [fe.Checkpoint.load(tmp_path / folder).tensors for folder in ("whole", "broken")]
     assert {k: v.tobytes() for k, v in tensors[0].items()} == {k: v.tobytes() for k, v in tensors[1].items()}
     settings = json.loads((tmp_path / "whole" / "summary.json").read_text())
-    assert settings["augment"] == fe.data.Augmentation.get("study").to_dict()  # type: ignore[union-attr]
+    assert settings["augment"] == fe.data.Augmentation.get("study").to_dict()
 
 
 def test_the_shift_must_fit_the_image() -> None:

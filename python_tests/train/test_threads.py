@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from fp16engine import random
 from fp16engine.numerics.audit import audit_step
 from fp16engine.numerics.watch import watch
 from fp16engine.observer import BackendCall, observe
+
+pytestmark = pytest.mark.slow
 
 DIGITS = fe.data.digits().limit(48)
 # two at a time, so different that whatever one takes over from the other shows
@@ -56,14 +59,14 @@ def train(name: str, device: str, **options: Any) -> list[Any]:
 
 
 def test_two_trainers_with_different_policies_equal_serial() -> None:
-    calls = [lambda options=options: train("vit8", "cpu", **options) for options in RUNS]
+    calls: list[Callable[[], Any]] = [partial(train, "vit8", "cpu", **options) for options in RUNS]
     serial = [call() for call in calls]
     for _ in range(3):
         assert together(calls) == serial
 
 
 def test_two_model_builds_equal_serial() -> None:
-    calls = [lambda seed=seed: build("resnet20", seed) for seed in (0, 1, 2)]
+    calls: list[Callable[[], Any]] = [partial(build, "resnet20", seed) for seed in (0, 1, 2)]
     serial = [call() for call in calls]
     for _ in range(5):
         assert together(calls) == serial

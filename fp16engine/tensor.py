@@ -249,9 +249,17 @@ class Tensor:
             )
 
     def accumulate_grad(self, grad: Array) -> None:
-        """Add an array of this tensor's shape and dtype to `.grad`; where that is None, make it the gradient.
+        """Add an array to `.grad`, as `backward` does for every leaf; where that is None, set it.
 
-        `backward` does this for every leaf.
+        Args:
+            grad: shape and dtype of this tensor, an array of its device's backend. The sum is rounded once.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([2048.0], "float16", "reference", requires_grad=True)
+        >>> for _ in range(2):
+        ...     x.accumulate_grad(x.data)
+        >>> x.grad.item()
+        4096.0
         """
         if self.grad is not None:
             grad = backends.get(self.device).binary("add", self.grad.data, grad)

@@ -98,7 +98,6 @@ class Adam(Adaptive):
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        """Return lr * m' / (sqrt(v') + eps), and decoupled weight decay with it; see `Optimizer.change`."""
         g = grad if self.decoupled else self._decayed(i, grad, before["w"])
         before, after, t = self._averages(i, before), self._averages(i, after), max(self.step_count, 1)
         m = np.float32(self.beta1) * before["m"] + np.float32(1 - self.beta1) * g

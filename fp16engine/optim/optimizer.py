@@ -211,11 +211,24 @@ class Optimizer:
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> np.ndarray | None:
-        """Return what the last step subtracts from parameter i, in float32 and before the weight is rounded.
+        """Return what the last step subtracts from a parameter, before the new weight is rounded.
 
-        grad: the scaled gradient; before, after: "w", the weight or its master, and the arrays of `state` by
-        slot, as they were stored before and after the step. All are float32, of one shape: elements of the
-        parameter. None where an optimizer does not say; the stagnation meter then knows counts, no sizes.
+        Args:
+            i: the parameter's index in `params`.
+            grad: elements of its scaled gradient, float32 of any shape.
+            before: "w", the same elements of the weight or its master, and of the arrays of `state` by slot,
+                as they were stored before the step: shape of `grad`, float32.
+            after: the same arrays as they are stored after it: shape of `grad`, float32.
+
+        Returns:
+            float32 of the shape of `grad`; None from an optimizer that does not say, of whose updates the
+            stagnation meter then knows the counts, not the sizes.
+
+        >>> import fp16engine as fe, numpy as np
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> half = np.float32([0.5])
+        >>> fe.optim.SGD([w], lr=0.5).change(0, half, {"w": half}, {"w": half}).tolist()
+        [0.25]
         """
         return None
 

@@ -79,7 +79,6 @@ class RMSprop(Adaptive):
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        """Return lr * g / (sqrt(v) + eps), or with `momentum` lr * b; see `Optimizer.change`."""
         g, averages = self._decayed(i, grad, before["w"]), self._averages(i, after)
         step = g / (np.sqrt(averages["v"]) + self._stored_eps(i))
         if "momentum" in self.slots:

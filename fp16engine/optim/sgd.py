@@ -75,7 +75,6 @@ class SGD(Optimizer):
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        """Return lr * m, or with `nesterov` lr * (g + momentum * m); see `Optimizer.change`."""
         g, lr, momentum = self._decayed(i, grad, before["w"]), np.float32(self.lr), np.float32(self.momentum)
         if not self.slots:
             return lr * g

@@ -58,6 +58,7 @@ NO_ERROR = {
     "nn.Module.train": "takes True or False",
     "models.known": "tells whether a name is one",
     "numerics.Ranges.share": "divides, and not by 0",
+    "optim.Optimizer.change": "computes on what was stored",
     "optim.Adam.scalars": "keeps numbers that step() checked",
     "optim.Optimizer.scalars": "keeps numbers that step() checked",
     "precision.operand_name": "takes checked operands",

@@ -14,7 +14,7 @@ from .parser import add_command
 
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
-    from ..experiments.reproduce import Work
+    from ..experiments.reproduce import StudySession
     from ..experiments.runs.runner import Outcome
 
 _ALL = "all"
@@ -152,7 +152,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = {**EXPERIMENTS, **study.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
-    library = reproduce.Library(
+    datasets = reproduce.DatasetCache(
         _mapping(arguments.data, "--data"),
         _mapping(arguments.data_dir, "--data-dir"),
         arguments.limit,
@@ -162,16 +162,16 @@ def run(arguments: argparse.Namespace) -> int:
     with reproduce.prepare(
         chosen,
         _request(arguments),
-        library,
+        datasets,
         Path(arguments.out),
         budget=arguments.budget,
         checkpoint_every=arguments.checkpoint_every,
         progress=False if arguments.json else None,
         keep=not arguments.dry_run,
-    ) as work:
+    ) as session:
         if arguments.retry_failed and not arguments.dry_run:
-            work.workshop.retry(work.specs)
-        rows = work.estimate()
+            session.worker.retry(session.specs)
+        rows = session.estimate()
         seconds = sum(row["seconds"] for row in rows)
         if arguments.dry_run:
             if arguments.json:
@@ -179,15 +179,15 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 _print_plan(rows, seconds)
                 if seconds > DAY:
-                    print(f"A reduced form: {_reduced(work, arguments.argv)}")
+                    print(f"A reduced form: {_reduced(session, arguments.argv)}")
             return 0
         if seconds > DAY and not arguments.yes and arguments.budget is None:
             raise ValueError(
                 f"{duration(seconds)} for {_open(rows):,} runs on this machine; --yes starts them all, "
-                f"--budget TIME a part, and this a reduced form: {_reduced(work, arguments.argv)}"
+                f"--budget TIME a part, and this a reduced form: {_reduced(session, arguments.argv)}"
             )
-        outcome = work.run(rows)
-        summary = work.report()
+        outcome = session.run(rows)
+        summary = session.report()
     if arguments.json:
         print_json(summary)
     else:
@@ -298,7 +298,7 @@ def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
     print(f"\nIn all about {duration(seconds)} for {_open(rows):,} runs, one after the other.")
 
 
-def _reduced(work: Work, argv: list[str]) -> str:
+def _reduced(session: StudySession, argv: list[str]) -> str:
     """Return the same command line made small, and how long it takes."""
     from ..reporting.progress import duration
 
@@ -312,7 +312,7 @@ def _reduced(work: Work, argv: list[str]) -> str:
         elif name not in ("--dry-run", "--yes"):
             kept.append(word)
     small = [part for name, value in _SMALL.items() for part in (name, str(value))]
-    seconds = work.reduced(_SMALL["--epochs"], _SMALL["--limit"])
+    seconds = session.reduced(_SMALL["--epochs"], _SMALL["--limit"])
     return f"{shlex.join(['fp16engine', *kept, *small])} (about {duration(seconds)})"
 
 

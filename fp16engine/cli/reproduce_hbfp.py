@@ -55,14 +55,14 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     from .reproduce import _mapping
 
     options.use_threads(arguments)
-    library = reproduce.Library(
+    datasets = reproduce.DatasetCache(
         _mapping(arguments.data, "--data"),
         _mapping(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,
     )
-    dataset, _ = library.get("cifar10")
+    dataset, _ = datasets.get("cifar10")
     out = Path(arguments.out) / what
     asked = arguments.precisions
     precisions = asked or (["fp32"] if what == FIGURE1 else ["fp32", "hbfp6", "hbfp4", "booster"])

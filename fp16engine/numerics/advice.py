@@ -58,7 +58,7 @@ def rounded_up(value: float) -> str:
     return f"{digit * 10**exponent:.0e}" if value < 0.01 else f"{digit * 10**exponent:.{max(0, -exponent)}f}"
 
 
-class Judge:
+class FindingFilter:
     """Turns samples into findings; what is slow to show (lost updates, underflow) has to last."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .audit import Audit, counted, residents
+from .audit import Audit, counted, persistent_arrays
 
 if TYPE_CHECKING:
     from ..train import Trainer
@@ -40,7 +40,7 @@ class AuditLog:
         trainer, phase = self._trainer, self._phase()
         with Audit() as audit:
             yield
-        audit.resident = list(residents(trainer))
+        audit.persistent = list(persistent_arrays(trainer))
         found = {**audit.to_dict(trainer.in_force), "audited": {phase: [trainer.step_count]}}
         trainer.audit = merged(trainer.audit, found)
 

@@ -161,7 +161,7 @@ class Monitor:
         self.every, self.shadow, self.on_sample = every, shadow, on_sample
         self.samples: list[Sample] = []
         self.findings: list[advice.Finding] = []
-        self._judge = advice.Judge()
+        self._filter = advice.FindingFilter()
 
     @property
     def advice(self) -> list[str]:
@@ -178,12 +178,12 @@ class Monitor:
 
         It returns whether the optimizer is to count its updates.
         """
-        looking = _Look(trainer, self)
+        looking = SampledStep(trainer, self)
         with watch(trainer.model, looking.around) as state:
             looking.watch = state
             yield looking.phase
         found = looking.finish()
-        found.findings = self._judge.findings(found, trainer)
+        found.findings = self._filter.findings(found, trainer)
         known = {(f.layer, f.kind, f.problem) for f in self.findings}
         self.findings += [f for f in found.findings if (f.layer, f.kind, f.problem) not in known]
         self.samples = [*self.samples[1 - KEPT :], found]
@@ -191,7 +191,7 @@ class Monitor:
             self.on_sample(found)
 
 
-class _Look:
+class SampledStep:
     """One sampled step while it runs."""
 
     def __init__(self, trainer: Any, monitor: Monitor) -> None:

@@ -46,8 +46,8 @@ def check(trainer: Trainer, x: Any, y: Any) -> None:
                 applied = trainer.step(x, y).applied
             if applied:
                 break
-        for entry in audit.residents(trainer):
-            if audit.resident_forbidden(entry.kind, entry.dtype, policy):
+        for entry in audit.persistent_arrays(trainer):
+            if audit.persistent_forbidden(entry.kind, entry.dtype, policy):
                 raise PrecisionViolation(
                     f"strict: {entry.kind} are {entry.dtype} after a step; {_line(policy, 'storage')}"
                 )

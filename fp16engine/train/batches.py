@@ -40,7 +40,7 @@ def count(name: str, value: Any, least: int) -> int:
 
 
 @dataclass(frozen=True)
-class Resident:
+class DeviceSplit:
     """One split of a data set: images (N, H, W, C) on the device in training dtype, labels on the host."""
 
     images: Array
@@ -48,7 +48,7 @@ class Resident:
     device: str
 
     @classmethod
-    def of(cls, dataset: Dataset, split: str, dtype: str, device: str) -> Resident:
+    def of(cls, dataset: Dataset, split: str, dtype: str, device: str) -> DeviceSplit:
         """Normalise, round once to `dtype` and move the whole split to the device."""
         labels = np.asarray(getattr(dataset, split).labels, np.int64)
         if not len(labels):
@@ -127,8 +127,8 @@ class ImageFeed:
     Another task brings a feed of its own: these members, with batches that its trainer's `train_batch` takes.
     """
 
-    train: Resident
-    test: Resident
+    train: DeviceSplit
+    test: DeviceSplit
     batch_size: int
     augmenting: Augmenting | None = None
 
@@ -141,7 +141,10 @@ class ImageFeed:
         place = trainer.precision.storage, trainer.device
         changes = Augmenting.of(trainer.augment, dataset, trainer.seed)
         return cls(
-            Resident.of(dataset, "train", *place), Resident.of(dataset, "test", *place), batch_size, changes
+            DeviceSplit.of(dataset, "train", *place),
+            DeviceSplit.of(dataset, "test", *place),
+            batch_size,
+            changes,
         )
 
     @property

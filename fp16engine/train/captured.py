@@ -24,7 +24,7 @@ from .. import random
 from ..errors import CaptureError
 from ..numerics.ranges import EMPTY, Ranges
 from ..tensor import Tensor
-from . import operands
+from . import layer_formats
 from .batches import Augmenting, ImageOrder
 from .scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, WINDOW
 
@@ -247,7 +247,7 @@ class CapturedStep:
         trainer.optimizer.launch(self._scalars)
         if buffers:
             native.replace(buffers, before, self._scalars, False)
-        kept = list(operands.kept_weights(trainer.model, trainer.precision))
+        kept = list(layer_formats.requantized_weights(trainer.model, trainer.precision))
         if kept:
             native.replace([weight.data for weight, _ in kept], [new for _, new in kept], self._scalars, True)
         if self._ranges is not None:

@@ -31,7 +31,7 @@ class Scoring(Task):
         batches.count("batch_size", batch_size, 1)
         batches.check_dataset(self.model, dataset)
         return self.score(
-            batches.Resident.of(dataset, "test", self.precision.storage, self.device), batch_size
+            batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device), batch_size
         )
 
     def score(

@@ -12,7 +12,7 @@ import numpy as np
 from .. import backend as backends
 from .. import random
 from ..tensor import Tensor
-from . import batches, operands
+from . import batches, layer_formats
 from .account import Account, StepResult
 from .task import Task, judged
 
@@ -70,7 +70,7 @@ class Stepping(Task, Account):
             applied = math.isfinite(value) and culprit is None
             if applied:
                 self.optimizer.step(grad_scale=self._grad_scale(scale), count=phase("update"))
-                operands.keep_weights(self.model, self.precision)
+                layer_formats.requantize_weights(self.model, self.precision)
         if not applied:
             for buffer, data in before:
                 buffer.data = data

@@ -14,7 +14,7 @@ from .. import random
 from ..data.augment import Augmentation
 from ..optim.optimizer import number
 from ..precision import Precision
-from . import batches, operands, settings
+from . import batches, layer_formats, settings
 from . import schedule as _schedules
 from .account import StepResult
 from .scaler import LossScaler
@@ -140,8 +140,8 @@ class Trainer(Stepping, Scoring):
             masters = [settings.host_values(parameter) for parameter in model.parameters()]
         self.model = model.to(self.device, self.precision)
         self.in_force = self.precision
-        operands.assign(self.model, self.in_force)
-        operands.keep_weights(self.model, self.precision)
+        layer_formats.assign(self.model, self.in_force)
+        layer_formats.requantize_weights(self.model, self.precision)
         self._parameters = list(self.model.named_parameters())
         self._buffers = [buffer for _, buffer in self.model.named_buffers()]
         self._averages = [(n, b) for n, b in self.model.named_buffers() if b.dtype.startswith("float")]
@@ -215,5 +215,5 @@ class Trainer(Stepping, Scoring):
         """
         planned = self.precision.at(epoch, epochs)
         if planned is not self.in_force:
-            operands.assign(self.model, planned)
+            layer_formats.assign(self.model, planned)
             self.in_force = planned

@@ -20,7 +20,7 @@ from .search import Hypothesis, translate
 
 
 @dataclass(frozen=True)
-class ResidentPairs:
+class PairSplit:
     """Pairs to evaluate on, in batches of like length."""
 
     pairs: EncodedPairs
@@ -55,8 +55,8 @@ class TextFeed:
     unit = "tokens/s"
 
     def __init__(self, text: EncodedText, most_tokens: int) -> None:
-        self.train = ResidentPairs(text.train, most_tokens)
-        self.test = ResidentPairs(text.test, most_tokens)
+        self.train = PairSplit(text.train, most_tokens)
+        self.test = PairSplit(text.test, most_tokens)
         self._sizes = text.train.sizes()
         self._most_tokens = most_tokens
         self.steps = len(self._cut(np.arange(len(self._sizes))))

@@ -14,7 +14,7 @@ import numpy as np
 from ... import models
 from ...block_format import BlockFormat
 from ...train import Trainer
-from ...train.batches import Resident
+from ...train.batches import DeviceSplit
 from ...train.checkpoint import FILE_NAME as CHECKPOINT
 from ..report.labels import style
 from ..report.plots import plain_numbers, themed
@@ -129,8 +129,8 @@ def plane_steps(points: int) -> list[float]:
     return [float(step) for step in np.linspace(-1, 1, points)]
 
 
-def _test_images(trainer: Trainer, dataset: Dataset) -> Resident:
-    return Resident.of(dataset, "test", trainer.precision.storage, trainer.device)
+def _test_images(trainer: Trainer, dataset: Dataset) -> DeviceSplit:
+    return DeviceSplit.of(dataset, "test", trainer.precision.storage, trainer.device)
 
 
 def draw_landscapes(losses: Mapping[str, Sequence[float]]) -> Figure:

@@ -100,5 +100,19 @@ def fork(seed: int) -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def using(state: Mapping[str, int]) -> Iterator[None]:
+    """Continue from `state`, which `get_state` returned, inside a `with` block; restore the outer one after.
+
+    Raises ValueError as `set_state` does.
+    """
+    outer = _current.get()
+    try:
+        set_state(state)
+        yield
+    finally:
+        _current.set(outer)
+
+
 def _state() -> _State:
     return _current.get() or _initial

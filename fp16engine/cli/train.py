@@ -102,7 +102,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     labels = dataset.train.labels[:AUDIT_BATCH]
     if arguments.strict:
         strict.check(trainer(), images, labels)
-    runner.audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
+    runner.state.audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
     history = runner.fit(
         dataset,
         arguments.epochs,
@@ -114,7 +114,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         tensorboard=arguments.tensorboard,
         monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )
-    summary = {**history.summary(), "audit": runner.audit, "machine": machine(arguments.device)}
+    summary = {**history.summary(), "audit": runner.state.audit, "machine": machine(arguments.device)}
     if runner.monitor is not None:
         summary["findings"] = [finding.to_dict() for finding in runner.monitor.findings]
         summary["report"] = number_line.write(out, summary)

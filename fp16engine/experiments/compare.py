@@ -273,7 +273,7 @@ def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer:
+def _trainer(settings: Settings, policy: Precision, dataset: Dataset, on_nonfinite: str = "skip") -> Trainer:
     model = models.create(
         settings.model,
         num_classes=len(dataset.classes),
@@ -297,6 +297,7 @@ def _trainer(settings: Settings, policy: Precision, dataset: Dataset) -> Trainer
         schedule=settings.schedule,
         augment=Augmentation.get(settings.augment),
         label_smoothing=settings.label_smoothing,
+        on_nonfinite=on_nonfinite,
     )
 
 
@@ -337,9 +338,8 @@ def _train(
     looking: _Looking,
     audit: dict[str, Any],
 ) -> dict[str, Any]:
-    trainer = _trainer(settings, policy, dataset)
-    trainer.audit = audit
-    trainer.on_nonfinite = looking.on_nonfinite
+    trainer = _trainer(settings, policy, dataset, looking.on_nonfinite)
+    trainer.state.audit = audit
     watching = PredictingReporter(
         shown,
         lambda: probabilities(trainer, dataset, settings.batch_size),
@@ -360,10 +360,10 @@ def _train(
     except NonFiniteError as error:
         shown.note(f"{policy.name}: {error}")
         failure = {**_failed(trainer, str(error), folder), "explanation": error.explanation}
-        return {"parameters": parameters, **failure, **_findings(trainer), "audit": trainer.audit}
+        return {"parameters": parameters, **failure, **_findings(trainer), "audit": trainer.state.audit}
     if history.failure is not None:
         shown.note(f"{policy.name}: {history.failure}")
-    return {"parameters": parameters, **history.summary(), **_findings(trainer), "audit": trainer.audit}
+    return {"parameters": parameters, **history.summary(), **_findings(trainer), "audit": trainer.state.audit}
 
 
 def _findings(trainer: Trainer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from .stagnation import FORGIVING
 
 if TYPE_CHECKING:
     from .monitor import Row, Sample
+    from .protocols import TrainingView
 
 PATIENCE = 3  # samples in a row that show a slow fault before it is reported
 LOST_SHARE = 0.9  # of nonzero updates lost, and
@@ -64,9 +65,9 @@ class FindingFilter:
     def __init__(self) -> None:
         self._streaks: dict[tuple[str, str, str], int] = {}
 
-    def findings(self, sample: Sample, trainer: Any) -> list[Finding]:
+    def findings(self, sample: Sample, run: TrainingView) -> list[Finding]:
         """Return what this sample shows, a stored type of FP16 provided."""
-        if trainer.precision.storage != "float16":
+        if run.precision.storage != "float16":
             return []
         found = [*_constants(sample), *_variances(sample)]
         overflow = _overflow(sample)
@@ -75,7 +76,7 @@ class FindingFilter:
         found += _near(sample)
         lasting = [*_running(sample)]
         if sample.loss is None or sample.chance is None or sample.loss > LEARNED * sample.chance:
-            lasting += [*_underflow(sample), *_lost(sample, trainer)]
+            lasting += [*_underflow(sample), *_lost(sample, run)]
         keys = {(f.layer, f.kind, f.problem) for f in lasting}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
         return found + [f for f in lasting if self._streaks[f.layer, f.kind, f.problem] >= PATIENCE]
@@ -176,8 +177,8 @@ def _wanted_scale(sample: Sample) -> str:
     return f"{loss_scale(max(tops)) * sample.loss_scale:g}" if tops else "32768"
 
 
-def _lost(sample: Sample, trainer: Any) -> list[Finding]:
-    if trainer.optimizer.update in FORGIVING or sample.lr < TAIL_LR * trainer.base_lr:
+def _lost(sample: Sample, run: TrainingView) -> list[Finding]:
+    if run.optimizer.update in FORGIVING or sample.lr < TAIL_LR * run.base_lr:
         return []
     result = []
     for row in sample.updates:

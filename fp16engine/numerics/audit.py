@@ -17,6 +17,7 @@ from .intercept import Interception, arrays_in, named_arguments
 
 if TYPE_CHECKING:
     from ..precision import Precision
+    from .protocols import Steppable, TrainingView
 
 _OUTPUTS = {
     "batch_norm_forward": ("y", "mean", "inv_std", "s"),
@@ -206,7 +207,7 @@ class Audit(Interception):
         )
 
 
-def audit_step(trainer: Any, x: Any, y: Any) -> Audit:
+def audit_step(trainer: Steppable, x: Any, y: Any) -> Audit:
     """Audit one real training step and one evaluation of a batch; the trainer is a step further after it.
 
     trainer: fe.Trainer; x: (N, H, W, C), y: (N,) as for `Trainer.step`. A step that is not applied, as the
@@ -223,30 +224,30 @@ def audit_step(trainer: Any, x: Any, y: Any) -> Audit:
             trainer.predict(x, len(x))
         if applied:
             break
-    audit.scratch_bytes = int(backends.get(trainer.device).memory()["scratch"])
-    audit.persistent = list(persistent_arrays(trainer))
+    audit.scratch_bytes = int(backends.get(trainer.state.device).memory()["scratch"])
+    audit.persistent = list(persistent_arrays(trainer.state))
     return audit
 
 
-def audit_quietly(trainer: Any, inputs: Any, labels: Any) -> Audit:
+def audit_quietly(trainer: Steppable, inputs: Any, labels: Any) -> Audit:
     """Audit a training step on a batch as `Trainer.train_batch` takes it; the trainer stays what it was."""
-    from .replay import preserved
-
-    with preserved(trainer):
+    with trainer.rehearsal():
         trainer.set_total_steps(ATTEMPTS)
         for _ in range(ATTEMPTS):
             with Audit() as audit:
                 applied = trainer.train_batch(inputs, labels)[0].applied
             if applied:
                 break
-        audit.persistent = list(persistent_arrays(trainer))
+        audit.persistent = list(persistent_arrays(trainer.state))
     return audit
 
 
-def persistent_arrays(trainer: Any) -> Iterable[PersistentArrays]:
+def persistent_arrays(run: TrainingView) -> Iterable[PersistentArrays]:
     """Yield the arrays that stay between steps, by kind and type."""
-    model, optimizer = trainer.model, trainer.optimizer
-    norms = {id(tensor) for _, module, name, tensor in model._named_tensors() if name in module.statistics}
+    model, optimizer = run.model, run.optimizer
+    norms = {
+        id(getattr(module, name, None)) for _, module in model.named_modules() for name in module.statistics
+    }
     groups: dict[str, list[Any]] = {}
 
     def note(kind: str, tensor: Any, array: Any) -> None:
@@ -258,7 +259,7 @@ def persistent_arrays(trainer: Any) -> Iterable[PersistentArrays]:
             note("gradients", p, p.grad.data)
     for _, b in model.named_buffers():
         note("buffers", b, b.data)
-    for name, array in optimizer._state_arrays().items():
+    for name, array in optimizer.state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)
     for kind, arrays in groups.items():

@@ -205,7 +205,7 @@ class Optimizer:
         backend = backends.get(self.device)
         state: dict[str, Any] = {name: getattr(self, name) for name in self.hyper}
         state["step"] = self.step_count
-        for key, array in self._state_arrays().items():
+        for key, array in self.state_arrays().items():
             state[key] = np.array(backend.to_numpy(array))
         return state
 
@@ -216,7 +216,7 @@ class Optimizer:
             ValueError: a key is missing or unknown, or a shape differs; the message names the key.
             TypeError: a dtype differs.
         """
-        arrays = self._state_arrays()
+        arrays = self.state_arrays()
         wanted = [*self.hyper, "step", *arrays]
         for key in wanted:
             if key not in state:
@@ -247,7 +247,8 @@ class Optimizer:
             setattr(self, name, kind(state[name]))
         self.step_count = int(state["step"])
 
-    def _state_arrays(self) -> dict[str, Array]:
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the arrays that `state_dict` copies, as they lie on the device, by the same names."""
         arrays = {
             f"{slot}.{i}": array for slot, values in self.state.items() for i, array in enumerate(values)
         }

@@ -15,7 +15,7 @@ from ..tensor import Tensor
 if TYPE_CHECKING:
     from ..data import Augmentation, Dataset
     from ..nn import Module
-    from .task import Task
+    from .state import TrainState
 
 Array = Any
 
@@ -111,7 +111,7 @@ class ImageOrder:
 
 
 class Labelled(Protocol):
-    """What `Trainer.score` takes: batches of inputs and labels; the length is the number of labels that
+    """What `Evaluator.score` takes: batches of inputs and labels; the length is the number of labels that
     count."""
 
     def __len__(self) -> int: ...
@@ -122,9 +122,9 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class ImageFeed:
-    """What the epoch loop trains on and evaluates on: here, two resident splits in batches of one size.
+    """What the epoch loop trains on and evaluates on: here, two splits on the device in batches of one size.
 
-    Another task brings a feed of its own: these members, with batches that its trainer's `train_batch` takes.
+    Another objective brings a feed of its own: these members, with batches that it takes.
     """
 
     train: DeviceSplit
@@ -135,17 +135,14 @@ class ImageFeed:
     unit = "img/s"
 
     @classmethod
-    def of(cls, trainer: Task, dataset: Dataset, batch_size: int) -> ImageFeed:
-        """Both splits on the trainer's device; ValueError when the data do not fit its model."""
-        check_dataset(trainer.model, dataset)
-        place = trainer.precision.storage, trainer.device
-        changes = Augmenting.of(trainer.augment, dataset, trainer.seed)
-        return cls(
-            DeviceSplit.of(dataset, "train", *place),
-            DeviceSplit.of(dataset, "test", *place),
-            batch_size,
-            changes,
+    def of(cls, state: TrainState, dataset: Dataset, batch_size: int) -> ImageFeed:
+        """Both splits on the run's device; ValueError when the data do not fit its model."""
+        check_dataset(state.model, dataset)
+        train, test = (
+            DeviceSplit.of(dataset, split, state.precision.storage, state.device)
+            for split in ("train", "test")
         )
+        return cls(train, test, batch_size, Augmenting.of(state.config.augment, dataset, state.seed))
 
     @property
     def steps(self) -> int:

@@ -194,7 +194,7 @@ def test_every_arm_trains(name: str) -> None:
     for one in planned:
         trainer = make_trainer(one.spec, dataset, "reference")
         assert trainer.step(x, labels).applied or one.spec.precision == "mp"
-        assert trainer.settings["optimizer"] == one.spec.training["optimizer"]
+        assert trainer.config.optimizer == one.spec.training["optimizer"]
 
 
 def test_a_request_changes_a_plan() -> None:

@@ -157,10 +157,10 @@ def test_overflowing_gradient_names_the_first_parameter_of_the_backward_pass():
 def test_the_parameter_the_backward_pass_meets_first_is_named():
     trainer = fe.Trainer(Scaled(1.0), "fp32", device=tiny_run.DEVICE)
     trainer.step(*batch())
-    assert trainer._nonfinite() is None
+    assert trainer.state.first_nonfinite() is None
     for parameter in (trainer.model.first.weight, trainer.model.last.weight):
         parameter.grad.data[0] = np.inf
-    assert trainer._nonfinite() == "the gradient of 'last.weight'"
+    assert trainer.state.first_nonfinite() == "the gradient of 'last.weight'"
 
 
 def test_mp_finds_its_start_scale_and_tells_skipped_from_applied():
@@ -182,7 +182,7 @@ def test_mp_finds_its_start_scale_and_tells_skipped_from_applied():
 
 def test_mp_stops_with_a_diagnosis_at_the_floor():
     trainer = fe.Trainer(tiny_run.model(0.0), mp(initial=1.0), device=tiny_run.DEVICE, max_bad_steps=2)
-    trainer._nonfinite = lambda: "the gradient of '0.weight'"
+    trainer.state.first_nonfinite = lambda: "the gradient of '0.weight'"
     trainer.step(*batch())
     with pytest.raises(fe.NonFiniteError, match="loss scale is at its floor 1 and 2 steps in a row"):
         trainer.step(*batch())
@@ -243,11 +243,11 @@ def test_cosine_counts_applied_steps_only():
     trainer.set_total_steps(4)
     x, y = batch()
     trainer.step(x, y)
-    rate = trainer.learning_rate()
+    rate = trainer.state.learning_rate()
     trainer.step(x * math.nan, y)
-    assert trainer.learning_rate() == rate < 0.05
+    assert trainer.state.learning_rate() == rate < 0.05
     trainer.step(x, y)
-    assert trainer.learning_rate() < rate
+    assert trainer.state.learning_rate() < rate
 
 
 def test_cosine_without_a_length_says_so():

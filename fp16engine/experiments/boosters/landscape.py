@@ -62,7 +62,7 @@ def plane(
         for i, a in enumerate(across):
             for j, b in enumerate(up):
                 _move(trainer, {name: stored[name] + a * d[name] + b * e[name] for name in d})
-                losses[i, j] = trainer.score(data, 256)[1]
+                losses[i, j] = trainer.evaluator.score(data, 256)[1]
     return losses
 
 

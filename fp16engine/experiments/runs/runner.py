@@ -313,9 +313,9 @@ def _inference_rate(trainer: Trainer, dataset: Dataset, batch_size: int) -> floa
         DeviceSplit.of(dataset.limit(count), "test", dtype, trainer.device)
         for count in (min(batch_size, _INFERENCE_IMAGES), _INFERENCE_IMAGES)
     )
-    trainer.score(first, batch_size)
+    trainer.evaluator.score(first, batch_size)
     start = time.perf_counter()
-    trainer.score(data, batch_size)
+    trainer.evaluator.score(data, batch_size)
     return len(data) / (time.perf_counter() - start)
 
 

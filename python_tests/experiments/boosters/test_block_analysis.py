@@ -72,7 +72,7 @@ def test_landscapes_agree_and_leave_the_weights(backend_name: str) -> None:
     plane = landscape.plane(trainer, resident, [0.0, 1.0], [0.0, -0.5], seeds=(5, 6))
     after = trainer.model.state_dict()
     assert all(np.array_equal(after[name], before[name]) for name in before)
-    assert line[1] == plane[0, 0] == trainer.score(resident, 256)[1]
+    assert line[1] == plane[0, 0] == trainer.evaluator.score(resident, 256)[1]
     assert line[2] == plane[1, 0]
     assert len({*line.tolist(), *plane.reshape(-1).tolist()}) == 5  # every other place has a loss of its own
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from resumed_run import StopAt, fit, outcome
 
 import fp16engine as fe
-from fp16engine.reporting.history import WALL_TIME_FIELDS
 from fp16engine.train.notes import own_decays
 
 ROOT = Path(fe.__file__).parents[1]
@@ -26,20 +26,6 @@ def run(out, device, precision, optimizer, moment="never", at=0):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode in (0, -signal.SIGKILL), done.stderr
     return done.returncode
-
-
-def outcome(out):
-    """Everything a run leaves behind except wall times: tensors, JSON state, metrics."""
-
-    def timeless(row):
-        return {key: value for key, value in row.items() if key not in WALL_TIME_FIELDS}
-
-    body = json.loads((out / "checkpoint.json").read_text())["checkpoint"]
-    body["history"] = [timeless(row) for row in body["history"]]
-    del body["peak_memory_bytes"]
-    body["sums"] = timeless(body["sums"])
-    metrics = [timeless(json.loads(line)) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return (out / body["tensors"]["file"]).read_bytes(), body, metrics
 
 
 @pytest.mark.parametrize(("precision", "optimizer"), [("fp16", "sgd"), ("mp", "adam")])
@@ -56,34 +42,6 @@ def test_kill_at_any_step_and_within_saves(tmp_path, backend_name, precision, op
     assert outcome(broken) == outcome(whole)
     names = [path.name for path in broken.iterdir()]
     assert len(names) == 4, names  # one tensor file, checkpoint.json, metrics.jsonl, summary.json
-
-
-class StopAt:
-    """Raises at the n-th step, as an out-of-memory error would."""
-
-    def __init__(self, at):
-        self.at = at
-
-    def begin(self, *arguments):
-        pass
-
-    def step(self, epoch, step, loss, images_per_second):
-        if step == self.at:
-            raise MemoryError
-
-    def epoch(self, record):
-        pass
-
-    def note(self, text):
-        pass
-
-    def end(self):
-        pass
-
-
-def fit(trainer, out, resume=False, progress=False, **options):
-    settings = {"epochs": 3, "batch_size": 16, "checkpoint_every": 1, "log_every": 1, **options}
-    return trainer.fit(tiny_run.data(), out=out, resume=resume, progress=progress, **settings)
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ _UPDATES = {
     "kahan": "in place, with a compensation of the storage type that keeps what rounding takes, on the mean",
     "master32": "on an FP32 master copy, then rounded to storage",
 }
+UPDATES = tuple(_UPDATES)
 
 
 def _is_chunked(accumulate: object) -> bool:

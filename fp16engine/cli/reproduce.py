@@ -123,7 +123,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--schedule", type=options.one_of(options.SCHEDULES), metavar="NAME")
     group.add_argument(
         "--state",
-        type=options.one_of(("native", "plain")),
+        type=options.one_of(options.STATES),
         metavar="NAME",
         help="FP16 state of adam, adamw, rmsprop: native or plain",
     )
@@ -202,12 +202,6 @@ def _request(arguments: argparse.Namespace) -> Request:
 
     for name in arguments.models or ():
         options.check_model(name, "--models")
-    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
-    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if training.get("augment") == _NONE:
-        training["augment"] = None
-    if arguments.optimizer not in (None, "sgd"):
-        training.setdefault("momentum", None)  # sgd's, which the study's runs have
     return Request(
         seeds=arguments.seeds,
         epochs=arguments.epochs,
@@ -216,8 +210,19 @@ def _request(arguments: argparse.Namespace) -> Request:
         precisions=None if arguments.precisions is None else tuple(arguments.precisions),
         device=arguments.device,
         activation=arguments.activation,
-        training=training,
+        training=training_changes(arguments),
     )
+
+
+def training_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `TrainConfig` that the options change; None takes away what the study has."""
+    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
+    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if training.get("augment") == _NONE:
+        training["augment"] = None
+    if arguments.optimizer not in (None, "sgd"):
+        training.setdefault("momentum", None)  # sgd's, which the study's runs have
+    return training
 
 
 def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:

@@ -52,7 +52,9 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     from ..experiments.boosters import figures, study
     from ..experiments.report.plots import save
     from ..experiments.runs.results_dir import write_json
-    from .reproduce import _mapping
+    from ..reporting.history import SUMMARY
+    from ..train import TrainConfig
+    from .reproduce import _mapping, training_changes
 
     options.use_threads(arguments)
     datasets = reproduce.DatasetCache(
@@ -75,7 +77,7 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
             model=model,
             epochs=arguments.epochs or study.EPOCHS,
             batch_size=arguments.batch_size or study.BATCH,
-            training={**study.TRAINING, **_changed(arguments)},
+            training=TrainConfig.from_dict({**study.TRAINING, **training_changes(arguments)}),
             device=arguments.device,
             progress=False if arguments.json else None,
         )
@@ -102,15 +104,10 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
             summary |= {"plane_steps": figures.plane_steps(arguments.plane), "planes": planes}
             save(figures.draw_planes(planes), out, _PLANE)
     save(figure, out, what)
-    write_json(out / "summary.json", summary)
+    write_json(out / SUMMARY, summary)
     if arguments.json:
         print_json(summary)
     else:
         for name in (what, *([_PLANE] if arguments.plane else [])):
             print(out / f"{name}.svg")
     return 0
-
-
-def _changed(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "augment")
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

@@ -15,7 +15,6 @@ from .parser import add_command
 if TYPE_CHECKING:
     from ..data import Dataset
 
-AUDIT_BATCH = 4
 WATCH_EVERY = 10
 LOSS_SCALES = ("policy", "auto")
 
@@ -78,18 +77,20 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     from ..doctor import machine
     from ..errors import NonFiniteError
     from ..experiments.report import number_line
-    from ..experiments.runs.results_dir import SUMMARY, refuse_results, write_json
+    from ..experiments.runs.results_dir import refuse_results, write_json
     from ..numerics import strict
-    from ..numerics.audit import audit_step
+    from ..numerics.audit import audit_batch, audit_step
+    from ..reporting.history import SUMMARY
     from ..train import Checkpoint, Trainer
 
     def trainer() -> Trainer:
-        model = options.make_model(arguments, dataset)
-        return Trainer(
-            model,
-            precision=policy,
+        return Trainer.of(
+            options.make_model(arguments, dataset),
+            policy,
+            options.train_config(arguments),
+            arguments.device,
+            arguments.seed,
             on_nonfinite=arguments.on_nonfinite,
-            **options.training_settings(arguments),
         )
 
     runner = trainer()
@@ -98,11 +99,10 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     else:
         refuse_results(out)
     # a twin is audited, so that the run itself is exactly what Trainer.fit gives
-    images = dataset.normalised("train", runner.precision.storage)[:AUDIT_BATCH]
-    labels = dataset.train.labels[:AUDIT_BATCH]
+    batch = audit_batch(dataset, runner.precision)
     if arguments.strict:
-        strict.check(trainer(), images, labels)
-    runner.state.audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
+        strict.check(trainer(), *batch)
+    runner.state.audit = audit_step(trainer(), *batch).to_dict(runner.precision)
     history = runner.fit(
         dataset,
         arguments.epochs,

@@ -18,9 +18,10 @@ from .. import backend as backends
 from .._version import __version__
 from ..doctor import machine
 from ..errors import NonFiniteError
-from ..numerics.audit import audit_step
+from ..numerics.audit import audit_batch, audit_step
 from ..numerics.strict import check as hold_to_policy
 from ..precision import Precision
+from ..reporting.history import SUMMARY
 from ..reporting.lock import holds_out
 from ..reporting.metrics import finished_epochs
 from ..reporting.progress import Reporter, reporter
@@ -31,14 +32,13 @@ from . import agreement, speed, verdicts
 from .comparison import Comparison, policies
 from .report import pages, verdict
 from .runs.predictions import PredictingReporter, Predictions, probabilities
-from .runs.results_dir import SUMMARY, claim, read_run, write_json
+from .runs.results_dir import claim, read_run, write_json
 from .runs.spec import PROBABILITIES
 
 if TYPE_CHECKING:
     from ..data import Dataset
 
 DEFAULT_PRECISIONS = ("fp16", "fp32", "mp")
-AUDIT_BATCH = 4
 _RUN = "run.json"
 _SCORE = float | int | None
 _RECORD = {
@@ -126,7 +126,7 @@ def run(
         settings.trainer(policy, dataset)
     if strict:
         for policy in settings.policies:
-            hold_to_policy(settings.trainer(policy, dataset), *_audited_batch(policy, dataset))
+            hold_to_policy(settings.trainer(policy, dataset), *audit_batch(dataset, policy))
             gc.collect()
     out = Path(out)
     may_change = {"precisions", "seeds"} | ({"epochs"} if config.schedule == "constant" else set())
@@ -191,7 +191,7 @@ def _run(context: _RunContext, policy: Precision, seed: int) -> dict[str, Any]:
             return done
     # a twin is audited, so that the run itself is exactly what `Trainer.fit` gives
     twin = context.settings.trainer(policy, context.dataset, seed)
-    audit = audit_step(twin, *_audited_batch(policy, context.dataset)).to_dict(policy)
+    audit = audit_step(twin, *audit_batch(context.dataset, policy)).to_dict(policy)
     del twin
     gc.collect()
     result = {
@@ -205,17 +205,9 @@ def _run(context: _RunContext, policy: Precision, seed: int) -> dict[str, Any]:
     return result
 
 
-def _audited_batch(policy: Precision, dataset: Dataset) -> tuple[Any, Any]:
-    return dataset.normalised("train", policy.storage)[:AUDIT_BATCH], dataset.train.labels[:AUDIT_BATCH]
-
-
 def _train(context: _RunContext, policy: Precision, seed: int, audit: dict[str, Any]) -> dict[str, Any]:
-    settings, dataset, shown, folder = (
-        context.settings,
-        context.dataset,
-        context.shown,
-        context.folder(policy, seed),
-    )
+    settings, dataset, shown = context.settings, context.dataset, context.shown
+    folder = context.folder(policy, seed)
     trainer = settings.trainer(policy, dataset, seed, context.on_nonfinite)
     trainer.state.audit = audit
     watching = PredictingReporter(

@@ -15,6 +15,7 @@ from typing import Any
 
 from .._version import __version__
 from ..reporting.files import make_folder, write_atomically
+from ..reporting.history import SUMMARY
 from .experiment import Results
 from .report.pages import PLOTS, REPORT, Plot, environment, missing
 from .report.parts import Claim, Part, Picture, Table
@@ -22,7 +23,7 @@ from .runs.results_dir import write_json
 from .runs.spec import canonical
 from .runs.store import DONE, FAILED, Store
 
-SUMMARY, RUNS_JSON, RUNS_CSV = "summary.json", "results.json", "results.csv"
+RUNS_JSON, RUNS_CSV = "results.json", "results.csv"
 _TITLE = "Experiments, repeated with fp16engine"
 
 

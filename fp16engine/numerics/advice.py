@@ -24,7 +24,7 @@ UNDERFLOW_SIZE = 0.01  # of the sum of what it keeps: a few large values can mak
 OFF_SHARE = 0.05  # of the channels of a norm layer
 VARIANCE_LIMIT = 65504.0  # of a running variance in binary16: a standard deviation of 256
 VARIANCE_NEAR = VARIANCE_LIMIT / 4  # a standard deviation of 128: reported before it breaks
-TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradients: a factor of 4 below 2^15
+TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradient: 2^13 to 2^14, 2^16 being infinite
 
 OVERFLOW = "overflow"
 NEAR = "near the largest number"

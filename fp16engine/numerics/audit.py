@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .intercept import Interception, arrays_in, named_arguments
 
 if TYPE_CHECKING:
+    from ..data import Dataset
     from ..precision import Precision
     from .protocols import Steppable, TrainingView
 
@@ -48,6 +49,7 @@ _NOTE = (
     "kernel are no tensors; their size is scratch_bytes."
 )
 
+BATCH = 4
 ATTEMPTS = 20  # a loss scale of 65536 is halved to its floor in 16
 
 Named = tuple[str, str]  # (argument or result name, dtype)
@@ -205,6 +207,11 @@ class Audit(Interception):
         return "\n".join(
             "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines
         )
+
+
+def audit_batch(dataset: Dataset, policy: Precision) -> tuple[Any, Any]:
+    """Return images and labels of a batch that is enough to audit a step on."""
+    return dataset.normalised("train", policy.storage)[:BATCH], dataset.train.labels[:BATCH]
 
 
 def audit_step(trainer: Steppable, x: Any, y: Any) -> Audit:

@@ -12,10 +12,10 @@ from .. import backend as backends
 from .. import random
 from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
+from ..precision import UPDATES
 from ..tensor import Tensor
 
 Array = Any
-UPDATES = ("nearest", "stochastic", "kahan", "master32")
 STATES = ("native", "plain")
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+SUMMARY = "summary.json"  # what a run, a comparison or a study came to
 WALL_TIME_FIELDS = ("seconds", "images_per_second")
 
 

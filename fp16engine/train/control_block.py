@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from .. import backend as backends
+from ..numerics.advice import TOP_EXPONENT
 from ..numerics.ranges import EMPTY
 from .counters import NonfiniteRule
 from .outcome import origin_in_words
-from .scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, WINDOW
+from .scaler import MEASURED_EVERY, SETTLING, WINDOW
 from .state import TrainState
 
 Array = Any

@@ -18,6 +18,8 @@ from . import batches
 from .objective import Objective, judged, on_device
 from .state import TrainState
 
+BATCH = 256  # where the caller does not say
+
 
 @dataclass(frozen=True)
 class Evaluator:

@@ -23,7 +23,7 @@ from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
 from ..reporting import metrics
 from ..reporting.files import make_folder, write_atomically
-from ..reporting.history import EpochSums, History, json_number
+from ..reporting.history import SUMMARY, EpochSums, History, json_number
 from ..reporting.interrupt import Interrupted, InterruptGuard
 from ..reporting.lock import hold
 from ..reporting.progress import Reporter, reporter
@@ -32,6 +32,7 @@ from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
 from .counters import StepCounters
+from .evaluator import BATCH as EVALUATION_BATCH
 from .notes import account, own_decays
 from .outcome import failure
 
@@ -43,9 +44,7 @@ if TYPE_CHECKING:
 
     Corpus = Dataset | EncodedText
 
-SUMMARY_NAME = "summary.json"
 EXPLANATION_NAME = "nonfinite.json"
-EVALUATION_BATCH = 256
 TICK_SECONDS = 0.25  # how long replayed steps run ahead before their outcomes are read and shown
 
 
@@ -139,7 +138,7 @@ class _Run:
             history.failure = failure(trainer.step_count, trainer.applied_steps, accuracy)
         if self.out is not None:
             write_atomically(
-                self.out / SUMMARY_NAME,
+                self.out / SUMMARY,
                 json.dumps(history.summary(), indent=1, allow_nan=False).encode() + b"\n",
             )
         return history
@@ -317,7 +316,7 @@ def _existing(out: Path | None) -> Path:
 
 def _prepare(out: Path) -> None:
     """Make the directory; ValueError when it holds a run already, so nothing is ever overwritten."""
-    for name in (checkpoint.FILE_NAME, metrics.FILE_NAME, SUMMARY_NAME):
+    for name in (checkpoint.FILE_NAME, metrics.FILE_NAME, SUMMARY):
         if (out / name).exists():
             raise ValueError(
                 f"out: {out} holds a run already ({name}); go on with it by --resume "

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..numerics.advice import TOP_EXPONENT
+
 if TYPE_CHECKING:
     from fp16engine.numerics.ranges import Ranges
     from fp16engine.precision import LossScale
 
 Number = int | float
 
-TOP_EXPONENT = 13  # where an automatic scale puts the largest gradient: 2^13 to 2^14, 2^16 being infinite
 SETTLING = 16  # applied steps that are all measured
 MEASURED_EVERY = 16  # applied steps from one measurement to the next, later on
 WINDOW = 8  # measurements whose largest gradient counts

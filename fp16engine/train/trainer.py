@@ -18,12 +18,15 @@ from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
 from .counters import NonfiniteRule, StepResult
+from .evaluator import BATCH as EVALUATION_BATCH
 from .evaluator import Evaluator
 from .objective import Objective
 from .state import TrainState
 from .step import take_step
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ..data import Dataset
     from ..data.encoded import EncodedText
     from ..nn import Module
@@ -132,7 +135,7 @@ class Trainer:
         device: str | None = None,
         seed: int = 0,
         **options: Any,
-    ) -> Trainer:
+    ) -> Self:
         """The trainer that a config describes; options: arguments that are no part of it."""
         return cls(model, precision, device=device, seed=seed, **config.arguments(), **options)
 
@@ -242,7 +245,7 @@ class Trainer:
             ),
         )
 
-    def evaluate(self, dataset: Dataset, batch_size: int = 256) -> tuple[float, float]:
+    def evaluate(self, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
         """(accuracy, mean cross-entropy) on dataset.test, with running statistics; accuracy in 0..1.
 
         An output that is not finite is a wrong answer; where none is finite the accuracy is nan. Each batch's
@@ -253,7 +256,7 @@ class Trainer:
         data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
         return self.evaluator.score(data, batch_size)
 
-    def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
+    def predict(self, images: Any, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
         """Class probabilities of images (N, H, W, C), floating point: float32 (N, classes) on the host.
 
         Images are rounded once to the storage dtype and the softmax rounds once to it.

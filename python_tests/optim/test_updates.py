@@ -12,8 +12,8 @@ import pytest
 import fp16engine as fe
 from fp16engine.backend.reference.stochastic import random_bits, round_stochastic
 from fp16engine.optim import COUNTS, SGD, Adam, AdamW, Optimizer, RMSprop, StepScalars
+from fp16engine.precision import UPDATES
 
-UPDATES = ("nearest", "stochastic", "kahan", "master32")
 ALL_HALVES = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import models
 from ...block_format import BlockFormat
-from ...train import Trainer
+from ...train import TrainConfig, Trainer
 from ...train.batches import DeviceSplit
 from ...train.checkpoint import FILE_NAME as CHECKPOINT
 from ..report.labels import style
@@ -42,7 +42,7 @@ def trained(
     model: str,
     epochs: int,
     batch_size: int,
-    training: Mapping[str, Any],
+    training: TrainConfig,
     device: str | None = None,
     progress: bool | Reporter | None = None,
 ) -> Trainer:
@@ -53,7 +53,7 @@ def trained(
         image_size=dataset.image_size,
         channels=dataset.channels,
     )
-    trainer = Trainer(made, precision=precision, device=device, **training)
+    trainer = Trainer.of(made, precision, training, device)
     resume = (folder / CHECKPOINT).exists()
     trainer.fit(dataset, epochs, batch_size, out=folder, resume=resume, progress=progress)
     return trainer

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...precision import UPDATES
 from ..experiment import Arm, Case, Experiment, Results
 from ..report.parts import Claim, Column, Part, Table
 from ..report.verdict import signed
@@ -24,8 +25,7 @@ _BYTES = {
     "FP32": 4 + 4 + 4,
 }
 
-FORMS = ("nearest", "stochastic", "kahan", "master32")
-ARMS = (*(Arm(f"FP16, {form}", "fp16", {"update": form}) for form in FORMS), Arm("FP32", "fp32"))
+ARMS = (*(Arm(f"FP16, {form}", "fp16", {"update": form}) for form in UPDATES), Arm("FP32", "fp32"))
 
 
 def report(results: Results) -> list[Part]:

@@ -383,6 +383,15 @@ def folder_name(text: str) -> str:
     return text
 
 
+def new_file(text: str) -> Path:
+    """Parse the name of a file that is not there yet."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be the name of a file, got ''")
+    if Path(text).exists():
+        raise argparse.ArgumentTypeError(f"must be a new file, got {text}, which exists")
+    return Path(text)
+
+
 def results_folder(arguments: argparse.Namespace, stem: str) -> Path:
     """Return --out, or by default runs/STEM: the first free number of it, with --resume the last used one."""
     if arguments.out is not None:

@@ -265,7 +265,7 @@ def persistent_arrays(run: TrainingView) -> Iterable[PersistentArrays]:
         if p.grad is not None:
             note("gradients", p, p.grad.data)
     for _, b in model.named_buffers():
-        note("buffers", b, b.data)
+        note("buffers" if b.dtype.startswith("float") else "counters", b, b.data)
     for name, array in optimizer.state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)

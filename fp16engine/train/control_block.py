@@ -49,6 +49,11 @@ SCALARS = 32  # bytes of struct StepScalars, StepScalars.pack of backend/base.py
 RESULTS = 4  # loss, correct, culprit, origin
 
 
+def _structs(backend: Any, nbytes: int) -> Array:
+    """Return zeroed bytes for C structs: made of their widest member, so aligned as they need."""
+    return backend.zeros((nbytes // 8,), "int64").view(np.uint8)
+
+
 class ControlBlock:
     """The control block of a run's captured steps, and the arrays that go with it.
 
@@ -64,10 +69,10 @@ class ControlBlock:
     def __init__(self, state: TrainState, rule: NonfiniteRule, rows: int) -> None:
         backend: Any = backends.get(state.device)
         self._state, self._rule, self._backend, self._rows = state, rule, backend, rows
-        self.control = backend.zeros((CONTROL.itemsize,), "uint8")
-        self.table = backend.zeros((rows * SCALARS,), "uint8")
-        self.scalars = backend.zeros((SCALARS,), "uint8")
-        self.never = backend.zeros((SCALARS,), "uint8")
+        self.control = _structs(backend, CONTROL.itemsize)
+        self.table = _structs(backend, rows * SCALARS)
+        self.scalars = _structs(backend, SCALARS)
+        self.never = _structs(backend, SCALARS)
         self.results = backend.zeros((rows, RESULTS), "int32")
         automatic = state.scaler is not None and state.scaler.automatic
         self.ranges = backend.zeros((rows, len(EMPTY.counts)), "int64") if automatic else None

@@ -46,6 +46,13 @@ def document(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+def test_statistics_are_of_the_form_asked_for(capsys):
+    for form, name in (("native", "fp16"), ("plain", "fp16+plain-statistics")):
+        assert main(["train", *TINY, "--statistics", form, "--json", "--out", form]) == 0
+        assert document(capsys)["precision"] == name
+        assert fe.Checkpoint.load(form).precision.statistics_form == form
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -411,7 +418,8 @@ def test_bench_step(capsys):
     result = document(capsys)
     with open("result.json") as file:
         assert json.load(file) == result
-    assert "--out: result.json exists already" in fails(capsys, *argv, "--out", "result.json")
+    assert "got result.json, which exists" in fails(capsys, *argv, "--out", "result.json")
+    assert "--out" in fails(capsys, *argv, "--out", "")
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert all(
@@ -427,7 +435,8 @@ def test_bench_kernels(capsys):
     with open("kernels.json") as file:
         assert json.load(file) == result
     assert len(result["kernels"]) == 4
-    assert "--out: kernels.json exists already" in fails(capsys, *argv, "--out", "kernels.json")
+    assert "got kernels.json, which exists" in fails(capsys, *argv, "--out", "kernels.json")
+    assert "--out" in fails(capsys, *argv, "--out", "")
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert all(words in text for words in ("Copy, tiny", "softmax_backward", "of copy", "of floor"))

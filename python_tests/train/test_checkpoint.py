@@ -135,6 +135,28 @@ def test_models_built_by_hand_are_loaded_into_one_built_again(saved):
     assert np.array_equal(model.state_dict()["0.weight"], loaded.tensors["model.0.weight"])
 
 
+def test_running_statistics_of_the_first_version_are_read(tmp_path):
+    """FP16 variances, no remainders, no count: what was written before the native form."""
+    trainer = stepped()
+    data = tiny_run.data()
+    x = data.normalised("test", "float32")
+    checkpoint.save(tmp_path, trainer, state())
+    tensors = load_file(tensor_file(tmp_path))
+    std = tensors.pop("model.1.running_std").astype(np.float64)
+    del tensors["model.1.rest"], tensors["model.1.updates"]
+    tensors["model.1.running_var"] = (std**2).astype(np.float16)
+    rewrite(tmp_path, lambda body: body["precision"].pop("statistics_form"))
+    replace_tensors(tmp_path, tensors)
+    loaded = fe.Checkpoint.load(tmp_path)
+    assert loaded.precision == fe.Precision.get("fp16")
+    other = tiny_run.trainer()
+    loaded.load_model(other.model, tiny_run.DEVICE)
+    np.testing.assert_allclose(other.predict(x), trainer.predict(x), rtol=0, atol=0.01)
+    read = other.model[1].running_std.numpy().astype(np.float64)
+    np.testing.assert_allclose(read, std, rtol=np.finfo(np.float16).eps)
+    assert other.model[1].updates.numpy().item() > 1 << 30  # long past the first batches
+
+
 def test_replaces_the_one_before_and_what_a_kill_left(saved):
     first = tensor_file(saved).name
     (saved / f"{first}.{HEX}.tmp").write_bytes(b"half")

@@ -35,7 +35,7 @@ from fp16engine.backend.gpu import cuda_libraries
 from fp16engine.numerics.intercept import intercept, named_arguments
 
 ROOT = Path(__file__).resolve().parents[1]
-CUDA = ROOT / "csrc" / "cuda"
+CSRC = ROOT / "csrc"
 PROGRAM = "cudnn_plans"
 
 # What the policies ask of a graph: their names, the stored type, the compute type.
@@ -47,7 +47,7 @@ POLICIES = (
 )
 CONV_PASSES = ("forward", "data gradient", "weight gradient")
 
-Graph = dict[str, Any]  # "graph", "shape", ... as csrc/cuda/testing/cudnn_plans.cpp reads it
+Graph = dict[str, Any]  # "graph", "shape", ... as csrc/testing/cudnn_plans.cpp reads it
 
 
 class VitBlock(fe.nn.Module):
@@ -194,14 +194,18 @@ def build(folder: Path) -> tuple[Path, Path]:
     """Compile the program and the stand-in for the driver, unless they are newer than their sources."""
     folder.mkdir(parents=True, exist_ok=True)
     program, driver = folder / PROGRAM, folder / "libcuda.so.1"
-    sources = [CUDA / "testing" / f"{PROGRAM}.cpp", *CUDA.glob("*.h"), *(CUDA.parent / "common").glob("*.h")]
+    sources = [
+        CSRC / "testing" / f"{PROGRAM}.cpp",
+        *(CSRC / "cuda").glob("*.h"),
+        *(CSRC / "common").glob("*.h"),
+    ]
     if not program.exists() or program.stat().st_mtime < max(s.stat().st_mtime for s in sources):
         print("compiling the program that asks cuDNN, about a minute ...", file=sys.stderr, flush=True)
         headers = runpy.run_path(str(ROOT / "cmake" / "nvidia_headers.py"))["folders"]()
         includes = [argument for folder in headers for argument in ("-isystem", str(folder))]
-        compiler = [os.environ.get("CXX", "c++"), "-std=c++17", "-O0", f"-I{CUDA.parent}", *includes]
+        compiler = [os.environ.get("CXX", "c++"), "-std=c++17", "-O0", f"-I{CSRC}", *includes]
         run_compiler([*compiler, str(sources[0]), "-ldl", "-o", str(program)])
-    stub = CUDA / "testing" / "stub_driver.c"
+    stub = CSRC / "testing" / "stub_driver.c"
     if not driver.exists() or driver.stat().st_mtime < stub.stat().st_mtime:
         compiler = [os.environ.get("CC", "cc"), "-shared", "-fPIC", "-Wl,-soname,libcuda.so.1"]
         run_compiler([*compiler, str(stub), "-o", str(driver)])
@@ -286,7 +290,7 @@ def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path
 
     A row's `plans` holds, per policy, an answer per device, in the order of `devices`.
     """
-    known = json.loads((CUDA / "testing" / "devices.json").read_text())
+    known = json.loads((CSRC / "testing" / "devices.json").read_text())
     rows = wanted(names, batch)
     program, driver = build(folder)
     command = [str(program), *libraries(driver)]

@@ -78,13 +78,13 @@ def _batch_norm_of_sum(training: bool, **options: Any) -> Callable[..., Any]:
 
 
 def _biased_conv_and_norms(x: Any, weight: Any, bias: Any, gamma: Any, beta: Any) -> Any:
-    """Another gradient comes after the norm has left its sums, which are then not those of the bias."""
+    """Another gradient is added to the one that the norm has summed: the sums are not the bias' gradient."""
     y = F.conv2d(x, weight, bias)
     return _batch_norm(False)(y, gamma, beta) + _batch_norm(True)(y, gamma, beta)
 
 
 def _biased_conv_and_sum(x: Any, weight: Any, bias: Any, addend: Any, gamma: Any, beta: Any) -> Any:
-    """The norm sums its gradient for the bias, another that waits for it included."""
+    """The norm sums its gradient for the bias, the pending one of the sum included."""
     return _batch_norm_of_sum(True)(F.conv2d(x, weight, bias), addend, gamma, beta)
 
 

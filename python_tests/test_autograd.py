@@ -254,3 +254,61 @@ def test_a_result_that_is_kept_lets_go_of_what_it_saved(backend_name: str) -> No
     assert gone() is not None
     kept.sum().backward()
     assert gone() is None
+
+
+class Halves(Function):
+    """Two results, 3x and 5x, and the gradients that come for them."""
+
+    outputs = 2
+    seen: list[tuple[bool, bool]]
+
+    def forward(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return tuple(self.backend.binary("mul", x, factor) for factor in (3.0, 5.0))
+
+    def backward(self, da: np.ndarray | None, db: np.ndarray | None) -> tuple[np.ndarray]:
+        Halves.seen.append((da is not None, db is not None))
+        parts = [
+            self.backend.binary("mul", d, factor) for d, factor in ((da, 3.0), (db, 5.0)) if d is not None
+        ]
+        return (parts[0] if len(parts) == 1 else self.backend.binary("add", *parts),)
+
+
+@pytest.mark.parametrize(
+    ("loss", "seen", "grad"),
+    [
+        (lambda a, b: a * 2.0 + b * 4.0 + a, (True, True), 3 * 3 + 5 * 4),
+        (lambda a, b: a * 2.0, (True, False), 3 * 2),
+        (lambda a, b: b * b, (False, True), 2 * 5 * 5 * 7),
+    ],
+)
+def test_a_node_of_two_results_is_visited_once(
+    backend_name: str, loss: Callable, seen: tuple[bool, bool], grad: float
+) -> None:
+    Halves.seen = []
+    x = leaf([7.0], backend_name)
+    a, b = Halves.apply_all(x)
+    assert (a.item(), b.item()) == (21.0, 35.0) and a.node is b.node
+    loss(a, b).backward()
+    assert Halves.seen == [seen]
+    assert x.grad.item() == grad
+
+
+@pytest.mark.parametrize("used", ["sum", "norm", "both"])
+def test_batch_norm_of_sum_has_the_gradients_of_a_sum_and_a_norm(backend_name: str, used: str) -> None:
+    rng = np.random.default_rng(5)
+    values = [rng.standard_normal(shape) for shape in ((6, 3), (6, 3), 3, 3)]
+    weights = fe.tensor(rng.standard_normal((6, 3)), "float16", backend_name)
+    grads = []
+    for fused in (True, False):
+        x, addend, gamma, beta = leaves = [leaf(v, backend_name, "float16") for v in values]
+        running = [fe.tensor(np.full(3, v), "float16", backend_name) for v in (0.0, 1.0)]
+        if fused:
+            s, y = F.batch_norm_of_sum(x, addend, gamma, beta, *running, training=True)
+        else:
+            s = x + addend
+            y = F.batch_norm(s, gamma, beta, *running, training=True)
+        parts = {"sum": (s,), "norm": (y,), "both": (s * 3.0, y)}[used]
+        sum((part * weights for part in parts[1:]), parts[0] * weights).sum().backward()
+        grads.append([None if t.grad is None else t.grad.numpy() for t in leaves])
+    for fused, apart in zip(*grads, strict=True):
+        np.testing.assert_array_equal(fused, apart)

@@ -40,11 +40,11 @@ def test_bits_count_the_share_of_the_exponent() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mantissa": 1}, "mantissa: 1 given, a whole number from 2 to 16"),
-        ({"mantissa": 4, "block": 1025}, "block: 1025 given"),
-        ({"mantissa": 4, "exponent_bits": 1}, "exponent_bits: 1 given"),
-        ({"mantissa": 4, "rounding": "up"}, "rounding: 'up' given"),
-        ({"mantissa": 4, "block": 60, "tile": True}, "block: 60 given for square tiles"),
+        ({"mantissa": 1}, "mantissa must .* got 1"),
+        ({"mantissa": 4, "block": 1025}, "block must .* got 1025"),
+        ({"mantissa": 4, "exponent_bits": 1}, "exponent_bits must .* got 1"),
+        ({"mantissa": 4, "rounding": "up"}, "rounding must .* got 'up'"),
+        ({"mantissa": 4, "block": 60, "tile": True}, "block must .* got 60"),
     ],
 )
 def test_impossible_formats(fields: dict[str, Any], message: str) -> None:
@@ -53,7 +53,7 @@ def test_impossible_formats(fields: dict[str, Any], message: str) -> None:
 
 
 def test_block_operands_need_float32_storage() -> None:
-    with pytest.raises(fe.UnsupportedPrecision, match="storage: 'float16' with block floating point"):
+    with pytest.raises(fe.UnsupportedPrecision, match=r"storage must .* got 'float16'"):
         dataclasses.replace(fe.Precision.get("fp16"), operand=fe.BlockFormat(4))
 
 
@@ -74,7 +74,7 @@ def test_layers_of_their_own_win_over_first_and_last() -> None:
     assert policy.layers(paths) == {"a": fe.BlockFormat(6), "b.x": eight, "b.y": eight, "c": "float32"}
     late = policy.at(9, 10)
     assert late.layers(paths) == {"b.x": eight, "b.y": eight, "c": "float32"}
-    with pytest.raises(ValueError, match="layers: 'b' given, one of a, c is wanted"):
+    with pytest.raises(ValueError, match=r"layers must .* got 'b'"):
         policy.layers(["a", "c"])
 
 

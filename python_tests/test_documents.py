@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fp16engine as fe
-from fp16engine.cli.parser import build
+from fp16engine.cli.commands import build
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

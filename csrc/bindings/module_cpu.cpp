@@ -1,12 +1,12 @@
-// Module fp16engine._cpu: the shared operations, and what only the processor has: its pool, threads and products.
+// Module fp16engine._cpu: the shared operations, and what only the processor has: its allocator, threads and products.
 #include "bindings/array_caster.h"
 #include "bindings/bind.h"
 #include "bindings/check_products.h"
 #include "bindings/thread_notice.h"
+#include "common/parallel.h"
+#include "cpu/allocator.h"
 #include "cpu/conv.h"
 #include "cpu/ops.h"
-#include "cpu/parallel.h"
-#include "cpu/pool.h"
 #include "cpu/simd/kernels.h"
 
 namespace ops = fp16engine::cpu;
@@ -29,12 +29,12 @@ py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
             fp16engine::checks::refuse("shape", "extents >= 0 of at most 2^48 bytes",
                                        fp16engine::checks::text({shape.begin(), shape.end()}));
     const auto bytes = static_cast<size_t>(size);
-    void* const block = cpu::pool_allocate(bytes, cpu::Use::array);
-    return py::array(dtype, shape, block, py::capsule(block, [](void* p) { cpu::pool_release(p); }));
+    void* const block = cpu::allocate(bytes, cpu::Use::array);
+    return py::array(dtype, shape, block, py::capsule(block, [](void* p) { cpu::release(p); }));
 }
 
 py::dict memory() {
-    const cpu::MemoryStats stats = cpu::pool_stats();
+    const cpu::MemoryStats stats = cpu::memory_stats();
     py::dict result;
     result["current"] = stats.current;
     result["peak"] = stats.peak;
@@ -54,14 +54,14 @@ std::string select_isa(const std::string& isa) {
 void bind_memory(py::module_& m) {
     m.def("empty", &empty, py::arg("shape"), py::arg("dtype"));
     m.def("memory", &memory);
-    m.def("reset_peak", &cpu::pool_reset_peak);
-    m.def("trim", &cpu::pool_trim);
+    m.def("reset_peak", &cpu::reset_peak_memory);
+    m.def("trim", &cpu::trim_memory);
 }
 
 void bind_machine(py::module_& m) {
     using fp16engine::bind_checked;
-    m.def("num_threads", &cpu::num_threads);
-    bind_checked(m, "set_num_threads", &cpu::set_num_threads, fp16engine::checks::nothing, "count"_a);
+    m.def("num_threads", &fp16engine::num_threads);
+    bind_checked(m, "set_num_threads", &fp16engine::set_num_threads, fp16engine::checks::nothing, "count"_a);
     m.def("isa", [] { return std::string(cpu::kernels().isa); });
     m.def("select_isa", &select_isa, py::arg("isa"));
     m.def("onednn_version", &cpu::onednn_version);

@@ -2,11 +2,11 @@
 #include "bindings/array_caster.h"
 #include "bindings/bind_gpu_ops.h"
 #include "bindings/thread_notice.h"
-#include "cpu/parallel.h"
+#include "common/parallel.h"
 #include "cuda/ops.h"
 #include "simt/machine.h"
-#include "simt/planted.h"
 #include "simt/recording.h"
+#include "testing/planted.h"
 
 namespace ops = fp16engine::gpu;
 #include "bindings/bind_ops.h"
@@ -50,9 +50,9 @@ PYBIND11_MODULE(_simt, m) {
     m.doc() = "GPU kernels of fp16engine in the simulator; use fp16engine.backend.get('simt').";
     py::register_exception<simt::Error>(m, "SimulationError", PyExc_RuntimeError);
     m.def("set_schedule", &simt::set_schedule, py::arg("schedule"));
-    fp16engine::bind_checked(m, "set_num_threads", &fp16engine::cpu::set_num_threads, fp16engine::checks::nothing,
+    fp16engine::bind_checked(m, "set_num_threads", &fp16engine::set_num_threads, fp16engine::checks::nothing,
                              "count"_a);
-    m.def("num_threads", &fp16engine::cpu::num_threads);
+    m.def("num_threads", &fp16engine::num_threads);
     m.def("planted_faults", &ops::planted_faults);
     fp16engine::bind_checked(m, "launch_planted", &ops::launch_planted, fp16engine::checks::nothing, "fault"_a, "x"_a,
                              "y"_a);

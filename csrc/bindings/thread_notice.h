@@ -3,12 +3,12 @@
 #include <pybind11/pybind11.h>
 
 #include "bindings/bind.h"
-#include "cpu/parallel.h"
+#include "common/parallel.h"
 
 namespace fp16engine {
 
 void after_call() {
-    const std::string notice = cpu::take_notice();
+    const std::string notice = take_notice();
     if (!notice.empty() && PyErr_WarnEx(PyExc_RuntimeWarning, notice.c_str(), 1)) throw pybind11::error_already_set();
 }
 

@@ -24,4 +24,9 @@ FP16_HOST_DEVICE PhiloxWords philox(PhiloxWords c, uint64_t key) {
     return c;
 }
 
+// Of a counter of 64 bits.
+FP16_HOST_DEVICE PhiloxWords philox(uint64_t counter, uint64_t key) {
+    return philox(PhiloxWords{{static_cast<uint32_t>(counter), static_cast<uint32_t>(counter >> 32), 0u, 0u}}, key);
+}
+
 }  // namespace fp16engine

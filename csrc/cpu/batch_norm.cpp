@@ -55,7 +55,7 @@ void add_slice(const T* x, const T* addend, T* sum, const Rows& r, int64_t i) {
 template <class T>
 void moments(const T* x, const T* addend, T* sum, const Rows& r, std::vector<float>& mean,
              std::vector<float>& variance) {
-    const auto& norm = kernels().norm(T{});
+    const auto& norm = kernels().batch_norm(T{});
     std::vector<float> sums(r.slices * r.C), squares(r.slices * r.C);
     parallel_for(r.slices, [&](int64_t i, int) {
         if (addend) add_slice(x, addend, sum, r, i);
@@ -85,9 +85,9 @@ std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std
     std::vector<float> sums(blocks * r.C), levels(strict_levels(r.rows) * r.C), total(r.C);
     parallel_for(blocks, [&](int64_t i, int) {
         const int64_t first = i * kStrictBlock;
-        kernels().norm(T{}).strict_block_sums(x + first * r.C, dy ? dy + first * r.C : nullptr,
-                                              std::min(kStrictBlock, r.rows - first), r.C, mean.data(), inv_std.data(),
-                                              gamma.data(), beta.data(), quantity, relu, &sums[i * r.C]);
+        kernels().batch_norm(T{}).strict_block_sums(
+            x + first * r.C, dy ? dy + first * r.C : nullptr, std::min(kStrictBlock, r.rows - first), r.C, mean.data(),
+            inv_std.data(), gamma.data(), beta.data(), quantity, relu, &sums[i * r.C]);
     });
     StrictSum sum(levels.data(), r.C, average);
     for (int64_t i = 0; i < blocks; i++) sum.add(&sums[i * r.C]);
@@ -102,7 +102,7 @@ template <class T>
 std::vector<float> strict_scales(const T* x, const Rows& r) {
     std::vector<float> found(r.slices * r.C), largest(r.C);
     parallel_for(r.slices, [&](int64_t i, int) {
-        kernels().norm(T{}).largest(x + r.begin(i) * r.C, r.count(i), r.C, &found[i * r.C]);
+        kernels().batch_norm(T{}).largest(x + r.begin(i) * r.C, r.count(i), r.C, &found[i * r.C]);
     });
     for (int64_t i = 0; i < r.slices; i++)
         for (int64_t c = 0; c < r.C; c++) largest[c] = std::max(largest[c], found[i * r.C + c]);
@@ -148,9 +148,9 @@ void apply(const T* x, const ArrayView& residual, const Rows& r, const std::vect
            const std::vector<float>& inv_std, const std::vector<float>& gamma, const std::vector<float>& beta,
            bool relu, T* y) {
     parallel_for(r.slices, [&](int64_t i, int) {
-        kernels().norm(T{}).normalize(x + r.begin(i) * r.C, slice_of<const T>(residual, r, i), r.count(i), r.C,
-                                      mean.data(), inv_std.data(), gamma.data(), beta.data(), relu,
-                                      y + r.begin(i) * r.C);
+        kernels().batch_norm(T{}).normalize(x + r.begin(i) * r.C, slice_of<const T>(residual, r, i), r.count(i), r.C,
+                                            mean.data(), inv_std.data(), gamma.data(), beta.data(), relu,
+                                            y + r.begin(i) * r.C);
     });
 }
 
@@ -238,13 +238,13 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
         } else {
             std::vector<float> shifts(r.slices * r.C), slopes(r.slices * r.C);
             parallel_for(r.slices, [&](int64_t i, int) {
-                kernels().norm(T{}).backward_sums(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C, r.count(i), r.C,
-                                                  m.data(), s.data(), g.data(), b.data(), relu, &shifts[i * r.C],
-                                                  &slopes[i * r.C]);
+                kernels().batch_norm(T{}).backward_sums(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C, r.count(i), r.C,
+                                                        m.data(), s.data(), g.data(), b.data(), relu, &shifts[i * r.C],
+                                                        &slopes[i * r.C]);
             });
             for (int64_t i = 0; i < r.slices; i++) {
-                kernels().accumulate(&shifts[i * r.C], shift.data(), r.C);
-                kernels().accumulate(&slopes[i * r.C], slope.data(), r.C);
+                kernels().sums.accumulate(&shifts[i * r.C], shift.data(), r.C);
+                kernels().sums.accumulate(&slopes[i * r.C], slope.data(), r.C);
             }
         }
         std::vector<float> stored_shift = shift, stored_slope = slope;
@@ -256,10 +256,10 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
             slope[c] /= static_cast<float>(r.rows);
         }
         parallel_for(r.slices, [&](int64_t i, int) {
-            kernels().norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C,
-                                               slice_of<const T>(waiting, r, i), r.count(i), r.C, m.data(), s.data(),
-                                               g.data(), b.data(), relu, shift.data(), slope.data(),
-                                               dx.as<T>() + r.begin(i) * r.C);
+            kernels().batch_norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C,
+                                                     slice_of<const T>(waiting, r, i), r.count(i), r.C, m.data(),
+                                                     s.data(), g.data(), b.data(), relu, shift.data(), slope.data(),
+                                                     dx.as<T>() + r.begin(i) * r.C);
         });
         if (db) reduce("sum", dx, db, 1, r.rows, r.C, half_accumulator);
     });

@@ -11,7 +11,7 @@
 #include <mutex>
 #include <unordered_map>
 
-#include "cpu/fork.h"
+#include "common/fork.h"
 #include "cpu/packed_product.h"
 
 #if defined(FP16ENGINE_ONEDNN)
@@ -308,7 +308,7 @@ public:
                 run_task(task, weights, sums.get() + lane * (width_ + s_.K), partial.get());
         });
         for (int64_t lane = 1; lane < lanes; lane++)
-            kernels().accumulate(sums.get() + lane * (width_ + s_.K), sums.get(), width_ + s_.K);
+            kernels().sums.accumulate(sums.get() + lane * (width_ + s_.K), sums.get(), width_ + s_.K);
         if (db_) from_floats(sums.get() + width_, db_, s_.K);
         if (dw_) finish_weights(sums.get());
     }
@@ -324,7 +324,7 @@ private:
         float* const in_tile = scratch.get();
         float* const scratchpad = scratch.get() + tile_floats<T>(in + out);
         const float* const dy = input_tile(dy_ + first * s_.image_outputs(), out, scratch.get() + tile_floats<T>(in));
-        if (db_) kernels().column_sums(dy, n * s_.OH * s_.OW, s_.K, sums + width_);
+        if (db_) kernels().sums.columns(dy, n * s_.OH * s_.OW, s_.K, sums + width_);
         if (dw_) {
             const Plan& plan = *weights_[last];
             plan.primitive.execute(
@@ -349,12 +349,12 @@ private:
 
     void add_partial(const Plan& plan, float* partial, float* sums) const {
         if (same_layout_) {
-            kernels().accumulate(partial, sums, floats_of(plan.weights) - 16);
+            kernels().sums.accumulate(partial, sums, floats_of(plan.weights) - 16);
             return;
         }
         const Scratch stored(s_.weights());
         reorder(plan.weights, partial, stored_weights(s_), stored.get());
-        kernels().accumulate(stored.get(), sums, s_.weights());
+        kernels().sums.accumulate(stored.get(), sums, s_.weights());
     }
 
     void finish_weights(float* sum) const {

@@ -1,34 +1,49 @@
-// Picks the inner loops for this machine once, or the set that FP16ENGINE_ISA names.
+// Picks the inner loops for this machine once, or the set that the environment variable FP16ENGINE_ISA names.
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
 
+#include "cpu/isa.h"
 #include "cpu/simd/kernels.h"
 
 namespace fp16engine::cpu {
 
-#if defined(FP16ENGINE_X86)
-extern const Kernels kernels_avx512;
-extern const Kernels kernels_avx2;
+#if defined(FP16ENGINE_BUILT_avx512)
+namespace avx512 {
+extern const Kernels table;
+}
 #endif
-extern const Kernels kernels_portable;
+#if defined(FP16ENGINE_BUILT_avx2)
+namespace avx2 {
+extern const Kernels table;
+}
+#endif
+#if defined(FP16ENGINE_BUILT_portable)
+namespace portable {
+extern const Kernels table;
+}
+#endif
 
 namespace {
 
-const Kernels* find(const char* isa) {
-#if defined(FP16ENGINE_X86)
-    __builtin_cpu_init();
-    const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-    const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
-    const bool any = !std::strcmp(isa, "auto");
-    if (avx512 && (any || !std::strcmp(isa, "avx512"))) return &kernels_avx512;
-    if (avx2 && (any || !std::strcmp(isa, "avx2"))) return &kernels_avx2;
-    if (any) return &kernels_portable;
-#else
-    if (!std::strcmp(isa, "auto")) return &kernels_portable;
+const Kernels* const kBuilt[] = {
+// the newest first
+#if defined(FP16ENGINE_BUILT_avx512)
+    &avx512::table,
 #endif
-    return std::strcmp(isa, "portable") ? nullptr : &kernels_portable;
+#if defined(FP16ENGINE_BUILT_avx2)
+    &avx2::table,
+#endif
+#if defined(FP16ENGINE_BUILT_portable)
+    &portable::table,
+#endif
+};
+
+const Kernels* find(const char* isa) {
+    const bool any = !std::strcmp(isa, "auto");
+    for (const Kernels* const table : kBuilt)
+        if ((any || !std::strcmp(isa, table->isa)) && machine_runs(table->isa)) return table;
+    return nullptr;
 }
 
 const Kernels* in_use() {

@@ -165,8 +165,8 @@ void power(const ArrayView& x, double exponent, const ArrayView& y) {
 
 namespace {
 
-void cast_slice(const half* x, float* y, int64_t n) { kernels().half_to_float(x, y, n); }
-void cast_slice(const float* x, half* y, int64_t n) { kernels().float_to_half(x, y, n); }
+void cast_slice(const half* x, float* y, int64_t n) { kernels().convert.half_to_float(x, y, n); }
+void cast_slice(const float* x, half* y, int64_t n) { kernels().convert.float_to_half(x, y, n); }
 template <class T>
 void cast_slice(const T* x, T* y, int64_t n) {
     std::copy(x, x + n, y);

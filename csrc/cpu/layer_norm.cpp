@@ -39,14 +39,14 @@ void parameter_gradients(const T* x, const T* dy, const Rows& r, const std::vect
     float* const slopes = shifts + slices * r.K;
     parallel_for(slices, [&](int64_t i, int) {
         const int64_t first = i * slice;
-        kernels().rows(T{}).layer_norm_column_sums(x + first * r.K, dy + first * r.K, std::min(slice, r.count - first),
-                                                   r.K, &mean[first], &inv_std[first], half_accumulator,
-                                                   shifts + i * r.K, slopes + i * r.K);
+        kernels().layer_norm(T{}).column_sums(x + first * r.K, dy + first * r.K, std::min(slice, r.count - first), r.K,
+                                              &mean[first], &inv_std[first], half_accumulator, shifts + i * r.K,
+                                              slopes + i * r.K);
     });
     if (!half_accumulator) {
         for (int64_t i = 0; i < slices; i++) {
-            kernels().accumulate(shifts + i * r.K, dbeta.data(), r.K);
-            kernels().accumulate(slopes + i * r.K, dgamma.data(), r.K);
+            kernels().sums.accumulate(shifts + i * r.K, dbeta.data(), r.K);
+            kernels().sums.accumulate(slopes + i * r.K, dgamma.data(), r.K);
         }
         return;
     }
@@ -72,7 +72,7 @@ void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
     std::vector<float> means(r.count), deviations(r.count);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        const auto& loops = kernels().rows(T{});
+        const auto& loops = kernels().layer_norm(T{});
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
             const T* const rows = x.as<T>() + first * r.K;
             float sums[kGroup];
@@ -86,8 +86,8 @@ void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
             average_terms(terms, count, r.K, half_accumulator, 1.0f / kStrictBlock, sums);
             for (int64_t i = 0; i < count; i++) {
                 deviations[first + i] = rounded(1.0f / std::sqrt(sums[i] + static_cast<float>(eps)), inv_std.dtype);
-                loops.layer_norm_row(rows + i * r.K, r.K, means[first + i], deviations[first + i], g.data(), b.data(),
-                                     y.as<T>() + (first + i) * r.K);
+                loops.normalize_row(rows + i * r.K, r.K, means[first + i], deviations[first + i], g.data(), b.data(),
+                                    y.as<T>() + (first + i) * r.K);
             }
         });
     });
@@ -106,23 +106,23 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
     std::vector<float> shift(r.K), slope(r.K);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        const auto& loops = kernels().rows(T{});
+        const auto& loops = kernels().layer_norm(T{});
         parameter_gradients(x.as<T>(), dy.as<T>(), r, m, s, half_accumulator, shift, slope);
         for_row_groups(r.count, r.K, half_accumulator, 2, [&](int64_t first, int64_t count, float* scaled) {
             float* const weighted = scaled + count * r.K;
             float offsets[kGroup], slopes[kGroup];
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
-                loops.layer_norm_terms(x.as<T>() + row, dy.as<T>() + row, r.K, m[first + i], s[first + i], g.data(),
-                                       scaled + i * r.K, weighted + i * r.K);
+                loops.gradient_terms(x.as<T>() + row, dy.as<T>() + row, r.K, m[first + i], s[first + i], g.data(),
+                                     scaled + i * r.K, weighted + i * r.K);
             }
             sum_terms(scaled, count, r.K, half_accumulator, false, offsets);
             sum_terms(weighted, count, r.K, half_accumulator, false, slopes);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
                 const float terms = static_cast<float>(r.K);
-                loops.layer_norm_gradient_row(x.as<T>() + row, scaled + i * r.K, r.K, m[first + i], s[first + i],
-                                              offsets[i] / terms, slopes[i] / terms, dx.as<T>() + row);
+                loops.gradient_row(x.as<T>() + row, scaled + i * r.K, r.K, m[first + i], s[first + i],
+                                   offsets[i] / terms, slopes[i] / terms, dx.as<T>() + row);
             }
         });
     });

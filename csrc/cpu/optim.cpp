@@ -105,7 +105,7 @@ bool all_finite(const std::vector<ArrayView>& arrays) {
         if (!finite.load(std::memory_order_relaxed)) return;
         with_storage("arrays", arrays[i].dtype, [&](auto type) {
             using T = decltype(type);
-            if (!kernels().sparse(T{}).all_finite(arrays[i].as<T>() + first, count))
+            if (!kernels().range(T{}).all_finite(arrays[i].as<T>() + first, count))
                 finite.store(false, std::memory_order_relaxed);
         });
     });

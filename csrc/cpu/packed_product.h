@@ -7,8 +7,8 @@
 #include <cstdint>
 
 #include "common/array_view.h"
-#include "cpu/parallel.h"
-#include "cpu/pool.h"
+#include "common/parallel.h"
+#include "cpu/allocator.h"
 #include "cpu/simd/kernels.h"
 #include "cpu/strict_sum.h"
 
@@ -57,7 +57,7 @@ void product_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t K, int64
                 gemm.multiply(a, strides.row, strides.step, b, c, m, ld, k);
             } else {
                 gemm.multiply_half_block(a, strides.row, strides.step, b, block, m, ld, k);
-                kernels().accumulate(block, c, m * ld);
+                kernels().sums.accumulate(block, c, m * ld);
             }
         }
     }
@@ -76,9 +76,9 @@ void packed_product(int64_t M, int64_t N, int64_t K, int64_t accumulator, const 
 }
 
 // Storage to float and back, by type.
-inline void to_floats(const half* x, float* y, int64_t n) { kernels().half_to_float(x, y, n); }
+inline void to_floats(const half* x, float* y, int64_t n) { kernels().convert.half_to_float(x, y, n); }
 inline void to_floats(const float* x, float* y, int64_t n) { std::copy(x, x + n, y); }
-inline void from_floats(const float* x, half* y, int64_t n) { kernels().float_to_half(x, y, n); }
+inline void from_floats(const float* x, half* y, int64_t n) { kernels().convert.float_to_half(x, y, n); }
 inline void from_floats(const float* x, float* y, int64_t n) { std::copy(x, x + n, y); }
 
 // Calls body(T{}) with the storage type of `dtype`.

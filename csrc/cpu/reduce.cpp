@@ -200,7 +200,8 @@ void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, c
         });
         for (int64_t o = 0; o < outer; o++) {
             for (int64_t s = 1; s < plan.slices; s++)
-                kernels().accumulate(counts + (o * plan.slices + s) * inner, counts + o * plan.slices * inner, inner);
+                kernels().sums.accumulate(counts + (o * plan.slices + s) * inner, counts + o * plan.slices * inner,
+                                          inner);
             to_floats(dy.as<T>() + o * inner, share + o * inner, inner);
             for (int64_t c = 0; c < inner; c++) share[o * inner + c] /= counts[o * plan.slices * inner + c];
         }

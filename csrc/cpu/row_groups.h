@@ -21,18 +21,18 @@ void for_row_groups(int64_t rows, int64_t K, bool half_accumulator, int buffers,
 // sums[i] = sum of row i of terms (count, K). `products`: a term is the product of two stored values.
 inline void sum_terms(const float* terms, int64_t count, int64_t K, bool half_accumulator, bool products, float* sums) {
     if (half_accumulator)
-        kernels().strict_row_sums(terms, count, K, products, false, 1.0f, sums);
+        kernels().sums.strict_rows(terms, count, K, products, false, 1.0f, sums);
     else
-        kernels().row_sums(terms, count, K, sums);
+        kernels().sums.rows(terms, count, K, sums);
 }
 
 // means[i] = mean of row i of terms (count, K); binary16 terms are added times `scale`, a power of two.
 inline void average_terms(const float* terms, int64_t count, int64_t K, bool half_accumulator, float scale,
                           float* means) {
     if (half_accumulator)
-        kernels().strict_row_sums(terms, count, K, false, true, scale, means);
+        kernels().sums.strict_rows(terms, count, K, false, true, scale, means);
     else
-        kernels().row_sums(terms, count, K, means);
+        kernels().sums.rows(terms, count, K, means);
     for (int64_t i = 0; i < count; i++) means[i] /= static_cast<float>(K);
 }
 

@@ -22,7 +22,7 @@ void expect_like(const char* argument, const ArrayView& view, const ArrayView& l
 // max and sum of exp(x - max) of `count` rows; the exponentials stay in terms.
 template <class T>
 void exponentials(const T* x, int64_t count, int64_t K, bool half_accumulator, float* terms, float* max, float* sums) {
-    const auto& loops = kernels().rows(T{});
+    const auto& loops = kernels().softmax(T{});
     for (int64_t i = 0; i < count; i++) {
         max[i] = loops.row_max(x + i * K, K);
         loops.exp_terms(x + i * K, K, max[i], terms + i * K);
@@ -74,7 +74,7 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const 
     };
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        const auto& loops = kernels().rows(T{});
+        const auto& loops = kernels().softmax(T{});
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
             float sums[kGroup];
             for (int64_t i = 0; i < count; i++) {
@@ -99,7 +99,7 @@ void softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& 
     expect_like("dx", dx, y);
     with_storage("y", y.dtype, [&](auto type) {
         using T = decltype(type);
-        const auto& loops = kernels().rows(T{});
+        const auto& loops = kernels().softmax(T{});
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
             float sums[kGroup];
             const int64_t at = first * r.K;
@@ -121,10 +121,10 @@ void log_softmax(const ArrayView& x, const ArrayView& y, bool half_accumulator) 
         for_row_groups(r.count, r.K, half_accumulator, 1, [&](int64_t first, int64_t count, float* terms) {
             float max[kGroup], sums[kGroup];
             exponentials(x.as<T>() + first * r.K, count, r.K, half_accumulator, terms, max, sums);
-            kernels().log_floats(sums, sums, count);
+            kernels().elementwise(float{}).unary(Unary::log, sums, sums, count);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
-                kernels().rows(T{}).log_softmax_row(x.as<T>() + row, r.K, max[i], sums[i], y.as<T>() + row);
+                kernels().softmax(T{}).log_softmax_row(x.as<T>() + row, r.K, max[i], sums[i], y.as<T>() + row);
             }
         });
     });
@@ -142,8 +142,8 @@ void log_softmax_backward(const ArrayView& y, const ArrayView& dy, const ArrayVi
             sum_terms(terms, count, r.K, half_accumulator, false, sums);
             for (int64_t i = 0; i < count; i++) {
                 const int64_t row = (first + i) * r.K;
-                kernels().rows(T{}).log_softmax_gradient_row(y.as<T>() + row, dy.as<T>() + row, r.K, sums[i],
-                                                             dx.as<T>() + row);
+                kernels().softmax(T{}).log_softmax_gradient_row(y.as<T>() + row, dy.as<T>() + row, r.K, sums[i],
+                                                                dx.as<T>() + row);
             }
         });
     });
@@ -166,7 +166,7 @@ void cross_entropy_forward(const ArrayView& logits, const ArrayView& labels, con
             std::fill(losses.get() + first, losses.get() + first + count, 0.0f);
             if (none_counts(label + first, count)) return;
             exponentials(x, count, r.K, half_accumulator, terms, max, sums);
-            kernels().log_floats(sums, sums, count);
+            kernels().elementwise(float{}).unary(Unary::log, sums, sums, count);
             if (smoothing > 0) {
                 to_floats(x, terms, count * r.K);
                 average_terms(terms, count, r.K, half_accumulator, 1.0f, means);
@@ -204,8 +204,8 @@ void cross_entropy_backward(const ArrayView& logits, const ArrayView& labels, co
             for (int64_t i = 0; i < count; i++) {
                 T* const row = dlogits.as<T>() + (first + i) * r.K;
                 if (label[first + i] >= 0)
-                    kernels().rows(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], label[first + i], on,
-                                                                   off, scale, row);
+                    kernels().softmax(T{}).cross_entropy_gradient_row(terms + i * r.K, r.K, sums[i], label[first + i],
+                                                                      on, off, scale, row);
                 else
                     std::fill(row, row + r.K, from_float<T>(0.0f));
             }

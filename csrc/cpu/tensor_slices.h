@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "common/array_view.h"
-#include "cpu/parallel.h"
+#include "common/parallel.h"
 
 namespace fp16engine::cpu {
 

@@ -1,6 +1,6 @@
 // cuDNN graphs: how a convolution becomes one, which engines a policy allows, and which plans are left. The module and
-// the check that runs without a GPU (testing/cudnn_plans.cpp) build their graphs here, so what the check finds holds
-// for the module. Includes cudnn_frontend, a minute of compile time: one source of a program may include this.
+// the check that runs without a GPU (csrc/testing/cudnn_plans.cpp) build their graphs here, so what the check finds
+// holds for the module. Includes cudnn_frontend, a minute of compile time: one source of a program may include this.
 #pragma once
 #define NV_CUDNN_FRONTEND_USE_DYNAMIC_LOADING
 #include <cudnn_frontend.h>

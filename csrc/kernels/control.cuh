@@ -8,13 +8,13 @@
 //     gradients, and whether it is applied
 //   replace          other values for arrays if the step is applied, or if it is not: what the forward pass changed
 //     goes back
-//   advance_step     counters, loss scale, also one that counters.cuh has measured, one row of results
+//   advance_step     counters, loss scale, also one that range_statistics.cuh has measured, one row of results
 // Bytes: a few numbers, and what is checked or replaced once.
 #pragma once
 #include "common/step_control.h"
 #include "common/step_scalars.h"
 #include "kernels/chunk.cuh"
-#include "kernels/counters.cuh"
+#include "kernels/range_statistics.cuh"
 #include "kernels/tensor_table.cuh"
 
 namespace fp16engine::gpu {

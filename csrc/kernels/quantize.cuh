@@ -3,11 +3,13 @@
 //   e = the smallest integer with max |x| <= 2^e over the block, within [lowest, highest]; step = 2^(e - mantissa).
 // Infinities and NaN stay as they are and have no part in the exponent. To nearest even, or stochastically: up where
 // (2 * (word >> 9) + 1) * 2^-24 is below the fraction, word i % 4 of Philox4x32-10(key = seed, counter = offset + i /
-// 4) for element i. Scalings are by powers of two in two factors and exact, see csrc/cpu/simd/quantize.h, so the bits
+// 4) for element i. Scalings are by powers of two in two factors and exact, see csrc/cpu/simd/quantize.cpp, so the bits
 // depend on nothing else. In a captured step the offset counts from the control block's.
 // Bytes per element: 4 read, 4 more from the cache, 4 written.
 #pragma once
-#include "kernels/sparse.cuh"
+#include "common/philox.h"
+#include "common/step_control.h"
+#include "kernels/device.cuh"
 
 namespace fp16engine::gpu {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <mutex>
 
-#include "cpu/parallel.h"
+#include "common/parallel.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -158,7 +158,7 @@ void launch(Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::functi
     if (size.count() == 0 || size.count() > 1024)
         throw Error("a block of " + std::to_string(size.count()) + " threads, 1 to 1024 wanted");
     if (grid.count() == 0) throw Error("an empty grid");
-    fp16engine::cpu::parallel_for(grid.count(), [&](int64_t task, int) {
+    fp16engine::parallel_for(grid.count(), [&](int64_t task, int) {
         static thread_local Block storage;
         Block* const outer = block;
         block = &storage;

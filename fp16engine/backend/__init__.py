@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 
 from ..errors import BackendUnavailable
+from ..validate import must_be
 from .base import Array, Backend
 
 __all__ = ["Array", "Backend", "devices", "get", "unrecorded"]
@@ -54,6 +55,10 @@ def devices() -> list[str]:
     """Return the devices this machine can compute on: "cpu" if its module is there, and "cuda:0" and so on.
 
     "reference" and "simt", which are for checks, are not listed.
+
+    >>> import fp16engine as fe
+    >>> all(name == "cpu" or name.startswith("cuda:") for name in fe.devices())
+    True
     """
     found = []
     try:
@@ -67,7 +72,7 @@ def devices() -> list[str]:
 
 def _load(device: str) -> Backend:
     if not isinstance(device, str):
-        raise TypeError(f"device: {device!r} given, a string such as 'cpu' is wanted")
+        raise TypeError(must_be("device", "a string such as 'cpu'", device))
     if _CUDA.fullmatch(device):
         # "cuda" and "cuda:0" are one GPU, and one backend with one stream
         twin = {"cuda": "cuda:0", "cuda:0": "cuda"}.get(device, device)
@@ -76,7 +81,6 @@ def _load(device: str) -> Backend:
         )
         return cuda
     if device not in _MODULES:
-        choices = ", ".join(map(repr, (*_MODULES, "cuda")))
-        raise ValueError(f"device: {device!r} given, one of {choices} is wanted")
+        raise ValueError(must_be("device", f"one of {', '.join((*_MODULES, 'cuda'))}", device))
     backend: Backend = importlib.import_module(_MODULES[device]).load()
     return backend

@@ -16,12 +16,27 @@ UPDATE = "(weight update and checks)"
 def profile(
     model: Any, step: Callable[[], object], steps: int, wait: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
-    """Time `steps` calls of `step`, backend call by backend call; returns the one of median length, in ms.
+    """Time calls of a step, backend call by backend call; return the one of median length, in milliseconds.
 
-    A call belongs to the layer one of whose parameters it is given (their memory tells), which names forward
-    and backward alike. `python_ms` is what the step takes outside the backend: the tape, the checks of
-    arguments, and this timer (some microseconds per call). `wait` waits for the device after every call, so
-    that its time is the call's; it adds to each.
+    Args:
+        model: whose layers the calls are counted for: a call belongs to the layer one of whose parameters it
+            is given (their memory tells), forward and backward in the same way.
+        step: takes one step.
+        steps: how many calls of it, >= 1.
+        wait: waits for the device after every backend call, so that its time is the call's; it adds to each.
+
+    Returns:
+        `step_ms`, `backend_ms`, `python_ms` (outside the backend: the tape, the checks of arguments, and this
+        timer, some microseconds a call), and rows of `operations` and `layers`.
+
+    Raises:
+        IndexError: steps is 0.
+
+    >>> import fp16engine as fe
+    >>> from fp16engine.bench.profile import profile
+    >>> layer, x = fe.nn.Linear(4, 2).to("reference"), fe.tensor([[0.0] * 4], device="reference")
+    >>> [row["op"] for row in profile(layer, lambda: layer(x), 1)["operations"]]
+    ['linear_forward']
     """
     owners = {_address(p.data): name.rpartition(".")[0] for name, p in model.named_parameters()}
     calls: list[tuple[str, str, float]] = []

@@ -93,7 +93,7 @@ def _batch_norm(relu: bool, training: bool = True, residual: bool = False, of_su
 
         def joined() -> Any:
             dx, dgamma, dbeta = gradients()
-            dx = dx + t["waiting"]
+            dx = dx + t["pending_grad"]
             return dx, dgamma, dbeta, dx.sum((0, 2, 3))
 
         return joined

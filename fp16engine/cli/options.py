@@ -15,6 +15,7 @@ from ..errors import UnsupportedPrecision
 from ..optim import BY_NAME
 from ..optim.optimizer import STATES
 from ..precision import STATISTICS_FORMS, UPDATES, Precision
+from ..validate import must_be
 from . import suggest
 
 if TYPE_CHECKING:
@@ -313,7 +314,7 @@ def check_model(name: str, option: str) -> None:
 
     if not models.known(name):
         near = suggest.closest(name, models.names())
-        raise ValueError(f"{option}: {name!r} given, {models.wanted()} is wanted{near}")
+        raise ValueError(must_be(option, models.names_text(), name) + near)
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:
@@ -374,6 +375,31 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
         update=arguments.update,
         statistics=arguments.statistics,
     )
+
+
+def training_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `TrainConfig` that the options change; None takes away what the study has."""
+    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
+    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if training.get("augment") == "none":
+        training["augment"] = None
+    if arguments.optimizer not in (None, "sgd"):
+        training.setdefault("momentum", None)  # sgd's, which the study's runs have
+    return training
+
+
+def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return the values by the data set they are for; "" is for all."""
+    result = dict(pairs)
+    for name, value in pairs:
+        if name and name not in DATA:
+            raise ValueError(f"{option}: {name}={value} given, one of {', '.join(DATA)} is wanted before =")
+        if option == "--data" and value not in DATA:
+            near = suggest.closest(value, DATA)
+            raise ValueError(f"{option}: {value!r} given, one of {', '.join(DATA)} is wanted{near}")
+        if option == "--data-dir" and not Path(value).expanduser().exists():
+            raise FileNotFoundError(f"{option}: {value} does not exist")
+    return result
 
 
 def folder_name(text: str) -> str:

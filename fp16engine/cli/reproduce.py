@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, reproduce_hbfp, reproduce_table3, suggest
+from . import options, reproduce_hbfp, reproduce_table3
 from .output import print_json, print_table, print_text
 from .parser import add_command
 
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..experiments.runs.runner import Outcome
 
 _ALL = "all"
-_NONE = "none"
 _SMALL = {"--epochs": 1, "--limit": 2000, "--seeds": 1}  # what makes a reduced form of a long plan
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -153,8 +152,8 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
     datasets = reproduce.DatasetCache(
-        _mapping(arguments.data, "--data"),
-        _mapping(arguments.data_dir, "--data-dir"),
+        options.by_data_set(arguments.data, "--data"),
+        options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,
@@ -210,35 +209,8 @@ def _request(arguments: argparse.Namespace) -> Request:
         precisions=None if arguments.precisions is None else tuple(arguments.precisions),
         device=arguments.device,
         activation=arguments.activation,
-        training=training_changes(arguments),
+        training=options.training_changes(arguments),
     )
-
-
-def training_changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the fields of `TrainConfig` that the options change; None takes away what the study has."""
-    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
-    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if training.get("augment") == _NONE:
-        training["augment"] = None
-    if arguments.optimizer not in (None, "sgd"):
-        training.setdefault("momentum", None)  # sgd's, which the study's runs have
-    return training
-
-
-def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
-    """Return the values by the data set they are for; "" is for all."""
-    result = dict(pairs)
-    for name, value in pairs:
-        if name and name not in options.DATA:
-            raise ValueError(
-                f"{option}: {name}={value} given, one of {', '.join(options.DATA)} is wanted before ="
-            )
-        if option == "--data" and value not in options.DATA:
-            near = suggest.closest(value, options.DATA)
-            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted{near}")
-        if option == "--data-dir" and not Path(value).expanduser().exists():
-            raise FileNotFoundError(f"{option}: {value} does not exist")
-    return result
 
 
 def _experiments() -> tuple[str, ...]:

@@ -54,12 +54,11 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     from ..experiments.runs.results_dir import write_json
     from ..reporting.history import SUMMARY
     from ..train import TrainConfig
-    from .reproduce import _mapping, training_changes
 
     options.use_threads(arguments)
     datasets = reproduce.DatasetCache(
-        _mapping(arguments.data, "--data"),
-        _mapping(arguments.data_dir, "--data-dir"),
+        options.by_data_set(arguments.data, "--data"),
+        options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,
@@ -77,7 +76,7 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
             model=model,
             epochs=arguments.epochs or study.EPOCHS,
             batch_size=arguments.batch_size or study.BATCH,
-            training=TrainConfig.from_dict({**study.TRAINING, **training_changes(arguments)}),
+            training=TrainConfig.from_dict({**study.TRAINING, **options.training_changes(arguments)}),
             device=arguments.device,
             progress=False if arguments.json else None,
         )

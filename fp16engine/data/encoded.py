@@ -47,7 +47,7 @@ class EncodedPairs:
         if longest is not None:
             both = [(s, t) for s, t in both if max(len(s), len(t)) <= longest]
         if not both:
-            raise DataError(f"pairs: none has at most {longest} tokens a sentence, at least one is wanted")
+            raise DataError(f"pairs must hold one of at most {longest} tokens a sentence, got none")
         return cls(tuple(s for s, _ in both), tuple(t for _, t in both))
 
     def __len__(self) -> int:

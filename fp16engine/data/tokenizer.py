@@ -11,6 +11,7 @@ import numpy as np
 
 from ..bounded import JSON_LIMIT, read_regular
 from ..errors import DataError
+from ..validate import integer
 from .tokenizer_file import END, SPECIAL, checked
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)  # every byte is a token, so that no text is unknown
@@ -29,14 +30,13 @@ class Tokenizer:
 
     @classmethod
     def train(cls, lines: Iterable[str], vocabulary: int = 8000) -> Tokenizer:
-        """Returns a tokenizer of at most `vocabulary` tokens, learnt from `lines`; equal for equal lines.
+        """Return a tokenizer of at most `vocabulary` tokens, learnt from `lines`; equal for equal lines.
 
         Raises:
             ValueError: the vocabulary has not even room for the 256 bytes.
             ImportError: the extra `text` is not installed.
         """
-        if isinstance(vocabulary, bool) or not isinstance(vocabulary, int) or vocabulary < LEAST_VOCABULARY:
-            raise ValueError(f"vocabulary: {vocabulary!r} given, at least {LEAST_VOCABULARY} is wanted")
+        integer("vocabulary", vocabulary, LEAST_VOCABULARY)
         library = _library()
         inner = library.Tokenizer(library.models.BPE())
         inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -52,7 +52,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Tokenizer:
-        """Returns the tokenizer that `save` wrote.
+        """Return the tokenizer that `save` wrote.
 
         Raises:
             DataError: the file is no tokenizer of this kind.
@@ -67,7 +67,7 @@ class Tokenizer:
         return cls(_library().Tokenizer.from_str(document))
 
     def to_json(self) -> str:
-        """Returns the whole tokenizer as the library's JSON text."""
+        """Return the whole tokenizer as the library's JSON text."""
         text: str = self._inner.to_str()
         return text
 
@@ -78,12 +78,12 @@ class Tokenizer:
         return count
 
     def encode(self, lines: Sequence[str]) -> list[np.ndarray]:
-        """Returns the tokens of each line, int64, each ending in 2."""
+        """Return the tokens of each line, int64, each ending in 2."""
         encoded = self._inner.encode_batch(list(lines), add_special_tokens=False)
         return [np.array([*line.ids, END], np.int64) for line in encoded]
 
     def decode(self, lines: Iterable[Sequence[int] | np.ndarray]) -> list[str]:
-        """Returns the text of each sequence of tokens, up to its first 2 if there is one."""
+        """Return the text of each sequence of tokens, up to its first 2 if there is one."""
         texts = []
         for line in lines:
             ids = [int(token) for token in line]
@@ -101,6 +101,6 @@ def _library() -> Any:
         import tokenizers.trainers
     except ImportError as error:
         raise ImportError(
-            f"tokenizer: the package tokenizers is missing ({error}); pip install 'fp16engine[text]'"
+            f"tokenizer needs the package tokenizers ({error}); pip install 'fp16engine[text]'"
         ) from None
     return tokenizers

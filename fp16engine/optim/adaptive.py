@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .optimizer import STATES, Optimizer, number
+from ..validate import choice, must_be, number
+from .optimizer import STATES, Optimizer
 
 PLAIN_EPS = 1e-3  # for plain float16 state, the best of the study's table 4
 EPS = 1e-8
@@ -33,8 +34,7 @@ class Adaptive(Optimizer):
         return self.state_form == "native" and "float16" in self.state_dtypes
 
     def _check_form(self, form: str) -> None:
-        if form not in STATES:
-            raise ValueError(f"state: {form!r} given, one of {', '.join(STATES)} is wanted")
+        choice("state", form, STATES)
         self.state_form = form
 
     def _resolve_eps(self, eps: float | None) -> float:
@@ -43,7 +43,7 @@ class Adaptive(Optimizer):
         if eps is None:
             return PLAIN_EPS if plain else EPS
         dtype = "float16" if plain else "float32"
-        eps = number("eps", eps, open_end=not plain)
+        eps = number("eps", eps, minimum=0) if plain else number("eps", eps, above=0)
         info = np.finfo(dtype)
         with np.errstate(over="ignore", under="ignore"):
             stored = float(np.array(eps).astype(dtype))
@@ -56,16 +56,14 @@ class Adaptive(Optimizer):
                 else "eps=1e-8 (the default)"
             )
             raise ValueError(
-                f"eps: {eps:g} is 0 in {dtype}, where anything <= {float(info.smallest_subnormal) / 2:.3g} "
-                f"rounds to 0, and a zero gradient would be divided by 0; use {remedy}"
+                f"eps must be > {float(info.smallest_subnormal) / 2:.3g} in {dtype}, else it rounds to 0 and "
+                f"a zero gradient is divided by 0, got {eps:g}; use {remedy}"
             )
         if not math.isfinite(stored):
-            raise ValueError(
-                f"eps: {eps:g} is inf in {dtype}, where the largest number is {float(info.max):g}"
-            )
+            raise ValueError(f"eps must be <= {float(info.max):g} in {dtype}, got {eps:g}")
         if abs(stored - eps) > 0.01 * eps:
             warnings.warn(
-                f"eps: {eps:g} becomes {stored:.4g} in {dtype} ({(stored - eps) / eps:+.0%}); "
+                f"eps {eps:g} becomes {stored:.4g} in {dtype} ({(stored - eps) / eps:+.0%}); "
                 "that is what the optimizer will use",
                 UserWarning,
                 stacklevel=_users_level(),
@@ -85,7 +83,7 @@ class Adaptive(Optimizer):
         rest = dict(state)
         form = rest.pop("state_form", None)
         if form != self.state_form:
-            raise ValueError(f"load_state_dict: 'state_form' is {form!r}, {self.state_form!r} is wanted")
+            raise ValueError(must_be("load_state_dict: 'state_form'", repr(self.state_form), form))
         super().load_state_dict(rest)
 
 

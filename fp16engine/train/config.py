@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import numpy as np
-
 from ..data.augment import Augmentation
 from ..optim import BY_NAME
-from ..optim.optimizer import number
 from ..precision import Precision
+from ..validate import choice, must_be, number
 from . import batches, schedule
 
 SGD_MOMENTUM = 0.9
@@ -49,23 +46,18 @@ class TrainConfig:
     statistics: str | None = None
 
     def __post_init__(self) -> None:
-        if not (isinstance(self.lr, int | float | np.number) and math.isfinite(self.lr) and self.lr > 0):
-            raise ValueError(f"lr: {self.lr} given, a finite number > 0 is wanted")
-        if self.optimizer not in BY_NAME:
-            raise ValueError(f"optimizer: {self.optimizer!r} given, one of {', '.join(BY_NAME)} is wanted")
+        choice("optimizer", self.optimizer, BY_NAME)
         checked: dict[str, Any] = {
-            "lr": float(self.lr),
+            "lr": number("lr", self.lr, above=0),
             "weight_decay": float(self.weight_decay),
             "schedule": schedule.check(self.schedule),
             "warmup": schedule.check_warmup(self.schedule, batches.count("warmup", self.warmup, 0)),
             "augment": Augmentation.get(self.augment),
+            "label_smoothing": number("label_smoothing", self.label_smoothing, minimum=0, maximum=1),
             **(self._of_sgd() if self.optimizer == "sgd" else self._of_adaptive()),
         }
         if self.clip_norm is not None:
-            checked["clip_norm"] = number("clip_norm", self.clip_norm, open_end=True)
-        if not (isinstance(self.label_smoothing, int | float) and 0 <= self.label_smoothing <= 1):
-            raise ValueError(f"label_smoothing: {self.label_smoothing} given, a number in [0, 1] is wanted")
-        checked["label_smoothing"] = float(self.label_smoothing)
+            checked["clip_norm"] = number("clip_norm", self.clip_norm, above=0)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -145,5 +137,6 @@ class TrainConfig:
         """
         unknown = stored.keys() - {field.name for field in fields(cls)}
         if unknown:
-            raise ValueError(f"{min(unknown)} is no part of a training run")
+            names = ", ".join(field.name for field in fields(cls))
+            raise ValueError(must_be("training", f"a record with entries of {names}", sorted(unknown)))
         return cls(**stored)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from . import batches
+from ..validate import choice, integer
 
 ON_NONFINITE = ("skip", "stop", "explain")
 
@@ -30,11 +30,8 @@ class NonfiniteRule:
     max_bad_steps: int = 50
 
     def __post_init__(self) -> None:
-        if self.action not in ON_NONFINITE:
-            raise ValueError(
-                f"on_nonfinite: {self.action!r} given, one of {', '.join(ON_NONFINITE)} is wanted"
-            )
-        batches.count("max_bad_steps", self.max_bad_steps, 1)
+        choice("on_nonfinite", self.action, ON_NONFINITE)
+        integer("max_bad_steps", self.max_bad_steps, 1)
 
 
 @dataclass
@@ -58,4 +55,4 @@ class StepCounters:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> StepCounters:
         """Take the counts out of a state that may hold more; ValueError, TypeError or KeyError otherwise."""
-        return cls(**{name: batches.count(name, state[name], 0) for name in asdict(cls())})
+        return cls(**{name: integer(name, state[name], 0) for name in asdict(cls())})

@@ -19,14 +19,12 @@ def test_same_object_each_time(backend: Any, backend_name: str) -> None:
 
 @pytest.mark.parametrize("device", ["gpu", "", "cuda:", "cuda:x", "CPU"])
 def test_unknown_device(device: str) -> None:
-    with pytest.raises(
-        ValueError, match=r"^device: .* given, one of 'cpu', 'reference', 'simt', 'cuda' is wanted$"
-    ):
+    with pytest.raises(ValueError, match=rf"^device must .* cpu, reference, simt, cuda, got {device!r}$"):
         backends.get(device)
 
 
 def test_device_is_a_string() -> None:
-    with pytest.raises(TypeError, match=r"^device: None given"):
+    with pytest.raises(TypeError, match=r"^device must .* got None"):
         backends.get(None)  # type: ignore[arg-type]
 
 

@@ -161,8 +161,8 @@ def test_ctrl_c_is_status_130_wherever_it_comes(capsys, monkeypatch, argv):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    for module in ("doctor.run", "options.load_data", "options.use_threads", "parser.build"):
-        if argv == ["--help"] or module != "parser.build":
+    for module in ("doctor.run", "options.load_data", "options.use_threads", "commands.build"):
+        if argv == ["--help"] or module != "commands.build":
             monkeypatch.setattr(f"fp16engine.cli.{module}", stopped)
     assert main(argv) == 130
     assert capsys.readouterr().err == "fp16engine: stopped\n"

@@ -176,13 +176,13 @@ def test_presets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"flip_lr": 1}, TypeError, "flip_lr: 1 given, True or False"),
-        ({"brightness": "much"}, TypeError, "brightness: 'much' given, a number"),
-        ({"brightness": 1.5}, ValueError, "brightness: 1.5 given, a number from 0 to 1"),
-        ({"rotation": float("nan")}, ValueError, "rotation: nan given, a number from 0 to 3.14159"),
-        ({"shift": 1.0}, TypeError, "shift: 1.0 given, a whole number"),
-        ({"shift": -1}, ValueError, "shift: -1 given, at least 0"),
-        ({"fill": "white"}, ValueError, "fill: 'white' given, one of mirror, mean, black"),
+        ({"flip_lr": 1}, TypeError, r"flip_lr must .* got 1"),
+        ({"brightness": "much"}, TypeError, r"brightness must .* got 'much'"),
+        ({"brightness": 1.5}, ValueError, r"brightness must .* got 1.5"),
+        ({"rotation": float("nan")}, ValueError, r"rotation must .* got nan"),
+        ({"shift": 1.0}, TypeError, r"shift must .* got 1.0"),
+        ({"shift": -1}, ValueError, r"shift must .* got -1"),
+        ({"fill": "white"}, ValueError, r"fill must .* got 'white'"),
     ],
 )
 def test_wrong_arguments(arguments: Any, error: type[Exception], words: str) -> None:
@@ -191,5 +191,5 @@ def test_wrong_arguments(arguments: Any, error: type[Exception], words: str) -> 
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match="augment: 'cutout' given, one of study, crop-flip"):
+    with pytest.raises(ValueError, match=r"augment must .* got 'cutout'"):
         Augmentation.get("cutout")

@@ -167,5 +167,5 @@ def test_a_name_with_a_non_linearity() -> None:
 )
 def test_names_that_are_none(name: str) -> None:
     assert not fe.models.known(name)
-    with pytest.raises(ValueError, match=f"model: '{name}' given, one of dnn, .* or resnetN"):
+    with pytest.raises(ValueError, match=rf"^model must .* or resnetN.* got '{name}'$"):
         fe.models.create(name)

@@ -16,7 +16,7 @@ def test_parameters_and_shape() -> None:
     model = model_checks.fresh("mobilenetv2")
     assert model.num_parameters() == 2_236_682
     # Keras and the paper (2.27 M) count running statistics, too.
-    assert 2_236_682 + sum(buffer.size for _, buffer in model.named_buffers()) == 2_270_794
+    assert 2_236_682 + model_checks.statistics(model) == 2_270_794
     model_checks.output_shape(model, 32, 3, 10)
 
 

@@ -128,7 +128,7 @@ def test_stop_says_why_and_skip_goes_on() -> None:
         stopping.step(*batch())
     skipping = fe.Trainer(net(Times(60000.0)), "fp16", device=DEVICE)
     assert skipping.step(*batch()).applied is False
-    with pytest.raises(ValueError, match="on_nonfinite: 'ignore' given, one of skip, stop, explain"):
+    with pytest.raises(ValueError, match="on_nonfinite must be one of skip, stop, explain, got 'ignore'"):
         fe.Trainer(net(), on_nonfinite="ignore")
 
 

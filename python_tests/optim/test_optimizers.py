@@ -243,19 +243,19 @@ def test_state_dict_is_a_copy(backend_name: str) -> None:
         (
             lambda s: s.pop("momentum.0"),
             ValueError,
-            "load_state_dict: 'momentum.0' is missing; is this the state of",
+            "load_state_dict: the state must hold 'momentum.0'",
         ),
-        (lambda s: s.pop("lr"), ValueError, "load_state_dict: 'lr' is missing"),
-        (lambda s: s.update({"m.0": 1}), ValueError, "load_state_dict: 'm.0' is not part of this SGD"),
+        (lambda s: s.pop("lr"), ValueError, "load_state_dict: the state must hold 'lr'"),
+        (lambda s: s.update({"m.0": 1}), ValueError, "load_state_dict: the state must .* got entry 'm.0'"),
         (
             lambda s: s.update({"momentum.0": np.zeros(3, np.float32)}),
             ValueError,
-            r"load_state_dict: 'momentum.0' has shape \(3,\), \(2,\) is wanted",
+            r"load_state_dict: 'momentum.0' must .* got \(3,\)",
         ),
         (
             lambda s: s.update({"momentum.0": np.zeros(2, np.float16)}),
             TypeError,
-            "load_state_dict: 'momentum.0' is float16, float32 is wanted",
+            "load_state_dict: 'momentum.0' must .* got float16",
         ),
     ],
 )

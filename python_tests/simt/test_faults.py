@@ -1,4 +1,4 @@
-"""Faults planted in kernels (csrc/simt/planted.cuh): the simulator names each, under every schedule."""
+"""Faults planted in kernels (csrc/testing/planted.cuh): the simulator names each, under every schedule."""
 
 from __future__ import annotations
 

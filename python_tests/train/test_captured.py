@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny_run
-from resumed_run import outcome
+from tiny_run import outcome
 
 import fp16engine as fe
 from fp16engine import functional as F

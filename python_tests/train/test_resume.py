@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import tiny_run
-from resumed_run import StopAt, fit, outcome
+from tiny_run import StopAt, fit, outcome
 
 import fp16engine as fe
 from fp16engine.train.notes import own_decays

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 from typing import Any
 
 import bounds
 import numpy as np
 import pytest
+import tiny_text
 
 import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine.models.transformer import Transformer
 from fp16engine.translation import Hypothesis, translate
 from fp16engine.translation.search import length_penalty
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_text
 
 
 def model(vocabulary: int = 6, seed: int = 1) -> Transformer:

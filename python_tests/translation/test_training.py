@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import bounds
 import numpy as np
 import pytest
+import tiny_text
 
 import fp16engine as fe
 from fp16engine.numerics.intercept import arrays_in, intercept
 from fp16engine.translation import translate
 from fp16engine.translation.trainer import TextFeed
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_text
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp", "hbfp6"])

@@ -48,12 +48,5 @@ FP16_INLINE f32x16 sum_rows(int64_t rows, Term term) {
     return (acc[0] + acc[1]) + (acc[2] + acc[3]);
 }
 
-FP16_KERNEL void column_sums(const float* x, int64_t rows, int64_t C, float* sums) {
-    for_column_blocks(C, [&](int64_t c, auto lanes) {
-        const f32x16 total = sum_rows(rows, [&](int64_t r) { return lanes.get(x + r * C + c); });
-        lanes.put(sums + c, lanes.get(sums + c) + total);
-    });
-}
-
 }  // namespace
 }  // namespace fp16engine

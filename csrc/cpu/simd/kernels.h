@@ -1,6 +1,6 @@
-// The table of inner loops, one per instruction set. kernels.cpp is compiled once for each; dispatch.cpp picks one at
-// run time. Loops work on one thread's slice: they never allocate, never start threads and use no standard library
-// templates, whose merged copies could carry an instruction this machine lacks.
+// The table of inner loops, one per instruction set. The sources of this folder are compiled once for each;
+// dispatch.cpp picks a table at run time. Loops work on one thread's slice: they never allocate, never start threads
+// and use no standard library templates, whose merged copies could carry an instruction this machine lacks.
 #pragma once
 #include <cstdint>
 
@@ -9,9 +9,32 @@
 
 namespace fp16engine::cpu {
 
-// Loops over arrays stored as T (half or float); arithmetic is in float registers.
+// A family's loops for arrays stored as T, half or float; arithmetic is in float registers.
+template <template <class> class Family>
+struct ByStorage {
+    Family<half> of_half;
+    Family<float> of_float;
+
+    const Family<half>& operator()(half) const { return of_half; }
+    const Family<float>& operator()(float) const { return of_float; }
+};
+
+struct ConvertKernels {
+    void (*half_to_float)(const half* x, float* y, int64_t n);
+    void (*float_to_half)(const float* x, half* y, int64_t n);
+};
+
+struct SumKernels {
+    void (*accumulate)(const float* x, float* y, int64_t n);                // y += x
+    void (*columns)(const float* x, int64_t rows, int64_t C, float* sums);  // sums += column sums
+    void (*rows)(const float* terms, int64_t rows, int64_t K, float* sums);
+    // rows <= 16; terms are added times `scale` (a power of two) and, if halved, as StrictSum does for averages
+    void (*strict_rows)(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale,
+                        float* sums);
+};
+
 template <class T>
-struct NormKernels {
+struct BatchNormKernels {
     // Column sums of x (rows, C) and of the squared distances from this slice's own means, both overwritten.
     void (*slice_moments)(const T* x, int64_t rows, int64_t C, float* sum, float* squares);
     // y = ((x - mean) * inv_std) * gamma + beta, + residual unless it is nullptr, then max(y, 0) if relu.
@@ -88,9 +111,9 @@ struct GemmKernels {
     void (*add_half)(const float* a, const float* b, float* c, int64_t n, float weight, float scale);
 };
 
-// Loops along one row of K values; `terms` are what a sum adds up. See rows.h for the formulas.
+// Loops along one row of K values; `terms` are what a sum adds up. See softmax.cpp and layer_norm.cpp for the formulas.
 template <class T>
-struct RowKernels {
+struct SoftmaxKernels {
     float (*row_max)(const T* x, int64_t K);
     void (*exp_terms)(const T* x, int64_t K, float max, float* terms);
     void (*product_terms)(const T* a, const T* b, int64_t K, float* terms);
@@ -100,16 +123,20 @@ struct RowKernels {
     void (*log_softmax_gradient_row)(const T* y, const T* dy, int64_t K, float sum, T* dx);
     void (*cross_entropy_gradient_row)(const float* terms, int64_t K, float sum, int64_t label, float on, float off,
                                        float scale, T* dx);
+};
+
+template <class T>
+struct LayerNormKernels {
     void (*squared_distances)(const T* x, int64_t K, float mean, float* terms);
-    void (*layer_norm_row)(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta,
-                           T* y);
-    void (*layer_norm_terms)(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma,
-                             float* scaled, float* weighted);
-    void (*layer_norm_gradient_row)(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset,
-                                    float slope, T* dx);
+    void (*normalize_row)(const T* x, int64_t K, float mean, float inv_std, const float* gamma, const float* beta,
+                          T* y);
+    void (*gradient_terms)(const T* x, const T* dy, int64_t K, float mean, float inv_std, const float* gamma,
+                           float* scaled, float* weighted);
+    void (*gradient_row)(const T* x, const float* scaled, int64_t K, float mean, float inv_std, float offset,
+                         float slope, T* dx);
     // Column sums of dy and dy * xhat over the rows, overwritten; half_accumulator: one block of at most 32 rows.
-    void (*layer_norm_column_sums)(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean,
-                                   const float* inv_std, bool half_accumulator, float* dbeta, float* dgamma);
+    void (*column_sums)(const T* x, const T* dy, int64_t rows, int64_t K, const float* mean, const float* inv_std,
+                        bool half_accumulator, float* dbeta, float* dgamma);
 };
 
 // Windows of (kh, kw) taps over an image (H, W, C), giving (OH, OW, C).
@@ -128,12 +155,15 @@ struct PoolKernels {
 };
 
 template <class T>
-struct SparseKernels {
+struct EmbeddingKernels {
     // y (K,) = sum of the rows x[order[j]], in that order.
     void (*sum_of_rows)(const T* x, int64_t K, const int64_t* order, int64_t count, bool half_accumulator, T* y);
+};
+
+template <class T>
+struct DropoutKernels {
     // y = x * scale where the element's Philox word >= threshold, else +0.
     void (*dropout)(const T* x, int64_t n, uint64_t counter, uint64_t key, uint32_t threshold, float scale, T* y);
-    bool (*all_finite)(const T* x, int64_t n);
 };
 
 // A block floating point format: bits of a magnitude, and the exponents a block may have.
@@ -141,7 +171,7 @@ struct BlockGrid {
     int mantissa, lowest, highest;
 };
 
-// Rounding of x (rows, columns) to blocks, see quantize.h; `thresholds`, one per element, make it stochastic.
+// Rounding of x (rows, columns) to blocks, see quantize.cpp; `thresholds`, one per element, make it stochastic.
 struct QuantizeKernels {
     // A block is a tile of tile_rows x tile_columns, smaller at the edges; a run along a row is a tile of one row.
     void (*tiles)(const float* x, int64_t rows, int64_t columns, int64_t tile_rows, int64_t tile_columns,
@@ -192,9 +222,16 @@ struct UpdateKernels {
     void (*rmsprop)(const UpdateSlice<T, W>& slice, W* v, W* momentum, const RmspropStep& s);
 };
 
-// Columns of the counts along binary16's number line: zeros, subnormals, near the largest (32752 <= |x|), infinities,
-// NaN, what binary16 makes 0, the exponents -24 ... 15, what binary16 makes infinite.
-constexpr int kRangeColumns = 47;
+// By the storage of parameter and weight.
+struct UpdateKernelTable {
+    UpdateKernels<half, half> of_half;
+    UpdateKernels<half, float> of_half_master;
+    UpdateKernels<float, float> of_float;
+
+    const UpdateKernels<half, half>& operator()(half, half) const { return of_half; }
+    const UpdateKernels<half, float>& operator()(half, float) const { return of_half_master; }
+    const UpdateKernels<float, float>& operator()(float, float) const { return of_float; }
+};
 
 template <class T>
 struct ClipKernels {
@@ -203,60 +240,34 @@ struct ClipKernels {
     void (*scale)(T* x, int64_t n, float unit, float factor);
 };
 
+// Columns of the counts along binary16's number line: zeros, subnormals, near the largest (32752 <= |x|), infinities,
+// NaN, what binary16 makes 0, the exponents -24 ... 15, what binary16 makes infinite.
+constexpr int kRangeColumns = 47;
+
+template <class T>
+struct RangeKernels {
+    void (*counts)(const T* x, int64_t n, int64_t* found);  // found (kRangeColumns,) += the counts; n < 2^31
+    bool (*all_finite)(const T* x, int64_t n);
+};
+
 struct Kernels {
     const char* isa;
-    void (*half_to_float)(const half* x, float* y, int64_t n);
-    void (*float_to_half)(const float* x, half* y, int64_t n);
-    void (*accumulate)(const float* x, float* y, int64_t n);                    // y += x
-    void (*column_sums)(const float* x, int64_t rows, int64_t C, float* sums);  // sums += column sums
-    GemmKernels gemm;
-    NormKernels<half> norm_half;
-    NormKernels<float> norm_float;
-    ElementwiseKernels<half> elementwise_half;
-    ElementwiseKernels<float> elementwise_float;
-    ReduceKernels<half> reduce_half;
-    ReduceKernels<float> reduce_float;
-    StrictKernels strict;
-    QuantizeKernels quantize;
-
-    void (*row_sums)(const float* terms, int64_t rows, int64_t K, float* sums);
-    // rows <= 16; terms are added times `scale` (a power of two) and, if halved, as StrictSum does for averages
-    void (*strict_row_sums)(const float* terms, int64_t rows, int64_t K, bool products, bool halved, float scale,
-                            float* sums);
-    void (*log_floats)(const float* x, float* y, int64_t n);
-    RowKernels<half> rows_half;
-    RowKernels<float> rows_float;
-    PoolKernels<half> pool_half;
-    PoolKernels<float> pool_float;
-    SparseKernels<half> sparse_half;
-    SparseKernels<float> sparse_float;
-    UpdateKernels<half, half> update_half;
-    UpdateKernels<half, float> update_half_master;
-    UpdateKernels<float, float> update_float;
-    ClipKernels<half> clip_half;
-    ClipKernels<float> clip_float;
-    void (*range_half)(const half* x, int64_t n, int64_t* found);
-    void (*range_float)(const float* x, int64_t n, int64_t* found);
-
-    void range_counts(const half* x, int64_t n, int64_t* found) const { range_half(x, n, found); }
-    void range_counts(const float* x, int64_t n, int64_t* found) const { range_float(x, n, found); }
-    const RowKernels<half>& rows(half) const { return rows_half; }
-    const RowKernels<float>& rows(float) const { return rows_float; }
-    const PoolKernels<half>& pool(half) const { return pool_half; }
-    const PoolKernels<float>& pool(float) const { return pool_float; }
-    const SparseKernels<half>& sparse(half) const { return sparse_half; }
-    const SparseKernels<float>& sparse(float) const { return sparse_float; }
-    const UpdateKernels<half, half>& update(half, half) const { return update_half; }
-    const UpdateKernels<half, float>& update(half, float) const { return update_half_master; }
-    const UpdateKernels<float, float>& update(float, float) const { return update_float; }
-    const ClipKernels<half>& clip(half) const { return clip_half; }
-    const ClipKernels<float>& clip(float) const { return clip_float; }
-    const NormKernels<half>& norm(half) const { return norm_half; }
-    const NormKernels<float>& norm(float) const { return norm_float; }
-    const ElementwiseKernels<half>& elementwise(half) const { return elementwise_half; }
-    const ElementwiseKernels<float>& elementwise(float) const { return elementwise_float; }
-    const ReduceKernels<half>& reduce(half) const { return reduce_half; }
-    const ReduceKernels<float>& reduce(float) const { return reduce_float; }
+    const ByStorage<BatchNormKernels>& batch_norm;
+    const ByStorage<ClipKernels>& clip;
+    const ConvertKernels& convert;
+    const ByStorage<DropoutKernels>& dropout;
+    const ByStorage<ElementwiseKernels>& elementwise;
+    const ByStorage<EmbeddingKernels>& embedding;
+    const GemmKernels& gemm;
+    const ByStorage<LayerNormKernels>& layer_norm;
+    const ByStorage<PoolKernels>& pool;
+    const QuantizeKernels& quantize;
+    const ByStorage<RangeKernels>& range;
+    const ByStorage<ReduceKernels>& reduce;
+    const ByStorage<SoftmaxKernels>& softmax;
+    const StrictKernels& strict;
+    const SumKernels& sums;
+    const UpdateKernelTable& update;
 };
 
 const Kernels& kernels();                 // the table in use

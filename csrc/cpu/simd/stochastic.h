@@ -1,5 +1,6 @@
 // Rounding to a neighbour by random bits: on the mean, nothing is lost.
 #pragma once
+#include "cpu/simd/kernels.h"
 #include "cpu/simd/math.h"
 #include "cpu/simd/philox.h"
 
@@ -68,18 +69,21 @@ public:
 
     FP16_INLINE u32x16 next(int64_t i) {
         const int64_t place = i % cpu::kRandomBlock;
-        if (place == 0) {
-            uint32_t words[4 * kLanes];
-            philox(step_ | static_cast<uint64_t>(i / 8), stream_, index_, seed_, words);
-            for (int k = 0; k < 4 * kLanes; k++) {
-                bits_[2 * k] = words[k] & 0xffffu;
-                bits_[2 * k + 1] = words[k] >> 16;
-            }
-        }
+        if (place == 0) refill(i);
         return load(bits_ + place);
     }
 
 private:
+    // Out of line: ten rounds for every stream in every loop would be most of what the compiler works on.
+    __attribute__((noinline)) void refill(int64_t i) {
+        uint32_t words[4 * kLanes];
+        philox(step_ | static_cast<uint64_t>(i / 8), stream_, index_, seed_, words);
+        for (int k = 0; k < 4 * kLanes; k++) {
+            bits_[2 * k] = words[k] & 0xffffu;
+            bits_[2 * k + 1] = words[k] >> 16;
+        }
+    }
+
     uint64_t seed_, step_;
     uint32_t stream_, index_;
     uint32_t bits_[cpu::kRandomBlock];

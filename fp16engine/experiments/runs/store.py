@@ -294,7 +294,7 @@ class Store:
             "format": FORMAT,
             "runs": runs,
             "pairs": [
-                {"reference": p, "other": q, **self._object(q, "pair", record)} for p, q, record in pairs
+                {**self._object(q, "pair", record), "reference": p, "other": q} for p, q, record in pairs
             ],
         }
 

@@ -303,7 +303,7 @@ def test_label_beyond_the_classes_is_refused():
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"precision": "fp17"}, ValueError, "precision: 'fp17'"),
+        ({"precision": "fp17"}, ValueError, "precision must be .*, got 'fp17'"),
         ({"precision": "tf32"}, fe.UnsupportedPrecision, "tf32"),
         ({"optimizer": "lion"}, ValueError, "optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'"),
         ({"lr": math.nan}, ValueError, "lr must be a finite number > 0, got nan"),
@@ -312,14 +312,14 @@ def test_label_beyond_the_classes_is_refused():
         ({"momentum": 1.5}, ValueError, "momentum"),
         ({"optimizer": "adam", "nesterov": True}, ValueError, "nesterov: True given, adam"),
         ({"eps": 1e-3}, ValueError, "eps: 0.001 given, sgd"),
-        ({"optimizer": "adam", "eps": 1e-9, "state": "plain"}, ValueError, "eps: 1e-09 is 0 in float16"),
-        ({"optimizer": "adam", "state": "half"}, ValueError, "state: 'half' given, one of native, plain"),
+        ({"optimizer": "adam", "eps": 1e-9, "state": "plain"}, ValueError, "eps must be > 2.98e-08 in float16"),
+        ({"optimizer": "adam", "state": "half"}, ValueError, "state must be native or plain, got 'half'"),
         ({"state": "plain"}, ValueError, "state: 'plain' given, only adam, adamw and rmsprop"),
-        ({"update": "up"}, fe.UnsupportedPrecision, "update: 'up' given, one of nearest, stochastic"),
+        ({"update": "up"}, fe.UnsupportedPrecision, "update must be one of nearest, .*, got 'up'"),
         ({"schedule": "step"}, ValueError, "schedule: 'step'"),
         ({"seed": -1}, ValueError, "seed: -1"),
         ({"seed": 1.5}, TypeError, "seed: 1.5"),
-        ({"max_bad_steps": 0}, ValueError, "max_bad_steps: 0"),
+        ({"max_bad_steps": 0}, ValueError, "max_bad_steps must be .*, got 0"),
         ({"device": "cuda:7"}, fe.BackendUnavailable, "cuda:7"),
     ],
 )

@@ -61,7 +61,7 @@ NO_ERROR = {
     "optim.StepScalars": "a tuple",
     "data.ParallelText": "a record of checked parts",
     "experiments.translation.Settings": "a record that run() checks",
-    "precision.operand_name": "takes checked operands",
+    "operand_plan.operand_name": "takes checked operands",
     "random.dropout_counter": "counts",
     "translation.Hypothesis": "a record",
 }

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..precision import LossScale, Precision
+from ..loss_scale import LossScale
+from ..precision import Precision
 from . import options
 from .output import megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command

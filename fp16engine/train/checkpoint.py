@@ -25,7 +25,9 @@ from .._version import __version__
 from ..block_format import BlockFormat
 from ..bounded import JSON_LIMIT, parse_json, read_regular
 from ..errors import CheckpointError
-from ..precision import LossScale, OperandPlan, Precision
+from ..loss_scale import LossScale
+from ..operand_plan import OperandPlan
+from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
 

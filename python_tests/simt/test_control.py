@@ -11,9 +11,9 @@ import fp16engine as fe
 from fp16engine import BlockFormat
 from fp16engine.backend.base import StepScalars
 from fp16engine.backend.blocks import Blocks
+from fp16engine.loss_scale import LossScale
 from fp16engine.numerics.advice import TOP_EXPONENT
 from fp16engine.numerics.ranges import Ranges
-from fp16engine.precision import LossScale
 from fp16engine.train.control_block import CONTROL, RESULTS
 from fp16engine.train.objective import judged
 from fp16engine.train.scaler import MEASURED_EVERY, SETTLING, LossScaler

@@ -18,7 +18,8 @@ from tiny_run import outcome
 import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine import nn
-from fp16engine.precision import LossScale, OperandPlan
+from fp16engine.loss_scale import LossScale
+from fp16engine.operand_plan import OperandPlan
 from fp16engine.train import captured, loop, step
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.evaluator import Evaluator

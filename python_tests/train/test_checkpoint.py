@@ -140,7 +140,7 @@ def test_running_statistics_of_the_first_version_are_read(tmp_path):
     trainer = stepped()
     data = tiny_run.data()
     x = data.normalised("test", "float32")
-    checkpoint.save(tmp_path, trainer, state())
+    checkpoint.save(tmp_path, trainer.state, state())
     tensors = load_file(tensor_file(tmp_path))
     std = tensors.pop("model.1.running_std").astype(np.float64)
     del tensors["model.1.rest"], tensors["model.1.updates"]

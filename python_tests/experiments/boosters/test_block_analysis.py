@@ -105,7 +105,7 @@ def test_operations_of_matrix_products_and_attention() -> None:
 
 def test_a_run_is_counted_as_its_steps_are() -> None:
     """One step per policy, times the steps, against every step of the real run counted."""
-    plan = fe.precision.OperandPlan(late=fe.BlockFormat(6))
+    plan = fe.operand_plan.OperandPlan(late=fe.BlockFormat(6))
     choices = {"plan": plan, "name": "hbfp4, the last epoch in hbfp6"}
     policy = fe.Precision(**{**vars(fe.Precision.get("hbfp4")), **choices})
     data = _data()

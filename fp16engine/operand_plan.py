@@ -44,7 +44,7 @@ class OperandPlan:
         integer("late_epochs", self.late_epochs, 1)
         for operand in (self.edges, self.late, *(operand for _, operand in self.layers)):
             if operand is not None:
-                check_operand(operand)
+                _check_operand(operand)
 
     def words(self) -> list[str]:
         """Return the exceptions in words, the strongest first.
@@ -73,6 +73,6 @@ def operand_name(operand: Operand) -> str:
     return operand if isinstance(operand, str) else operand.name
 
 
-def check_operand(operand: Operand) -> None:
+def _check_operand(operand: Operand) -> None:
     if not isinstance(operand, BlockFormat) and operand != "float32":
         raise UnsupportedPrecision(must_be("operand", "a BlockFormat or 'float32'", operand))

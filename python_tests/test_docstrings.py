@@ -19,7 +19,7 @@ import fp16engine as fe
 
 # Packages whose `__all__` is public, files whose every name without an underscore is, and single names.
 PACKAGES = ("fp16engine", "functional", "ops", "nn", "optim", "data", "models", "numerics", "translation")
-FILES = ("block_format", "precision", "random")
+FILES = ("block_format", "loss_scale", "operand_plan", "precision", "random")
 NAMES = {
     "models.transformer": ("Transformer", "create", "names"),
     "experiments.tolerance": ("run",),

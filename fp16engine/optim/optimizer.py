@@ -319,7 +319,16 @@ class Optimizer:
         self.step_count = int(state["step"])
 
     def state_arrays(self) -> dict[str, Array]:
-        """Return the arrays that `state_dict` copies, as they lie on the device, by the same names."""
+        """Return the arrays that `state_dict` copies, as they lie on the device, by the same names.
+
+        Returns:
+            arrays on the optimizer's device, each of the shape of its parameter and the dtype of the state.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> list(fe.optim.SGD([w], lr=0.1, momentum=0.9).state_arrays())
+        ['momentum.0']
+        """
         arrays = {
             f"{slot}.{i}": array for slot, values in self.state.items() for i, array in enumerate(values)
         }

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from .. import backend as backends
 from .batches import ImageFeed
 from .captured import CapturedStep
-from .trainer import Trainer
 
 if TYPE_CHECKING:
     from ..numerics.audit_log import AuditLog
+    from .trainer import Trainer
 
 
 class CapturedEpochs:
@@ -73,7 +73,7 @@ class CapturedEpochs:
             return f"on_nonfinite={trainer.nonfinite.action!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):
             return "the batches are made on the host"
-        if type(trainer).train_batch is not Trainer.train_batch:  # nothing would call it
+        if trainer.overrides_step:
             return f"{type(trainer).__name__} has a step of its own"
         if self._step is not None and self._step.reason is not None:
             return self._step.reason

@@ -149,6 +149,11 @@ class Trainer:
         return self.state.config
 
     @property
+    def overrides_step(self) -> bool:
+        """Whether a subclass has a `train_batch` of its own, which a captured step would never call."""
+        return type(self).train_batch is not Trainer.train_batch
+
+    @property
     def in_force(self) -> Precision:
         """What `precision` plans for the epoch begun last."""
         return self.state.in_force

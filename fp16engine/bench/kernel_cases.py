@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..precision import Precision
+from ..validate import choice
 
 SIZES = ("tiny", "in-situ", "large")
 
@@ -158,8 +159,7 @@ def kernels(size: str) -> list[Kernel]:
     >>> sorted({kernel.family for kernel in kernel_cases.kernels("tiny")})[:3]
     ['attention', 'batch norm', 'cast']
     """
-    if size not in SIZES:
-        raise ValueError(f"size: {size!r} given, one of {', '.join(SIZES)} is wanted")
+    choice("size", size, SIZES)
     families = (
         _batch_norm, _layer_norm, _softmax, _cross_entropy, _pooling, _elementwise, _dropout, _cast,
         _reductions, _rows, _attention, _optimizers, _depthwise, _products, _convolutions,

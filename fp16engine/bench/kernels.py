@@ -20,6 +20,7 @@ from .._version import __version__
 from ..doctor import machine
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
+from ..validate import choice
 from .kernel_cases import SIZES, Kernel, Setting, kernels
 from .timers import EventTimer, HostTimer, timer
 
@@ -68,15 +69,13 @@ def run(
     ['softmax', 'softmax_backward']
     """
     for size in sizes:
-        if size not in SIZES:
-            raise ValueError(f"sizes: {size!r} given, one of {', '.join(SIZES)} is wanted")
-    if peer is not None and peer not in PEERS:
-        raise ValueError(f"peer: {peer!r} given, {' or '.join(PEERS)} is wanted")
+        choice("sizes", size, SIZES)
+    if peer is not None:
+        choice("peer", peer, PEERS)
     table = {size: kernels(size) for size in sizes}
     known = dict.fromkeys(kernel.family for size in sizes for kernel in table[size])
     for family in families or ():
-        if family not in known:
-            raise ValueError(f"families: {family!r} given, one of {', '.join(known)} is wanted")
+        choice("families", family, known)
     policy = Precision.get(precision)
     setting = Setting(device or "cpu", policy)
     backend: Any = backends.get(setting.device)

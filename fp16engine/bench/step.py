@@ -24,6 +24,7 @@ from ..doctor import machine
 from ..precision import Precision
 from ..train import Trainer
 from ..train.captured import CapturedStep
+from ..validate import choice, integer
 from .profile import profile
 
 PEERS = ("torch",)
@@ -117,10 +118,9 @@ def run(
     >>> step.run("dnn", 2, ("fp32",), **small)["contenders"][0]["name"]
     'fp32'
     """
-    if rounds < 1:
-        raise ValueError(f"rounds: {rounds} given, at least 1 is wanted")
-    if peer is not None and peer not in PEERS:
-        raise ValueError(f"peer: {peer!r} given, {' or '.join(PEERS)} is wanted")
+    integer("rounds", rounds, 1)
+    if peer is not None:
+        choice("peer", peer, PEERS)
     device = device or "cpu"
     backend: Any = backends.get(device)
     stream = backend.stream if backend.capabilities.stream else None
@@ -130,7 +130,7 @@ def run(
     y = generator.integers(0, _CLASSES, batch_size)
 
     if capture and not backend.capabilities.captured_steps:
-        raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
+        raise ValueError(f"capture must be False on {device!r}, which records no steps, got True")
 
     def trainer(precision: str, **options: Any) -> Trainer:
         model = models.create(model_name, _CLASSES, image_size, channels, seed=0)

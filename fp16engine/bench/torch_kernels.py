@@ -158,9 +158,9 @@ def _convolution(t: Any, kernel: Kernel, setting: Setting) -> Callable[[], Any]:
     groups = x.shape[1] // w.shape[1]
     if "b" in t:
         return lambda: F.conv2d(x, w, t["b"], padding=1, groups=groups)
-    wanted = [kernel.outputs == ("dx",), kernel.outputs == ("dw",), False]
+    needs = [kernel.outputs == ("dx",), kernel.outputs == ("dw",), False]
     return lambda: torch.ops.aten.convolution_backward(
-        t["dy"], x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, wanted
+        t["dy"], x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, needs
     )
 
 

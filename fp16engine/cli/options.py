@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import validate
 from ..errors import UnsupportedPrecision
 from ..optim import BY_NAME
 from ..optim.optimizer import STATES
 from ..precision import STATISTICS_FORMS, UPDATES, Precision
-from ..validate import must_be
 from . import suggest
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from ..nn import Module
     from ..train import TrainConfig
 
+T = TypeVar("T")
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = tuple(BY_NAME)
 IN_PLACE_UPDATES = tuple(update for update in UPDATES if update != "master32")
@@ -53,36 +53,39 @@ DEFAULTS = {
 _ADAPTIVE_LR = 1e-3  # for adam, adamw and rmsprop, whose steps do not scale with the gradient
 
 
+def wrong(valid: str, text: str) -> argparse.ArgumentTypeError:
+    """Return the error of an option's value, before which the parser puts the option's name."""
+    return argparse.ArgumentTypeError(f"must be {valid}, got {validate.shown(text)}")
+
+
 def whole(least: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers of at least `least`."""
+    """Return a parser of integers of at least `least`."""
 
     def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text} given, a whole number of at least {least} is wanted")
-        return value
+        return _checked(text, int, lambda value: validate.integer("", value, least))
 
     return parse
 
 
 def number(positive: bool) -> Callable[[str], float]:
     """Return a parser of finite numbers, > 0 or >= 0."""
+    limit = {"above": 0.0} if positive else {"minimum": 0.0}
 
     def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < 0 or (positive and value == 0):
-            raise argparse.ArgumentTypeError(
-                f"{text} given, a finite number {'>' if positive else '>='} 0 is wanted"
-            )
-        return value
+        return _checked(text, float, lambda value: validate.number("", value, **limit))
 
     return parse
+
+
+def _checked(text: str, convert: Callable[[str], T], check: Callable[[Any], T]) -> T:
+    try:
+        value: Any = convert(text)
+    except ValueError:
+        value = text  # the check says what it must be
+    try:
+        return check(value)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from None
 
 
 def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
@@ -90,9 +93,8 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in names:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} given, one of {', '.join(names)} is wanted{suggest.closest(text, names)}"
-            )
+            message = f"{wrong(validate.one_of(names), text)}{suggest.closest(text, names)}"
+            raise argparse.ArgumentTypeError(message)
         return text
 
     return parse
@@ -104,14 +106,14 @@ def precision(text: str) -> str:
         return Precision.get(text).name
     except (ValueError, UnsupportedPrecision) as error:
         hint = suggest.precision(text, Precision.names())
-        raise argparse.ArgumentTypeError(str(error).removeprefix("precision: ") + hint) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("precision").lstrip(": ") + hint) from None
 
 
 def precisions(text: str) -> list[str]:
     """Parse a comma-separated list of precisions, each named once."""
     names = [precision(part.strip()) for part in text.split(",")]
     if len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text} given, each precision once is wanted")
+        raise wrong("different precisions", text)
     return names
 
 
@@ -314,7 +316,7 @@ def check_model(name: str, option: str) -> None:
 
     if not models.known(name):
         near = suggest.closest(name, models.names())
-        raise ValueError(must_be(option, models.names_text(), name) + near)
+        raise ValueError(validate.must_be(option, models.names_text(), name) + near)
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:
@@ -322,7 +324,7 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     from .. import data
 
     if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
-        raise FileNotFoundError(f"--data-dir: {arguments.data_dir} does not exist")
+        raise FileNotFoundError(f"--data-dir must be a folder or file that exists, got {arguments.data_dir}")
     root = None if arguments.data == "digits" else arguments.data_dir
     dataset = data.load(arguments.data, root, download=arguments.download)
     return dataset.limit(arguments.limit) if arguments.limit else dataset
@@ -358,7 +360,8 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
 
     if arguments.optimizer != "sgd" and arguments.momentum is not None:
         raise ValueError(
-            f"--momentum: {arguments.momentum:g} given, but {arguments.optimizer} has none, only sgd has"
+            f"--momentum must not be given with {arguments.optimizer}, got {arguments.momentum:g}; only sgd "
+            "has it"
         )
     return TrainConfig(
         optimizer=arguments.optimizer,
@@ -393,26 +396,26 @@ def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
     result = dict(pairs)
     for name, value in pairs:
         if name and name not in DATA:
-            raise ValueError(f"{option}: {name}={value} given, one of {', '.join(DATA)} is wanted before =")
+            raise ValueError(validate.must_be(f"{option}: the name before =", validate.one_of(DATA), name))
         if option == "--data" and value not in DATA:
             near = suggest.closest(value, DATA)
-            raise ValueError(f"{option}: {value!r} given, one of {', '.join(DATA)} is wanted{near}")
+            raise ValueError(validate.must_be(option, validate.one_of(DATA), value) + near)
         if option == "--data-dir" and not Path(value).expanduser().exists():
-            raise FileNotFoundError(f"{option}: {value} does not exist")
+            raise FileNotFoundError(f"{option} must be a folder or file that exists, got {value}")
     return result
 
 
 def folder_name(text: str) -> str:
     """Parse the name of a folder."""
     if not text:
-        raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
+        raise wrong("the name of a folder", text)
     return text
 
 
 def new_file(text: str) -> Path:
     """Parse the name of a file that is not there yet."""
     if not text:
-        raise argparse.ArgumentTypeError("must be the name of a file, got ''")
+        raise wrong("the name of a file", text)
     if Path(text).exists():
         raise argparse.ArgumentTypeError(f"must be a new file, got {text}, which exists")
     return Path(text)
@@ -429,7 +432,7 @@ def results_folder(arguments: argparse.Namespace, stem: str) -> Path:
     if arguments.resume:
         if not used:
             raise FileNotFoundError(
-                f"--resume: there is no {runs / stem} to go on with; name the folder with --out"
+                f"--resume must have {runs / stem} to continue, got none; name the folder with --out"
             )
         last = used[-1]
         return runs / (stem if last == 1 else f"{stem}-{last}")

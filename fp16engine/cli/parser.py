@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from itertools import groupby
 from typing import Any, NoReturn
@@ -16,7 +17,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and leave with status 2."""
-        message = suggest.known(message.removeprefix("argument "), self)
+        message = re.sub(
+            r"^(\S+): must ", r"\1 must ", suggest.known(message.removeprefix("argument "), self)
+        )
         print(f"fp16engine: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
 

@@ -141,7 +141,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what[0] in reproduce_hbfp.NAMES:
         return reproduce_hbfp.run(arguments)
     if arguments.plane:
-        raise ValueError(f"--plane: given, but {', '.join(arguments.what)} has none; hbfp-figure2 does")
+        raise ValueError(f"--plane must be given with hbfp-figure2 only, got {', '.join(arguments.what)}")
     from ..experiments import reproduce
     from ..experiments.boosters import study
     from ..experiments.runs.store import FAILED
@@ -182,8 +182,9 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if seconds > DAY and not arguments.yes and arguments.budget is None:
             raise ValueError(
-                f"{duration(seconds)} for {_open(rows):,} runs on this machine; --yes starts them all, "
-                f"--budget TIME a part, and this a reduced form: {_reduced(session, arguments.argv)}"
+                f"--yes or --budget TIME must be given for more than a day of work, got {duration(seconds)} "
+                f"for {_open(rows):,} runs on this machine; "
+                f"a reduced form: {_reduced(session, arguments.argv)}"
             )
         outcome = session.run(rows)
         summary = session.report()
@@ -226,7 +227,7 @@ def _what(text: str) -> tuple[str, ...]:
     for name in names:
         options.one_of(_experiments())(name)
         if len(names) > 1 and name in (_ALL, reproduce_table3.NAME, *reproduce_hbfp.NAMES):
-            raise argparse.ArgumentTypeError(f"{text} given, {name} alone is wanted")
+            raise options.wrong(f"{name} alone", text)
     return names
 
 
@@ -235,14 +236,14 @@ def _named(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     pair = (name, value) if sign and name in options.DATA else ("", text)
     if not pair[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} given, NAME or FOR=NAME is wanted")
+        raise options.wrong("NAME or FOR=NAME", text)
     return pair
 
 
 def _list(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text} given, names separated by commas, each once, are wanted")
+        raise options.wrong("different names separated by commas", text)
     return names
 
 
@@ -250,7 +251,7 @@ def _duration(text: str) -> float:
     """Parse "90s", "30m", "2h", "1d"."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text} given, a time such as 90s, 30m, 2h or 1d is wanted")
+        raise options.wrong("a time such as 90s, 30m, 2h or 1d", text)
     return float(found[1]) * _UNITS[found[2]]
 
 

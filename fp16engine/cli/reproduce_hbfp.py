@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     what = arguments.what[0]
     for name in _REFUSED[what]:
         if getattr(arguments, name):
-            raise ValueError(f"--{name.replace('_', '-')}: given, but {what} has none")
+            raise ValueError(
+                f"--{name.replace('_', '-')} must not be given with {what}, got {getattr(arguments, name)}"
+            )
     return _density(arguments) if what == DENSITY else _figure(arguments, what)
 
 

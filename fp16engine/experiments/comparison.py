@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import models
 from ..precision import Precision
 from ..train import TrainConfig, Trainer
+from ..validate import integer, must_be
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -38,11 +39,10 @@ class Comparison:
     def __post_init__(self) -> None:
         names = self.precisions
         if not names:
-            raise ValueError("precision: none given, at least one is wanted")
+            raise ValueError("precision must be at least one name, got none")
         if len(set(names)) < len(names):
-            raise ValueError(f"precision: {','.join(names)} given, each precision once is wanted")
-        if isinstance(self.seeds, bool) or not isinstance(self.seeds, int) or self.seeds < 1:
-            raise ValueError(f"seeds must be a whole number >= 1, got {self.seeds!r}")
+            raise ValueError(must_be("precision", "different names", ",".join(names)))
+        integer("seeds", self.seeds, 1)
 
     @property
     def precisions(self) -> list[str]:

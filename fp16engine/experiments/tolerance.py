@@ -86,7 +86,7 @@ def run(
     logits = [pair[0] for pair in outputs]
     if logits[0].shape != logits[1].shape:
         raise ValueError(
-            f"other: {logits[1].shape[1]} classes given, the {logits[0].shape[1]} of the reference are wanted"
+            f"other must have {logits[0].shape[1]} classes as the reference has, got {logits[1].shape[1]}"
         )
     finite = np.isfinite(logits[0]).all(axis=1) & np.isfinite(logits[1]).all(axis=1)
     temperatures = [

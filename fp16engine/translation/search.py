@@ -16,6 +16,7 @@ from ..data.tokenizer_file import BEGIN, END, PAD
 from ..models.transformer import Transformer
 from ..precision import Precision
 from ..tensor import Tensor
+from ..validate import integer, number
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,10 @@ def translate(
     1
     """
     for name, value, least in (("beam", beam, 1), ("batch_size", batch_size, 1), ("extra", extra, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: {value!r} given, a whole number of {least} or more is wanted")
-    if not (np.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha: {alpha} given, a finite number >= 0 is wanted")
+        integer(name, value, least)
+    number("alpha", alpha, minimum=0)
     if any(len(source) == 0 for source in sources):
-        raise ValueError("sources: an empty one given, at least the end mark is wanted")
+        raise ValueError("sources must hold at least the end mark each, got an empty one")
     order = np.argsort([len(source) for source in sources], kind="stable")
     found: dict[int, Hypothesis] = {}
     training = model.training

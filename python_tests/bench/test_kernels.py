@@ -92,7 +92,7 @@ def test_sizes_are_as_promised() -> None:
         == {k.family for k in kernels("in-situ")}
         == {k.family for k in TINY}
     )
-    with pytest.raises(ValueError, match="size: 'huge' given"):
+    with pytest.raises(ValueError, match=r"size must .* got 'huge'"):
         kernels("huge")
 
 
@@ -126,9 +126,9 @@ def test_a_kernel_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sizes": ("huge",)}, "sizes: 'huge' given"),
-        ({"families": ["sorting"]}, "families: 'sorting' given, one of batch norm"),
-        ({"peer": "jax"}, "peer: 'jax' given"),
+        ({"sizes": ("huge",)}, r"sizes must .* got 'huge'"),
+        ({"families": ["sorting"]}, r"families must .* got 'sorting'"),
+        ({"peer": "jax"}, r"peer must .* got 'jax'"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], words: str) -> None:

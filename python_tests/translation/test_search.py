@@ -97,12 +97,12 @@ def test_an_unending_sentence_is_cut_off() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"beam": 0}, "beam: 0 given"),
-        ({"batch_size": 1.5}, "batch_size: 1.5 given"),
-        ({"alpha": -1}, "alpha: -1 given"),
-        ({"sources": [np.zeros(0, np.int64)]}, "sources: an empty one"),
+        ({"beam": 0}, r"beam must .* got 0"),
+        ({"batch_size": 1.5}, r"batch_size must .* got 1.5"),
+        ({"alpha": -1}, r"alpha must .* got -1"),
+        ({"sources": [np.zeros(0, np.int64)]}, r"sources must .* got an empty one"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         translate(**{"model": model(), "sources": [np.array([2])], "precision": "fp32", **options})

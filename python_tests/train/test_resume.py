@@ -213,4 +213,8 @@ def test_a_checkpoint_names_the_convolution_library_of_the_cpu():
 def test_kernels_with_their_own_l2_are_told():
     assert own_decays(0.0, fe.models.create("resnet20")) is None and own_decays(0.1, tiny_run.model()) is None
     text = own_decays(0.001, fe.models.create("resnet20"))
-    assert text.startswith("weight_decay 0.001 is for ") and "keep their own L2 factor, 0.0002" in text
+    assert (
+        text is not None
+        and text.startswith("weight_decay 0.001 is for ")
+        and "keep their own L2 factor, 0.0002" in text
+    )

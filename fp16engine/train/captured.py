@@ -211,9 +211,9 @@ class CapturedStep:
 
     def _first(self) -> None:
         """Take a step while its memory is traced, then record the same step without taking it."""
-        places = self._backend.traced(self._step)
+        plan = self._backend.traced(self._step)
         try:
-            self.recording = self._backend.recorded(places, self._step)
+            self.recording = self._backend.recorded(plan, self._step)
         except (RuntimeError, ValueError, TypeError) as error:
             self.reason = str(error)
         self._key = self._places()
@@ -223,14 +223,14 @@ class CapturedStep:
         trainer, backend, control = self._trainer, self._backend, self._control
         native = backend.native
         trainer.optimizer.zero_grad()
-        places = backend.empty((self.batch_size,), "int64")
-        native.batch_places(control, self._order, places)
+        indices = backend.empty((self.batch_size,), "int64")
+        native.batch_indices(control, self._order, indices)
         if self._augmenting is None:
-            images = backend.gather(self._images, places)
+            images = backend.gather(self._images, indices)
         else:
             changes = self._augmenting
-            images = backend.augment(self._images, places, changes.seed, self._epoch, *changes.arguments)
-        labels = backend.gather(self._labels, places)
+            images = backend.augment(self._images, indices, changes.seed, self._epoch, *changes.arguments)
+        labels = backend.gather(self._labels, indices)
         buffers = [buffer.data for buffer in trainer._buffers]
         before = [backend.empty(buffer.shape, str(buffer.dtype)) for buffer in buffers]
         if buffers:  # all of them in one launch

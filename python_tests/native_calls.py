@@ -40,7 +40,7 @@ DTYPES = (
     "S3",
 )
 # Values that are no array of the wrong kind: of every argument.
-STRANGE = (None, "nonsense", -1, 2**70, 0.5, (), [], [None], {}, object(), b"x")
+STRANGE: tuple[Any, ...] = (None, "nonsense", -1, 2**70, 0.5, (), [], [None], {}, object(), b"x")
 LARGEST = 1 << 14  # elements of an array of a call that is repeated
 PER_FUNCTION = 8
 

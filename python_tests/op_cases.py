@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,10 @@ _AXES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
+def _maximum(axes: Any) -> Callable[[Any, Any], Any]:
+    return lambda reference, a: reference.max(a["x"], axes)
+
+
 def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
@@ -169,7 +173,7 @@ _REDUCE = [
             "bits",
             {"x": Fill(shape), "y": ..., "dy": Fill(_kept(shape, axes)), "axes": axes},
             ranges=("integers", "normal", "special"),  # integers: many ties
-            derived={"y": lambda reference, a, axes=axes: reference.max(a["x"], axes)},
+            derived={"y": _maximum(axes)},
         )
         for label, (shape, axes) in _AXES.items()
     ),

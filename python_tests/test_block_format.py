@@ -100,7 +100,7 @@ def test_a_layers_operand_reaches_its_products_in_both_directions() -> None:
 
 
 def test_a_layer_kept_in_fp32_takes_its_operands_as_stored() -> None:
-    model = nn.Sequential(nn.Linear(6, 5)).to("reference")
+    model: Any = nn.Sequential(nn.Linear(6, 5)).to("reference")
     policy = fe.Precision.get("hbfp2").with_layers({"0": "fp32"})
     fe.train.operands.assign(model, policy)
     x = fe.tensor(np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6), device="reference")
@@ -120,7 +120,7 @@ def test_gradients_pass_straight_through(backend_name: str) -> None:
     with fe.Precision.get("hbfp4").use():
         F.linear(tx, tw).backward(fe.tensor(dy, device=backend_name))
     assert active().name == "fp32"  # the format is the forward pass's, not the one active in backward
-    backend = fe.backend.get(backend_name)
+    backend: Any = fe.backend.get(backend_name)
     arrays = [backend.from_numpy(a) for a in (x, w, dy)]
     expected = backend.linear_backward(*arrays, (True, True, False), "float32", fe.BlockFormat(4))
     for got, array in zip((tx.grad, tw.grad), expected, strict=False):

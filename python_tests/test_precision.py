@@ -74,7 +74,7 @@ def test_get_passes_a_policy_through() -> None:
         (16, ValueError, "precision must .* got 16"),
     ],
 )
-def test_unknown_names(name: object, error: type[Exception], message: str) -> None:
+def test_unknown_names(name: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fe.Precision.get(name)
 
@@ -102,7 +102,7 @@ def test_unknown_names(name: object, error: type[Exception], message: str) -> No
         ),
     ],
 )
-def test_impossible_policies(changes: dict[str, str], message: str) -> None:
+def test_impossible_policies(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(fe.UnsupportedPrecision, match=message):
         dataclasses.replace(fe.Precision.get("fp16"), **changes)
 
@@ -110,7 +110,7 @@ def test_impossible_policies(changes: dict[str, str], message: str) -> None:
 @pytest.mark.parametrize(
     "fields", [{"initial": 3.0}, {"growth": 0.5}, {"backoff": 2.0}, {"initial": 2.0**30}, {"interval": 0}]
 )
-def test_loss_scale_is_checked(fields: dict[str, float]) -> None:
+def test_loss_scale_is_checked(fields: dict[str, Any]) -> None:
     with pytest.raises(
         ValueError, match=rf"^{next(iter(fields))} must .* got {next(iter(fields.values()))}$"
     ):

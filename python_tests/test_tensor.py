@@ -1,8 +1,13 @@
 """`Tensor`: construction, conversion, operators, and what wrong input is told."""
 
+# mypy: disable-error-code="arg-type, operator"
+# Wrong operands are tested here too.
+
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +63,7 @@ def test_dlpack_both_ways(backend_name: str) -> None:
         def __init__(self, array: np.ndarray) -> None:
             self.array = array
 
-        def __dlpack__(self, **options: object) -> object:
+        def __dlpack__(self, **options: Any) -> object:
             return self.array.__dlpack__(**options)
 
         def __dlpack_device__(self) -> tuple[int, int]:
@@ -114,7 +119,7 @@ def test_list_of_tensors_and_numpy_views(backend_name: str) -> None:
         ),
     ],
 )
-def test_wrong_construction(make: object, error: type[Exception], message: str) -> None:
+def test_wrong_construction(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
@@ -128,7 +133,9 @@ def test_float64_lives_on_the_reference_only(cpu: object) -> None:
 
 
 @pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.truediv])
-def test_operators_round_once_and_broadcast(backend_name: str, dtype: str, op: object) -> None:
+def test_operators_round_once_and_broadcast(
+    backend_name: str, dtype: str, op: Callable[[Any, Any], Any]
+) -> None:
     a = np.array([[1.0, 2.5, -3.25]], dtype)
     b = np.array([[3.0], [-0.1]], dtype)
     with np.errstate(all="ignore"):
@@ -285,7 +292,7 @@ def x_of(*shape: int, dtype: str = "float32") -> fe.Tensor:
         (lambda: x_of(2)[2], IndexError, "out of bounds"),
     ],
 )
-def test_wrong_use(call: object, error: type[Exception], message: str) -> None:
+def test_wrong_use(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
 

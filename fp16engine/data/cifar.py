@@ -188,7 +188,7 @@ def cifar10(root: str | Path | None = None, download: bool = False) -> Dataset:
 
     >>> cifar10("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FileNotFoundError: no/such/folder: ...
+    FileNotFoundError: ...
     """
     return _load("cifar10", root, download, _CLASSES_10)
 
@@ -210,6 +210,6 @@ def cifar100(root: str | Path | None = None, download: bool = False) -> Dataset:
 
     >>> cifar100("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FileNotFoundError: no/such/folder: ...
+    FileNotFoundError: ...
     """
     return _load("cifar100", root, download, _CLASSES_100)

@@ -259,7 +259,7 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
 
     >>> image_folder("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FileNotFoundError: no/such/folder: ...
+    FileNotFoundError: ...
     """
     path = folders.existing(root, "image_folder", f"a folder or archive with {_LAYOUT}")
     packed = not path.is_dir()

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
+from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
 
-# numerics.watch sets this to be told which layer runs in its thread; None costs one look-up per call.
-_entering: ContextVar[Callable[[Module], AbstractContextManager[None]] | None] = ContextVar(
-    "fp16engine_entering", default=None
-)
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
 
 
 class Parameter(Tensor):
@@ -95,12 +93,12 @@ class Module:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
-            entering = _entering.get()
-            if entering is None and self.operand is None:
+            observed = observer.observed()
+            if not observed and self.operand is None:
                 return self.forward(*args, **options)
             with ExitStack() as scopes:
-                if entering is not None:
-                    scopes.enter_context(entering(self))
+                if observed:
+                    scopes.enter_context(observer.running(self))
                 if self.operand is not None:
                     scopes.enter_context(active().with_operand(self.operand).use())
                 return self.forward(*args, **options)
@@ -289,7 +287,7 @@ class Module:
     def _take_form(self, policy: Precision) -> None:
         """Bring the state that is not trained into the form of `policy`; most layers have one only."""
 
-    def train(self, mode: bool = True) -> Module:
+    def train(self, mode: bool = True) -> Self:
         """Switch this module and all below to training, or to evaluation, and return it.
 
         Args:
@@ -303,7 +301,7 @@ class Module:
             module.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self) -> Self:
         """Switch this module and all below to evaluation and return it.
 
         >>> import fp16engine as fe
@@ -325,7 +323,7 @@ class Module:
         for p in self.parameters():
             p.grad = None
 
-    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Module:
+    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Self:
         """Move all tensors to a device, round them as a precision says, drop gradients; return the module.
 
         Args:

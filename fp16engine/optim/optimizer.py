@@ -208,6 +208,30 @@ class Optimizer:
                 totals[members] = backend.to_numpy(counts)
         return totals
 
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray | None:
+        """Return what the last step subtracts from a parameter, before the new weight is rounded.
+
+        Args:
+            i: the parameter's index in `params`.
+            grad: elements of its scaled gradient, float32 of any shape.
+            before: "w", the same elements of the weight or its master, and of the arrays of `state` by slot,
+                as they were stored before the step: shape of `grad`, float32.
+            after: the same arrays as they are stored after it: shape of `grad`, float32.
+
+        Returns:
+            float32 of the shape of `grad`; None from an optimizer that does not say, of whose updates the
+            stagnation meter then knows the counts, not the sizes.
+
+        >>> import fp16engine as fe, numpy as np
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> half = np.float32([0.5])
+        >>> fe.optim.SGD([w], lr=0.5).change(0, half, {"w": half}, {"w": half}).tolist()
+        [0.25]
+        """
+        return None
+
     def _groups(self) -> list[list[int]]:
         """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
         groups: dict[tuple[str, bool], list[int]] = {}
@@ -242,6 +266,10 @@ class Optimizer:
     def _decay(self, p: Tensor) -> float:
         own = getattr(p, "weight_decay", None)
         return self.weight_decay if own is None else own
+
+    def _decayed(self, i: int, grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        decay = self._decay(self.params[i])
+        return grad + np.float32(decay) * weight if decay else grad
 
     def _pick(self, slot: str, members: list[int]) -> list[Array]:
         return [self.state[slot][i] for i in members]

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import pytest
 import fp16engine as fe
 from fp16engine.bench import step
 
-SMALL = {"image_size": 8, "channels": 1, "device": "reference", "rounds": 2, "seconds": 0.001}
+SMALL: dict[str, Any] = {"image_size": 8, "channels": 1, "device": "reference", "rounds": 2, "seconds": 0.001}
 needs_torch = pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 
 

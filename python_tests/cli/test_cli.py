@@ -1,5 +1,6 @@
 """Tests of the command line: status, one-sentence errors, JSON, what is written where."""
 
+import argparse
 import io
 import json
 import os
@@ -192,6 +193,7 @@ def test_train_writes_summary_and_prints_one_document(capsys):
     assert {"checkpoint.json", "metrics.jsonl", "summary.json"} <= set(os.listdir("run"))
 
 
+@pytest.mark.slow
 def test_augmentation_is_in_the_summary_of_train_and_compare(capsys):
     study = fe.data.Augmentation.get("study").to_dict()
     smoothed = ["--augment", "study", "--label-smoothing", "0.1"]
@@ -225,7 +227,7 @@ def test_train_without_out_takes_the_next_free_folder(capsys):
 
 
 def test_default_folder_with_resume_is_the_last_one():
-    arguments = type("Arguments", (), {"out": None, "resume": True})
+    arguments = argparse.Namespace(out=None, resume=True)
     for name in ("x", "x-2", "x-10", "x-y"):
         os.makedirs(f"runs/{name}")
     assert str(results_folder(arguments, "x")) == os.path.join("runs", "x-10")
@@ -400,6 +402,7 @@ def test_doctor_without_the_compiled_module(capsys, monkeypatch):
     assert "not available" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_bench_step(capsys):
     argv = [
         "bench",
@@ -453,6 +456,7 @@ def command(*argv, **options):
     )
 
 
+@pytest.mark.slow
 def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_result(tmp_path):
     long = ["--device", "reference", "--limit", "64", "--model", "dnn", "--epochs", "6", "--batch-size", "4"]
     with command("train", *long, "--out", "cut", "--checkpoint-every", "1") as process:
@@ -485,6 +489,7 @@ def test_a_closed_pipe_is_no_traceback():
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_numerics_options_end_in_findings_report_and_status(capsys):
     """A learning rate far too small: the run works, and says what is lost; an input too large ends it."""
     argv = ["train", *TINY, "--monitor-every", "1", "--strict", "--on-nonfinite", "explain", "--json"]
@@ -500,7 +505,8 @@ def test_numerics_options_end_in_findings_report_and_status(capsys):
     assert os.path.exists("broken/nonfinite.json")
 
 
-def test_compare_takes_them_too(capsys):
+@pytest.mark.slow
+def test_compare_takes_them_too(capsys, drawn):
     argv = ["compare", *TINY, "--precision", "fp16", "--monitor-every", "1", "--strict", "--json"]
     assert main([*argv, "--out", "both"]) == 0
     summary = document(capsys)
@@ -533,11 +539,13 @@ def test_compare_in_a_folder_that_a_run_holds(tmp_path, capsys):
     assert failed == [2] and f"used by process {os.getpid()} on" in text and text.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_no_terminal_and_no_folder_name_costs_the_results(tmp_path):
     if sys.platform != "linux":
         pytest.skip("needs a file system whose names are bytes")
     out = os.path.join(os.fsencode(tmp_path), b"caf\xe9 \xff")
-    command = [sys.executable, "-m", "fp16engine", "compare", *TINY, "--precision", "fp16,fp32", "--out", out]
+    command: list[str | bytes] = [sys.executable, "-m", "fp16engine", "compare", *TINY]
+    command += ["--precision", "fp16,fp32", "--out", out]
     environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
     done = subprocess.run(command, env=environment, capture_output=True)
     assert done.returncode == 0, done.stderr

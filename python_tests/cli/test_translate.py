@@ -34,6 +34,7 @@ def _train(corpus: Path, out: Path, *options: str) -> list[str]:
     return ["translate", "train", "--data-dir", str(corpus), "--out", str(out), *QUICK, "--json", *options]
 
 
+@pytest.mark.slow
 def test_trains_stops_goes_on_translates(
     corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -96,6 +97,7 @@ def test_bleu_is_sacrebleus() -> None:
         bleu(["a"], ["a", "b"])
 
 
+@pytest.mark.slow
 def test_reproduce_hbfp_table3(corpus: Path, tmp_path: Path, capsys: Any) -> None:
     """In small; a second call takes what is done, and options of images are refused."""
     command = ["reproduce", "hbfp-table3", "--data-dir", str(corpus), "--out", str(tmp_path), "--json"]

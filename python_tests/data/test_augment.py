@@ -138,12 +138,13 @@ def test_rotation_against_float64(reference: Any) -> None:
 
 def test_neither_batch_nor_order_matters(backend: Any) -> None:
     images = np.random.default_rng(1).standard_normal((12, 6, 5, 3)).astype(np.float16)
-    study = dict(zip(NOTHING, (True, True, 0.2, 0, 0.3), strict=True))
+    study: dict[str, Any] = dict(zip(NOTHING, (True, True, 0.2, 0, 0.3), strict=True))
     whole = augmented(backend, images, **study)
     order = np.random.default_rng(2).permutation(12)
     parts = [augmented(backend, images, order[i : i + 5], **study) for i in (0, 5, 10)]
     bounds.same_bits(np.concatenate(parts), whole[order])
-    for other in ({"epoch": 1}, {"seed": 2}):
+    others: list[dict[str, Any]] = [{"epoch": 1}, {"seed": 2}]
+    for other in others:
         assert not np.array_equal(augmented(backend, images, **study, **other), whole)
 
 

@@ -165,7 +165,7 @@ def test_limit():
     np.testing.assert_array_equal(few.train.labels, [0, 1])
     assert few.mean == dataset.train.images[:2].mean()
     assert len(dataset.limit(99).train) == 5
-    assert len(dataset.limit(np.int64(1)).train) == 1
+    assert len(dataset.limit(np.int64(1)).train) == 1  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

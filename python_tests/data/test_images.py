@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def kept(folder: Path) -> Path:
     return path
 
 
-def kept_arrays(path: Path) -> dict[str, np.ndarray]:
+def kept_arrays(path: Path) -> dict[str, Any]:
     with np.load(path) as arrays:
         return dict(arrays)
 

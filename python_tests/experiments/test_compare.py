@@ -15,6 +15,8 @@ from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.numerics import tolerance
 from fp16engine.train import Interrupted
 
+pytestmark = pytest.mark.slow
+
 CONTRACT = ("version", "device", "model", "data", "parameters", "runs", "tolerance")
 RUN = (
     "precision", "test_accuracy", "train_accuracy", "train_seconds", "images_per_second", "peak_memory_bytes",

@@ -26,6 +26,8 @@ from fp16engine.experiments.standalone_fp16.study import EXPERIMENTS
 from fp16engine.reporting.progress import duration
 from fp16engine.train import Interrupted
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(study_run.__file__)
 KILLS = 3
 
@@ -235,7 +237,7 @@ TINY = ["--data", "digits", "--device", "reference", "--limit", "16", "--models"
 
 
 def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], drawn: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "table2", *TINY, "--dry-run", "--json"]) == 0

@@ -10,7 +10,7 @@ import fp16engine as fe
 from fp16engine import nn
 from fp16engine.models.densenet import Layer
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_every_parameter_gets_a_gradient(options: dict[str, Any]) -> None:
 
 def test_same_seed_same_weights_and_config_builds_it_again() -> None:
     model = transformer.create("transformer-tiny", 300, norm="post", dropout=0.3, seed=5)
-    again = fe.models.from_config(model.config or {})
+    again: Any = fe.models.from_config(model.config or {})
     for mine, other in zip(model.parameters(), again.parameters(), strict=True):
         bounds.same_bits(np.asarray(mine.data), np.asarray(other.data))
     other_seed = transformer.create("transformer-tiny", 300, seed=6)

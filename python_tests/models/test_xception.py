@@ -9,7 +9,7 @@ import pytest
 import fp16engine as fe
 from fp16engine.models.xception import Unit
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 def test_parameters_and_shape() -> None:

@@ -70,5 +70,5 @@ def test_arguments() -> None:
     p = fe.tensor([1.0], "float16", "reference", requires_grad=True)
     assert clip_global_norm([p], 1.0) == 0.0
     for max_norm in (0.0, -1.0, float("inf"), float("nan")):
-        with pytest.raises(ValueError, match=r"max_norm: .* given, a finite number > 0 is expected"):
+        with pytest.raises(ValueError, match=r"max_norm must .* got"):
             clip_global_norm([p], max_norm)

@@ -1,5 +1,8 @@
 """What optimizer constructors refuse or warn about, word for word where users will read it."""
 
+# mypy: disable-error-code="arg-type, list-item"
+# Wrong arguments are what is tested here.
+
 from __future__ import annotations
 
 import warnings

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def test_running_statistics_of_the_first_version_are_read(tmp_path):
     loaded.load_model(other.model, tiny_run.DEVICE)
     np.testing.assert_allclose(other.predict(x), trainer.predict(x), rtol=0, atol=0.01)
     read = other.model[1].running_std.numpy().astype(np.float64)
-    np.testing.assert_allclose(read, std, rtol=np.finfo(np.float16).eps)
+    np.testing.assert_allclose(read, std, rtol=float(np.finfo(np.float16).eps))
     assert other.model[1].updates.numpy().item() > 1 << 30  # long past the first batches
 
 
@@ -382,7 +383,7 @@ def test_another_model_is_refused(saved, tmp_path):
     ],
 )
 def test_named_models_are_compared_by_name(tmp_path, change, words):
-    config = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1, "seed": 0}
+    config: dict[str, Any] = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1, "seed": 0}
     trainer = fe.Trainer(fe.models.create(**config), device=tiny_run.DEVICE)
     checkpoint.save(tmp_path, trainer, state())
     other = fe.models.create(**{**config, **change})
@@ -456,7 +457,8 @@ class FullFile:
 
 
 def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path, monkeypatch):
-    real, room = os.fdopen, {"left": None}
+    real = os.fdopen
+    room: dict[str, int | None] = {"left": None}
 
     def opened(handle, mode="r"):
         file = real(handle, mode)
@@ -495,7 +497,7 @@ def test_a_directory_that_cannot_be_written_ends_before_training(tmp_path, monke
 
 
 def nested(depth):
-    value = 0
+    value: Any = 0
     for _ in range(depth):
         value = [value]
     return value

@@ -11,7 +11,7 @@ import pytest
 import tiny_text
 
 import fp16engine as fe
-from fp16engine.numerics.intercept import arrays_in, intercept
+from fp16engine.observer import BackendCall, arrays_in, observe
 from fp16engine.translation import translate
 from fp16engine.translation.trainer import TextFeed
 
@@ -37,14 +37,14 @@ def test_no_32_bit_tensor_passes_through_the_backend(precision: str) -> None:
     trainer, pairs = tiny_text.trainer(precision, "reference", dropout=0.1), tiny_text.pairs()
     seen: dict[str, set[str]] = {}
 
-    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
-        result = method(*args, **kwargs)
-        for array in arrays_in([*args, *kwargs.values(), result]):
-            seen.setdefault(str(array.dtype), set()).add(op)
+    def around(call: BackendCall) -> Any:
+        result = call.run()
+        for array in arrays_in([*call.args, *call.kwargs.values(), result]):
+            seen.setdefault(str(array.dtype), set()).add(call.op)
         return result
 
     batch = pairs.batch(range(3))
-    with intercept(around):
+    with observe(around):
         assert trainer.train_batch(batch, batch.labels)[0].applied
     assert set(seen) == {"float16", "int64"}
     assert {"attention_forward", "attention_backward", "cross_entropy_backward", "adam"} <= seen["float16"]
@@ -92,7 +92,7 @@ def _bits(trainer: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(precision: str, tmp_path: Path) -> None:
-    options = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
+    options: dict[str, Any] = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
     whole = tiny_text.trainer(precision, **options)
     history = whole.fit(tiny_text.text(20), 3, 24, out=tmp_path / "whole", progress=False)
     half = tiny_text.trainer(precision, **options)

@@ -11,6 +11,8 @@ import pytest
 from fp16engine import Precision, cli
 from fp16engine.experiments.boosters import area, figures, study
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--data", "digits", "--models", "resnet8", "--epochs", "2", "--limit", "96", "--threads", "1"]
 
 
@@ -56,7 +58,7 @@ def test_a_table_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "2 of 160 epochs" in summary
 
 
-def test_distances_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_distances_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: None) -> None:
     found = _printed(capsys, "hbfp-figure1", "--out", str(tmp_path), *SMALL)
     assert set(found["ratios"]) == {str(block) for block in figures.BLOCKS}
     layers = {row["layer"] for row in found["distances"]}
@@ -77,7 +79,7 @@ def test_landscapes_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert len(set(values)) == len(values)
 
 
-def test_landscapes_over_a_plane(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_landscapes_over_a_plane(tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: None) -> None:
     """The middle of every plane is the middle of the lines: the trained weights themselves."""
     options = ["--out", str(tmp_path), "--precisions", "fp32,hbfp4", "--plane", "3", *SMALL]
     found = _printed(capsys, "hbfp-figure2", *options)

@@ -32,7 +32,7 @@ from typing import Any
 
 import fp16engine as fe
 from fp16engine.backend.gpu import cuda_libraries
-from fp16engine.numerics.intercept import intercept, named_arguments
+from fp16engine.observer import BackendCall, observe
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
@@ -71,11 +71,11 @@ class Recorder:
         self.graphs: list[Graph] = []
         self._activated: list[Any] = []  # outputs of gelu, kept so that no other array takes their identity
 
-    def __call__(self, op: str, method: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        record = getattr(self, f"_{op}", None)
-        result = method(*args, **kwargs)
+    def __call__(self, call: BackendCall) -> Any:
+        record = getattr(self, f"_{call.op}", None)
+        result = call.run()
         if record is not None:
-            record(named_arguments(method, tuple(args), kwargs), result)
+            record(call.named_arguments(), result)
         return result
 
     def _conv(self, call: dict[str, Any], y: Any, passes: Sequence[str], bias: bool) -> None:
@@ -88,8 +88,8 @@ class Recorder:
         self._conv(call, y, ["forward"], call["b"] is not None)
 
     def _conv2d_backward(self, call: dict[str, Any], _: Any) -> None:
-        wanted = [p for p, needed in zip(CONV_PASSES[1:], call["needs"][:2], strict=True) if needed]
-        self._conv(call, call["dy"], wanted, False)
+        expected = [p for p, needed in zip(CONV_PASSES[1:], call["needs"][:2], strict=True) if needed]
+        self._conv(call, call["dy"], expected, False)
 
     def _product(self, label: str, shape: Sequence[int], **options: Any) -> None:
         self.graphs.append({"graph": "product", "pass": label, "shape": list(shape), **options})
@@ -131,7 +131,7 @@ def record(name: str) -> list[Graph]:
         shape = (1, 25, 64) if name == "vit-block" else (1, 32, 32, 3)
         x = fe.tensor(fe.random.generator().standard_normal(shape), dtype="float32", device=device)
         x.requires_grad = name == "vit-block"  # a block inside a network hands its gradient on
-        with intercept(recorder):
+        with observe(recorder):
             fe.functional.sum(model(x)).backward()
     return recorder.graphs
 
@@ -191,7 +191,7 @@ def describe(graph: Graph) -> str:
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """Compile the program and the stand-in for the driver, unless they are newer than their sources."""
+    """Compile the program and the fake driver, unless they are newer than their sources."""
     folder.mkdir(parents=True, exist_ok=True)
     program, driver = folder / PROGRAM, folder / "libcuda.so.1"
     sources = [
@@ -229,7 +229,7 @@ class CannotRun(RuntimeError):
 
 
 def libraries(driver: Path) -> list[str]:
-    """Files to open, in order: the stand-in takes the driver's name, so that nobody looks for another."""
+    """Files to open, in order: the fake takes the driver's name, so that nobody looks for another."""
     found = cuda_libraries.find()
     missing = [name for name, place in found.items() if place is None]
     if missing:
@@ -263,7 +263,7 @@ def ask(command: list[str], requests: list[dict[str, Any]]) -> Iterator[dict[str
 # --- the check -------------------------------------------------------------------------------------------
 
 
-def wanted(names: Sequence[str], batch: int) -> list[dict[str, Any]]:
+def expected(names: Sequence[str], batch: int) -> list[dict[str, Any]]:
     """One row per distinct graph: what it is, how often a step of each model needs it, which policies ask."""
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -291,7 +291,7 @@ def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path
     A row's `plans` holds, per policy, an answer per device, in the order of `devices`.
     """
     known = json.loads((CSRC / "testing" / "devices.json").read_text())
-    rows = wanted(names, batch)
+    rows = expected(names, batch)
     program, driver = build(folder)
     command = [str(program), *libraries(driver)]
     requests, places = [], []
@@ -367,7 +367,7 @@ def table(result: dict[str, Any]) -> str:
         f"## Every graph on {devices[0]}",
         "",
         "Cells: plans that the policy's filters leave, workspace of the first, which was built (* compiled "
-        "at run time). The JSON beside this table has the other devices.",
+        "at run time). The JSON next to this table has the other devices.",
         "",
         f"| graph | models | {' | '.join(policies)} |",
         "|---" * (2 + len(policies)) + "|",

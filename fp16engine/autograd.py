@@ -45,14 +45,27 @@ class no_grad(ContextDecorator):
 
 
 def is_recording() -> bool:
-    """Return whether operations are recorded for `backward` now."""
+    """Return whether operations are recorded for `backward` now.
+
+    >>> is_recording()
+    True
+    """
     return _recording.get()
 
 
 class GradAndBiasGrad(NamedTuple):
     """A gradient of the first input, and what it makes that of a bias: its sums over all axes but the last.
 
+    Args:
+        grad: (..., C), float16 or float32.
+        bias_grad: (C,), dtype of grad.
+
     `backward` may return one in place of the gradient where there is a `bias_grad_node`.
+
+    >>> import numpy as np
+    >>> dy = np.ones((3, 2), np.float32)
+    >>> GradAndBiasGrad(dy, dy.sum(0)).bias_grad
+    array([3., 3.], dtype=float32)
     """
 
     grad: Array
@@ -60,7 +73,18 @@ class GradAndBiasGrad(NamedTuple):
 
 
 class Edge(NamedTuple):
-    """Where the gradient of an input goes that was computed: the node, and which of its results that was."""
+    """Where the gradient of an input goes that was computed: a node, and which of its results that was.
+
+    Args:
+        node: the node that computed the input.
+        output: the index of the input among its results.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([1.0], device="reference", requires_grad=True)
+    >>> y = (x * 2.0).sum()
+    >>> type(y.node.edges[0].node).__name__, y.node.edges[0].output
+    ('Scalar', 0)
+    """
 
     node: Function
     output: int
@@ -69,11 +93,23 @@ class Edge(NamedTuple):
 class Function:
     """One node of the tape: an operation, what its gradient needs, and where that gradient flows.
 
-    A subclass writes `forward(*arrays, **options) -> array` and `backward(dy) -> (array | None per input)`;
-    one with several `outputs` returns a tuple of arrays, is run by `apply_all`, and is given a gradient or
-    None for each. Before `forward` runs, these are set: `backend`, `acc` (the active accumulator), `operand`
-    (the active block format of dot products, or None), `needs` (which inputs want a gradient). Whatever
-    `forward` keeps it stores as plain attributes of `self`; they are dropped as soon as `backward` has run.
+    A subclass writes `forward` and `backward`; one with several `outputs` returns a tuple of arrays, is run
+    by `apply_all`, and is given a gradient or None for each. Before `forward` runs, these are set: `backend`,
+    `acc` (the active accumulator), `operand` (the active block format of dot products, or None), `needs`
+    (which inputs want a gradient). Whatever `forward` keeps it stores as plain attributes of `self`; they are
+    dropped as soon as `backward` has run.
+
+    >>> import fp16engine as fe
+    >>> class Double(fe.autograd.Function):
+    ...     def forward(self, x):
+    ...         return self.backend.binary("mul", x, 2.0)
+    ...     def backward(self, dy):
+    ...         return (self.backend.binary("mul", dy, 2.0),)
+    >>> x = fe.tensor([1.0, 3.0], "float16", "reference", requires_grad=True)
+    >>> y = Double.apply(x)
+    >>> y.sum().backward()
+    >>> y.numpy().tolist(), x.grad.numpy().tolist()
+    ([2.0, 6.0], [2.0, 2.0])
     """
 
     __slots__ = (
@@ -113,13 +149,51 @@ class Function:
     used: bool
 
     def forward(self, *arrays: Any, **options: Any) -> Any:
+        """Return the result's array; a subclass defines it, `apply` calls it.
+
+        Args:
+            *arrays: of the inputs, of the node's backend; None where an input is None.
+            **options: what `apply` was given by name.
+
+        Raises:
+            NotImplementedError: the class defines no `forward`.
+
+        >>> import fp16engine as fe
+        >>> fe.autograd.Function().forward()
+        Traceback (most recent call last):
+        NotImplementedError
+        """
         raise NotImplementedError
 
     def backward(self, *grads: Any) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        """Return the gradients of the inputs; a subclass defines it, `walk` calls it.
+
+        Args:
+            *grads: the gradient of each result, in its shape and dtype, or None where none came.
+
+        Returns:
+            A gradient per input, in the shape and dtype of that input, or None; the first may be a
+            `GradAndBiasGrad`.
+
+        Raises:
+            NotImplementedError: the class defines no `backward`.
+
+        >>> import fp16engine as fe
+        >>> fe.autograd.Function().backward()
+        Traceback (most recent call last):
+        NotImplementedError
+        """
         raise NotImplementedError
 
     def bias_grad_node(self) -> Function | None:
-        """Return the node that made the first input by adding a bias whose gradient is wanted, or None."""
+        """Return the node that made the first input by adding a bias whose gradient is wanted, or None.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.Linear(2, 2).to("reference")
+        >>> y = fe.functional.relu(layer(fe.tensor([[1.0, 2.0]], device="reference")))
+        >>> type(y.node.bias_grad_node()).__name__
+        'Linear'
+        """
         edge = self.edges[0]
         if not isinstance(edge, Edge) or edge.node.bias_input is None:
             return None
@@ -127,13 +201,52 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Tensor | None, **options: Any) -> Tensor:
-        """Run `forward` on the inputs' arrays (None passes through) and record the node where wanted."""
+        """Run `forward` on the inputs' arrays and record the node where a gradient is wanted.
+
+        Args:
+            *inputs: Tensors of any shape and any dtype, on one device; None passes through.
+            **options: what `forward` takes by name.
+
+        Returns:
+            A Tensor in the shape and dtype of the array that `forward` returned.
+
+        Raises:
+            ValueError: the inputs are on several devices.
+            UnsupportedPrecision: the active precision has no accumulator for an input's dtype.
+
+        >>> import fp16engine as fe
+        >>> class Double(fe.autograd.Function):
+        ...     def forward(self, x):
+        ...         return self.backend.binary("mul", x, 2.0)
+        >>> Double.apply(fe.tensor([1.5], "float16", "reference")).item()
+        3.0
+        """
         node, array = cls._run(inputs, options)
         return node._result(array, 0)
 
     @classmethod
     def apply_all(cls, *inputs: Tensor | None, **options: Any) -> tuple[Tensor, ...]:
-        """Do what `apply` does for an operation with several `outputs`, and return them all."""
+        """Do what `apply` does for an operation with several `outputs`, and return them all.
+
+        Args:
+            *inputs: Tensors of any shape and any dtype, on one device; None passes through.
+            **options: what `forward` takes by name.
+
+        Returns:
+            A Tensor per result, in the shape and dtype of the array that `forward` returned.
+
+        Raises:
+            ValueError: the inputs are on several devices.
+            UnsupportedPrecision: the active precision has no accumulator for an input's dtype.
+
+        >>> import fp16engine as fe
+        >>> class Twice(fe.autograd.Function):
+        ...     outputs = 2
+        ...     def forward(self, x):
+        ...         return x, self.backend.binary("mul", x, 2.0)
+        >>> [y.item() for y in Twice.apply_all(fe.tensor([1.5], "float16", "reference"))]
+        [1.5, 3.0]
+        """
         node, arrays = cls._run(inputs, options)
         return tuple(node._result(array, output) for output, array in enumerate(arrays))
 
@@ -179,13 +292,26 @@ class Function:
         return result
 
     def walk(self, output: int, grad: Array) -> None:
-        """Add d(result)/d(leaf) * `grad` to the `.grad` of every leaf that result `output` was computed from.
+        """Add the gradient of one result to the `.grad` of every leaf it was computed from.
+
+            leaf.grad += grad * d(result) / d(leaf)
+
+        Args:
+            output: the index of the result.
+            grad: gradient of the loss by it: shape and dtype of the result.
 
         Nodes are visited in decreasing order of creation; gradients that meet are added and rounded to their
         dtype, or, by a node that `fuses_grad_sum`, added before its own is rounded.
 
         Raises:
             RuntimeError: the tape under this node was already walked.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([3.0], "float16", "reference", requires_grad=True)
+        >>> y = x * x
+        >>> y.node.walk(0, fe.tensor([1.0], "float16", "reference").data)
+        >>> x.grad.item()
+        6.0
         """
         pending: dict[Edge, Array | GradAndBiasGrad] = {Edge(self, output): grad}
         queued = {self}

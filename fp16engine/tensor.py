@@ -249,9 +249,20 @@ class Tensor:
             )
 
     def accumulate_grad(self, grad: Array) -> None:
-        """Add an array of this tensor's shape and dtype to `.grad`; where that is None, make it the gradient.
+        """Add a gradient to `.grad`, or make it that where there is none.
 
-        `backward` does this for every leaf.
+        Args:
+            grad: a backend's array, shape and dtype of this tensor; the sum is rounded once.
+
+        Raises:
+            ValueError: the shapes do not broadcast.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> for _ in range(2):
+        ...     x.accumulate_grad(fe.tensor([1.5], "float16", "reference").data)
+        >>> x.grad.item()
+        3.0
         """
         if self.grad is not None:
             grad = backends.get(self.device).binary("add", self.grad.data, grad)
@@ -475,9 +486,9 @@ def tensor(
     if source is not None:
         gpu: Any = backends.get(source)
         array = gpu.import_array(data)
-        wanted = dtype or (str(array.dtype) if array is not None else None)
-        if array is not None and backend is gpu and (wanted == str(array.dtype) or wanted in FLOATS):
-            return Tensor(gpu.cast(array, wanted) if wanted in FLOATS else array, device, requires_grad)
+        target = dtype or (str(array.dtype) if array is not None else None)
+        if array is not None and backend is gpu and (target == str(array.dtype) or target in FLOATS):
+            return Tensor(gpu.cast(array, target) if target in FLOATS else array, device, requires_grad)
         host = gpu.read_array(data)
     else:
         host = _host_array(data)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable
-from contextvars import ContextVar
 
+from .. import observer
 from ..errors import BackendUnavailable
 from ..validate import must_be
 from .base import Array, Backend
 
-__all__ = ["Array", "Backend", "devices", "get", "unrecorded"]
+__all__ = ["Array", "Backend", "devices", "get", "unobserved"]
 
 # Each module offers load() -> Backend; nothing is imported before its device is asked for.
 _MODULES = {
@@ -23,12 +22,9 @@ _CUDA = re.compile(r"cuda(:\d+)?")
 
 _loaded: dict[str, Backend] = {}
 
-# numerics.intercept sets this to put a recorder around every backend that is handed out to its thread.
-_wrap: ContextVar[Callable[[Backend], Backend] | None] = ContextVar("fp16engine_wrap", default=None)
-
 
 def get(device: str) -> Backend:
-    """Return the backend that computes on `device`, loading it at the first call.
+    """Return the backend that computes on `device`, loading it at the first call; observers see its calls.
 
     Args:
         device: "cpu", "reference" (slow NumPy, defines the semantics), "simt" (the GPU's kernels simulated,
@@ -38,13 +34,12 @@ def get(device: str) -> Backend:
         BackendUnavailable: the backend, or a module it needs, is not part of this build.
         TypeError, ValueError: `device` is not a string, or names no device.
     """
-    backend = unrecorded(device)
-    wrap = _wrap.get()
-    return backend if wrap is None else wrap(backend)
+    backend: Backend = observer.visible(unobserved(device))
+    return backend
 
 
-def unrecorded(device: str) -> Backend:
-    """Return the same backend without recorders around it: an instrument's calls are no part of a step."""
+def unobserved(device: str) -> Backend:
+    """Return the same backend without observers around it: an instrument's calls are no part of a step."""
     backend = _loaded.get(device) if isinstance(device, str) else None
     if backend is None:
         backend = _loaded[device] = _load(device)

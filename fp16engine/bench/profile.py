@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..numerics.intercept import arrays_in, intercept
+from ..observer import BackendCall, arrays_in, observe
 
 _UPDATES = {"sgd", "adam", "rmsprop", "all_finite", "copy"}
 UNNAMED = "(shortcuts, pooling, loss, copies)"
@@ -41,18 +41,19 @@ def profile(
     owners = {_address(p.data): name.rpartition(".")[0] for name, p in model.named_parameters()}
     calls: list[tuple[str, str, float]] = []
 
-    def around(op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def around(call: BackendCall) -> Any:
         start = time.perf_counter()
-        result = method(*args, **kwargs)
+        result = call.run()
         wait()
         seconds = time.perf_counter() - start
-        layer = UPDATE if op in _UPDATES else _owner(owners, (*args, *kwargs.values()))
-        calls.append((op, layer, seconds))
+        given = (*call.args, *call.kwargs.values())
+        layer = UPDATE if call.op in _UPDATES else _owner(owners, given)
+        calls.append((call.op, layer, seconds))
         return result
 
     step()
     timed = []
-    with intercept(around):
+    with observe(around):
         for _ in range(steps):
             calls.clear()
             begin = time.perf_counter()

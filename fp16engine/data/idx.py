@@ -129,7 +129,7 @@ def mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
 
     >>> mnist("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FileNotFoundError: no/such/folder: ...
+    FileNotFoundError: ...
     """
     return _load("mnist", root, download, tuple("0123456789"))
 
@@ -150,6 +150,6 @@ def fashion_mnist(root: str | Path | None = None, download: bool = False) -> Dat
 
     >>> fashion_mnist("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    FileNotFoundError: no/such/folder: ...
+    FileNotFoundError: ...
     """
     return _load("fashion_mnist", root, download, _FASHION)

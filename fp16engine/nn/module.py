@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
-from contextvars import ContextVar
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
+from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
-
-# numerics.watch sets this to be told which layer runs in its thread; None costs one look-up per call.
-_entering: ContextVar[Callable[[Module], AbstractContextManager[None]] | None] = ContextVar(
-    "fp16engine_entering", default=None
-)
 
 
 class Parameter(Tensor):
@@ -98,12 +93,12 @@ class Module:
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
-            entering = _entering.get()
-            if entering is None and self.operand is None:
+            observed = observer.observed()
+            if not observed and self.operand is None:
                 return self.forward(*args, **options)
             with ExitStack() as scopes:
-                if entering is not None:
-                    scopes.enter_context(entering(self))
+                if observed:
+                    scopes.enter_context(observer.running(self))
                 if self.operand is not None:
                     scopes.enter_context(active().with_operand(self.operand).use())
                 return self.forward(*args, **options)

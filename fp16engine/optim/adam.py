@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..tensor import Tensor
 from ..validate import number
@@ -92,6 +94,18 @@ class Adam(Adaptive):
         powers = (integer_power(beta, self.step_count) for beta in (self.beta1, self.beta2))
         correction1, correction2 = (1 - power for power in powers)
         return super().scalars(grad_scale)._replace(correction1=correction1, correction2=correction2)
+
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        g = grad if self.decoupled else self._decayed(i, grad, before["w"])
+        before, after, t = self._averages(i, before), self._averages(i, after), max(self.step_count, 1)
+        m = np.float32(self.beta1) * before["m"] + np.float32(1 - self.beta1) * g
+        root = np.sqrt(after["v"] / np.float32(1 - self.beta2**t)) + self._stored_eps(i)
+        change = np.float32(self.lr) * (m / np.float32(1 - self.beta1**t)) / root
+        if self.decoupled:
+            change = change + np.float32(self.lr * self._decay(self.params[i])) * before["w"]
+        return change
 
     def _kernel(
         self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None

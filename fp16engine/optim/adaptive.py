@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,14 @@ from .optimizer import STATES, Optimizer
 
 PLAIN_EPS = 1e-3  # for plain float16 state, the best of the study's table 4
 EPS = 1e-8
+
+
+# What undoes the roots of native state, by slot.
+_POWERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "m": lambda r: r * np.abs(r),
+    "momentum": lambda r: r * np.abs(r),
+    "v": lambda r: (r * r) * (r * r),
+}
 
 
 class Adaptive(Optimizer):
@@ -36,6 +44,19 @@ class Adaptive(Optimizer):
     def _check_form(self, form: str) -> None:
         choice("state", form, STATES)
         self.state_form = form
+
+    def _is_native(self, i: int) -> bool:
+        return self.state_form == "native" and self.state_dtypes[i] == "float16"
+
+    def _averages(self, i: int, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Return arrays of parameter i by slot with the averages that roots stand for; see `backend.base`."""
+        if not self._is_native(i):
+            return arrays
+        return {name: _POWERS[name](a) if name in _POWERS else a for name, a in arrays.items()}
+
+    def _stored_eps(self, i: int) -> np.float32:
+        stored = "float32" if self._is_native(i) else self.state_dtypes[i]
+        return np.float32(np.array(self.eps).astype(stored))
 
     def _resolve_eps(self, eps: float | None) -> float:
         """Return eps, by default one that suits the state, or explain why it cannot work."""

@@ -11,11 +11,11 @@ from .. import backend as backends
 from .. import random
 from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
+from ..precision import UPDATES
 from ..tensor import Tensor
 from ..validate import choice, must_be, number, shown
 
 Array = Any
-UPDATES = ("nearest", "stochastic", "kahan", "master32")
 STATES = ("native", "plain")
 
 
@@ -208,6 +208,30 @@ class Optimizer:
                 totals[members] = backend.to_numpy(counts)
         return totals
 
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray | None:
+        """Return what the last step subtracts from a parameter, before the new weight is rounded.
+
+        Args:
+            i: the parameter's index in `params`.
+            grad: elements of its scaled gradient, float32 of any shape.
+            before: "w", the same elements of the weight or its master, and of the arrays of `state` by slot,
+                as they were stored before the step: shape of `grad`, float32.
+            after: the same arrays as they are stored after it: shape of `grad`, float32.
+
+        Returns:
+            float32 of the shape of `grad`; None from an optimizer that does not say, of whose updates the
+            stagnation meter then knows the counts, not the sizes.
+
+        >>> import fp16engine as fe, numpy as np
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> half = np.float32([0.5])
+        >>> fe.optim.SGD([w], lr=0.5).change(0, half, {"w": half}, {"w": half}).tolist()
+        [0.25]
+        """
+        return None
+
     def _groups(self) -> list[list[int]]:
         """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
         groups: dict[tuple[str, bool], list[int]] = {}
@@ -243,6 +267,10 @@ class Optimizer:
         own = getattr(p, "weight_decay", None)
         return self.weight_decay if own is None else own
 
+    def _decayed(self, i: int, grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        decay = self._decay(self.params[i])
+        return grad + np.float32(decay) * weight if decay else grad
+
     def _pick(self, slot: str, members: list[int]) -> list[Array]:
         return [self.state[slot][i] for i in members]
 
@@ -262,7 +290,7 @@ class Optimizer:
         backend = backends.get(self.device)
         state: dict[str, Any] = {name: getattr(self, name) for name in self.hyper}
         state["step"] = self.step_count
-        for key, array in self._state_arrays().items():
+        for key, array in self.state_arrays().items():
             state[key] = np.array(backend.to_numpy(array))
         return state
 
@@ -283,7 +311,7 @@ class Optimizer:
         >>> a.lr
         0.2
         """
-        arrays = self._state_arrays()
+        arrays = self.state_arrays()
         expected = [*self.hyper, "step", *arrays]
         for key in expected:
             if key not in state:
@@ -318,7 +346,17 @@ class Optimizer:
             setattr(self, name, kind(state[name]))
         self.step_count = int(state["step"])
 
-    def _state_arrays(self) -> dict[str, Array]:
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the arrays that `state_dict` copies, as they lie on the device, by the same names.
+
+        Returns:
+            arrays on the optimizer's device, each of the shape of its parameter and the dtype of the state.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> list(fe.optim.SGD([w], lr=0.1, momentum=0.9).state_arrays())
+        ['momentum.0']
+        """
         arrays = {
             f"{slot}.{i}": array for slot, values in self.state.items() for i, array in enumerate(values)
         }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..tensor import Tensor
 from ..validate import number
@@ -73,6 +75,15 @@ class RMSprop(Adaptive):
         self.slots = ("v", "momentum") if self.momentum > 0 else ("v",)
         super().__init__(params, lr, weight_decay, update, master_values, seed)
         self.eps = self._resolve_eps(eps)
+
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        g, averages = self._decayed(i, grad, before["w"]), self._averages(i, after)
+        step = g / (np.sqrt(averages["v"]) + self._stored_eps(i))
+        if "momentum" in self.slots:
+            step = np.float32(self.momentum) * self._averages(i, before)["momentum"] + step
+        return np.float32(self.lr) * step
 
     def _kernel(
         self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from ..tensor import Tensor
 from ..validate import number
@@ -69,6 +71,15 @@ class SGD(Optimizer):
             raise ValueError("momentum must be > 0 with nesterov=True, got 0")
         self.slots = ("momentum",) if self.momentum > 0 else ()
         super().__init__(params, lr, weight_decay, update, master_values, seed)
+
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
+        g, lr, momentum = self._decayed(i, grad, before["w"]), np.float32(self.lr), np.float32(self.momentum)
+        if not self.slots:
+            return lr * g
+        moving = momentum * before["momentum"] + g
+        return lr * (g + momentum * moving if self.nesterov else moving)
 
     def _kernel(
         self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None

@@ -92,7 +92,7 @@ def test_damaged_gzip_and_wrong_arguments(tmp_path: Path) -> None:
         parallel_text(root, "../x")
     with pytest.raises(ValueError, match=r"target must .* got 'de'"):
         parallel_text(root, "de", "de")
-    with pytest.raises(DataError, match="pairs must .* got 2 and 1"):
+    with pytest.raises(DataError, match=r"pairs must .* got 2 and 1"):
         Pairs(("a", "b"), ("c",))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fp16engine as fe
-from fp16engine.numerics.intercept import intercept, named_arguments
+from fp16engine.observer import BackendCall, observe
 from fp16engine.train.captured import CapturedStep
 
 MOST = 400  # as benchmarks/gpu_report.py has it
@@ -42,18 +42,18 @@ def test_resnet56_is_at_most_400_kernels(simt: Any) -> None:
 
 def test_a_convolution_before_a_norm_has_no_kernel_for_its_bias(simt: Any) -> None:
     """On CUDA every gradient of a convolution is a kernel of its own, and a bias' would be two."""
-    wanted: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
 
-    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
-        if op == "conv2d_backward":
-            needs = named_arguments(method, args, kwargs)["needs"]
-            wanted.update(name for name, need in zip(("x", "w", "b"), needs, strict=True) if need)
-        return method(*args, **kwargs)
+    def around(call: BackendCall) -> Any:
+        if call.op == "conv2d_backward":
+            needs = call.named_arguments()["needs"]
+            expected.update(name for name, need in zip(("x", "w", "b"), needs, strict=True) if need)
+        return call.run()
 
     trainer = _trainer()
-    with intercept(around):
+    with observe(around):
         assert trainer.step(_images(), LABELS).applied
-    assert wanted == {"x": 54, "w": 55}
+    assert expected == {"x": 54, "w": 55}
     biases = [
         p for name, p in trainer.model.named_parameters() if name.endswith(("conv1.bias", "conv2.bias"))
     ]

@@ -1,4 +1,4 @@
-"""Training on pairs: batches, learning by heart, checkpoints that go on to the bit."""
+"""Training on pairs: batches, learning by heart, checkpoints that continue to the bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 import tiny_text
 
 import fp16engine as fe
-from fp16engine.numerics.intercept import arrays_in, intercept
+from fp16engine.observer import BackendCall, arrays_in, observe
 from fp16engine.translation import translate
 from fp16engine.translation.trainer import TextFeed
 
@@ -37,14 +37,14 @@ def test_no_32_bit_tensor_passes_through_the_backend(precision: str) -> None:
     trainer, pairs = tiny_text.trainer(precision, "reference", dropout=0.1), tiny_text.pairs()
     seen: dict[str, set[str]] = {}
 
-    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
-        result = method(*args, **kwargs)
-        for array in arrays_in([*args, *kwargs.values(), result]):
-            seen.setdefault(str(array.dtype), set()).add(op)
+    def around(call: BackendCall) -> Any:
+        result = call.run()
+        for array in arrays_in([*call.args, *call.kwargs.values(), result]):
+            seen.setdefault(str(array.dtype), set()).add(call.op)
         return result
 
     batch = pairs.batch(range(3))
-    with intercept(around):
+    with observe(around):
         assert trainer.train_batch(batch, batch.labels)[0].applied
     assert set(seen) == {"float16", "int64"}
     assert {"attention_forward", "attention_backward", "cross_entropy_backward", "adam"} <= seen["float16"]
@@ -121,14 +121,14 @@ def test_a_checkpoint_builds_its_network_again(tmp_path: Path) -> None:
 def test_evaluation_counts_tokens_and_leaves_dropout_out() -> None:
     trainer, text = tiny_text.trainer("fp32", dropout=0.5), tiny_text.text()
     first, again = (
-        trainer.score(trainer.feed(text, 12).test, 0),
-        trainer.score(trainer.feed(text, 99).test, 0),
+        trainer.evaluator.score(trainer.feed(text, 12).test, 0),
+        trainer.evaluator.score(trainer.feed(text, 99).test, 0),
     )
     assert first[0] == again[0] and abs(first[1] - again[1]) < 2 * bounds.EPS["float32"] * first[1]
     assert trainer.evaluate(text) == first and trainer.model.training
     batch = text.test.batch(range(3))
     trainer.model.eval()
-    logits = trainer._logits(batch).numpy()
+    logits = trainer.evaluator.logits(batch).numpy()
     assert first[0] == (logits.argmax(1) == batch.labels).sum() / text.test.tokens
 
 

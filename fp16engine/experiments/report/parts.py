@@ -1,4 +1,4 @@
-"""What a report is made of: tables and pictures, with the raw values beside the words."""
+"""What a report is made of: tables and pictures, with the raw values next to the words."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Claim:
     """A sentence that says what came out, and what the study found."""
 
     text: str
 
 
-Part = Table | Picture | Finding
+Part = Table | Picture | Claim

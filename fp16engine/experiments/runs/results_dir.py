@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...reporting.files import make_folder, write_atomically
+from ...reporting.history import SUMMARY
+from ...reporting.metrics import FILE_NAME as METRICS
+from ...train.checkpoint import FILE_NAME as CHECKPOINT
 from ...validate import must_be, shown
 
-SUMMARY = "summary.json"
 COMPARISON = "compare.json"  # the settings of a comparison
 
 
@@ -57,12 +59,12 @@ def refuse_results(out: Path) -> None:
 
 
 def _results(out: Path) -> list[str]:
-    names = (SUMMARY, COMPARISON, "checkpoint.json", "metrics.jsonl")
+    names = (SUMMARY, COMPARISON, CHECKPOINT, METRICS)
     return [name for name in names if (out / name).exists()]
 
 
 def claim(out: Path, settings: dict[str, Any], resume: bool, may_change: frozenset[str]) -> None:
-    """Take `out` for a comparison, or go on with the one in it.
+    """Take `out` for a comparison, or continue with the one in it.
 
     Without `resume`, a folder with results in it is refused; with `resume`, the settings stored there must be
     the same but for the keys in `may_change`. Nothing existing is touched before that is settled. Raises

@@ -1,4 +1,4 @@
-"""Tables 2 to 4 of the standalone FP16 study: ours beside the printed ones."""
+"""Tables 2 to 4 of the standalone FP16 study: ours next to the printed ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from ..experiment import Arm, Case, Results, Spread
 from ..report.labels import MINUS, label, short
 from ..report.pages import superscript
-from ..report.parts import Column, Finding, Part, Table
+from ..report.parts import Claim, Column, Part, Table
 from ..report.verdict import capital, signed
 from ..runs.store import DONE, FAILED, Row
 from . import paper
@@ -66,7 +66,7 @@ def table2(results: Results) -> list[Part]:
     names = [arm.label for arm in results.arms]
     return [
         *_points(rows, names),
-        Finding(_fallen(results)),
+        Claim(_fallen(results)),
         _accuracies("table2", "Test accuracy, %", rows, names),
         *_speed_tables("table2", rows, names),
     ]
@@ -123,7 +123,7 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
         columns.append(Column(f"{arm}_accuracy", "ours", spread, capital(label(arm))))
         if any(f"paper_{arm}_accuracy" in row for row in rows):
             columns.append(Column(f"paper_{arm}_accuracy", "paper", _printed, capital(label(arm))))
-    columns += _beside(rows, "points", MINUS, signed)
+    columns += _against(rows, "points", MINUS, signed)
     note = "Mean ± standard deviation over the seeds; one seed has no deviation. Paper: 50 seeds, 100 epochs."
     failed = [
         f"{row[f'{arm}_failed']} of {row['model']} in {label(arm)}"
@@ -136,8 +136,8 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
     return Table(name, title, columns, rows, note)
 
 
-def _beside(rows: Sequence[dict[str, Any]], key: str, word: str, text: Callable[[Any], str]) -> list[Column]:
-    """Return columns that set FP16 beside the others, ours and the paper's, where there are values."""
+def _against(rows: Sequence[dict[str, Any]], key: str, word: str, text: Callable[[Any], str]) -> list[Column]:
+    """Return columns that set FP16 against the others, ours and the paper's, where there are values."""
     result = []
     for name in dict.fromkeys(name for row in rows for name in row if name.startswith(f"{key}_")):
         other = name.removeprefix(f"{key}_")
@@ -153,7 +153,7 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
     for arm in names:
         speed.append(Column(f"{arm}_train_seconds", "seconds", _seconds, capital(label(arm))))
         speed.append(Column(f"{arm}_images_per_second", "images/s", _thousands, capital(label(arm))))
-    speed += _beside(rows, "speed", "beside", _times)
+    speed += _against(rows, "speed", "against", _times)
     use = [Column("model", "model", left=True)]
     for key, group, text in (
         ("peak_memory_bytes", "peak memory, MB", _megabytes),
@@ -190,8 +190,8 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
     ]
 
 
-def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Finding]:
-    """Say per precision how FP16 stands beside it, on the mean of the networks."""
+def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Claim]:
+    """Say per precision how FP16 compares with it, on the mean of the networks."""
     findings = []
     for other in names:
         points = [row[f"points_{other}"] for row in rows if f"points_{other}" in row]
@@ -200,8 +200,8 @@ def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Findin
             text += "networks" if len(points) > 1 else "network"
             if other in paper.TABLE2_POINTS:
                 text += f" (paper {signed(paper.TABLE2_POINTS[other])})"
-            findings.append(Finding(text + "."))
-    return findings or [Finding("There is no pair of FP16 and another precision to compare yet.")]
+            findings.append(Claim(text + "."))
+    return findings or [Claim("There is no pair of FP16 and another precision to compare yet.")]
 
 
 def _ends(row: Row) -> tuple[float, float] | None:
@@ -260,7 +260,7 @@ def table3(results: Results) -> list[Part]:
     ]
     note = "Test accuracy in %, mean ± standard deviation over the seeds; paper: 4 seeds, 300 epochs."
     return [
-        Table("table3", "Test accuracy with augmentation, and FP16's speed beside FP32", columns, rows, note)
+        Table("table3", "Test accuracy with augmentation, and FP16's speed against FP32", columns, rows, note)
     ]
 
 
@@ -297,7 +297,7 @@ def table4(results: Results) -> list[Part]:
     return [*findings, Table("table4", "Test accuracy by epsilon", columns, rows, note)]
 
 
-def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) -> list[Finding]:
+def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) -> list[Claim]:
     ours, reference = by_form.get("FP16 native", {}), by_form.get("FP32", {})
     gaps = []
     for eps, one in ours.items():
@@ -308,7 +308,7 @@ def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) ->
         return []
     points, eps = max(gaps, key=lambda gap: abs(gap[0]))
     return [
-        Finding(
+        Claim(
             f"{case.model}: FP16-native Adam is within {abs(points):.1f} points of FP32 Adam at every eps "
             f"(furthest at {eps:g}, {signed(points)})."
         )

@@ -1,4 +1,4 @@
-"""What each form of the weight update buys: FP16 with four of them beside FP32, on real images.
+"""What each form of the weight update buys: FP16 with four of them against FP32, on real images.
 
 No part of the study, which rounds to nearest; the question it leaves open is what the lost updates cost.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...precision import UPDATES
 from ..experiment import Arm, Case, Experiment, Results
-from ..report.parts import Column, Finding, Part, Table
+from ..report.parts import Claim, Column, Part, Table
 from ..report.verdict import signed
 from .tables import spread
 
@@ -24,8 +25,7 @@ _BYTES = {
     "FP32": 4 + 4 + 4,
 }
 
-FORMS = ("nearest", "stochastic", "kahan", "master32")
-ARMS = (*(Arm(f"FP16, {form}", "fp16", {"update": form}) for form in FORMS), Arm("FP32", "fp32"))
+ARMS = (*(Arm(f"FP16, {form}", "fp16", {"update": form}) for form in UPDATES), Arm("FP32", "fp32"))
 
 
 def report(results: Results) -> list[Part]:
@@ -39,7 +39,7 @@ def report(results: Results) -> list[Part]:
         Column("model", "model", left=True),
         Column("arm", "update", left=True),
         Column("accuracy", "test accuracy, %", spread),
-        Column("points", "points beside FP32", signed),
+        Column("points", "points against FP32", signed),
         Column("bytes", "bytes per parameter", str),
         Column("rate", "images per second", "{:,.0f}".format),
         Column("lost", "updates lost, %", lambda share: f"{100 * share:.1f}"),
@@ -49,7 +49,7 @@ def report(results: Results) -> list[Part]:
         f"lost: share of the nonzero ones that left all that is stored as it was, in every {MONITOR_EVERY}th "
         "step; with stochastic rounding those that no random number would have kept."
     )
-    return [Finding(_sentence(rows)), Table(NAME, "FP16 by form of the weight update", columns, rows, note)]
+    return [Claim(_sentence(rows)), Table(NAME, "FP16 by form of the weight update", columns, rows, note)]
 
 
 def _row(results: Results, case: Case, arm: Arm) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def _sentence(rows: list[dict[str, Any]]) -> str:
     if not known:
         return "No run of FP16 and FP32 is done yet."
     parts = [f"{row['arm']} {signed(row['points'])}" for row in known]
-    return f"Test accuracy beside FP32, in points: {', '.join(parts)}."
+    return f"Test accuracy against FP32, in points: {', '.join(parts)}."
 
 
 UPDATE_FORMS = Experiment(

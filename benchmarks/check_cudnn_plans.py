@@ -32,7 +32,7 @@ from typing import Any
 
 import fp16engine as fe
 from fp16engine.backend.gpu import cuda_libraries
-from fp16engine.numerics.intercept import intercept, named_arguments
+from fp16engine.observer import BackendCall, observe
 
 ROOT = Path(__file__).resolve().parents[1]
 CSRC = ROOT / "csrc"
@@ -71,11 +71,11 @@ class Recorder:
         self.graphs: list[Graph] = []
         self._activated: list[Any] = []  # outputs of gelu, kept so that no other array takes their identity
 
-    def __call__(self, op: str, method: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
-        record = getattr(self, f"_{op}", None)
-        result = method(*args, **kwargs)
+    def __call__(self, call: BackendCall) -> Any:
+        record = getattr(self, f"_{call.op}", None)
+        result = call.run()
         if record is not None:
-            record(named_arguments(method, tuple(args), kwargs), result)
+            record(call.named_arguments(), result)
         return result
 
     def _conv(self, call: dict[str, Any], y: Any, passes: Sequence[str], bias: bool) -> None:
@@ -131,7 +131,7 @@ def record(name: str) -> list[Graph]:
         shape = (1, 25, 64) if name == "vit-block" else (1, 32, 32, 3)
         x = fe.tensor(fe.random.generator().standard_normal(shape), dtype="float32", device=device)
         x.requires_grad = name == "vit-block"  # a block inside a network hands its gradient on
-        with intercept(recorder):
+        with observe(recorder):
             fe.functional.sum(model(x)).backward()
     return recorder.graphs
 
@@ -194,7 +194,11 @@ def build(folder: Path) -> tuple[Path, Path]:
     """Compile the program and the stand-in for the driver, unless they are newer than their sources."""
     folder.mkdir(parents=True, exist_ok=True)
     program, driver = folder / PROGRAM, folder / "libcuda.so.1"
-    sources = [CSRC / "testing" / f"{PROGRAM}.cpp", *(CSRC / "cuda").glob("*.h"), *(CSRC / "common").glob("*.h")]
+    sources = [
+        CSRC / "testing" / f"{PROGRAM}.cpp",
+        *(CSRC / "cuda").glob("*.h"),
+        *(CSRC / "common").glob("*.h"),
+    ]
     if not program.exists() or program.stat().st_mtime < max(s.stat().st_mtime for s in sources):
         print("compiling the program that asks cuDNN, about a minute ...", file=sys.stderr, flush=True)
         headers = runpy.run_path(str(ROOT / "cmake" / "nvidia_headers.py"))["folders"]()

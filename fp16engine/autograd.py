@@ -7,11 +7,12 @@ import itertools
 from collections.abc import Iterator
 from contextlib import ContextDecorator
 from contextvars import ContextVar, Token
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import backend as backends
 from .block_format import BlockFormat
 from .precision import accumulator, active, chunk_terms
+from .tensor import Tensor
 
 Array = Any
 
@@ -44,17 +45,71 @@ class no_grad(ContextDecorator):
 
 
 def is_recording() -> bool:
-    """Return whether operations are recorded for `backward` now."""
+    """Return whether operations are recorded for `backward` now.
+
+    >>> is_recording()
+    True
+    """
     return _recording.get()
+
+
+class GradAndBiasGrad(NamedTuple):
+    """A gradient of the first input, and what it makes that of a bias: its sums over all axes but the last.
+
+    Args:
+        grad: (..., C), float16 or float32.
+        bias_grad: (C,), dtype of grad.
+
+    `backward` may return one in place of the gradient where there is a `bias_grad_node`.
+
+    >>> import numpy as np
+    >>> dy = np.ones((3, 2), np.float32)
+    >>> GradAndBiasGrad(dy, dy.sum(0)).bias_grad
+    array([3., 3.], dtype=float32)
+    """
+
+    grad: Array
+    bias_grad: Array
+
+
+class Edge(NamedTuple):
+    """Where the gradient of an input goes that was computed: a node, and which of its results that was.
+
+    Args:
+        node: the node that computed the input.
+        output: the index of the input among its results.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([1.0], device="reference", requires_grad=True)
+    >>> y = (x * 2.0).sum()
+    >>> type(y.node.edges[0].node).__name__, y.node.edges[0].output
+    ('Scalar', 0)
+    """
+
+    node: Function
+    output: int
 
 
 class Function:
     """One node of the tape: an operation, what its gradient needs, and where that gradient flows.
 
-    A subclass writes `forward(*arrays, **options) -> array` and `backward(dy) -> (array | None per input)`.
-    Before `forward` runs, these are set: `backend`, `acc` (the active accumulator), `operand` (the active
-    block format of dot products, or None), `needs` (which inputs want a gradient). Whatever `forward` keeps
-    it stores as plain attributes of `self`; they are dropped as soon as `backward` has run.
+    A subclass writes `forward` and `backward`; one with several `outputs` returns a tuple of arrays, is run
+    by `apply_all`, and is given a gradient or None for each. Before `forward` runs, these are set: `backend`,
+    `acc` (the active accumulator), `operand` (the active block format of dot products, or None), `needs`
+    (which inputs want a gradient). Whatever `forward` keeps it stores as plain attributes of `self`; they are
+    dropped as soon as `backward` has run.
+
+    >>> import fp16engine as fe
+    >>> class Double(fe.autograd.Function):
+    ...     def forward(self, x):
+    ...         return self.backend.binary("mul", x, 2.0)
+    ...     def backward(self, dy):
+    ...         return (self.backend.binary("mul", dy, 2.0),)
+    >>> x = fe.tensor([1.0, 3.0], "float16", "reference", requires_grad=True)
+    >>> y = Double.apply(x)
+    >>> y.sum().backward()
+    >>> y.numpy().tolist(), x.grad.numpy().tolist()
+    ([2.0, 6.0], [2.0, 2.0])
     """
 
     __slots__ = (
@@ -70,16 +125,18 @@ class Function:
         "used",
     )
 
+    outputs = 1
     # Casts and moves change the dtype or device on purpose and sum nothing, so any accumulator suits them.
     accumulates = True
     # Dot products, whose factors a policy may round on the way in and whose sums it may take in chunks.
     multiplies = False
-    # Whether `backward` takes a gradient of its first input that has come from elsewhere into its own: that
-    # is `waiting` then, and what `backward` returns is the sum.
-    joins = False
-    waiting: Array | None = None
-    # The sums over all axes but the last of an incoming gradient, which whoever made it left behind.
-    column_sums: tuple[Array, Array] | None = None
+    # Whether `backward` adds another gradient of its first input, which has come before and is `pending_grad`
+    # then, to its own before that is rounded: what it returns is the sum.
+    fuses_grad_sum = False
+    pending_grad: Array | None = None
+    # Which input is a bias. `precomputed_bias_grad` is its gradient where that came with the incoming one.
+    bias_input: int | None = None
+    precomputed_bias_grad: Array | None = None
 
     backend: Any
     acc: str
@@ -87,30 +144,114 @@ class Function:
     operand: BlockFormat | None
     needs: tuple[bool, ...]
     # Where each input's gradient goes: a node, a leaf tensor, or nowhere. Tensors between nodes are not held.
-    edges: tuple[Function | Tensor | None, ...]
+    edges: tuple[Edge | Tensor | None, ...]
     sequence: int
     used: bool
 
-    def forward(self, *arrays: Any, **options: Any) -> Array:
-        raise NotImplementedError
+    def forward(self, *arrays: Any, **options: Any) -> Any:
+        """Return the result's array; a subclass defines it, `apply` calls it.
 
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        raise NotImplementedError
+        Args:
+            *arrays: of the inputs, of the node's backend; None where an input is None.
+            **options: what `apply` was given by name.
 
-    def biased(self) -> Function | None:
-        """Return the node that needs this one's incoming gradient summed over all axes but the last: a bias'.
+        Raises:
+            NotImplementedError: the class defines no `forward`.
 
-        A node that writes that gradient may sum it on the way and leave (gradient, sums) in `column_sums`.
+        >>> import fp16engine as fe
+        >>> fe.autograd.Function().forward()
+        Traceback (most recent call last):
+        NotImplementedError
         """
-        return None
+        raise NotImplementedError
 
-    def sums_of(self, dy: Array) -> Array | None:
-        """Return the sums that were left for `dy`; None where there are none, or `dy` is another array."""
-        return self.column_sums[1] if self.column_sums is not None and self.column_sums[0] is dy else None
+    def backward(self, *grads: Any) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        """Return the gradients of the inputs; a subclass defines it, `walk` calls it.
+
+        Args:
+            *grads: the gradient of each result, in its shape and dtype, or None where none came.
+
+        Returns:
+            A gradient per input, in the shape and dtype of that input, or None; the first may be a
+            `GradAndBiasGrad`.
+
+        Raises:
+            NotImplementedError: the class defines no `backward`.
+
+        >>> import fp16engine as fe
+        >>> fe.autograd.Function().backward()
+        Traceback (most recent call last):
+        NotImplementedError
+        """
+        raise NotImplementedError
+
+    def bias_grad_node(self) -> Function | None:
+        """Return the node that made the first input by adding a bias whose gradient is wanted, or None.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.Linear(2, 2).to("reference")
+        >>> y = fe.functional.relu(layer(fe.tensor([[1.0, 2.0]], device="reference")))
+        >>> type(y.node.bias_grad_node()).__name__
+        'Linear'
+        """
+        edge = self.edges[0]
+        if not isinstance(edge, Edge) or edge.node.bias_input is None:
+            return None
+        return edge.node if edge.node.needs[edge.node.bias_input] else None
 
     @classmethod
     def apply(cls, *inputs: Tensor | None, **options: Any) -> Tensor:
-        """Run `forward` on the inputs' arrays (None passes through) and record the node where wanted."""
+        """Run `forward` on the inputs' arrays and record the node where a gradient is wanted.
+
+        Args:
+            *inputs: Tensors of any shape and any dtype, on one device; None passes through.
+            **options: what `forward` takes by name.
+
+        Returns:
+            A Tensor in the shape and dtype of the array that `forward` returned.
+
+        Raises:
+            ValueError: the inputs are on several devices.
+            UnsupportedPrecision: the active precision has no accumulator for an input's dtype.
+
+        >>> import fp16engine as fe
+        >>> class Double(fe.autograd.Function):
+        ...     def forward(self, x):
+        ...         return self.backend.binary("mul", x, 2.0)
+        >>> Double.apply(fe.tensor([1.5], "float16", "reference")).item()
+        3.0
+        """
+        node, array = cls._run(inputs, options)
+        return node._result(array, 0)
+
+    @classmethod
+    def apply_all(cls, *inputs: Tensor | None, **options: Any) -> tuple[Tensor, ...]:
+        """Do what `apply` does for an operation with several `outputs`, and return them all.
+
+        Args:
+            *inputs: Tensors of any shape and any dtype, on one device; None passes through.
+            **options: what `forward` takes by name.
+
+        Returns:
+            A Tensor per result, in the shape and dtype of the array that `forward` returned.
+
+        Raises:
+            ValueError: the inputs are on several devices.
+            UnsupportedPrecision: the active precision has no accumulator for an input's dtype.
+
+        >>> import fp16engine as fe
+        >>> class Twice(fe.autograd.Function):
+        ...     outputs = 2
+        ...     def forward(self, x):
+        ...         return x, self.backend.binary("mul", x, 2.0)
+        >>> [y.item() for y in Twice.apply_all(fe.tensor([1.5], "float16", "reference"))]
+        [1.5, 3.0]
+        """
+        node, arrays = cls._run(inputs, options)
+        return tuple(node._result(array, output) for output, array in enumerate(arrays))
+
+    @classmethod
+    def _run(cls, inputs: tuple[Tensor | None, ...], options: dict[str, Any]) -> tuple[Function, Any]:
         node = cls()
         present = [t for t in inputs if t is not None]
         node.device = present[0].device
@@ -124,7 +265,7 @@ class Function:
         policy = active()
         if cls.multiplies:
             policy.check(node.backend)
-        node.acc = policy.products if cls.multiplies else policy.accumulate
+        node.acc = policy.dot_accumulator if cls.multiplies else policy.accumulate
         node.operand = policy.block_format
         if node.acc != "float32" and cls.accumulates:
             for t in present:
@@ -133,79 +274,85 @@ class Function:
             node.acc = "float32"
         recording = _recording.get()
         node.needs = tuple(recording and t is not None and t.requires_grad for t in inputs)
-        out = Tensor(node.forward(*(None if t is None else t.data for t in inputs), **options), node.device)
+        results = node.forward(*(None if t is None else t.data for t in inputs), **options)
         if any(node.needs):
             node.used = False
             node.sequence = next(_sequence)
             node.edges = tuple(
-                (t.node or t) if t is not None and need else None
+                None if t is None or not need else t if t.node is None else Edge(t.node, t.output)
                 for t, need in zip(inputs, node.needs, strict=True)
             )
-            out.requires_grad = True
-            out.node = node
-        return out
+        return node, results
 
+    def _result(self, array: Array, output: int) -> Tensor:
+        result = Tensor(array, self.device)
+        if any(self.needs):
+            result.requires_grad = True
+            result.node, result.output = self, output
+        return result
 
-def backward(root: Tensor, grad: Array) -> None:
-    """Add d(root)/d(leaf) * `grad` to the `.grad` of every leaf tensor `root` was computed from.
+    def walk(self, output: int, grad: Array) -> None:
+        """Add the gradient of one result to the `.grad` of every leaf it was computed from.
 
-    Nodes are visited in decreasing order of creation; gradients that meet are added and rounded to their
-    dtype, or, by a node that `joins`, added before its own is rounded.
+            leaf.grad += grad * d(result) / d(leaf)
 
-    Raises:
-        RuntimeError: the tape under `root` was already walked, or `root` was not computed from any leaf.
-    """
-    if root.node is None:
-        if not root.requires_grad:
-            raise RuntimeError(
-                "backward: this tensor depends on no tensor with requires_grad=True, "
-                "or was computed under no_grad()"
-            )
-        _deposit(root, grad)
-        return
-    pending: dict[Function, Array] = {root.node: grad}
-    heap: list[tuple[int, Function]] = [(-root.node.sequence, root.node)]
-    while heap:
-        node = heapq.heappop(heap)[1]
-        dy = pending.pop(node)
-        joined = node.edges[0] if node.joins and node.edges else None
-        if isinstance(joined, Function) and joined in pending:
-            node.waiting = pending[joined]
-        else:
-            joined = None
-        for edge, dx in _gradients(node, dy):
-            if isinstance(edge, Tensor):
-                _deposit(edge, dx)
-            elif edge is joined:  # it is in the heap already
-                pending[edge], joined = dx, None
-            elif edge in pending:
-                pending[edge] = node.backend.binary("add", pending[edge], dx)
-            else:
+        Args:
+            output: the index of the result.
+            grad: gradient of the loss by it: shape and dtype of the result.
+
+        Nodes are visited in decreasing order of creation; gradients that meet are added and rounded to their
+        dtype, or, by a node that `fuses_grad_sum`, added before its own is rounded.
+
+        Raises:
+            RuntimeError: the tape under this node was already walked.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([3.0], "float16", "reference", requires_grad=True)
+        >>> y = x * x
+        >>> y.node.walk(0, fe.tensor([1.0], "float16", "reference").data)
+        >>> x.grad.item()
+        6.0
+        """
+        pending: dict[Edge, Array | GradAndBiasGrad] = {Edge(self, output): grad}
+        queued = {self}
+        heap = [(-self.sequence, self)]
+        while heap:
+            node = heapq.heappop(heap)[1]
+            queued.remove(node)
+            for edge, dx in node._gradients(pending):
+                if isinstance(edge, Tensor):
+                    edge.accumulate_grad(dx)
+                    continue
+                if edge in pending:
+                    dx = node.backend.binary("add", _alone(pending[edge]), _alone(dx))
                 pending[edge] = dx
-                heapq.heappush(heap, (-edge.sequence, edge))
+                if edge.node not in queued:
+                    queued.add(edge.node)
+                    heapq.heappush(heap, (-edge.node.sequence, edge.node))
 
-
-def _gradients(node: Function, dy: Array) -> Iterator[tuple[Function | Tensor, Array]]:
-    """Run one node's backward and free what it kept."""
-    if node.used:
-        raise RuntimeError(
-            "backward: part of this result was already differentiated and its saved arrays are gone; "
-            "compute it again before a second backward()"
+    def _gradients(
+        self, pending: dict[Edge, Array | GradAndBiasGrad]
+    ) -> Iterator[tuple[Edge | Tensor, Array | GradAndBiasGrad]]:
+        """Take what has come for the results, run `backward` and free what this node kept."""
+        if self.used:
+            raise RuntimeError(
+                "backward: part of this result was already differentiated and its saved arrays are gone; "
+                "compute it again before a second backward()"
+            )
+        incoming = [pending.pop(Edge(self, output), None) for output in range(self.outputs)]
+        if isinstance(incoming[0], GradAndBiasGrad):
+            self.precomputed_bias_grad = incoming[0].bias_grad
+        edges = self.edges
+        if self.fuses_grad_sum and isinstance(edges[0], Edge):
+            self.pending_grad = _alone(pending.pop(edges[0], None))
+        grads = self.backward(*map(_alone, incoming))
+        self.used = True
+        self.edges = ()
+        self.__dict__.clear()
+        return (
+            (edge, dx) for edge, dx in zip(edges, grads, strict=True) if edge is not None and dx is not None
         )
-    grads = node.backward(dy)
-    edges = node.edges
-    node.used = True
-    node.edges = ()
-    node.__dict__.clear()
-    return ((edge, dx) for edge, dx in zip(edges, grads, strict=True) if edge is not None and dx is not None)
 
 
-def _deposit(leaf: Tensor, grad: Array) -> None:
-    if leaf.grad is None:
-        leaf.grad = Tensor(grad, leaf.device)
-    else:
-        leaf.grad = Tensor(backends.get(leaf.device).binary("add", leaf.grad.data, grad), leaf.device)
-
-
-# The two modules need each other: a tensor walks the tape, and the tape makes tensors.
-from .tensor import Tensor  # noqa: E402
+def _alone(grad: Array | GradAndBiasGrad | None) -> Array | None:
+    return grad.grad if isinstance(grad, GradAndBiasGrad) else grad

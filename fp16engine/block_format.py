@@ -6,6 +6,8 @@ import math
 import re
 from dataclasses import dataclass, field, replace
 
+from .validate import choice, integer, must_be
+
 MANTISSAS = range(2, 17)
 BLOCKS = range(1, 1025)
 EXPONENT_BITS = range(2, 17)
@@ -19,17 +21,26 @@ _NAME = re.compile(r"hbfp(\d+)((?:-(?:b\d+|t\d+|e\d+|sr))*)")
 class BlockFormat:
     """A sign and `mantissa` bits a value, and one exponent for every `block` values.
 
-    A block's exponent e is the smallest integer with max|x| <= 2^e, within the `exponent_bits`-bit two's
-    complement range; beyond it a block saturates. Its values are the multiples of 2^(e - mantissa) up to
-    2^e - 2^(e - mantissa), with a sign. `block` values in a run along the reduction, or with `tile` a square
-    of sqrt(block) x sqrt(block). `rounding`: "nearest" (ties to even) or "stochastic", whose words are those
-    of `draw` = (seed, counter), given anew for every array.
+        e = the smallest integer with max|x| <= 2^e, within the range of exponents, over a block
+        y = sign(x) * min(round(|x| * 2^(mantissa - e)), 2^mantissa - 1) * 2^(e - mantissa)
+
+    Args:
+        mantissa: bits of a value's mantissa, 2 to 16.
+        block: values that share an exponent, 1 to 1024: in a run along the reduction, or with `tile` in a
+            square of sqrt(block) x sqrt(block).
+        exponent_bits: bits of the exponent in two's complement, 2 to 16; beyond its range a block saturates.
+        rounding: "nearest" (ties to even) or "stochastic".
+        tile: whether a block is a square tile.
+        draw: (seed, counter) of the random words of stochastic rounding, given anew for every array.
 
     Names (`BlockFormat.named`): hbfp<m>, then in any order -b<N> for runs of N values (64 unless given),
     -t<T> for tiles of T x T, -e<n> for n exponent bits (10 unless given), -sr for stochastic rounding.
 
     Raises:
         ValueError: a number is out of range, or a tile's block is no square.
+
+    Source:
+        Drumond et al., 2018, arXiv 1804.01526.
 
     >>> BlockFormat.named("hbfp4-b16")
     BlockFormat(mantissa=4, block=16, exponent_bits=10, rounding='nearest', tile=False)
@@ -44,33 +55,37 @@ class BlockFormat:
 
     def __post_init__(self) -> None:
         for name, allowed in (("mantissa", MANTISSAS), ("block", BLOCKS), ("exponent_bits", EXPONENT_BITS)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-                raise ValueError(
-                    f"{name}: {value!r} given, a whole number from {allowed[0]} to {allowed[-1]} is wanted"
-                )
-        if self.rounding not in ("nearest", "stochastic"):
-            raise ValueError(f"rounding: {self.rounding!r} given, 'nearest' or 'stochastic' is wanted")
+            integer(name, getattr(self, name), allowed[0], allowed[-1])
+        choice("rounding", self.rounding, ("nearest", "stochastic"))
         if self.tile and math.isqrt(self.block) ** 2 != self.block:
-            raise ValueError(f"block: {self.block} given for square tiles, a square number is wanted")
+            raise ValueError(must_be("block", "a square number for square tiles", self.block))
 
     @classmethod
     def named(cls, name: str) -> BlockFormat:
-        """Return the format called `name`.
+        """Return the format of a name.
+
+        Args:
+            name: hbfp<m>, then -b<N> or -t<T>, -e<n>, -sr as needed, see `BlockFormat`.
 
         Raises:
             ValueError: this is no name of a format, or a number in it is out of range.
+
+        >>> BlockFormat.named("hbfp6-t8-sr").block
+        64
         """
         match = _NAME.fullmatch(name)
         if match is None:
             raise ValueError(
-                f"{name!r} given, hbfp<m> with m = 2 to 16 is wanted, then -b<block> or -t<tile side>, "
-                "-e<exponent bits>, -sr (stochastic rounding) as needed"
+                must_be(
+                    "name",
+                    "hbfp<m>, m from 2 to 16, then any of -b<block>, -t<tile side>, -e<exponent bits>, -sr",
+                    name,
+                )
             )
         parts = match[2].split("-")[1:]
         kinds = ["b" if part[0] == "t" else part[0] for part in parts]
         if len(set(kinds)) < len(kinds):
-            raise ValueError(f"{name!r} given, block, exponent bits and rounding once each are wanted")
+            raise ValueError(must_be("name", "one block, one exponent width and one rounding at most", name))
         made = cls(int(match[1]))
         for part in parts:
             if part == "sr":
@@ -118,15 +133,31 @@ class BlockFormat:
         return 1 + self.mantissa + self.exponent_bits / self.block
 
     def drawing(self, seed: int, counter: int) -> BlockFormat:
-        """Return this format with the random words of `seed` from `counter` on."""
+        """Return this format with other random words.
+
+        Args:
+            seed: of the words, in [0, 2^64).
+            counter: the number of their first block of four.
+
+        >>> BlockFormat.named("hbfp4-sr").drawing(7, 0).draw
+        (7, 0)
+        """
         return replace(self, draw=(seed, counter))
 
     def to_nearest(self) -> BlockFormat:
-        """Return this format with rounding to nearest."""
+        """Return this format with rounding to nearest.
+
+        >>> BlockFormat.named("hbfp4-sr").to_nearest().name
+        'hbfp4'
+        """
         return self if not self.stochastic else replace(self, rounding="nearest")
 
     def words(self) -> str:
-        """Return the format in words, for reports and checkpoints."""
+        """Return the format in words, for reports and checkpoints.
+
+        >>> BlockFormat.named("hbfp4").words().partition(",")[0]
+        'block floating point'
+        """
         side = math.isqrt(self.block)
         shape = f"tiles of {side} x {side}" if self.tile else f"runs of {self.block} along the reduction"
         rounding = "stochastically" if self.stochastic else "to nearest"

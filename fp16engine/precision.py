@@ -12,13 +12,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
-
-if TYPE_CHECKING:
-    from .backend import Backend
+from .validate import choice, integer, must_be, number, one_of, shown
 
 Operand: TypeAlias = str | BlockFormat
 
@@ -47,6 +45,12 @@ def _is_chunked(accumulate: object) -> bool:
 def chunk_terms(accumulate: str) -> int:
     """Return the n of "float16:n", 0 for an accumulator without chunks.
 
+    Args:
+        accumulate: a policy's accumulator, such as "float32", "float16" or "float16:32".
+
+    Raises:
+        ValueError: what follows the colon is no integer.
+
     >>> chunk_terms("float16:32"), chunk_terms("float16")
     (32, 0)
     """
@@ -62,19 +66,32 @@ def _accumulate_in_words(accumulate: str) -> str:
 
 @dataclass(frozen=True)
 class LossScale:
-    """Factor on the loss that keeps small FP16 gradients from underflowing (Micikevicius et al., 1710.03740).
+    """Factor on the loss that keeps small FP16 gradients from underflowing.
 
-    The scale starts at `initial`, is multiplied by `growth` after `interval` applied steps in a row and by
-    `backoff` at every overflow, and stays within [`floor`, `cap`]; `dynamic=False` keeps it constant. All
-    five factors are powers of two, so that scaling is exact. The scale enters the backward pass as a binary16
-    gradient of the loss, so its cap is the largest power of two there is in binary16.
+    Args:
+        initial: the scale of the first step.
+        growth: factor >= 1 on the scale after `interval` applied steps in a row.
+        backoff: factor <= 1 on the scale at every overflow.
+        interval: applied steps in a row before the scale grows, >= 1.
+        floor: the smallest scale.
+        cap: the largest scale. It enters the backward pass as a binary16 gradient of the loss, so the default
+            is the largest power of two there is in binary16.
+        dynamic: False keeps the scale constant.
+        automatic: choose the scale from the histogram of the gradients instead, without crash and halve: the
+            power of two that puts the largest of the last measured gradients of weights at 2^13, a factor of
+            eight below infinity.
 
-    `automatic=True` chooses the scale from the histogram of the gradients instead, without crash and halve:
-    the power of two that puts the largest of the last measured gradients of weights at 2^13, a factor of
-    eight below infinity. `LossScale.from_histogram()` is such a policy, starting at 1.
+    All five factors are powers of two, so that scaling is exact.
 
     Raises:
-        ValueError: a factor is no power of two, or `initial` is outside [`floor`, `cap`].
+        ValueError: a factor is no power of two, `initial` is outside [`floor`, `cap`], or growth, backoff or
+            interval is out of range.
+
+    Source:
+        Micikevicius et al., 2017, arXiv 1710.03740.
+
+    >>> LossScale(initial=1024.0, dynamic=False).initial
+    1024.0
     """
 
     initial: float = 32768.0
@@ -88,7 +105,7 @@ class LossScale:
 
     @classmethod
     def from_histogram(cls) -> LossScale:
-        """Return the policy that chooses the scale from the histogram of the gradients.
+        """Return the policy that chooses the scale from the histogram of the gradients, starting at 1.
 
         >>> LossScale.from_histogram().initial
         1.0
@@ -98,27 +115,36 @@ class LossScale:
     def __post_init__(self) -> None:
         for name in ("initial", "growth", "backoff", "floor", "cap"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0 and math.frexp(value)[0] == 0.5):
-                raise ValueError(f"{name}: {value} given, a power of two is wanted (scaling must be exact)")
-        if self.growth < 1 or self.backoff > 1:
-            raise ValueError(
-                f"growth {self.growth} and backoff {self.backoff} given, growth >= 1 >= backoff is wanted"
-            )
-        if not self.floor <= self.initial <= self.cap:
-            raise ValueError(
-                f"initial: {self.initial} given, a value in [{self.floor}, {self.cap}] is wanted"
-            )
-        if self.interval < 1:
-            raise ValueError(f"interval: {self.interval} given, an integer >= 1 is wanted")
+            value = number(name, getattr(self, name), above=0)
+            if math.frexp(value)[0] != 0.5:
+                raise ValueError(must_be(name, "a power of two, so that scaling is exact", value))
+            number("growth", self.growth, minimum=1)
+            number("backoff", self.backoff, maximum=1)
+            number("initial", self.initial, minimum=self.floor, maximum=self.cap)
+            integer("interval", self.interval, 1)
 
 
 @dataclass(frozen=True)
 class OperandPlan:
     """The layers and epochs whose dot products take other operands than the policy's own.
 
-    `layers`: (path, operand) pairs, each for the layer of that path or all layers below it. `late`: the
-    operand of every other layer in the last `late_epochs` epochs. `edges`: that of the first and the last
-    layer with weights in the epochs before. An operand is a `BlockFormat` or "float32".
+    Args:
+        edges: operand of the first and the last layer with weights, in the epochs before the late ones.
+        layers: (path, operand) pairs, each for the layer of that path or all layers below it.
+        late: operand of every layer but those of `layers` in the last `late_epochs` epochs.
+        late_epochs: how many epochs these are, >= 1.
+
+    An operand is a `BlockFormat` or "float32"; None means no exception.
+
+    Raises:
+        ValueError: late_epochs is no integer >= 1.
+        UnsupportedPrecision: an operand is neither a `BlockFormat` nor "float32".
+
+    Source:
+        Harma et al., 2022, arXiv 2211.10737 (Accuracy Boosters).
+
+    >>> OperandPlan(edges=BlockFormat.named("hbfp6")).words()
+    ['first and last layer in hbfp6']
     """
 
     edges: Operand | None = None
@@ -127,18 +153,17 @@ class OperandPlan:
     late_epochs: int = 1
 
     def __post_init__(self) -> None:
-        if (
-            isinstance(self.late_epochs, bool)
-            or not isinstance(self.late_epochs, int)
-            or self.late_epochs < 1
-        ):
-            raise ValueError(f"late_epochs: {self.late_epochs!r} given, a whole number >= 1 is wanted")
+        integer("late_epochs", self.late_epochs, 1)
         for operand in (self.edges, self.late, *(operand for _, operand in self.layers)):
             if operand is not None:
                 _check_operand(operand)
 
     def words(self) -> list[str]:
-        """Return the exceptions in words, the strongest first."""
+        """Return the exceptions in words, the strongest first.
+
+        >>> OperandPlan(late="float32", late_epochs=2).words()
+        ['the last 2 epochs in float32']
+        """
         said = [f"{path} in {operand_name(operand)}" for path, operand in self.layers]
         if self.late is not None:
             epochs = "the last epoch" if self.late_epochs == 1 else f"the last {self.late_epochs} epochs"
@@ -149,13 +174,20 @@ class OperandPlan:
 
 
 def operand_name(operand: Operand) -> str:
-    """Return the short name of an operand type: "float32", "hbfp4-b16"."""
+    """Return the short name of an operand type: "float32", "hbfp4-b16".
+
+    Args:
+        operand: a dtype's name or a `BlockFormat`.
+
+    >>> operand_name(BlockFormat.named("hbfp4-b16"))
+    'hbfp4-b16'
+    """
     return operand if isinstance(operand, str) else operand.name
 
 
 def _check_operand(operand: Operand) -> None:
     if not isinstance(operand, BlockFormat) and operand != "float32":
-        raise UnsupportedPrecision(f"operand: {operand!r} given, a BlockFormat or 'float32' is wanted")
+        raise UnsupportedPrecision(must_be("operand", "a BlockFormat or 'float32'", operand))
 
 
 def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:
@@ -166,16 +198,22 @@ def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:
 class Precision:
     """What each part of training is kept and computed in.
 
-    `storage`: weights, activations, gradients and optimizer state. `operand`: what dot-product operands are
-    rounded to, a dtype or a `BlockFormat`; `plan`: layers and epochs where that is another, an `OperandPlan`.
-    `weights`: the block format weights are kept in between steps, None for the storage dtype. `accumulate`:
-    what dot products and sums are accumulated in; "float16:n", n in 8, 16, ... 256,
-    lies between the two: a dot product's partial sums are binary16 within chunks of n terms, the sums of the
-    chunks are added in FP32 and rounded once, and all other sums are FP32. `statistics`: norm statistics,
-    their scale and shift, and running averages. `statistics_form`: how batch norms keep float16 averages,
-    "native" as standard deviations, with what rounding takes, or "plain", the study's, as variances, which
-    are infinite from a standard deviation of 256 on. `update`: how a weight update is applied.
-    `loss_scale`: a `LossScale` or None.
+    Args:
+        name: what reports call the policy; a preset's name promises the preset's choices.
+        storage: dtype of weights, activations, gradients and optimizer state, "float16" or "float32".
+        operand: what dot-product operands are rounded to: `storage`, "tf32" (float32 storage on CUDA), or a
+            `BlockFormat` (float32 storage).
+        accumulate: what dot products and sums are accumulated in, "float16" or "float32". "float16:n", n in
+            8, 16, ... 256, lies between the two: a dot product's partial sums are binary16 within chunks of n
+            terms, the sums of the chunks are added in FP32 and rounded once, and all other sums are FP32.
+        statistics: dtype of norm statistics, their scale and shift, and running averages.
+        update: how a weight update is applied: "nearest", "stochastic", "kahan" or "master32", see
+            `optim.Optimizer`.
+        loss_scale: a `LossScale`, or None.
+        plan: layers and epochs with other operands, an `OperandPlan`, or None.
+        weights: the block format that weights are kept in between steps; None means the storage dtype.
+        statistics_form: how batch norms keep float16 averages: "native", as standard deviations, with what
+            rounding takes, or "plain", as variances, which are infinite from a standard deviation of 256 on.
 
     Presets (`Precision.get(name)`):
 
@@ -220,7 +258,7 @@ class Precision:
         blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
         if blocks and self.storage != "float32":
             raise UnsupportedPrecision(
-                f"storage: {self.storage!r} with block floating point given, 'float32' is wanted"
+                f"storage must be 'float32' with block floating point, got {shown(self.storage)}"
             )
         tensor_cores = self.operand == "tf32" and self.storage == "float32"
         scalars = ("storage", "accumulate", "statistics")
@@ -229,55 +267,56 @@ class Precision:
             if field == "accumulate" and _is_chunked(value):
                 continue
             if value not in ("float16", "float32") and not (field == "operand" and tensor_cores):
-                raise UnsupportedPrecision(f"{field}: {value!r} given, 'float16' or 'float32' is wanted")
+                raise UnsupportedPrecision(must_be(field, "'float16' or 'float32'", value))
         if isinstance(self.operand, str) and self.operand != self.storage and not tensor_cores:
             raise UnsupportedPrecision(
-                f"operand: {self.operand!r} with {self.storage!r} storage given; "
-                "the operands of a dot product are the stored tensors, so the two must be equal"
+                f"operand must be {self.storage!r} as storage is, got {self.operand!r}; "
+                "the operands of a dot product are the stored tensors"
             )
         for field in ("accumulate", "statistics"):
             if self.storage == "float32" and getattr(self, field) != "float32":
                 raise UnsupportedPrecision(
-                    f"{field}: {getattr(self, field)!r} with float32 storage given, 'float32' is wanted"
+                    must_be(field, "'float32' with float32 storage", getattr(self, field))
                 )
-        if self.update not in _UPDATES:
-            raise UnsupportedPrecision(
-                f"update: {self.update!r} given, one of {', '.join(_UPDATES)} is wanted"
-            )
-        if self.statistics_form not in STATISTICS_FORMS:
-            raise UnsupportedPrecision(
-                f"statistics_form must be one of {', '.join(STATISTICS_FORMS)}, got {self.statistics_form!r}"
-            )
+        choice("update", self.update, _UPDATES, UnsupportedPrecision)
+        choice("statistics_form", self.statistics_form, STATISTICS_FORMS, UnsupportedPrecision)
         if self.statistics_form == "plain" and self.statistics == "float32":
-            raise UnsupportedPrecision("statistics_form 'plain' needs float16 statistics, got float32")
+            raise UnsupportedPrecision(
+                "statistics_form must be 'native' with float32 statistics, got 'plain'"
+            )
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
-                "update: 'stochastic' with float32 storage given; the weight update is a float32 register, "
-                "so nothing is rounded, 'nearest' is wanted"
+                "update must be 'nearest' with float32 storage, where nothing is rounded, got 'stochastic'"
             )
         if self.accumulate != "float32" and self.statistics == "float32":
             raise UnsupportedPrecision(
-                f"statistics: 'float32' with {self.accumulate} accumulators given, 'float16' is wanted"
+                f"statistics must be 'float16' with {self.accumulate} accumulators, got 'float32'"
             )
         self._check_name()
 
     @classmethod
     def get(cls, name: str | Precision) -> Precision:
-        """Return the preset called `name` (a `Precision` passes through).
+        """Return the preset of a name.
+
+        Args:
+            name: "fp32", "tf32", "fp16", "fp16-strict", "fp16-chunk<n>", "mp", "hbfp<m>" or "booster", with
+                what may follow, see `Precision`; a `Precision` passes through.
 
         Raises:
-            UnsupportedPrecision: the preset is known but needs a backend that is not here.
             ValueError: no preset has this name.
+
+        >>> Precision.get("hbfp4").operand.mantissa
+        4
         """
         if isinstance(name, Precision):
             return name
         known = _known(str(name))
         if known is not None:
             return known
-        wanted = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster is wanted"
+        valid = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster"
         if str(name).startswith(("hbfp", "booster")):
-            wanted = "hbfp<m> or booster, then -b<block> and the like is wanted"
-        raise ValueError(f"precision: {name!r} given, {wanted}")
+            valid = "hbfp<m> or booster, then options such as -b<block>"
+        raise ValueError(must_be("precision", valid, name))
 
     def _check_name(self) -> None:
         """A preset's name promises the preset's choices."""
@@ -288,15 +327,19 @@ class Precision:
             ours, preset = getattr(self, field.name), meant.get(field.name, field.default)
             if ours != preset:
                 raise ValueError(
-                    f"name: {self.name!r} is a preset with {field.name} {preset!r}, got {ours!r}; "
-                    "use Precision.changed or another name"
+                    f"name must be another than the preset's {self.name!r}, whose {field.name} is "
+                    f"{preset!r}, got {field.name} {ours!r}; use Precision.changed"
                 )
 
     def changed(self, **choices: Any) -> Precision:
-        """Return this policy with another `update`, `loss_scale` or `statistics_form`, named after it.
+        """Return this policy with other choices, named after them.
+
+        Args:
+            **choices: `update`, `loss_scale` or `statistics_form`.
 
         Raises:
             ValueError: the choice has no name; make a policy with a name of its own then.
+            UnsupportedPrecision: the combination has no implementation.
 
         >>> Precision.get("fp16").changed(update="master32").name
         'fp16+master32'
@@ -316,7 +359,11 @@ class Precision:
 
     @classmethod
     def names(cls) -> list[str]:
-        """Return the names of the presets that run on every device, without hbfp<m> and booster."""
+        """Return the names of the presets that run on every device, without hbfp<m> and booster.
+
+        >>> Precision.names()
+        ['fp32', 'fp16', 'fp16-strict', 'mp']
+        """
         return list(_PRESETS)
 
     @property
@@ -325,17 +372,25 @@ class Precision:
         return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
-    def products(self) -> str:
+    def dot_accumulator(self) -> str:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
 
-    def check(self, backend: Backend) -> None:
-        """Require a backend that can honour this policy.
+    def check(self, backend: Any) -> None:
+        """Require a backend, as `fp16engine.backend.get` returns one, that can honour this policy.
+
+        Args:
+            backend: of the device that is to run it, see `fp16engine.backend.get`.
 
         Raises:
             UnsupportedPrecision: it cannot, and would not say so by itself.
+
+        >>> from fp16engine import backend
+        >>> Precision.get("tf32").check(backend.get("reference"))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fp16engine.errors.UnsupportedPrecision: ...
         """
-        if self.products == "tf32" and not backend.capabilities.tf32:
+        if self.dot_accumulator == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
 
     @property
@@ -344,7 +399,11 @@ class Precision:
         return self.operand if isinstance(self.operand, BlockFormat) else None
 
     def at(self, epoch: int, epochs: int) -> Precision:
-        """Return the policy in force in `epoch` (from 0) of a run of `epochs`; itself unless a plan says so.
+        """Return the policy in force in an epoch; itself unless a plan says otherwise.
+
+        Args:
+            epoch: the epoch, from 0.
+            epochs: of the run.
 
         >>> operand_name(Precision.get("booster").at(159, 160).operand)
         'hbfp6'
@@ -356,9 +415,10 @@ class Precision:
         return replace(self, name=_named_after(self, plan.late), operand=plan.late, plan=left)
 
     def layers(self, paths: Sequence[str]) -> dict[str, Operand]:
-        """Return the operands of the layers that have another than the policy's own.
+        """Return the operands of the layers that have another than the policy's own, by path.
 
-        paths: of the layers with weights, in the order of the model.
+        Args:
+            paths: of the layers with weights, in the order of the model.
 
         Raises:
             ValueError: the plan names a layer that is not there.
@@ -373,18 +433,34 @@ class Precision:
         for name, operand in plan.layers:
             inside = [path for path in paths if path == name or path.startswith(f"{name}.")]
             if not inside:
-                raise ValueError(f"layers: {name!r} given, one of {', '.join(paths)} is wanted")
+                raise ValueError(must_be("layers", one_of(paths), name))
             chosen |= dict.fromkeys(inside, operand)
         return chosen
 
     def with_operand(self, operand: Operand) -> Precision:
-        """Return this policy with other dot-product operands, for one layer."""
+        """Return this policy with other dot-product operands and no plan, for one layer.
+
+        Args:
+            operand: a `BlockFormat` or a dtype's name.
+
+        Raises:
+            UnsupportedPrecision: the operand does not go with the storage.
+
+        >>> Precision.get("hbfp4").with_operand(BlockFormat.named("hbfp6")).name
+        'hbfp4 in hbfp6'
+        """
         return _with_operand(self, operand)
 
     def with_layers(self, layers: dict[str, str]) -> Precision:
-        """Return this policy with operands of their own for some layers, by path, all below a path included.
+        """Return this policy with operands of their own for some layers.
 
-        layers: the name of a block format, or "fp32", by path, e.g. {"stem": "hbfp8", "classifier": "fp32"}.
+        Args:
+            layers: the name of a block format, or "fp32", by the path of a layer, all below it included, e.g.
+                {"stem": "hbfp8", "classifier": "fp32"}.
+
+        Raises:
+            ValueError: there is no format of this name.
+            UnsupportedPrecision: the storage is not float32.
 
         >>> Precision.get("hbfp4").with_layers({"stem": "hbfp8"}).name
         'hbfp4, stem in hbfp8'
@@ -411,7 +487,11 @@ class Precision:
             _active.reset(token)
 
     def describe(self) -> dict[str, str]:
-        """Return the five choices and the loss scale in words, for reports and checkpoints."""
+        """Return the five choices and the loss scale in words, for reports and checkpoints.
+
+        >>> Precision.get("fp16").describe()["accumulate"]
+        'binary32 (FP32)'
+        """
         scale = self.loss_scale
         if scale is None:
             loss_scale = "none"
@@ -470,12 +550,14 @@ def _known(name: str) -> Precision | None:
 
 
 def _suffix(field: str, value: Any) -> str:
-    for suffix, choice in _SUFFIXES.items():
-        if choice == (field, value):
+    for suffix, named in _SUFFIXES.items():
+        if named == (field, value):
             return suffix
     if field not in _DEFAULTS:
-        raise ValueError(f"changed: choices must be of {', '.join(_DEFAULTS)}, got {field}")
-    raise ValueError(f"{field}: {value!r} has no name; give the policy a name of its own")
+        raise ValueError(must_be("changed: choices", f"of {', '.join(_DEFAULTS)}", field))
+    raise ValueError(
+        must_be(field, "a choice that has a name", value) + "; give the policy a name of its own"
+    )
 
 
 @functools.lru_cache(maxsize=256)
@@ -547,20 +629,31 @@ _active: ContextVar[Precision] = ContextVar("fp16engine_precision", default=_FP3
 
 
 def active() -> Precision:
-    """Return the policy in force; outside any `use()` it is `fp32`, so sums accumulate in FP32."""
+    """Return the policy in force; outside any `use()` it is `fp32`, so sums accumulate in FP32.
+
+    >>> active().name
+    'fp32'
+    """
     return _active.get()
 
 
 def accumulator(dtype: str) -> str:
-    """Return the active accumulator for tensors of `dtype`.
+    """Return the active accumulator for tensors of a dtype.
+
+    Args:
+        dtype: of the tensors, "float16", "float32" or "float64".
 
     Raises:
         UnsupportedPrecision: binary16 accumulators were asked for wider tensors.
+
+    >>> with Precision.get("fp16-strict").use():
+    ...     accumulator("float16")
+    'float16'
     """
     policy = _active.get()
     if policy.accumulate != "float32" and dtype in ("float32", "float64"):
         raise UnsupportedPrecision(
-            f"precision {policy.name!r} accumulates in {policy.accumulate}, but a {dtype} tensor came; "
-            "cast it with .astype('float16')"
+            f"precision must accumulate in float32 for {dtype} tensors, got {policy.name!r} with "
+            f"{policy.accumulate}; cast them with .astype('float16')"
         )
     return policy.accumulate

@@ -13,10 +13,20 @@ import numpy as np
 
 from . import backend as backends
 from .interop import gpu_of
+from .validate import choice, must_be
 
 Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
 FLOATS = ("float16", "float32")  # what a GPU casts to
+
+# The package `ops`, which a tensor's methods call. It imports this file, not the other way round.
+_ops: Any = None
+
+
+def install(operations: Any) -> None:
+    """Let the methods and operators of every tensor call the functions of `operations`."""
+    global _ops
+    _ops = operations
 
 
 @lru_cache(maxsize=64)
@@ -31,11 +41,19 @@ class Tensor:
     from lists, NumPy arrays and anything with `__dlpack__`. A tensor that `requires_grad` and was not
     computed is a leaf: only leaves keep `.grad`.
 
+    Args:
+        data: a backend's array of any shape, float16, float32, int64, or float64 on device "reference".
+        device: the device that `data` belong to.
+        requires_grad: whether `backward()` gathers a gradient here.
+
     Attributes:
         data: the backend's array, C-contiguous.
-        shape, ndim, size, dtype: of the array; `dtype` is a string.
+        shape: sizes, a tuple.
+        ndim: number of axes.
+        size: number of elements.
+        dtype: a string, such as "float16".
         device: "cpu", "cuda:0", or "reference" (slow, defines the semantics).
-        grad: the gradient of a leaf after `backward()`, a `Tensor` of the same dtype, or None.
+        grad: the gradient of a leaf after `backward()`, a `Tensor` of the same shape and dtype, or None.
         requires_grad: whether `backward()` reaches this tensor.
 
     Raises:
@@ -48,7 +66,7 @@ class Tensor:
     [2.0, 4.0]
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "node", "requires_grad")
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "output", "requires_grad")
 
     # NumPy must not broadcast itself over a Tensor operand; its operators then defer to ours.
     __array_ufunc__ = None
@@ -56,21 +74,21 @@ class Tensor:
     data: Array
     device: str
     grad: Tensor | None
-    node: Function | None
+    node: Any  # the `autograd.Function` that computed it, or None
+    output: int  # as which of its results
     requires_grad: bool
 
     def __init__(self, data: Array, device: str = "cpu", requires_grad: bool = False) -> None:
         if not hasattr(data, "dtype") or isinstance(data, Tensor):
-            raise TypeError(f"data: {type(data).__name__} given, an array is wanted; fe.tensor() converts")
+            raise TypeError(must_be("data", "an array (fe.tensor converts)", type(data)))
         self.data = data
         self.device = device
         self.grad = None
         self.node = None
+        self.output = 0
         self.requires_grad = requires_grad
         if requires_grad and self.dtype == "int64":
-            raise TypeError(
-                "requires_grad: True for an int64 tensor given, only floating-point tensors have gradients"
-            )
+            raise TypeError("requires_grad must be False for an int64 tensor, got True")
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,7 +114,16 @@ class Tensor:
     # Leaving the engine
 
     def numpy(self) -> np.ndarray:
-        """Return the values as a NumPy array; on a CPU device it may share memory with the tensor."""
+        """Return the values as a NumPy array.
+
+        Returns:
+            The shape and dtype of the tensor, not rounded. On a CPU device it may share memory with the
+            tensor.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0, 2.0], "float16", "reference").numpy()
+        array([1., 2.], dtype=float16)
+        """
         return backends.get(self.device).to_numpy(self.data)
 
     def item(self) -> float | int:
@@ -104,9 +131,13 @@ class Tensor:
 
         Raises:
             ValueError: the tensor has more or fewer elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[0.1]], "float16", "reference").item()
+        0.0999755859375
         """
         if self.size != 1:
-            raise ValueError(f"item: a tensor of shape {self.shape} given, one element is wanted")
+            raise ValueError(f"item: the tensor must have one element, got shape {self.shape}")
         return self.numpy().item()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -135,12 +166,12 @@ class Tensor:
 
     def __bool__(self) -> bool:
         if self.size != 1:
-            raise ValueError(f"bool: a tensor of shape {self.shape} has no single truth value")
+            raise ValueError(f"bool: the tensor must have one element, got shape {self.shape}")
         return bool(self.item())
 
     def __len__(self) -> int:
         if not self.shape:
-            raise TypeError("len: a tensor of shape () has no length")
+            raise TypeError("len: the tensor must have an axis, got shape ()")
         return self.shape[0]
 
     def __iter__(self) -> Iterator[Tensor]:
@@ -154,117 +185,271 @@ class Tensor:
     # Differentiation
 
     def detach(self) -> Tensor:
-        """Return a tensor on the same memory through which no gradient flows."""
+        """Return a tensor on the same memory through which no gradient flows.
+
+        Returns:
+            The shape and dtype of the tensor.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (x * 2).detach().requires_grad
+        False
+        """
         return Tensor(self.data, self.device)
 
     def backward(self, grad: Tensor | None = None) -> None:
         """Add the gradient of this tensor to the `.grad` of every leaf it was computed from.
 
-        Args:
-            grad: gradient of the loss by this tensor, of its shape, dtype and device; None means 1 and is for
-                scalars. A loss scale goes here.
+            leaf.grad += grad * d(self) / d(leaf)
 
-        The tape is consumed: what the operations had saved is freed during the walk.
+        Args:
+            grad: gradient of the loss by this tensor: shape and dtype of this tensor, on its device. None
+                means 1 and is for tensors of one element. A loss scale goes here.
+
+        The tape is consumed: what the operations had saved is freed during the walk. Gradients that meet are
+        added and rounded once to their dtype; what else is rounded, each operation says.
 
         Raises:
-            ValueError: `grad` is missing for a tensor that is no scalar, or has another shape or device.
-            TypeError: `grad` has another dtype.
+            ValueError: `grad` is missing for a tensor of several elements, or has another shape or device.
+            TypeError: `grad` is no Tensor, or has another dtype.
             RuntimeError: nothing here requires a gradient, or the tape was already consumed.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([3.0], "float16", "reference", requires_grad=True)
+        >>> (x * x).backward(fe.tensor([1024.0], "float16", "reference"))
+        >>> x.grad.item()
+        6144.0
         """
         if grad is None:
             if self.size != 1:
                 raise ValueError(
-                    f"grad: None given for a tensor of shape {self.shape}, but only scalars default to 1; "
+                    f"grad must be given for a tensor of shape {self.shape}, got None; "
                     "pass grad, or reduce with .sum() or .mean()"
                 )
             seed = backends.get(self.device).full(self.shape, 1.0, self.dtype)
         else:
             if not isinstance(grad, Tensor):
-                raise TypeError(f"grad: {type(grad).__name__} given, a Tensor is wanted")
+                raise TypeError(must_be("grad", "a Tensor", type(grad)))
             if grad.dtype != self.dtype:
-                raise TypeError(f"grad: {grad.dtype} given, {self.dtype} is wanted (the dtype of the tensor)")
+                raise TypeError(f"grad must be {self.dtype} as the tensor is, got {grad.dtype}")
             if grad.shape != self.shape or grad.device != self.device:
                 raise ValueError(
-                    f"grad: shape {grad.shape} on {grad.device!r} given, "
-                    f"{self.shape} on {self.device!r} is wanted"
+                    f"grad must be of shape {self.shape} on {self.device!r}, got {grad.shape} on "
+                    f"{grad.device!r}"
                 )
             seed = grad.data
-        autograd.backward(self, seed)
+        if self.node is not None:
+            self.node.walk(self.output, seed)
+        elif self.requires_grad:
+            self.accumulate_grad(seed)
+        else:
+            raise RuntimeError(
+                "backward: this tensor depends on no tensor with requires_grad=True, "
+                "or was computed under no_grad()"
+            )
+
+    def accumulate_grad(self, grad: Array) -> None:
+        """Add a gradient to `.grad`, or make it that where there is none.
+
+        Args:
+            grad: a backend's array, shape and dtype of this tensor; the sum is rounded once.
+
+        Raises:
+            ValueError: the shapes do not broadcast.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> for _ in range(2):
+        ...     x.accumulate_grad(fe.tensor([1.5], "float16", "reference").data)
+        >>> x.grad.item()
+        3.0
+        """
+        if self.grad is not None:
+            grad = backends.get(self.device).binary("add", self.grad.data, grad)
+        self.grad = Tensor(grad, self.device)
 
     # Conversion
 
     def astype(self, dtype: str) -> Tensor:
-        """Return the tensor in another floating-point dtype, rounded to nearest even (beyond the range: inf).
+        """Return the tensor in another dtype, see `ops.astype`.
 
-        The gradient is cast back. Integer tensors become floating point without a gradient.
+        Args:
+            dtype: "float16", "float32", or "float64" on device "reference".
+
+        Returns:
+            The same shape, `dtype`, rounded to nearest even; beyond its range, inf. The gradient is cast
+            back. Integer tensors become floating point without a gradient.
+
+        Raises:
+            ValueError: `dtype` is unknown, float64 off the reference device, or int64 for a floating-point
+                tensor.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([2049.0], device="reference").astype("float16").item()
+        2048.0
         """
-        return ops.astype(self, dtype)
+        return _ops.astype(self, dtype)
 
     def to(self, device: str) -> Tensor:
-        """Return the tensor on another device, bit for bit; the gradient travels back."""
-        return ops.to_device(self, device)
+        """Return the tensor on another device, bit for bit; the gradient travels back.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1" or "reference".
+
+        Returns:
+            The same shape and dtype of data; the tensor itself where it is there already.
+
+        Raises:
+            BackendUnavailable: the device is not there.
+            ValueError: `device` names no device.
+            TypeError: `device` is no string.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0], device="reference").to("reference").device
+        'reference'
+        """
+        return _ops.to_device(self, device)
 
     # Shape
 
     def reshape(self, *shape: int | Sequence[int]) -> Tensor:
-        """Return the same elements in another shape; one size may be -1. Shares memory."""
-        return ops.reshape(self, _flat(shape))
+        """Return the same elements in another shape, see `functional.reshape`.
+
+        Args:
+            *shape: sizes, as one tuple or one by one; one of them may be -1, for what the others leave.
+
+        Returns:
+            That shape, dtype of the tensor; on the same memory.
+
+        Raises:
+            ValueError: the number of elements differs.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0, 2.0], device="reference").reshape(2, -1).shape
+        (2, 1)
+        """
+        return _ops.reshape(self, _flat(shape))
 
     def transpose(self, *axes: int | Sequence[int]) -> Tensor:
-        """Return the tensor with its axes permuted; without arguments, reversed. Copies."""
-        return ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
+        """Return the tensor with its axes permuted, as a copy, see `functional.transpose`.
+
+        Args:
+            *axes: a permutation of the axes, as one tuple or one by one; none reverses them.
+
+        Returns:
+            The permuted shape, dtype of the tensor.
+
+        Raises:
+            ValueError: `axes` is no permutation of the axes.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 2.0, 3.0]], device="reference").transpose().shape
+        (3, 1)
+        """
+        return _ops.transpose(self, _flat(axes) or tuple(range(self.ndim))[::-1])
 
     def __getitem__(self, index: Any) -> Tensor:
-        return ops.getitem(self, index)
+        return _ops.getitem(self, index)
 
     # Reductions
 
     def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the sum over `axis` (None: all); accumulates as the active precision says, rounds once."""
-        return ops.sum(self, axis, keepdims)
+        """Return the sum over axes, see `functional.sum`.
+
+        Args:
+            axis: integer, several of them, or None for all axes.
+            keepdims: keep the reduced axes with size 1.
+
+        Returns:
+            The shape without the axes reduced, dtype of the tensor. The sum accumulates as the active
+            `Precision` says and is rounded once.
+
+        Raises:
+            TypeError: the tensor holds integers, or an axis is no integer.
+            ValueError: an axis does not exist or comes twice.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 2.0], [3.0, 4.0]], device="reference").sum(axis=0).numpy().tolist()
+        [4.0, 6.0]
+        """
+        return _ops.sum(self, axis, keepdims)
 
     def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the mean over `axis` (None: all); sum and division are fused, so the sum cannot overflow."""
-        return ops.mean(self, axis, keepdims)
+        """Return the mean over axes, see `functional.mean`.
+
+        Args:
+            axis: integer, several of them, or None for all axes.
+            keepdims: keep the reduced axes with size 1.
+
+        Returns:
+            The shape without the axes reduced, dtype of the tensor. Sum and division are rounded once
+            together, so that a binary16 mean cannot overflow in an FP32 accumulator.
+
+        Raises:
+            TypeError: the tensor holds integers, or an axis is no integer.
+            ValueError: an axis does not exist, comes twice, or has no elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([60000.0, 60000.0], "float16", "reference").mean().item()
+        60000.0
+        """
+        return _ops.mean(self, axis, keepdims)
 
     def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
-        """Return the maximum over `axis` (None: all); equal maxima share the gradient equally."""
-        return ops.max(self, axis, keepdims)
+        """Return the largest value over axes, see `functional.max`.
+
+        Args:
+            axis: integer, several of them, or None for all axes.
+            keepdims: keep the reduced axes with size 1.
+
+        Returns:
+            The shape without the axes reduced, dtype of the tensor, not rounded. n equal maxima get 1 / n of
+            the gradient each.
+
+        Raises:
+            TypeError: the tensor holds integers, or an axis is no integer.
+            ValueError: an axis does not exist, comes twice, or has no elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 5.0], [3.0, 4.0]], device="reference").max(axis=1).numpy().tolist()
+        [5.0, 4.0]
+        """
+        return _ops.max(self, axis, keepdims)
 
     # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
 
     def __add__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("add", self, other)
+        return _ops.arithmetic("add", self, other)
 
     def __radd__(self, other: float) -> Tensor:
-        return ops.arithmetic("add", other, self)
+        return _ops.arithmetic("add", other, self)
 
     def __sub__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("sub", self, other)
+        return _ops.arithmetic("sub", self, other)
 
     def __rsub__(self, other: float) -> Tensor:
-        return ops.arithmetic("sub", other, self)
+        return _ops.arithmetic("sub", other, self)
 
     def __mul__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("mul", self, other)
+        return _ops.arithmetic("mul", self, other)
 
     def __rmul__(self, other: float) -> Tensor:
-        return ops.arithmetic("mul", other, self)
+        return _ops.arithmetic("mul", other, self)
 
     def __truediv__(self, other: Tensor | float) -> Tensor:
-        return ops.arithmetic("div", self, other)
+        return _ops.arithmetic("div", self, other)
 
     def __rtruediv__(self, other: float) -> Tensor:
-        return ops.arithmetic("div", other, self)
+        return _ops.arithmetic("div", other, self)
 
     def __neg__(self) -> Tensor:
-        return ops.neg(self)
+        return _ops.neg(self)
 
     def __pow__(self, exponent: float) -> Tensor:
-        return ops.power(self, exponent)
+        return _ops.power(self, exponent)
 
     def __matmul__(self, other: Tensor) -> Tensor:
-        return ops.matmul(self, other)
+        return _ops.matmul(self, other)
 
 
 def tensor(
@@ -281,11 +466,13 @@ def tensor(
         device: None means where the data are, else "cpu".
         requires_grad: whether `backward()` gathers a gradient here.
 
-    Values are rounded to nearest even; what exceeds the dtype's range becomes inf.
+    Returns:
+        The shape of the data, `dtype`, rounded to nearest even; what exceeds the dtype's range becomes inf.
 
     Raises:
-        TypeError: the data are not numbers.
-        ValueError: the dtype is unknown, or nested lists are ragged.
+        TypeError: the data are not numbers, or an integer tensor is asked for a gradient.
+        ValueError: the dtype is unknown or does not hold the data, nested lists are ragged, or there is no
+            such device.
         BackendUnavailable: the device is not there.
 
     >>> import fp16engine as fe
@@ -309,17 +496,15 @@ def tensor(
         dtype = "int64" if host.dtype.kind in "biu" else host.dtype.name
         if dtype not in ("int64", "float16"):
             dtype = "float32"
-    elif dtype not in DTYPES:
-        raise ValueError(f"dtype: {dtype!r} given, one of {', '.join(DTYPES)} is wanted")
+    else:
+        choice("dtype", dtype, DTYPES)
     if dtype == "float64" and device != "reference":
         raise ValueError(
-            f"dtype: 'float64' on device {device!r} given; float64 is for checks on device 'reference', "
-            "use 'float32'"
+            f"dtype must be float16 or float32 on device {device!r}, got 'float64' (for checks on "
+            "'reference')"
         )
     if dtype == "int64" and host.dtype.kind == "f" and not np.array_equal(host, np.trunc(host)):
-        raise ValueError(
-            f"data: {host.dtype} with fractions given for dtype 'int64', whole numbers are wanted"
-        )
+        raise ValueError(f"data must be whole numbers for dtype 'int64', got {host.dtype} with fractions")
     if dtype == "int64" and not _fits_int64(host):
         raise ValueError(
             f"data must be integers in [-2^63, 2^63) for dtype 'int64', got values up to {np.abs(host).max()}"
@@ -359,7 +544,7 @@ def _host_array(data: Any) -> np.ndarray:
             array = np.from_dlpack(data)
         except (BufferError, RuntimeError, TypeError) as error:
             raise TypeError(
-                f"data: {type(data).__name__} could not be read through DLPack: {error}"
+                f"data must be readable through DLPack, got {type(data).__name__}: {error}"
             ) from error
     else:
         if isinstance(data, Sequence) and any(isinstance(item, Tensor) for item in data):
@@ -367,9 +552,11 @@ def _host_array(data: Any) -> np.ndarray:
         try:
             array = np.asarray(data)
         except ValueError:
-            raise ValueError("data: ragged nested lists given, rows of equal length are wanted") from None
+            raise ValueError(
+                "data must be nested lists whose rows have equal length, got ragged ones"
+            ) from None
     if array.dtype.kind not in "biuf":
-        raise TypeError(f"data: {type(data).__name__} of {array.dtype} given, real numbers are wanted")
+        raise TypeError(f"data must be real numbers, got {type(data).__name__} of {array.dtype}")
     return array
 
 
@@ -378,8 +565,3 @@ def _flat(arguments: Sequence[Any]) -> tuple[int, ...]:
     if len(arguments) == 1 and not isinstance(arguments[0], numbers.Integral):
         arguments = arguments[0]
     return tuple(int(n) for n in arguments)
-
-
-# Tensor, tape and operations need each other; Tensor comes first.
-from . import autograd, ops  # noqa: E402
-from .autograd import Function  # noqa: E402

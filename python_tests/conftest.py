@@ -38,25 +38,48 @@ def _built(name: str) -> bool:
 COMPILED = list(_MISSING)
 
 
+@pytest.hookimpl(tryfirst=True)  # before -m selects by the marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what needs a device that is not here; `pytest_terminal_summary` says how many cases."""
+    """Mark what the simulator runs, and leave out what needs a device that is not here.
+
+    `pytest_terminal_summary` says how many cases were left out.
+    """
+    for item in items:
+        if "simt" in _words(item) or "simt" in getattr(item, "fixturenames", ()):
+            item.add_marker("simt")
     lacking = [name for name in _MISSING if not _built(name)]
     left_out: dict[str, list[pytest.Item]] = {name: [] for name in lacking}
-    kept = []
+    kept: list[pytest.Item] = []
     for item in items:
-        parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
-        missing = next(
-            (name for name in lacking if name in [p for p in parameters if isinstance(p, str)]), None
-        )
+        missing = next((name for name in lacking if name in _words(item)), None)
         (kept if missing is None or not _per_device(item) else left_out[missing]).append(item)
     config.stash[_LEFT_OUT] = {name: len(cases) for name, cases in left_out.items() if cases}
     config.hook.pytest_deselected(items=[item for cases in left_out.values() for item in cases])
     items[:] = kept
 
 
+def _words(item: pytest.Item) -> list[str]:
+    """Return those of a test's parameters that are strings."""
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return [value for value in parameters if isinstance(value, str)]
+
+
 def _per_device(item: pytest.Item) -> bool:
     """Whether a test takes its device from the fixtures here; others may use such words as they like."""
     return bool({"backend_name", "compiled_name"} & set(getattr(item, "fixturenames", ())))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist sends what it left out to the process that prints the summary."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["left_out"] = session.config.stash[_LEFT_OUT]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker sent; all collect the same."""
+    node.config.stash[_LEFT_OUT] = getattr(node, "workeroutput", {}).get("left_out", {})
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -77,8 +100,7 @@ def _outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture(autouse=True)
 def _own_schedule(request: pytest.FixtureRequest) -> Iterator[None]:
     """Every test of the simulator has an order of threads of its own, and half of them unaligned arrays."""
-    parameters = request.node.callspec.params.values() if hasattr(request.node, "callspec") else ()
-    if not _built("simt") or "simt" not in [p for p in parameters if isinstance(p, str)]:
+    if not _built("simt") or "simt" not in _words(request.node):
         yield
         return
     simt: Any = backends.get("simt")
@@ -149,3 +171,19 @@ def threads(cpu: Any) -> Iterator[Any]:
     before = cpu.info()["threads"]
     yield cpu
     cpu.set_num_threads(before)
+
+
+@pytest.fixture
+def drawn() -> None:
+    """Asks for pictures where a folder goes without them."""
+
+
+@pytest.fixture
+def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Pages without pictures: drawing takes ten times as long as all the rest of a tiny comparison."""
+    from fp16engine.experiments.report import plots
+
+    with pytest.MonkeyPatch.context() as patch:
+        if "drawn" not in request.fixturenames:
+            patch.setattr(plots, "save", lambda figure, folder, name: "<svg></svg>")
+        yield

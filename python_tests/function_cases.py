@@ -51,10 +51,15 @@ def _dropout(x: Any) -> Any:
         return F.dropout(x, 0.4, training=True)
 
 
+def _start(gamma: Any) -> tuple[fe.Tensor, fe.Tensor]:
+    """Running mean and variance."""
+    mean, var = (fe.tensor(np.full(gamma.shape, v), gamma.dtype, gamma.device) for v in (0.3, 1.7))
+    return mean, var
+
+
 def _batch_norm(training: bool, **options: Any) -> Callable[..., Any]:
     def function(x: Any, gamma: Any, beta: Any) -> Any:
-        start = [fe.tensor(np.full(gamma.shape, v), dtype=gamma.dtype, device=x.device) for v in (0.3, 1.7)]
-        return F.batch_norm(x, gamma, beta, *start, training=training, **options)
+        return F.batch_norm(x, gamma, beta, *_start(gamma), training=training, **options)
 
     return function
 
@@ -70,21 +75,20 @@ def _batch_norm_of_sum(training: bool, **options: Any) -> Callable[..., Any]:
     """Both results are used, so that two gradients meet in the sum."""
 
     def function(x: Any, addend: Any, gamma: Any, beta: Any) -> Any:
-        start = [fe.tensor(np.full(gamma.shape, v), dtype=gamma.dtype, device=x.device) for v in (0.3, 1.7)]
-        s, y = F.batch_norm_of_sum(x, addend, gamma, beta, *start, training=training, **options)
+        s, y = F.batch_norm_of_sum(x, addend, gamma, beta, *_start(gamma), training=training, **options)
         return y * 0.5 + s
 
     return function
 
 
 def _biased_conv_and_norms(x: Any, weight: Any, bias: Any, gamma: Any, beta: Any) -> Any:
-    """Another gradient comes after the norm has left its sums, which are then not those of the bias."""
+    """Another gradient is added to the one that the norm has summed: the sums are not the bias' gradient."""
     y = F.conv2d(x, weight, bias)
     return _batch_norm(False)(y, gamma, beta) + _batch_norm(True)(y, gamma, beta)
 
 
 def _biased_conv_and_sum(x: Any, weight: Any, bias: Any, addend: Any, gamma: Any, beta: Any) -> Any:
-    """The norm sums its gradient for the bias, another that waits for it included."""
+    """The norm sums its gradient for the bias, the pending one of the sum included."""
     return _batch_norm_of_sum(True)(F.conv2d(x, weight, bias), addend, gamma, beta)
 
 

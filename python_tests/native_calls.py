@@ -40,7 +40,7 @@ DTYPES = (
     "S3",
 )
 # Values that are no array of the wrong kind: of every argument.
-STRANGE = (None, "nonsense", -1, 2**70, 0.5, (), [], [None], {}, object(), b"x")
+STRANGE: tuple[Any, ...] = (None, "nonsense", -1, 2**70, 0.5, (), [], [None], {}, object(), b"x")
 LARGEST = 1 << 14  # elements of an array of a call that is repeated
 PER_FUNCTION = 8
 
@@ -93,13 +93,13 @@ def copied(value: Any, memory: list[bytearray] | None = None) -> Any:
 def recorded(device: str) -> dict[str, list[tuple[Any, ...]]]:
     """Return valid calls of every function of the table of cases and of a captured step."""
     backend: Any = backends.get(device)
-    module, products = backend.native, backend.products
+    module, gemm = backend.native, backend.gemm
     recorder = Recorder(module)
     backend.native = recorder
-    if products is module:
-        backend.products = recorder
+    if gemm is module:
+        backend.gemm = recorder
     else:
-        products._kernels = recorder
+        gemm._kernels = recorder
     try:
         for case in CASES:
             for acc in ("float32", "float16") if case.accumulates else ("float32",):
@@ -107,9 +107,9 @@ def recorded(device: str) -> dict[str, list[tuple[Any, ...]]]:
                     if acc == "float32" or dtype == "float16":
                         call(backend, case, arrays(case, case.ranges[0], dtype), acc)
     finally:
-        backend.native, backend.products = module, products
-        if products is not module:
-            products._kernels = module
+        backend.native, backend.gemm = module, gemm
+        if gemm is not module:
+            gemm._kernels = module
     others = captured() if device == "simt" else {"empty": [((3, 4), np.dtype("float16"))]}
     calls = {**recorder.calls, **others}
     calls.pop("move", None)  # takes addresses, which nobody can check

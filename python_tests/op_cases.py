@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -145,6 +145,10 @@ _AXES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
 }
 
 
+def _maximum(axes: Any) -> Callable[[Any, Any], Any]:
+    return lambda reference, a: reference.max(a["x"], axes)
+
+
 def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if axis in axes else size for axis, size in enumerate(shape))
 
@@ -169,7 +173,7 @@ _REDUCE = [
             "bits",
             {"x": Fill(shape), "y": ..., "dy": Fill(_kept(shape, axes)), "axes": axes},
             ranges=("integers", "normal", "special"),  # integers: many ties
-            derived={"y": lambda reference, a, axes=axes: reference.max(a["x"], axes)},
+            derived={"y": _maximum(axes)},
         )
         for label, (shape, axes) in _AXES.items()
     ),
@@ -372,9 +376,9 @@ _ADDED_FORWARD = {
 }
 _ADDED_BACKWARD = {
     "residual-relu": (("y",), True, False),
-    "waiting-relu": (("waiting",), True, False),
+    "pending_grad-relu": (("pending_grad",), True, False),
     "sums": ((), False, True),
-    "residual-waiting-sums": (("y", "waiting"), True, True),
+    "residual-pending_grad-sums": (("y", "pending_grad"), True, True),
 }
 
 
@@ -438,7 +442,7 @@ def _batch_norm_with_additions() -> Iterable[Case]:
                 )
             saved = {"mean": vector, "inv_std": variance}
             for name, (added, relu, sums) in _ADDED_BACKWARD.items():
-                given = {key: Fill(shape) if key in added else None for key in ("y", "waiting")}
+                given = {key: Fill(shape) if key in added else None for key in ("y", "pending_grad")}
                 yield Case(
                     "batch_norm_backward",
                     f"{suffix}-{name}",
@@ -860,11 +864,15 @@ _CLIP = [
         "clip_to_norm",
         label,
         "bits",
-        {"arrays": [Fill(shape) for shape in (*_PARAMETERS, (70, 130))], "norm": (4.0, root), "most": most},
+        {
+            "arrays": [Fill(shape) for shape in (*_PARAMETERS, (70, 130))],
+            "norm": (4.0, root),
+            "max_norm": max_norm,
+        },
         ranges=("normal", "subnormal", "large", "special"),
         mutates=("arrays",),
     )
-    for label, root, most in (
+    for label, root, max_norm in (
         ("clipped", 1.75, 0.3),
         ("kept", 1.75, 7.0),
         ("not-a-number", float("nan"), 1.0),

@@ -40,11 +40,11 @@ def test_bits_count_the_share_of_the_exponent() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"mantissa": 1}, "mantissa: 1 given, a whole number from 2 to 16"),
-        ({"mantissa": 4, "block": 1025}, "block: 1025 given"),
-        ({"mantissa": 4, "exponent_bits": 1}, "exponent_bits: 1 given"),
-        ({"mantissa": 4, "rounding": "up"}, "rounding: 'up' given"),
-        ({"mantissa": 4, "block": 60, "tile": True}, "block: 60 given for square tiles"),
+        ({"mantissa": 1}, "mantissa must .* got 1"),
+        ({"mantissa": 4, "block": 1025}, "block must .* got 1025"),
+        ({"mantissa": 4, "exponent_bits": 1}, "exponent_bits must .* got 1"),
+        ({"mantissa": 4, "rounding": "up"}, "rounding must .* got 'up'"),
+        ({"mantissa": 4, "block": 60, "tile": True}, "block must .* got 60"),
     ],
 )
 def test_impossible_formats(fields: dict[str, Any], message: str) -> None:
@@ -53,7 +53,7 @@ def test_impossible_formats(fields: dict[str, Any], message: str) -> None:
 
 
 def test_block_operands_need_float32_storage() -> None:
-    with pytest.raises(fe.UnsupportedPrecision, match="storage: 'float16' with block floating point"):
+    with pytest.raises(fe.UnsupportedPrecision, match=r"storage must .* got 'float16'"):
         dataclasses.replace(fe.Precision.get("fp16"), operand=fe.BlockFormat(4))
 
 
@@ -74,7 +74,7 @@ def test_layers_of_their_own_win_over_first_and_last() -> None:
     assert policy.layers(paths) == {"a": fe.BlockFormat(6), "b.x": eight, "b.y": eight, "c": "float32"}
     late = policy.at(9, 10)
     assert late.layers(paths) == {"b.x": eight, "b.y": eight, "c": "float32"}
-    with pytest.raises(ValueError, match="layers: 'b' given, one of a, c is wanted"):
+    with pytest.raises(ValueError, match=r"layers must .* got 'b'"):
         policy.layers(["a", "c"])
 
 
@@ -100,7 +100,7 @@ def test_a_layers_operand_reaches_its_products_in_both_directions() -> None:
 
 
 def test_a_layer_kept_in_fp32_takes_its_operands_as_stored() -> None:
-    model = nn.Sequential(nn.Linear(6, 5)).to("reference")
+    model: Any = nn.Sequential(nn.Linear(6, 5)).to("reference")
     policy = fe.Precision.get("hbfp2").with_layers({"0": "fp32"})
     fe.train.operands.assign(model, policy)
     x = fe.tensor(np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6), device="reference")
@@ -120,7 +120,7 @@ def test_gradients_pass_straight_through(backend_name: str) -> None:
     with fe.Precision.get("hbfp4").use():
         F.linear(tx, tw).backward(fe.tensor(dy, device=backend_name))
     assert active().name == "fp32"  # the format is the forward pass's, not the one active in backward
-    backend = fe.backend.get(backend_name)
+    backend: Any = fe.backend.get(backend_name)
     arrays = [backend.from_numpy(a) for a in (x, w, dy)]
     wanted = backend.linear_backward(*arrays, (True, True, False), "float32", fe.BlockFormat(4))
     for got, array in zip((tx.grad, tw.grad), wanted, strict=False):

@@ -11,7 +11,7 @@ from fp16engine.backend.gpu import cuda
 
 @pytest.mark.skipif(cuda.gpus() > 0, reason="this machine has a GPU")
 def test_cases_of_a_gpu_are_counted_in_one_line() -> None:
-    file = Path(__file__).parent / "experiments" / "test_bench_kernels.py"
+    file = Path(__file__).parent / "bench" / "test_kernels.py"
     argv = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", str(file), "--collect-only"]
     out = subprocess.run(argv, cwd=file.parents[2], capture_output=True, text=True, check=True).stdout
     assert out.count("no GPU, or fp16engine._cuda is not built") == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import fp16engine as fe
-from fp16engine.cli.parser import build
+from fp16engine.cli.commands import build
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -32,6 +32,7 @@ def _commands() -> list[str]:
     return [part for part in parts if part.startswith("fp16engine ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "code"), _blocks("python"), ids=lambda v: v if len(v) < 40 else "")
 def test_python_runs(
     name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 
@@ -24,7 +25,7 @@ print(",".join(sys.modules))
 """
 
 
-def test_import_is_light(record_property: object) -> None:
+def test_import_is_light(record_property: Callable[[str, object], None]) -> None:
     run = subprocess.run(
         [sys.executable, "-c", CHILD], capture_output=True, text=True, check=True, timeout=120
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import numpy as np
@@ -59,21 +60,21 @@ def test_get_passes_a_policy_through() -> None:
         (
             "fp8",
             ValueError,
-            "precision: 'fp8' given, one of fp32, fp16, fp16-strict, mp, hbfp<m>, booster is",
+            "precision must .* got 'fp8'",
         ),
-        ("hbfp", ValueError, "precision: 'hbfp' given, hbfp<m> or booster, then"),
-        ("hbfp17", ValueError, "precision: mantissa: 17 given, a whole number from 2 to 16 is wanted"),
+        ("hbfp", ValueError, "precision must .* got 'hbfp'"),
+        ("hbfp17", ValueError, "precision: mantissa must .* got 17"),
         (
             "booster-b2000",
             ValueError,
-            "precision: block: 2000 given, a whole number from 1 to 1024 is wanted",
+            "precision: block must .* got 2000",
         ),
-        ("booster-k0", ValueError, "precision: late_epochs: 0 given, a whole number >= 1 is wanted"),
-        ("hbfp4-b16-t8", ValueError, "'hbfp4-b16-t8' given, block, exponent bits and rounding once each"),
-        (16, ValueError, "precision: 16 given, one of"),
+        ("booster-k0", ValueError, "precision: late_epochs must .* got 0"),
+        ("hbfp4-b16-t8", ValueError, "precision: name must .* got 'hbfp4-b16-t8'"),
+        (16, ValueError, "precision must .* got 16"),
     ],
 )
-def test_unknown_names(name: object, error: type[Exception], message: str) -> None:
+def test_unknown_names(name: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         fe.Precision.get(name)
 
@@ -81,27 +82,27 @@ def test_unknown_names(name: object, error: type[Exception], message: str) -> No
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"storage": "bfloat16"}, "storage: 'bfloat16' given"),
-        ({"operand": "float32"}, "operand: 'float32' with 'float16' storage given"),
+        ({"storage": "bfloat16"}, "storage must .* got 'bfloat16'"),
+        ({"operand": "float32"}, "operand must .* got 'float32'"),
         (
             {"update": "up"},
-            "update: 'up' given, one of nearest, stochastic, kahan, master32 is wanted",
+            "update must .* got 'up'",
         ),
         (
             {"storage": "float32", "operand": "float32", "statistics": "float32", "update": "stochastic"},
-            "update: 'stochastic' with float32 storage given",
+            "update must .* got 'stochastic'",
         ),
         (
             {"storage": "float32", "operand": "float32", "statistics": "float32", "accumulate": "float16"},
-            "accumulate: 'float16' with float32 storage given",
+            "accumulate must .* got 'float16'",
         ),
         (
             {"accumulate": "float16", "statistics": "float32"},
-            "statistics: 'float32' with float16 accumulators",
+            "statistics must .* got 'float32'",
         ),
     ],
 )
-def test_impossible_policies(changes: dict[str, str], message: str) -> None:
+def test_impossible_policies(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(fe.UnsupportedPrecision, match=message):
         dataclasses.replace(fe.Precision.get("fp16"), **changes)
 
@@ -109,8 +110,10 @@ def test_impossible_policies(changes: dict[str, str], message: str) -> None:
 @pytest.mark.parametrize(
     "fields", [{"initial": 3.0}, {"growth": 0.5}, {"backoff": 2.0}, {"initial": 2.0**30}, {"interval": 0}]
 )
-def test_loss_scale_is_checked(fields: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="given"):
+def test_loss_scale_is_checked(fields: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=rf"^{next(iter(fields))} must .* got {next(iter(fields.values()))}$"
+    ):
         fe.LossScale(**fields)
 
 
@@ -118,7 +121,7 @@ def test_strict_refuses_wider_tensors(backend_name: str) -> None:
     x = fe.tensor([1.0], device=backend_name)
     with fe.Precision.get("fp16-strict").use():
         with pytest.raises(
-            fe.UnsupportedPrecision, match="accumulates in float16, but a float32 tensor came"
+            fe.UnsupportedPrecision, match=r"precision must .* got 'fp16-strict' with float16"
         ):
             x.sum()
         assert x.astype("float16").sum().dtype == "float16"
@@ -163,16 +166,16 @@ def test_a_policy_that_is_not_the_preset_has_another_name(name: str, choices: di
     assert changed.name != name and changed.name.startswith(f"{name}+")
     assert fe.Precision.get(changed.name) == changed
     assert changed.changed(**{field: getattr(preset, field) for field in choices}) == preset
-    with pytest.raises(ValueError, match=f"name: '{name}' is a preset with .*, got "):
+    with pytest.raises(ValueError, match=rf"^name must .*'{name}'.* got "):
         dataclasses.replace(preset, **choices)
 
 
 def test_a_preset_name_with_other_choices_is_refused() -> None:
-    with pytest.raises(ValueError, match="name: 'fp16' is a preset with statistics 'float16', got 'float32'"):
+    with pytest.raises(ValueError, match=r"name must .* got statistics 'float32'"):
         fe.Precision("fp16", "float16", "float16", "float32", "float32")
-    with pytest.raises(ValueError, match="name: 'fp16' is a preset with storage 'float16', got 'float32'"):
+    with pytest.raises(ValueError, match=r"name must .* got storage 'float32'"):
         fe.Precision("fp16", "float32", "float32", "float32", "float32")
-    with pytest.raises(ValueError, match=r"name: 'fp16\+kahan' is a preset with update 'kahan', got"):
+    with pytest.raises(ValueError, match=r"name must .*'fp16\+kahan'.* got update 'master32'"):
         fe.Precision("fp16+kahan", "float16", "float16", "float32", "float16", "master32")
 
 
@@ -180,7 +183,7 @@ def test_a_preset_name_with_other_choices_is_refused() -> None:
     "name", ["fp16+nearest", "fp16+kahan+stochastic", "fp16+kahan+kahan", "fp16+", "mine+kahan"]
 )
 def test_a_suffix_names_one_other_choice_once(name: str) -> None:
-    with pytest.raises(ValueError, match="precision: "):
+    with pytest.raises(ValueError, match=rf"^precision must .* got {re.escape(repr(name))}$"):
         fe.Precision.get(name)
     assert fe.Precision.get("fp16+auto-scale+kahan").name == "fp16+kahan+auto-scale"
 

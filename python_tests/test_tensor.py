@@ -1,8 +1,13 @@
 """`Tensor`: construction, conversion, operators, and what wrong input is told."""
 
+# mypy: disable-error-code="arg-type, operator"
+# Wrong operands are tested here too.
+
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,7 +63,7 @@ def test_dlpack_both_ways(backend_name: str) -> None:
         def __init__(self, array: np.ndarray) -> None:
             self.array = array
 
-        def __dlpack__(self, **options: object) -> object:
+        def __dlpack__(self, **options: Any) -> object:
             return self.array.__dlpack__(**options)
 
         def __dlpack_device__(self) -> tuple[int, int]:
@@ -81,50 +86,56 @@ def test_list_of_tensors_and_numpy_views(backend_name: str) -> None:
         (
             lambda: fe.tensor([[1, 2], [3]], device="reference"),
             ValueError,
-            "data: ragged nested lists given, rows of",
+            "data must .* got ragged ones",
         ),
         (
             lambda: fe.tensor("text", device="reference"),
             TypeError,
-            "data: str of <U4 given, real numbers are wanted",
+            "data must .* got str of <U4",
         ),
-        (lambda: fe.tensor([1j], device="reference"), TypeError, "data: list of complex128 given"),
-        (lambda: fe.tensor([None], device="reference"), TypeError, "data: list of object given"),
-        (lambda: fe.tensor([1.5], "int64", "reference"), ValueError, "data: float64 with fractions given"),
+        (lambda: fe.tensor([1j], device="reference"), TypeError, "data must .* got list of complex128"),
+        (lambda: fe.tensor([None], device="reference"), TypeError, "data must .* got list of object"),
+        (
+            lambda: fe.tensor([1.5], "int64", "reference"),
+            ValueError,
+            "data must .* got float64 with fractions",
+        ),
         (
             lambda: fe.tensor([1.0], "bfloat16", "reference"),
             ValueError,
-            "dtype: 'bfloat16' given, one of float16,",
+            "dtype must .* got 'bfloat16'",
         ),
-        (lambda: fe.tensor([1.0], device="gpu"), ValueError, "device: 'gpu' given"),
+        (lambda: fe.tensor([1.0], device="gpu"), ValueError, "device must .* got 'gpu'"),
         (lambda: fe.tensor([1.0], device="cuda"), fe.BackendUnavailable, "cuda"),
         (
             lambda: fe.tensor([1], device="reference", requires_grad=True),
             TypeError,
-            "requires_grad: True for an int64",
+            "requires_grad must .* got True",
         ),
         (
             lambda: fe.Tensor([1.0]),
             TypeError,
-            r"data: list given, an array is wanted; fe.tensor\(\) converts",
+            "data must .* got list",
         ),
     ],
 )
-def test_wrong_construction(make: object, error: type[Exception], message: str) -> None:
+def test_wrong_construction(make: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
 
 
 def test_float64_lives_on_the_reference_only(cpu: object) -> None:
     assert fe.tensor([1.0], "float64", "reference").dtype == "float64"
-    with pytest.raises(ValueError, match="dtype: 'float64' on device 'cpu' given"):
+    with pytest.raises(ValueError, match=r"dtype must .* got 'float64'"):
         fe.tensor([1.0], "float64", "cpu")
     with pytest.raises(ValueError, match="astype: 'float64' on device 'cpu' given"):
         fe.tensor([1.0], device="cpu").astype("float64")
 
 
 @pytest.mark.parametrize("op", [operator.add, operator.sub, operator.mul, operator.truediv])
-def test_operators_round_once_and_broadcast(backend_name: str, dtype: str, op: object) -> None:
+def test_operators_round_once_and_broadcast(
+    backend_name: str, dtype: str, op: Callable[[Any, Any], Any]
+) -> None:
     a = np.array([[1.0, 2.5, -3.25]], dtype)
     b = np.array([[3.0], [-0.1]], dtype)
     with np.errstate(all="ignore"):
@@ -268,9 +279,9 @@ def x_of(*shape: int, dtype: str = "float32") -> fe.Tensor:
         (lambda: x_of(2).sum(axis=1.0), TypeError, "axis|iterable"),
         (lambda: x_of(0).mean(), ValueError, r"mean: x has shape \(0,\), at least one element"),
         (lambda: x_of(0).max(), ValueError, r"max: x has shape \(0,\), at least one element"),
-        (lambda: x_of(2).item(), ValueError, r"item: a tensor of shape \(2,\) given, one element is wanted"),
-        (lambda: bool(x_of(2)), ValueError, "no single truth value"),
-        (lambda: len(x_of()), TypeError, "has no length"),
+        (lambda: x_of(2).item(), ValueError, r"item: the tensor must .* got shape \(2,\)"),
+        (lambda: bool(x_of(2)), ValueError, r"bool: the tensor must .* got shape \(2,\)"),
+        (lambda: len(x_of()), TypeError, r"len: the tensor must .* got shape \(\)"),
         (lambda: x_of(2).astype("int64"), ValueError, "astype: 'int64' for a float32 tensor given"),
         (lambda: x_of(2).astype("half"), ValueError, "astype: dtype 'half' given, one of"),
         (
@@ -281,7 +292,7 @@ def x_of(*shape: int, dtype: str = "float32") -> fe.Tensor:
         (lambda: x_of(2)[2], IndexError, "out of bounds"),
     ],
 )
-def test_wrong_use(call: object, error: type[Exception], message: str) -> None:
+def test_wrong_use(call: Callable[[], Any], error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         call()
 

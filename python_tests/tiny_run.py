@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import numpy as np
 import fp16engine as fe
 from fp16engine import nn
 from fp16engine.data import Dataset, Split
-from fp16engine.reporting.history import EpochRecord
+from fp16engine.reporting.history import WALL_TIME_FIELDS, EpochRecord
 
 DEVICE = os.environ.get("TINY_DEVICE", "reference")  # where tests run that are not repeated on every backend
 CLASSES = 3
@@ -75,6 +76,36 @@ class KillAtStep:
 
     def end(self) -> None:
         pass
+
+
+class StopAt(KillAtStep):
+    """A reporter that breaks the run off at a step of an epoch or later, as an out-of-memory error would."""
+
+    def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
+        if step == self.left:
+            raise MemoryError
+
+
+def fit(
+    run: fe.Trainer, out: Path, resume: bool = False, progress: Any = False, **options: Any
+) -> fe.train.History:
+    """Train on the tiny data, saving every step; options: of `Trainer.fit`."""
+    settings = {"epochs": EPOCHS, "batch_size": BATCH, "checkpoint_every": 1, "log_every": 1, **options}
+    return run.fit(data(), out=out, resume=resume, progress=progress, **settings)
+
+
+def outcome(out: Path) -> tuple[bytes, Any, Any]:
+    """Return what a run leaves behind except wall times and the peak of memory: tensors, state, metrics."""
+
+    def timeless(row: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in row.items() if key not in WALL_TIME_FIELDS}
+
+    body = json.loads((out / "checkpoint.json").read_text())["checkpoint"]
+    body["history"] = [timeless(row) for row in body["history"]]
+    body["sums"] = timeless(body["sums"])
+    del body["peak_memory_bytes"]
+    metrics = [timeless(json.loads(line)) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return (out / body["tensors"]["file"]).read_bytes(), body, metrics
 
 
 def kill() -> None:

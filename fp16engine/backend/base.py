@@ -117,8 +117,14 @@ COUNTS = (
 class StepScalars(NamedTuple):
     """What changes from one optimizer step to the next.
 
-    `lr`, `grad_scale` (1 / loss scale) and Adam's corrections 1 - beta^step are binary32 registers; `seed` is
-    in [0, 2^64), `step` the step's number, from 1. A step that is not `applied` changes nothing.
+    Args:
+        lr: learning rate, a binary32 register.
+        grad_scale: factor on the gradients, 1 / loss scale, a binary32 register.
+        correction1: Adam's 1 - beta1^step, a binary32 register.
+        correction2: Adam's 1 - beta2^step, a binary32 register.
+        seed: of stochastic rounding, in [0, 2^64).
+        step: the step's number, from 1.
+        applied: a step that is not applied changes nothing.
 
     >>> StepScalars.unpack(StepScalars(lr=0.5, step=3).pack()).step
     3
@@ -133,12 +139,26 @@ class StepScalars(NamedTuple):
     applied: bool = True
 
     def pack(self) -> bytes:
-        """Return the 32 bytes of the struct in csrc/common/step_scalars.h."""
+        """Return the 32 bytes of the struct in csrc/common/step_scalars.h.
+
+        >>> len(StepScalars(lr=0.5).pack())
+        32
+        """
         return struct.pack("<4fQII", *self)
 
     @classmethod
     def unpack(cls, data: bytes) -> StepScalars:
-        """Return what was packed, its floats rounded to binary32."""
+        """Return what was packed, its floats rounded to binary32.
+
+        Args:
+            data: 32 bytes that `pack` returned.
+
+        Raises:
+            struct.error: there are more or fewer bytes.
+
+        >>> StepScalars.unpack(StepScalars(lr=0.1).pack()).lr
+        0.10000000149011612
+        """
         lr, grad_scale, correction1, correction2, seed, step, applied = struct.unpack("<4fQII", data)
         return cls(lr, grad_scale, correction1, correction2, seed, step, bool(applied))
 
@@ -254,8 +274,11 @@ class Backend(Protocol):
         """Return fl(sum of x over `axes`), the reduced axes kept with size 1; `axes` is sorted."""
 
     def mean(self, x: Array, axes: Axes, acc: str) -> Array:
-        """Return fl(s / n), s the unrounded sum over `axes` (kept with size 1) and n the number of its
-        terms."""
+        """Return fl(s / n), s the unrounded sum over `axes` (kept with size 1) and n the number of its terms.
+
+        acc="float16": s is halved at every merge of two block sums, so that it cannot overflow where s / n
+        does not, and the powers of two are put back in a binary32 register.
+        """
 
     def max(self, x: Array, axes: Axes) -> Array:
         """Return the largest value over `axes`, kept with size 1; NaN if there is one."""
@@ -404,7 +427,7 @@ class Backend(Protocol):
         relu: bool,
         acc: str,
         y: Array | None = None,
-        waiting: Array | None = None,
+        pending_grad: Array | None = None,
         sums: bool = False,
     ) -> tuple[Array, Array, Array, Array | None, Array | None]:
         """Return dx (shape of x), dgamma (C,) and dbeta (C,) in gamma's dtype, the residual's gradient dr and
@@ -414,16 +437,18 @@ class Backend(Protocol):
         cannot be recomputed, after a residual and relu: then dr (shape of x) is dy where y > 0, else +0, and
         takes the place of dy; else dr is None. xhat = (x - mean) * inv_std; dbeta = sum(dy); dgamma = sum(dy
         * xhat), the product a register term; dx = fl((gamma * inv_std) * ((dy - dbeta / M) - xhat * (dgamma /
-        M))) from the sums as accumulated, unstored; with `waiting`, another gradient of x (its shape), dx =
-        fl(that + waiting), one rounding for both. With `sums`, db (C,) is `sum` of the stored dx over all
-        axes but the last, in its dtype: the gradient of a bias that was added to x; else db is None.
+        M))) from the sums as accumulated, unstored; with `pending_grad`, another gradient of x (its shape),
+        dx = fl(that + pending_grad), one rounding for both. With `sums`, db (C,) is `sum` of the stored dx
+        over all axes but the last, in its dtype: the gradient of a bias that was added to x; else db is None.
         """
 
     def layer_norm_forward(
         self, x: Array, gamma: Array, beta: Array, eps: float, acc: str
     ) -> tuple[Array, Array, Array]:
-        """Return y, mean and inv_std (x.shape[:-1], gamma's dtype) of x (..., C): batch_norm_forward's y per
-        row."""
+        """Return y of x (..., C), mean and inv_std (x.shape[:-1]) in gamma's dtype: batch norm's per row.
+
+        acc="float16": x is not scaled; the variance's terms are d * d / 32, their mean is multiplied by 32.
+        """
 
     def layer_norm_backward(
         self, x: Array, gamma: Array, mean: Array, inv_std: Array, dy: Array, acc: str
@@ -591,10 +616,10 @@ class Backend(Protocol):
         makes root NaN.
         """
 
-    def clip_to_norm(self, arrays: Sequence[Array], norm: tuple[float, float], most: float) -> None:
-        """Make x = fl((x / scale) * (most / root)), in place, if root > most / scale; norm is (scale, root).
+    def clip_to_norm(self, arrays: Sequence[Array], norm: tuple[float, float], max_norm: float) -> None:
+        """Make x = fl((x / scale) * (max_norm / root)), in place, if root > max_norm / scale.
 
-        The quotients are registers. A NaN root makes every x NaN.
+        `norm` is (scale, root); the quotients are registers. A NaN root makes every x NaN.
         """
 
     # Optimizers: see "Optimizer steps" above

@@ -38,7 +38,7 @@ class CpuBackend(CompiledBackend, HostArrays):
     capabilities = Capabilities(threads=True, info=True, implementations=True)
 
     def __init__(self, native: ModuleType) -> None:
-        self.native = self.products = native
+        self.native = self.gemm = native
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> np.ndarray:
         return self.native.empty(shape, DTYPES[dtype] if isinstance(dtype, str) else dtype)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from ..precision import Precision
+from ..validate import choice
 
 SIZES = ("tiny", "in-situ", "large")
 
@@ -89,7 +90,7 @@ class Kernel:
 
     `operands` are its arrays by name; those in `outputs` are returned by the call in this order, the others
     are given to it (and, with `writes`, updated in place). `prepare` makes the call. `per_item` FLOPs for
-    each of `items`, in words `item`. `products`: bound by dot products, so that the floor knows their rate.
+    each of `items`, in words `item`. `dot_products`: bound by them, so that the floor knows their rate.
     """
 
     family: str
@@ -100,7 +101,7 @@ class Kernel:
     items: int
     item: str
     prepare: Prepare
-    products: bool = False
+    dot_products: bool = False
 
     @property
     def flops(self) -> int:
@@ -145,13 +146,20 @@ def _draw(operand: Operand, setting: Setting, generator: np.random.Generator) ->
 
 
 def kernels(size: str) -> list[Kernel]:
-    """Return every case of a size: "tiny" (tests), "in-situ" (as in ResNet-56, VGG-16 or ViT-8 at batch 256),
-    "large" (an array of at least 256 MB in binary16, so that no cache holds it).
+    """Return every case of a size.
 
-    Raises ValueError for another size.
+    Args:
+        size: "tiny" (tests), "in-situ" (as in ResNet-56, VGG-16 or ViT-8 at batch 256), or "large" (an array
+            of at least 256 MB in binary16, so that no cache holds it).
+
+    Raises:
+        ValueError: there is no such size.
+
+    >>> from fp16engine.bench import kernel_cases
+    >>> sorted({kernel.family for kernel in kernel_cases.kernels("tiny")})[:3]
+    ['attention', 'batch norm', 'cast']
     """
-    if size not in SIZES:
-        raise ValueError(f"size: {size!r} given, one of {', '.join(SIZES)} is wanted")
+    choice("size", size, SIZES)
     families = (
         _batch_norm, _layer_norm, _softmax, _cross_entropy, _pooling, _elementwise, _dropout, _cast,
         _reductions, _rows, _attention, _optimizers, _depthwise, _products, _convolutions,
@@ -284,7 +292,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         "batch norm",
         "batch_norm_backward of a sum with ReLU",
         {
-            "x": _read(shape, 2), **vector, "dy": _read(shape, 2), "waiting": _read(shape), **gradients,
+            "x": _read(shape, 2), **vector, "dy": _read(shape, 2), "pending_grad": _read(shape), **gradients,
             "db": _written(channels),
         },
         ("dx", "dgamma", "dbeta", "db"),
@@ -734,7 +742,7 @@ def _convolution(
         "per_item": 2 * terms,
         "items": math.prod(y),
         "item": "output",
-        "products": groups == 1,
+        "dot_products": groups == 1,
     }
     yield Kernel(
         family,
@@ -801,7 +809,7 @@ def _products(size: str) -> Iterator[Kernel]:
             m * n,
             "output",
             lambda b, a, s: lambda: b.linear_forward(a["x"], a["w"], a["b"], s.acc),
-            products=True,
+            dot_products=True,
         )
         yield Kernel(
             "matrix product",
@@ -812,7 +820,7 @@ def _products(size: str) -> Iterator[Kernel]:
             m * k,
             "output",
             lambda b, a, s: lambda: b.matmul(a["dy"], a["w"], False, False, s.acc),
-            products=True,
+            dot_products=True,
         )
         yield Kernel(
             "matrix product",
@@ -823,7 +831,7 @@ def _products(size: str) -> Iterator[Kernel]:
             n * k,
             "output",
             lambda b, a, s: lambda: b.matmul(a["dy"], a["x"], True, False, s.acc),
-            products=True,
+            dot_products=True,
         )
 
 
@@ -847,7 +855,7 @@ def markdown(size: str = "in-situ", precision: str = "fp16") -> str:
     ]
     for kernel in kernels(size):
         moved = kernel.bytes(setting)
-        floor = max(moved / COPY_RATE, kernel.flops / PRODUCT_RATE if kernel.products else 0.0)
+        floor = max(moved / COPY_RATE, kernel.flops / PRODUCT_RATE if kernel.dot_products else 0.0)
         most = max(operand.elements for operand in kernel.operands.values())
         passes = [
             f"{f'{times} ' if times > 1 else ''}{name}"

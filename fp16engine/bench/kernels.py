@@ -20,6 +20,7 @@ from .._version import __version__
 from ..doctor import machine
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
+from ..validate import choice
 from .kernel_cases import SIZES, Kernel, Setting, kernels
 from .timers import EventTimer, HostTimer, timer
 
@@ -40,25 +41,41 @@ def run(
     seconds: float = 0.2,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure the kernels of `sizes` ("tiny", "in-situ", "large") under one policy.
+    """Measure kernels under one policy, against their floor in bytes and FLOPs.
 
-    Every kernel runs for about `seconds`, at least five times; figures are medians, with the range beside
-    them. On a GPU the L2 cache is overwritten before each run, and `resident_us` is the time of a run among
-    twenty back to back. `peer="torch"` times PyTorch's same operation beside it, where there is one.
+    Args:
+        sizes: of "tiny" (tests), "in-situ" (as in ResNet-56, VGG-16 or ViT-8 at batch 256) and "large"
+            (beyond any cache).
+        device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
+        precision: the name of a preset.
+        families: names of families of kernels, such as "softmax"; None means all.
+        peer: "torch" times PyTorch's same operation in turn, where there is one.
+        seconds: of a kernel, which runs at least five times.
+        note: hears what is being done.
 
-    Returns JSON values: copy, products, kernels, failures, peer, machine. Raises ValueError for wrong
-    arguments, BackendUnavailable, UnsupportedPrecision. A kernel that raises is listed in `failures`.
+    Returns:
+        JSON values: copy, products, kernels, failures, peer, machine. Times are medians, with their range. On
+        a GPU the L2 cache is overwritten before each run, and `resident_us` is the time of a run among twenty
+        in a row. A kernel that raises is listed in `failures`.
+
+    Raises:
+        ValueError: an argument is out of range or unknown.
+        BackendUnavailable: the device is not there.
+        UnsupportedPrecision: the device cannot honour the precision.
+
+    >>> from fp16engine.bench import kernels
+    >>> found = kernels.run(("tiny",), device="reference", families=["softmax"], seconds=1e-4)
+    >>> [row["kernel"] for row in found["kernels"]]
+    ['softmax', 'softmax_backward']
     """
     for size in sizes:
-        if size not in SIZES:
-            raise ValueError(f"sizes: {size!r} given, one of {', '.join(SIZES)} is wanted")
-    if peer is not None and peer not in PEERS:
-        raise ValueError(f"peer: {peer!r} given, {' or '.join(PEERS)} is wanted")
+        choice("sizes", size, SIZES)
+    if peer is not None:
+        choice("peer", peer, PEERS)
     table = {size: kernels(size) for size in sizes}
     known = dict.fromkeys(kernel.family for size in sizes for kernel in table[size])
     for family in families or ():
-        if family not in known:
-            raise ValueError(f"families: {family!r} given, one of {', '.join(known)} is wanted")
+        choice("families", family, known)
     policy = Precision.get(precision)
     setting = Setting(device or "cpu", policy)
     backend: Any = backends.get(setting.device)
@@ -138,7 +155,7 @@ def _measure(
         "shape": kernel.shape(),
         "bytes": kernel.bytes(setting),
         "flops": kernel.flops,
-        "dot_products": kernel.products,
+        "dot_products": kernel.dot_products,
         **_times(times),
         "resident_us": None if resident is None else 1e6 * resident,
         "peer": None,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ..numerics.intercept import arrays_in, intercept
+from ..observer import BackendCall, arrays_in, observe
 
 _UPDATES = {"sgd", "adam", "rmsprop", "all_finite", "copy"}
 UNNAMED = "(shortcuts, pooling, loss, copies)"
@@ -16,28 +16,44 @@ UPDATE = "(weight update and checks)"
 def profile(
     model: Any, step: Callable[[], object], steps: int, wait: Callable[[], object] = lambda: None
 ) -> dict[str, Any]:
-    """Time `steps` calls of `step`, backend call by backend call; returns the one of median length, in ms.
+    """Time calls of a step, backend call by backend call; return the one of median length, in milliseconds.
 
-    A call belongs to the layer one of whose parameters it is given (their memory tells), which names forward
-    and backward alike. `python_ms` is what the step takes outside the backend: the tape, the checks of
-    arguments, and this timer (some microseconds per call). `wait` waits for the device after every call, so
-    that its time is the call's; it adds to each.
+    Args:
+        model: whose layers the calls are counted for: a call belongs to the layer one of whose parameters it
+            is given (their memory tells), forward and backward in the same way.
+        step: takes one step.
+        steps: how many calls of it, >= 1.
+        wait: waits for the device after every backend call, so that its time is the call's; it adds to each.
+
+    Returns:
+        `step_ms`, `backend_ms`, `python_ms` (outside the backend: the tape, the checks of arguments, and this
+        timer, some microseconds a call), and rows of `operations` and `layers`.
+
+    Raises:
+        IndexError: steps is 0.
+
+    >>> import fp16engine as fe
+    >>> from fp16engine.bench.profile import profile
+    >>> layer, x = fe.nn.Linear(4, 2).to("reference"), fe.tensor([[0.0] * 4], device="reference")
+    >>> [row["op"] for row in profile(layer, lambda: layer(x), 1)["operations"]]
+    ['linear_forward']
     """
     owners = {_address(p.data): name.rpartition(".")[0] for name, p in model.named_parameters()}
     calls: list[tuple[str, str, float]] = []
 
-    def around(op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def around(call: BackendCall) -> Any:
         start = time.perf_counter()
-        result = method(*args, **kwargs)
+        result = call.run()
         wait()
         seconds = time.perf_counter() - start
-        layer = UPDATE if op in _UPDATES else _owner(owners, (*args, *kwargs.values()))
-        calls.append((op, layer, seconds))
+        given = (*call.args, *call.kwargs.values())
+        layer = UPDATE if call.op in _UPDATES else _owner(owners, given)
+        calls.append((call.op, layer, seconds))
         return result
 
     step()
     timed = []
-    with intercept(around):
+    with observe(around):
         for _ in range(steps):
             calls.clear()
             begin = time.perf_counter()

@@ -24,6 +24,7 @@ from ..doctor import machine
 from ..precision import Precision
 from ..train import Trainer
 from ..train.captured import CapturedStep
+from ..validate import choice, integer
 from .profile import profile
 
 PEERS = ("torch",)
@@ -83,23 +84,43 @@ def run(
     capture: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure a training step of `model_name` under each precision, and of `peer` ("torch") if installed.
+    """Measure a training step of a network under each precision, and of PyTorch where it is asked for.
 
-    In each of `rounds` rounds every contender takes turns of about `seconds` seconds, after an untimed step;
-    rates are medians over the rounds. Memory is the backend's own count of one step's peak, each precision
-    alone. Time per operation and layer comes from a separate pass. On a processor PyTorch's pure FP16 runs on
-    a batch of 4 for a few steps, because it may take a hundred times longer; on a GPU its steps are eager
-    autocast ("amp"), eager FP16 and `torch.compile(mode="max-autotune")` with FP16 weights ("compiled").
-    `capture` measures our captured step beside the eager one.
+    Args:
+        model_name: a name that `models.create` knows.
+        batch_size: images in a step, >= 1.
+        precisions: names of presets.
+        image_size: height and width of the images.
+        channels: of the images.
+        device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
+        threads: of the CPU backend; None leaves them.
+        peer: "torch" measures PyTorch too. On a CPU its pure FP16 runs on a batch of 4 for a few steps,
+            because it may take a hundred times longer; on a GPU its steps are eager autocast ("amp"), eager
+            FP16 and `torch.compile(mode="max-autotune")` with FP16 weights ("compiled").
+        rounds: in each, every contender takes steps for about `seconds`, after an untimed one.
+        seconds: of a contender in a round.
+        capture: measure our captured step too, next to the eager one.
+        note: hears what is being done.
 
-    Returns JSON values: contenders, ratios, memory_ratio, time, implementations, peer, machine.
-    Raises ValueError for wrong arguments, BackendUnavailable, UnsupportedPrecision. A peer that is missing
-    is reported in `peer`, not raised.
+    Returns:
+        JSON values: contenders, ratios, memory ratio, time, implementations, peer, machine. Rates are medians
+        over the rounds, memory is the backend's own count of one step's peak, each precision alone; time per
+        operation and layer comes from a separate pass. A peer that is missing is reported in `peer`, not
+        raised.
+
+    Raises:
+        ValueError: an argument is out of range or unknown.
+        BackendUnavailable: the device is not there.
+        UnsupportedPrecision: the device cannot honour a precision.
+
+    >>> from fp16engine.bench import step
+    >>> small = {"image_size": 8, "channels": 1, "device": "reference", "rounds": 1, "seconds": 0.001}
+    >>> step.run("dnn", 2, ("fp32",), **small)["contenders"][0]["name"]
+    'fp32'
     """
-    if rounds < 1:
-        raise ValueError(f"rounds: {rounds} given, at least 1 is wanted")
-    if peer is not None and peer not in PEERS:
-        raise ValueError(f"peer: {peer!r} given, {' or '.join(PEERS)} is wanted")
+    integer("rounds", rounds, 1)
+    if peer is not None:
+        choice("peer", peer, PEERS)
     device = device or "cpu"
     backend: Any = backends.get(device)
     stream = backend.stream if backend.capabilities.stream else None
@@ -109,7 +130,7 @@ def run(
     y = generator.integers(0, _CLASSES, batch_size)
 
     if capture and not backend.capabilities.captured_steps:
-        raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
+        raise ValueError(f"capture must be False on {device!r}, which records no steps, got True")
 
     def trainer(precision: str, **options: Any) -> Trainer:
         model = models.create(model_name, _CLASSES, image_size, channels, seed=0)

@@ -93,7 +93,7 @@ def _batch_norm(relu: bool, training: bool = True, residual: bool = False, of_su
 
         def joined() -> Any:
             dx, dgamma, dbeta = gradients()
-            dx = dx + t["waiting"]
+            dx = dx + t["pending_grad"]
             return dx, dgamma, dbeta, dx.sum((0, 2, 3))
 
         return joined
@@ -158,9 +158,9 @@ def _convolution(t: Any, kernel: Kernel, setting: Setting) -> Callable[[], Any]:
     groups = x.shape[1] // w.shape[1]
     if "b" in t:
         return lambda: F.conv2d(x, w, t["b"], padding=1, groups=groups)
-    wanted = [kernel.outputs == ("dx",), kernel.outputs == ("dw",), False]
+    needs = [kernel.outputs == ("dx",), kernel.outputs == ("dw",), False]
     return lambda: torch.ops.aten.convolution_backward(
-        t["dy"], x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, wanted
+        t["dy"], x, w, None, [1, 1], [1, 1], [1, 1], False, [0, 0], groups, needs
     )
 
 

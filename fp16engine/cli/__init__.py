@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    from .parser import build
+    from .commands import build
 
     try:
         words = list(sys.argv[1:] if argv is None else argv)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..experiments.report.labels import NOTHING
+from ..experiments.runs.results_dir import write_json
+from ..reporting.files import make_folder
 from . import bench_kernels, options
 from .output import megabytes, plain, print_json, print_table
 from .parser import add_command
@@ -59,7 +59,9 @@ def add(commands: Any) -> None:
     )
     step.add_argument("--capture", action="store_true", help="measure the captured step beside the eager one")
     options.add_device(step)
-    step.add_argument("--out", metavar="FILE", help="write the result as JSON to this new file")
+    step.add_argument(
+        "--out", type=options.new_file, metavar="FILE", help="write the result as JSON to this new file"
+    )
     step.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"
     )
@@ -70,9 +72,6 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry `bench step` out."""
     options.check_model(arguments.model, "--model")
-    out = Path(arguments.out) if arguments.out else None
-    if out is not None and out.exists():
-        raise ValueError(f"--out: {out} exists already; choose another file")
     options.use_threads(arguments)
     from ..bench import step
 
@@ -89,13 +88,13 @@ def run(arguments: argparse.Namespace) -> int:
         capture=arguments.capture,
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     if arguments.json:
         print_json(result)
     else:
         _print(result)
+    if arguments.out is not None:
+        make_folder(arguments.out.parent)
+        write_json(arguments.out, result)
     return 0
 
 

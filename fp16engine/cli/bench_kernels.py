@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from ..experiments.report.labels import NOTHING
+from ..experiments.runs.results_dir import write_json
+from ..reporting.files import make_folder
 from . import options
 from .output import plain, print_json, print_table
 from .parser import add_command
@@ -52,7 +52,9 @@ def add(kinds: Any) -> None:
         "--seconds", type=options.number(True), default=0.2, metavar="X", help="per kernel (default: 0.2)"
     )
     options.add_device(kernels)
-    kernels.add_argument("--out", metavar="FILE", help="write the result as JSON to this new file")
+    kernels.add_argument(
+        "--out", type=options.new_file, metavar="FILE", help="write the result as JSON to this new file"
+    )
     kernels.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"
     )
@@ -61,9 +63,6 @@ def add(kinds: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry `bench kernels` out; status 1 if a kernel failed."""
-    out = Path(arguments.out) if arguments.out else None
-    if out is not None and out.exists():
-        raise ValueError(f"--out: {out} exists already; choose another file")
     options.use_threads(arguments)
     from ..bench import kernels
 
@@ -78,13 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
         seconds=arguments.seconds,
         note=lambda text: print(text, file=sys.stderr, flush=True),
     )
-    if out is not None:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
     if arguments.json:
         print_json(result)
     else:
         _print(result)
+    if arguments.out is not None:
+        make_folder(arguments.out.parent)
+        write_json(arguments.out, result)
     return 1 if result["failures"] else 0
 
 

@@ -85,7 +85,7 @@ def _dataset(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Dataset:
     if arguments.data is None:
         if trained_on["name"] not in options.DATA:
             raise ValueError(
-                f"--data: none given, and the checkpoint's {trained_on['name']!r} has no such name; name it"
+                f"--data must be given for a checkpoint trained on {trained_on['name']!r}, got none"
             )
         arguments.data = trained_on["name"]
     whole = options.load_data(arguments)

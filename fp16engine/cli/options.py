@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from .. import validate
 from ..errors import UnsupportedPrecision
 from ..precision import Precision
 from . import suggest
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ..data import Dataset
     from ..nn import Module
 
+T = TypeVar("T")
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
 AUGMENTATIONS = ("none", "study", "crop-flip")
@@ -50,36 +51,39 @@ _SGD_MOMENTUM = 0.9
 _ADAPTIVE_LR = 1e-3  # for adam, adamw and rmsprop, whose steps do not scale with the gradient
 
 
+def wrong(valid: str, text: str) -> argparse.ArgumentTypeError:
+    """Return the error of an option's value, before which the parser puts the option's name."""
+    return argparse.ArgumentTypeError(f"must be {valid}, got {validate.shown(text)}")
+
+
 def whole(least: int) -> Callable[[str], int]:
-    """Return a parser of whole numbers of at least `least`."""
+    """Return a parser of integers of at least `least`."""
 
     def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text} given, a whole number of at least {least} is wanted")
-        return value
+        return _checked(text, int, lambda value: validate.integer("", value, least))
 
     return parse
 
 
 def number(positive: bool) -> Callable[[str], float]:
     """Return a parser of finite numbers, > 0 or >= 0."""
+    limit = {"above": 0.0} if positive else {"minimum": 0.0}
 
     def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < 0 or (positive and value == 0):
-            raise argparse.ArgumentTypeError(
-                f"{text} given, a finite number {'>' if positive else '>='} 0 is wanted"
-            )
-        return value
+        return _checked(text, float, lambda value: validate.number("", value, **limit))
 
     return parse
+
+
+def _checked(text: str, convert: Callable[[str], T], check: Callable[[Any], T]) -> T:
+    try:
+        value: Any = convert(text)
+    except ValueError:
+        value = text  # the check says what it must be
+    try:
+        return check(value)
+    except (TypeError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from None
 
 
 def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
@@ -87,9 +91,8 @@ def one_of(names: tuple[str, ...]) -> Callable[[str], str]:
 
     def parse(text: str) -> str:
         if text not in names:
-            raise argparse.ArgumentTypeError(
-                f"{text!r} given, one of {', '.join(names)} is wanted{suggest.closest(text, names)}"
-            )
+            message = f"{wrong(validate.one_of(names), text)}{suggest.closest(text, names)}"
+            raise argparse.ArgumentTypeError(message)
         return text
 
     return parse
@@ -101,14 +104,14 @@ def precision(text: str) -> str:
         return Precision.get(text).name
     except (ValueError, UnsupportedPrecision) as error:
         hint = suggest.precision(text, Precision.names())
-        raise argparse.ArgumentTypeError(str(error).removeprefix("precision: ") + hint) from None
+        raise argparse.ArgumentTypeError(str(error).removeprefix("precision").lstrip(": ") + hint) from None
 
 
 def precisions(text: str) -> list[str]:
     """Parse a comma-separated list of precisions, each named once."""
     names = [precision(part.strip()) for part in text.split(",")]
     if len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text} given, each precision once is wanted")
+        raise wrong("different precisions", text)
     return names
 
 
@@ -311,7 +314,7 @@ def check_model(name: str, option: str) -> None:
 
     if not models.known(name):
         near = suggest.closest(name, models.names())
-        raise ValueError(f"{option}: {name!r} given, {models.wanted()} is wanted{near}")
+        raise ValueError(validate.must_be(option, models.names_text(), name) + near)
 
 
 def load_data(arguments: argparse.Namespace) -> Dataset:
@@ -319,7 +322,7 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     from .. import data
 
     if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
-        raise FileNotFoundError(f"--data-dir: {arguments.data_dir} does not exist")
+        raise FileNotFoundError(f"--data-dir must be a folder or file that exists, got {arguments.data_dir}")
     root = None if arguments.data == "digits" else arguments.data_dir
     dataset = data.load(arguments.data, root, download=arguments.download)
     return dataset.limit(arguments.limit) if arguments.limit else dataset
@@ -360,16 +363,40 @@ def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
         settings["momentum"] = _SGD_MOMENTUM if arguments.momentum is None else arguments.momentum
     elif arguments.momentum is not None:
         raise ValueError(
-            f"--momentum: {arguments.momentum:g} given, but {arguments.optimizer} has none, only sgd has"
+            f"--momentum must not be given with {arguments.optimizer}, got {arguments.momentum:g}; only sgd "
+            "has it"
         )
     return settings
+
+
+def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
+    """Return the values by the data set they are for; "" is for all."""
+    result = dict(pairs)
+    for name, value in pairs:
+        if name and name not in DATA:
+            raise ValueError(validate.must_be(f"{option}: the name before =", validate.one_of(DATA), name))
+        if option == "--data" and value not in DATA:
+            near = suggest.closest(value, DATA)
+            raise ValueError(validate.must_be(option, validate.one_of(DATA), value) + near)
+        if option == "--data-dir" and not Path(value).expanduser().exists():
+            raise FileNotFoundError(f"{option} must be a folder or file that exists, got {value}")
+    return result
 
 
 def folder_name(text: str) -> str:
     """Parse the name of a folder."""
     if not text:
-        raise argparse.ArgumentTypeError("must be the name of a folder, got ''")
+        raise wrong("the name of a folder", text)
     return text
+
+
+def new_file(text: str) -> Path:
+    """Parse the name of a file that is not there yet."""
+    if not text:
+        raise wrong("the name of a file", text)
+    if Path(text).exists():
+        raise argparse.ArgumentTypeError(f"must be a new file, got {text}, which exists")
+    return Path(text)
 
 
 def results_folder(arguments: argparse.Namespace, stem: str) -> Path:
@@ -383,7 +410,7 @@ def results_folder(arguments: argparse.Namespace, stem: str) -> Path:
     if arguments.resume:
         if not used:
             raise FileNotFoundError(
-                f"--resume: there is no {runs / stem} to go on with; name the folder with --out"
+                f"--resume must have {runs / stem} to continue, got none; name the folder with --out"
             )
         last = used[-1]
         return runs / (stem if last == 1 else f"{stem}-{last}")

@@ -1,13 +1,13 @@
-"""The command line's grammar: subcommands, and errors in one sentence."""
+"""The command line's grammar: how a subcommand is added, its help, and errors in one sentence."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from itertools import groupby
 from typing import Any, NoReturn
 
-from .._version import __version__
 from . import suggest
 from .output import wrapped
 
@@ -17,7 +17,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the error and leave with status 2."""
-        message = suggest.known(message.removeprefix("argument "), self)
+        message = re.sub(
+            r"^(\S+): must ", r"\1 must ", suggest.known(message.removeprefix("argument "), self)
+        )
         print(f"fp16engine: {message} (see {self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)
 
@@ -49,34 +51,6 @@ def _continued(line: str, width: int) -> list[str]:
         return wrapped(line, width, "    ")
     *first, last = wrapped(line, width - 2, "      ")
     return [*(f"{part} \\" for part in first), last]
-
-
-def build() -> Parser:
-    """Return the parser; after parsing, `arguments.run(arguments)` carries the command out."""
-    from . import bench, compare, doctor, evaluate, preflight, reproduce, tolerance, train, translate
-
-    parser = Parser(
-        prog="fp16engine",
-        formatter_class=Help,
-        description="Train neural networks entirely in binary16 (FP16), and measure what that costs.",
-        epilog="examples:\n"
-        "  fp16engine doctor                           what this machine can do\n"
-        "  fp16engine compare                          FP16, FP32 and mixed precision on digits\n"
-        "  fp16engine train --data mnist --data-dir D  one run\n\n"
-        "precisions: fp32, fp16, fp16-strict, fp16-chunk<n>, mp; hbfp<m> and booster (block floating point); "
-        "tf32 on a GPU.\n"
-        "devices: cpu; cuda, cuda:1 (a GPU); reference (NumPy).\n\n"
-        "Exit status: 0 done, 1 the run failed, 2 the command line or an input was wrong, 130 stopped by "
-        "Ctrl-C.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"fp16engine {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in (
-        doctor, preflight, train, compare, evaluate, tolerance, reproduce, bench, translate,
-    ):  # fmt: skip
-        command.add(commands)
-    return parser
 
 
 def add_command(commands: Any, name: str, summary: str, description: str, examples: str) -> Parser:

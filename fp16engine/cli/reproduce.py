@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, reproduce_hbfp, reproduce_table3, suggest
+from . import options, reproduce_hbfp, reproduce_table3
 from .output import print_json, print_table, print_text
 from .parser import add_command
 
@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what[0] in reproduce_hbfp.NAMES:
         return reproduce_hbfp.run(arguments)
     if arguments.plane:
-        raise ValueError(f"--plane: given, but {', '.join(arguments.what)} has none; hbfp-figure2 does")
+        raise ValueError(f"--plane must be given with hbfp-figure2 only, got {', '.join(arguments.what)}")
     from ..experiments import reproduce
     from ..experiments.boosters import study
     from ..experiments.runs.store import FAILED
@@ -153,8 +153,8 @@ def run(arguments: argparse.Namespace) -> int:
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
     library = reproduce.Library(
-        _mapping(arguments.data, "--data"),
-        _mapping(arguments.data_dir, "--data-dir"),
+        options.by_data_set(arguments.data, "--data"),
+        options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,
@@ -183,8 +183,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         if seconds > DAY and not arguments.yes and arguments.budget is None:
             raise ValueError(
-                f"{duration(seconds)} for {_open(rows):,} runs on this machine; --yes starts them all, "
-                f"--budget TIME a part, and this a reduced form: {_reduced(work, arguments.argv)}"
+                f"--yes or --budget TIME must be given for more than a day of work, got {duration(seconds)} "
+                f"for {_open(rows):,} runs on this machine; a reduced form: {_reduced(work, arguments.argv)}"
             )
         outcome = work.run(rows)
         summary = work.report()
@@ -220,22 +220,6 @@ def _request(arguments: argparse.Namespace) -> Request:
     )
 
 
-def _mapping(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
-    """Return the values by the data set they are for; "" is for all."""
-    result = dict(pairs)
-    for name, value in pairs:
-        if name and name not in options.DATA:
-            raise ValueError(
-                f"{option}: {name}={value} given, one of {', '.join(options.DATA)} is wanted before ="
-            )
-        if option == "--data" and value not in options.DATA:
-            near = suggest.closest(value, options.DATA)
-            raise ValueError(f"{option}: {value!r} given, one of {', '.join(options.DATA)} is wanted{near}")
-        if option == "--data-dir" and not Path(value).expanduser().exists():
-            raise FileNotFoundError(f"{option}: {value} does not exist")
-    return result
-
-
 def _experiments() -> tuple[str, ...]:
     from ..experiments.boosters import study
     from ..experiments.standalone_fp16.study import EXPERIMENTS
@@ -249,7 +233,7 @@ def _what(text: str) -> tuple[str, ...]:
     for name in names:
         options.one_of(_experiments())(name)
         if len(names) > 1 and name in (_ALL, reproduce_table3.NAME, *reproduce_hbfp.NAMES):
-            raise argparse.ArgumentTypeError(f"{text} given, {name} alone is wanted")
+            raise options.wrong(f"{name} alone", text)
     return names
 
 
@@ -258,14 +242,14 @@ def _named(text: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     pair = (name, value) if sign and name in options.DATA else ("", text)
     if not pair[1]:
-        raise argparse.ArgumentTypeError(f"{text!r} given, NAME or FOR=NAME is wanted")
+        raise options.wrong("NAME or FOR=NAME", text)
     return pair
 
 
 def _list(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(","))
     if not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text} given, names separated by commas, each once, are wanted")
+        raise options.wrong("different names separated by commas", text)
     return names
 
 
@@ -273,7 +257,7 @@ def _duration(text: str) -> float:
     """Parse "90s", "30m", "2h", "1d"."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text} given, a time such as 90s, 30m, 2h or 1d is wanted")
+        raise options.wrong("a time such as 90s, 30m, 2h or 1d", text)
     return float(found[1]) * _UNITS[found[2]]
 
 

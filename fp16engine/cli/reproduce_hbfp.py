@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     what = arguments.what[0]
     for name in _REFUSED[what]:
         if getattr(arguments, name):
-            raise ValueError(f"--{name.replace('_', '-')}: given, but {what} has none")
+            raise ValueError(
+                f"--{name.replace('_', '-')} must not be given with {what}, got {getattr(arguments, name)}"
+            )
     return _density(arguments) if what == DENSITY else _figure(arguments, what)
 
 
@@ -52,12 +54,11 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     from ..experiments.boosters import figures, study
     from ..experiments.report.plots import save
     from ..experiments.runs.results_dir import write_json
-    from .reproduce import _mapping
 
     options.use_threads(arguments)
     library = reproduce.Library(
-        _mapping(arguments.data, "--data"),
-        _mapping(arguments.data_dir, "--data-dir"),
+        options.by_data_set(arguments.data, "--data"),
+        options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..validate import must_be, shown
 from . import options, translate
 from .output import print_json
 
@@ -25,9 +26,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     for name in _NOT_HERE:
         if getattr(arguments, name):
-            flag = f"--{name.replace('_', '-')}"
             raise ValueError(
-                f"{flag}: given, but {NAME} has none; fp16engine translate train has more options"
+                f"--{name.replace('_', '-')} must not be given with {NAME}, got "
+                f"{shown(getattr(arguments, name))}; fp16engine translate train has more options"
             )
     text = parallel_text(_folder(arguments.data_dir))
     out = Path(arguments.out) / NAME
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _folder(given: list[tuple[str, str]]) -> str | None:
     for name, _ in given:
         if name:
-            raise ValueError(f"--data-dir: {name}= given, {NAME} takes one folder of parallel text")
+            raise ValueError(f"--data-dir must be one folder of parallel text for {NAME}, got {name}=")
     return given[-1][1] if given else None
 
 
@@ -58,9 +59,9 @@ def _settings(arguments: argparse.Namespace) -> Any:
     from ..experiments.translation import TABLE3
 
     if arguments.seeds not in (None, 1):
-        raise ValueError(f"--seeds: {arguments.seeds} given, {NAME} runs seed 0 only")
+        raise ValueError(f"--seeds must be 1 for {NAME}, got {arguments.seeds}")
     if arguments.models is not None and len(arguments.models) != 1:
-        raise ValueError(f"--models: {','.join(arguments.models)} given, one Transformer is wanted")
+        raise ValueError(must_be("--models", "one Transformer", ",".join(arguments.models)))
     given = {
         "model": None if arguments.models is None else arguments.models[0],
         "precisions": None if arguments.precisions is None else tuple(arguments.precisions),

@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     other = Checkpoint.load(arguments.other) if arguments.other else None
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out / tolerance.RESULT).exists():
-        raise ValueError(f"--out: {out} already holds {tolerance.RESULT}; choose another folder")
+        raise ValueError(f"--out must be a folder without {tolerance.RESULT}, got {out}")
     dataset: Dataset = _dataset(arguments, reference)
     options.use_threads(arguments)
     result = tolerance.run(

@@ -133,7 +133,9 @@ def _policy(arguments: argparse.Namespace) -> Precision:
     if arguments.loss_scale == "policy":
         return policy
     if policy.storage != "float16":
-        raise ValueError(f"--loss-scale: auto given, but {policy.name} stores no FP16 gradients to scale")
+        raise ValueError(
+            f"--loss-scale must be policy with {policy.name}, which stores no FP16 gradients, got auto"
+        )
     return policy.changed(loss_scale=LossScale.from_histogram())
 
 

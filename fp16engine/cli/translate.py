@@ -242,7 +242,9 @@ def run_text(arguments: argparse.Namespace) -> int:
     try:
         lines = sys.stdin.buffer.read().decode("utf-8").removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
-        raise ValueError(f"standard input: byte {error.start} is no UTF-8 text, which is wanted") from None
+        raise ValueError(
+            f"standard input must be UTF-8 text, got another byte at offset {error.start}"
+        ) from None
     said = iter(translations(trainer, tokenizer, [line for line in lines if line.strip()], arguments.beam))
     for line in lines:
         print(next(said) if line.strip() else "")
@@ -271,7 +273,7 @@ def _load(arguments: argparse.Namespace) -> tuple[TranslationTrainer, Tokenizer,
     options.use_threads(arguments)
     model = checkpoint.create_model(arguments.device)
     if not isinstance(model, Transformer):
-        raise ValueError(f"{folder}: a {type(model).__name__} was trained there, a Transformer is wanted")
+        raise ValueError(f"{folder} must hold a trained Transformer, got a {type(model).__name__}")
     trainer = TranslationTrainer(model, checkpoint.precision, device=arguments.device)
     # a precision that plans its last epochs is evaluated in the format of the last one trained
     trainer.begin_epoch(max(0, checkpoint.epoch - 1), checkpoint.settings["epochs"])

@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from textwrap import shorten
 from typing import BinaryIO, NamedTuple, Protocol
 
 from ..bounded import check_regular, unpacked_limit
 from ..errors import DataError
+from ..validate import shown
 from .tar import TarReader
 
 _STEP = 1 << 20
@@ -24,7 +26,7 @@ _AFTER_END = 1 << 20  # bytes of padding after a tar's end mark
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
 
-Wanted = Callable[[str], bool]
+Select = Callable[[str], bool]
 
 
 class Member(NamedTuple):
@@ -66,7 +68,7 @@ class _Unpacked:
 
 
 def open_unpacked(path: Path, limit: int) -> _Unpacked:
-    """Opens a regular file of at most `limit` bytes, packed or not; through gzip if its name says so."""
+    """Open a regular file of at most `limit` bytes, packed or not; through gzip if its name says so."""
     packed = check_regular(path, limit).st_size
     if path.suffix.lower() not in (".gz", ".tgz"):
         return _Unpacked(open(path, "rb"), limit, path.name)
@@ -75,15 +77,17 @@ def open_unpacked(path: Path, limit: int) -> _Unpacked:
 
 @contextmanager
 def damage(name: str, whole: str = "file") -> Iterator[None]:
-    """Turns the errors of a decompressor into DataError: `name` is truncated or damaged."""
+    """Turn the errors of a decompressor into DataError: `name` is truncated or damaged."""
     try:
         yield
     except _BROKEN as error:
-        raise DataError(f"{name}: truncated or damaged ({error}), a whole {whole} is wanted") from error
+        raise DataError(
+            f"{name} must be a whole {whole}, got one that is truncated or damaged ({error})"
+        ) from error
 
 
 def read_up_to(stream: Readable, count: int, name: str) -> bytes:
-    """Returns the next `count` bytes, fewer at the end; memory grows with what is there, not with `count`."""
+    """Return the next `count` bytes, fewer at the end; memory grows with what is there, not with `count`."""
     parts: list[bytes] = []
     with damage(name):
         while count > 0 and (part := stream.read(min(_STEP, count))):
@@ -96,24 +100,24 @@ def _checked_name(name: str, archive: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or (path.parts and path.parts[0].endswith(":")):
         raise DataError(
-            f"{archive}: member {name!r} points outside the archive, names below one folder are wanted"
+            f"{archive}: member {shown(name)} must lie below the archive's own folder, got a path outside"
         )
     return str(path)
 
 
 def _checked_size(size: int, limit: int, name: str, archive: str) -> None:
     if size > limit:
-        raise DataError(f"{archive}: member {name!r} says {size} bytes, at most {limit} are wanted")
+        raise DataError(f"{archive}: member {shown(name)} must have at most {limit} bytes, got {size}")
 
 
-def _tar_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> Iterator[Member]:
+def _tar_members(path: Path, select: Select, member_limit: int, total_limit: int) -> Iterator[Member]:
     with open_unpacked(path, total_limit) as stream:
         tar = TarReader(stream.read, stream.limit, path.name)
         for entry in tar.entries():
             name = _checked_name(entry.name, path.name)
             if entry.size is None:
                 yield Member(name, None)
-            elif wanted(name):
+            elif select(name):
                 _checked_size(entry.size, member_limit, name, path.name)
                 yield Member(name, tar.data(entry.size))
         # the checksum of a gzip stream is looked at only at its end
@@ -122,7 +126,7 @@ def _tar_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int
 
 
 def _check_directory(path: Path, size: int) -> None:
-    """Refuses a zip's list of members by its stated length, before zipfile reads it whole."""
+    """Refuse a zip's list of members by its stated length, before zipfile reads it whole."""
     with open(path, "rb") as stream:
         stream.seek(max(0, size - _ZIP_TAIL))
         tail = stream.read(_ZIP_TAIL)
@@ -135,7 +139,7 @@ def _check_directory(path: Path, size: int) -> None:
         )
 
 
-def _zip_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> Iterator[Member]:
+def _zip_members(path: Path, select: Select, member_limit: int, total_limit: int) -> Iterator[Member]:
     packed = check_regular(path, total_limit).st_size
     _check_directory(path, packed)
     with zipfile.ZipFile(path) as archive:
@@ -148,45 +152,47 @@ def _zip_members(path: Path, wanted: Wanted, member_limit: int, total_limit: int
                 yield Member(name, None)
             elif kind not in (0, stat.S_IFREG):
                 raise DataError(
-                    f"{path.name}: member {info.filename!r} is a link or device, plain files are wanted"
+                    f"{path.name}: member {shown(info.filename)} must be a plain file, got a link or device"
                 )
             elif info.flag_bits & 1:
-                raise DataError(f"{path.name}: member {info.filename!r} is encrypted, plain files are wanted")
-            elif wanted(name):
+                raise DataError(
+                    f"{path.name}: member {shown(info.filename)} must be a plain file, got an encrypted one"
+                )
+            elif select(name):
                 if info.compress_type not in _ZIP_METHODS:  # LZMA takes the memory that its header asks for
                     raise DataError(
-                        f"{path.name}: member {info.filename!r} must be stored or deflated, got compression "
-                        f"method {info.compress_type}"
+                        f"{path.name}: member {shown(info.filename)} must be stored or deflated, got "
+                        f"compression method {info.compress_type}"
                     )
                 _checked_size(info.file_size, member_limit, info.filename, path.name)
                 yield Member(name, archive.read(info))
 
 
 def is_there(path: Path) -> bool:
-    """Tells whether there is a file; one that is not regular counts, so that it is refused by its name."""
+    """Tell whether there is a file; one that is not regular counts, so that it is refused by its name."""
     return path.exists() and not path.is_dir()
 
 
 def is_archive(name: str) -> bool:
-    """Tells whether a file is an archive by its name, in small letters or capitals."""
+    """Tell whether a file is an archive by its name, in small letters or capitals."""
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def stem(name: str) -> str:
-    """Returns an archive's name without its suffix."""
+    """Return an archive's name without its suffix."""
     length = next((len(end) for end in ARCHIVE_SUFFIXES if name.lower().endswith(end)), 0)
     return name[: len(name) - length]
 
 
-def members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> Iterator[Member]:
-    """Yields the folders of a tar, tar.gz or zip archive and those files whose names `wanted` accepts.
+def members(path: Path, select: Select, member_limit: int, total_limit: int) -> Iterator[Member]:
+    """Yield the folders of a tar, tar.gz or zip archive and those files whose names `select` accepts.
 
     Nothing is written to disk. The whole archive is read, so that damage anywhere in it is found.
 
     Args:
         path: the archive.
-        wanted: takes a member's name, tells whether its bytes are needed.
-        member_limit: the most bytes one wanted file may have.
+            select: takes a member's name, tells whether its bytes are needed.
+            member_limit: the most bytes one selected file may have.
         total_limit: the most bytes the archive may unpack to.
 
     Raises:
@@ -194,9 +200,11 @@ def members(path: Path, wanted: Wanted, member_limit: int, total_limit: int) -> 
     """
     reader = _zip_members if path.suffix.lower() == ".zip" else _tar_members
     try:
-        yield from reader(path, wanted, member_limit, total_limit)
+        yield from reader(path, select, member_limit, total_limit)
     except (DataError, PermissionError, FileNotFoundError):
         raise
     except Exception as error:  # damaged bytes can make zipfile and gzip raise nearly anything
-        said = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path.name}: truncated or damaged ({said}), a whole archive is wanted") from error
+        said = shorten(str(error) or type(error).__name__, 200)
+        raise DataError(
+            f"{path.name} must be a whole archive, got one that is truncated or damaged ({said})"
+        ) from error

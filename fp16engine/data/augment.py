@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..validate import choice, flag, integer, must_be, number
+
 FILLS = ("mirror", "mean", "black")
 _WHITE = 255.0  # the largest pixel value
 
@@ -26,14 +28,15 @@ class Augmentation:
             data, as He et al., 1512.03385, pad) or "black".
 
     Sample i in epoch e of a run with seed s gets what Philox4x32-10 gives for (s, e, i): neither the batch
-    size nor the order nor an interruption changes it. Values are computed in FP32 registers and rounded
-    once to the storage dtype.
+    size nor the order nor an interruption changes it. Values are computed in FP32 registers and rounded once
+    to the storage dtype.
 
     Presets: "study" is Table 3 of arXiv 2305.10947 (both flips, brightness ±10 %, rotation ±0.2 rad),
     "crop-flip" the usual padding by 4, random crop and left-right flip.
 
     Raises:
-        TypeError, ValueError: an argument is of the wrong kind or out of range.
+        TypeError: an argument is of the wrong kind.
+        ValueError: an argument is out of range.
 
     >>> Augmentation.get("crop-flip")
     Augmentation(flip_lr=True, flip_ud=False, brightness=0.0, rotation=0.0, shift=4, fill='mean')
@@ -48,33 +51,35 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         for name in ("flip_lr", "flip_ud"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name}: {getattr(self, name)!r} given, True or False is wanted")
+            flag(name, getattr(self, name))
         for name, most in (("brightness", 1.0), ("rotation", math.pi)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                raise TypeError(f"{name}: {value!r} given, a number is wanted")
-            if not 0 <= value <= most:
-                raise ValueError(f"{name}: {value} given, a number from 0 to {most:.6g} is wanted")
-            object.__setattr__(self, name, float(value))
-        if isinstance(self.shift, bool) or not isinstance(self.shift, int):
-            raise TypeError(f"shift: {self.shift!r} given, a whole number of pixels is wanted")
-        if self.shift < 0:
-            raise ValueError(f"shift: {self.shift} given, at least 0 is wanted")
-        if self.fill not in FILLS:
-            raise ValueError(f"fill: {self.fill!r} given, one of {', '.join(FILLS)} is wanted")
+            value = number(name, getattr(self, name), minimum=0, maximum=most)
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "shift", integer("shift", self.shift, 0))
+        choice("fill", self.fill, FILLS)
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """Return the names of the presets."""
+        """Return the names of the presets.
+
+        >>> Augmentation.names()
+        ('study', 'crop-flip')
+        """
         return tuple(_PRESETS)
 
     @classmethod
     def get(cls, value: str | Mapping[str, Any] | Augmentation | None) -> Augmentation | None:
-        """Return the preset of that name, or what `to_dict` described; None and an Augmentation pass through.
+        """Return a preset, or what `to_dict` described.
+
+        Args:
+            value: a preset's name, the arguments by name, or an Augmentation or None, which pass through.
 
         Raises:
-            TypeError, ValueError: no preset has this name, or a description does not fit.
+            TypeError: a description has an unknown or a wrong argument.
+            ValueError: no preset has this name, or a description is out of range.
+
+        >>> Augmentation.get({"shift": 2}).shift
+        2
         """
         if value is None or isinstance(value, Augmentation):
             return value
@@ -82,18 +87,32 @@ class Augmentation:
             return cls(**value)
         if not isinstance(value, str) or value not in _PRESETS:
             raise ValueError(
-                f"augment: {value!r} given, one of {', '.join(_PRESETS)}, an Augmentation or None is wanted"
+                must_be("augment", f"one of {', '.join(_PRESETS)}, an Augmentation or None", value)
             )
         return _PRESETS[value]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the arguments as JSON values."""
+        """Return the arguments as JSON values.
+
+        >>> Augmentation(shift=2).to_dict()["shift"]
+        2
+        """
         return asdict(self)
 
     def arguments(self, mean: float, std: float) -> tuple[Any, ...]:
-        """Return the last arguments of `Backend.augment` for images normalised as (pixel - mean) / std.
+        """Return the last arguments of `Backend.augment` for normalised images.
 
-        A change of brightness by b times white is b * 255 / std there; black is -mean / std.
+            normalised pixel = (pixel - mean) / std, so brightness is b * 255 / std and black -mean / std
+
+        Args:
+            mean: of the training images, in pixel values.
+            std: of the training images, in pixel values, > 0.
+
+        Raises:
+            ZeroDivisionError: std is 0.
+
+        >>> Augmentation(shift=4, fill="black").arguments(mean=100.0, std=50.0)
+        (False, False, 0.0, 4, 0.0, -2.0, 3.1, -2.0)
         """
         black, white = -mean / std, (_WHITE - mean) / std
         fill = {"mirror": None, "mean": 0.0, "black": black}[self.fill]

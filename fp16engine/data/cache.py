@@ -23,12 +23,12 @@ _ARRAYS = ("fingerprint", "classes", "train_images", "train_labels", "test_image
 
 
 def path_of(fingerprint: str) -> Path:
-    """Returns where the images with this fingerprint are kept."""
+    """Return where the images with this fingerprint are kept."""
     return user_cache() / f"images-{fingerprint[:32]}.npz"
 
 
 def read(name: str, fingerprint: str) -> Dataset | None:
-    """Returns the cached data set with this fingerprint, or None; warns about a cache that cannot be read."""
+    """Return the cached data set with this fingerprint, or None; warns about a cache that cannot be read."""
     path = path_of(fingerprint)
     try:
         check_regular(path, _LIMIT)
@@ -51,7 +51,7 @@ def read(name: str, fingerprint: str) -> Dataset | None:
 
 
 def write(dataset: Dataset, fingerprint: str) -> None:
-    """Writes the cache, whole or not at all; warns if it cannot be written."""
+    """Write the cache, whole or not at all; warns if it cannot be written."""
     values = (
         np.array(fingerprint), np.array(dataset.classes),
         dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels,

@@ -70,21 +70,21 @@ def _from_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     for name in names:
         path = folder / name
         if not path.exists():
-            raise FileNotFoundError(f"{path}: no such file, it is wanted there")
+            raise FileNotFoundError(f"{path} must be a file of the data set, got none there")
         files[name] = read_regular(path, _FILE_LIMIT)
     return files
 
 
 def _from_archive(path: Path, layout: _Layout, names: tuple[str, ...]) -> dict[str, bytes]:
-    wanted = {f"{layout.folder}/{name}": name for name in names}
+    selected = {f"{layout.folder}/{name}": name for name in names}
     files = {
-        wanted[member.name]: member.data
-        for member in archive.members(path, wanted.__contains__, _FILE_LIMIT, _ARCHIVE_LIMIT)
+        selected[member.name]: member.data
+        for member in archive.members(path, selected.__contains__, _FILE_LIMIT, _ARCHIVE_LIMIT)
         if member.data is not None
     }
     for name in names:
         if name not in files:
-            raise DataError(f"{path.name}: no member {layout.folder}/{name} found, it is wanted")
+            raise DataError(f"{path.name} must hold {layout.folder}/{name}, got an archive without it")
     return files
 
 
@@ -102,23 +102,23 @@ def _decode(data: bytes, name: str, layout: _Layout, classes: int) -> tuple[np.n
     if layout.label_bytes:
         record = layout.label_bytes + _PIXELS
         if not data or len(data) % record:
-            raise DataError(f"{name}: {len(data)} bytes found, a multiple of {record} (one record) is wanted")
+            raise DataError(f"{name} must hold a multiple of {record} bytes, got {len(data)}")
         records = np.frombuffer(data, np.uint8).reshape(-1, record)
         pixels, labels = records[:, layout.label_bytes :], records[:, layout.label_bytes - 1]
     else:
         entries = read_dict(data, name)
         for key in ("data", layout.label_key):
             if key not in entries:
-                raise DataError(f"{name}: no entry {key!r} found, it is wanted")
+                raise DataError(f"{name} must hold an entry {key!r}, got none")
         pixels, labels = entries["data"], _label_array(entries[layout.label_key], name)
         if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (_PIXELS,):
             kind = (
                 f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
             )
-            raise DataError(f"{name}: data is {kind}, uint8 (N, {_PIXELS}) is wanted")
+            raise DataError(f"{name}: data must be uint8 (N, {_PIXELS}), got {kind}")
         if len(labels) != len(pixels):
             raise DataError(
-                f"{name}: {len(labels)} labels found, {len(pixels)} are wanted, one for each image"
+                f"{name} must hold a label for each of {len(pixels)} images, got {len(labels)} labels"
             )
     check_labels(labels, classes, name)
     return pixels, labels
@@ -129,9 +129,7 @@ def _label_array(values: object, name: str) -> np.ndarray:
         return values
     if isinstance(values, list) and all(type(value) is int and abs(value) < 1 << 31 for value in values):
         return np.array(values, np.int64)
-    raise DataError(
-        f"{name}: labels of type {type(values).__name__} found, a list of small integers is wanted"
-    )
+    raise DataError(f"{name}: labels must be a list of small integers, got {type(values).__name__}")
 
 
 def _split(files: dict[str, bytes], names: tuple[str, ...], layout: _Layout, classes: int) -> Split:
@@ -140,7 +138,7 @@ def _split(files: dict[str, bytes], names: tuple[str, ...], layout: _Layout, cla
     if min(sizes) != max(sizes):
         odd = next(i for i, size in enumerate(sizes) if size != max(sizes))
         raise DataError(
-            f"{names[odd]}: {sizes[odd]} images found, {max(sizes)} are wanted as in the other batches"
+            f"{names[odd]} must hold {max(sizes)} images as the other batches do, got {sizes[odd]}"
         )
     pixels = np.concatenate([pixels for pixels, _ in batches])
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -149,13 +147,13 @@ def _split(files: dict[str, bytes], names: tuple[str, ...], layout: _Layout, cla
 
 def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str, ...]) -> Dataset:
     layouts = _LAYOUTS[name]
-    wanted = f"a folder with {layouts[0].archive} or {layouts[1].archive}, packed or unpacked,"
+    valid = f"a folder with {layouts[0].archive} or {layouts[1].archive}, packed or unpacked"
     if download:
         path = folders.download_target(root, name)
         if not any(_locate(path, layout) for layout in layouts):
             fetch(name, path)
     else:
-        path = folders.existing(root, name, wanted)
+        path = folders.existing(root, name, valid)
     for layout in layouts:
         place = _locate(path, layout)
         if place is not None:
@@ -163,15 +161,16 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
             files = _from_archive(place, layout, names) if place.is_file() else _from_folder(place, names)
             train = _split(files, layout.train, layout, len(classes))
             return Dataset(name, train, _split(files, (layout.test,), layout, len(classes)), classes)
-    raise FileNotFoundError(f"{root}: nothing of {name} found, {wanted} is wanted{folders.image_hint(path)}")
+    raise FileNotFoundError(
+        f"{name}: root (--data-dir) must be {valid}, got {root} without{folders.image_hint(path)}"
+    )
 
 
 def cifar10(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns CIFAR-10: 50 000 training and 10 000 test images (N, 32, 32, 3), labels 0 .. 9.
+    """Return CIFAR-10: 50 000 training and 10 000 test images (N, 32, 32, 3), labels 0 .. 9.
 
-    Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
-    https://www.cs.toronto.edu/~kriz/cifar.html. Pickled batches are read by an unpickler that knows NumPy
-    arrays only; archives are read without unpacking them to disk.
+    Pickled batches are read by an unpickler that knows NumPy arrays only; archives are read without unpacking
+    them to disk.
 
     Args:
         root: folder with `cifar-10-binary.tar.gz`, `cifar-10-python.tar.gz`, or what either unpacks to; or
@@ -182,14 +181,35 @@ def cifar10(root: str | Path | None = None, download: bool = False) -> Dataset:
     Raises:
         FileNotFoundError: the folder or a file is missing.
         DataError: no root, or a file is truncated, damaged, refused or does not fit the others.
+
+    Source:
+        A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
+        https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    >>> cifar10("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: ...
     """
     return _load("cifar10", root, download, _CLASSES_10)
 
 
 def cifar100(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns CIFAR-100 with its fine labels 0 .. 99: 50 000 training and 10 000 test images (N, 32, 32, 3).
+    """Return CIFAR-100 with its fine labels 0 .. 99: 50 000 training and 10 000 test images (N, 32, 32, 3).
 
-    Source, arguments and errors are as for `cifar10`; the archives are `cifar-100-binary.tar.gz` and
-    `cifar-100-python.tar.gz`.
+    Args:
+        root: as in `cifar10`, with `cifar-100-binary.tar.gz` or `cifar-100-python.tar.gz`.
+        download: as in `cifar10`.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        DataError: no root, or a file is truncated, damaged, refused or does not fit the others.
+
+    Source:
+        A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009,
+        https://www.cs.toronto.edu/~kriz/cifar.html.
+
+    >>> cifar100("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: ...
     """
     return _load("cifar100", root, download, _CLASSES_100)

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import DataError
+from ..validate import choice, integer, must_be
 
 _CHUNK = 512  # images looked at in one go, so that temporaries stay small
 _DTYPES = ("float16", "float32", "float64")
@@ -16,12 +17,19 @@ _DTYPES = ("float16", "float32", "float64")
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One part of a data set: images (N, H, W, C) uint8 and labels (N,) int64.
+    """One part of a data set: images and their labels. Nothing is rounded.
 
-    Labels of any integer dtype are taken and kept as int64. Nothing is rounded.
+    Args:
+        images: (N, H, W, C), uint8.
+        labels: (N,), any integer dtype; kept as int64.
 
     Raises:
         DataError: a shape or dtype does not fit, or there are no images.
+
+    >>> import numpy as np
+    >>> from fp16engine.data import Split
+    >>> len(Split(np.zeros((2, 8, 8, 1), np.uint8), np.array([0, 1])))
+    2
     """
 
     images: np.ndarray
@@ -30,18 +38,16 @@ class Split:
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
         if images.dtype != np.uint8:
-            raise DataError(f"images: dtype {images.dtype} given, uint8 is wanted")
+            raise DataError(f"images must be uint8, got {images.dtype}")
         if images.ndim != 4:
-            raise DataError(f"images: shape {images.shape} given, (N, H, W, C) is wanted")
+            raise DataError(f"images must be of shape (N, H, W, C), got {images.shape}")
         if images.size == 0:
-            raise DataError(
-                f"images: shape {images.shape} given, at least one image and one pixel are wanted"
-            )
+            raise DataError(f"images must have at least one image and one pixel, got shape {images.shape}")
         if labels.dtype.kind not in "iu":
-            raise DataError(f"labels: dtype {labels.dtype} given, integers are wanted")
+            raise DataError(f"labels must be integers, got {labels.dtype}")
         if labels.shape != images.shape[:1]:
             raise DataError(
-                f"labels: shape {labels.shape} given, ({len(images)},) is wanted, one for each image"
+                f"labels must be of shape ({len(images)},), one for each image, got {labels.shape}"
             )
         object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
@@ -50,16 +56,35 @@ class Split:
         return len(self.labels)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """Returns what the split consists of: images and labels."""
+        """Return what the split consists of.
+
+        Returns:
+            Images (N, H, W, C), uint8, and labels (N,), int64.
+
+        >>> from fp16engine.data import digits
+        >>> [a.shape for a in digits().test.arrays()]
+        [(360, 8, 8, 1), (360,)]
+        """
         return self.images, self.labels
 
 
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
-    """Raises DataError that names `where` and the first label outside 0 .. classes - 1."""
+    """Require labels in 0 .. classes - 1.
+
+    Args:
+        labels: (N,), integers.
+        classes: number of classes.
+        where: what the message calls the labels.
+
+    Raises:
+        DataError: a label is outside; the message names `where` and the first such label.
+    """
     wrong = np.flatnonzero((labels < 0) | (labels >= classes))
     if wrong.size:
         first = int(wrong[0])
-        raise DataError(f"{where}: label {labels[first]} at position {first}, 0 to {classes - 1} is wanted")
+        raise DataError(
+            f"{where} must hold labels from 0 to {classes - 1}, got {labels[first]} at index {first}"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,18 +93,18 @@ class Dataset:
 
     Args:
         name: what reports call the data.
-        train, test: the two splits, images (N, H, W, C) uint8 with the same H, W, C.
+        train: the training split, images (N, H, W, C) uint8.
+        test: the test split, images of the same H, W, C.
         classes: one name for each label value 0 .. K-1.
 
     Raises:
-        DataError: the splits differ in image shape, or a label has no class.
+        DataError: the splits differ in image shape, a label has no class, or there are no classes.
 
-    Example:
-        >>> import numpy as np
-        >>> from fp16engine.data import Dataset, Split
-        >>> split = Split(np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1]))
-        >>> Dataset("mine", split, split, ("cat", "dog")).mean
-        3.5
+    >>> import numpy as np
+    >>> from fp16engine.data import Dataset, Split
+    >>> split = Split(np.arange(8, dtype=np.uint8).reshape(2, 2, 2, 1), np.array([0, 1]))
+    >>> Dataset("mine", split, split, ("cat", "dog")).mean
+    3.5
     """
 
     name: str
@@ -91,15 +116,15 @@ class Dataset:
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
         if not self.classes:
-            raise DataError("classes: none given, at least one name is wanted")
+            raise DataError("classes must be at least one name, got none")
         for part, split in (("train", self.train), ("test", self.test)):
             if not isinstance(split, Split):
-                raise DataError(f"{part}: {type(split).__name__} given, a Split is wanted")
-            check_labels(split.labels, len(self.classes), f"{self.name} {part} labels")
+                raise DataError(must_be(part, "a Split", type(split)))
+            check_labels(split.labels, len(self.classes), f"{self.name}: {part}")
         train, test = self.train.images.shape[1:], self.test.images.shape[1:]
         if train != test:
             raise DataError(
-                f"{self.name}: test images have shape {test}, {train} is wanted as in the training images"
+                f"{self.name}: test images must be of shape {train} as the training images are, got {test}"
             )
 
     def __repr__(self) -> str:
@@ -143,27 +168,32 @@ class Dataset:
         return self._moments[1]
 
     def normalised(self, split: str, dtype: str) -> np.ndarray:
-        """Returns the images of a split as (x - mean) / std, with the mean and std of the training images.
+        """Return the images of a split with mean 0 and standard deviation 1, as of the training images.
 
-        The value is computed in float64 and rounded once to `dtype`. One global mean and one global std are
-        used, as in the FP16 study (arXiv 2305.10947). The array is kept, so later calls return the same one:
-        treat it as read-only.
+            y = (x - mean) / std, one mean and one std of all pixels and channels
 
         Args:
             split: "train" or "test".
             dtype: "float16", "float32" or "float64".
 
         Returns:
-            Array (N, H, W, C) of `dtype`.
+            (N, H, W, C), `dtype`, computed in float64 and rounded once. The array is kept, so later calls
+            return the same one: treat it as read-only.
 
         Raises:
             ValueError: an unknown split or dtype.
             DataError: all training pixels have the same value, so std is 0.
+
+        Source:
+            arXiv 2305.10947 (one global mean and std).
+
+        >>> from fp16engine.data import digits
+        >>> x = digits().normalised("test", "float16")
+        >>> x.shape, x.dtype
+        ((360, 8, 8, 1), dtype('float16'))
         """
-        if split not in ("train", "test"):
-            raise ValueError(f"split: {split!r} given, 'train' or 'test' is wanted")
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype: {dtype!r} given, one of {', '.join(_DTYPES)} is wanted")
+        choice("split", split, ("train", "test"))
+        choice("dtype", dtype, _DTYPES)
         if (split, dtype) not in self._cache:
             self._cache[split, dtype] = self._normalise(split, dtype)
         return self._cache[split, dtype]
@@ -171,7 +201,7 @@ class Dataset:
     def _normalise(self, split: str, dtype: str) -> np.ndarray:
         if self.std == 0.0:
             raise DataError(
-                f"{self.name}: every training pixel is {self.mean:g}, so std is 0; other pixels are wanted"
+                f"{self.name}: training pixels must have more than one value, got {self.mean:g} only"
             )
         images = self.train.images if split == "train" else self.test.images
         # A pixel has 256 values, so every result is looked up in a table of 256 entries.
@@ -182,14 +212,20 @@ class Dataset:
         return result
 
     def limit(self, n: int) -> Dataset:
-        """Returns a data set of the first n training images and the first n test images, labels kept.
+        """Return a data set of the first images of both splits, labels kept.
 
-        A split shorter than n is kept whole; mean and std are those of the shorter training split.
+        Args:
+            n: images of each split, >= 1; a shorter split is kept whole. Mean and std are those of the
+                shorter training split.
 
         Raises:
-            ValueError: n is not a whole number of 1 or more.
+            TypeError: n is no integer.
+            ValueError: n is less than 1.
+
+        >>> from fp16engine.data import digits
+        >>> len(digits().limit(100).train)
+        100
         """
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"limit: {n!r} given, a whole number of 1 or more is wanted")
+        integer("limit", n, 1)
         train, test = (Split(part.images[:n], part.labels[:n]) for part in (self.train, self.test))
         return Dataset(self.name, train, test, self.classes)

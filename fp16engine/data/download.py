@@ -93,7 +93,7 @@ PUBLISHED = {
 
 
 def _download(size: int) -> Callable[[str, str, object], None]:
-    """Returns what pooch calls to get a file; it stops at `size` bytes and closes its connection."""
+    """Return what pooch calls to get a file; it stops at `size` bytes and closes its connection."""
     import requests
 
     def download(address: str, path: str, _: object) -> None:
@@ -115,7 +115,7 @@ def _download(size: int) -> Callable[[str, str, object], None]:
 
 
 def fetch(name: str, folder: Path, skip: Collection[str] = ()) -> None:
-    """Downloads the files of `name` into `folder`; each is checked by its SHA-256 before it gets its name.
+    """Download the files of `name` into `folder`; each is checked by its SHA-256 before it gets its name.
 
     Args:
         name: a key of PUBLISHED.
@@ -132,9 +132,7 @@ def fetch(name: str, folder: Path, skip: Collection[str] = ()) -> None:
     try:
         import pooch
     except ImportError as error:
-        raise DataError(
-            "download: pooch is not installed, pip install 'fp16engine[data]' is wanted"
-        ) from error
+        raise DataError("download needs the package pooch; pip install 'fp16engine[data]'") from error
     for file in missing:
         size, sha256 = published.files[file]
         reasons = []
@@ -145,4 +143,4 @@ def fetch(name: str, folder: Path, skip: Collection[str] = ()) -> None:
             except (OSError, ValueError) as error:  # all that requests raises, and a wrong checksum
                 reasons.append(textwrap.shorten(str(error), 150))
         else:
-            raise DataError(f"{file}: not downloaded ({'; '.join(reasons)}), a reachable address is wanted")
+            raise DataError(f"{file} must be downloaded whole, got {'; '.join(reasons)}")

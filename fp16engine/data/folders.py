@@ -10,7 +10,7 @@ from ..errors import DataError
 
 
 def user_cache() -> Path:
-    """Returns the platform's folder for files that can be made again; it may not exist yet."""
+    """Return the platform's folder for files that can be made again; it may not exist yet."""
     if sys.platform == "win32":
         base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -22,30 +22,32 @@ def user_cache() -> Path:
     return base / "fp16engine"
 
 
-def existing(root: str | Path | None, name: str, wanted: str) -> Path:
-    """Returns `root` as a path that exists.
+def existing(root: str | Path | None, name: str, valid: str) -> Path:
+    """Return `root` as a path that exists.
 
     Raises:
         DataError: no root was given.
         FileNotFoundError: there is nothing at `root`.
     """
     if root is None:
-        raise DataError(f"{name}: no root (--data-dir) given, {wanted} is wanted")
+        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None")
     path = Path(root).expanduser()
     if not path.exists():
-        raise FileNotFoundError(f"{root}: no such file or folder, {wanted} of {name} is wanted")
+        raise FileNotFoundError(
+            f"{name}: root (--data-dir) must be {valid}, got {root}, which does not exist"
+        )
     return path
 
 
 def download_target(root: str | Path | None, name: str) -> Path:
-    """Returns where downloads of `name` go, made if missing: `root`, else a folder in the user's cache."""
+    """Return where downloads of `name` go, made if missing: `root`, else a folder in the user's cache."""
     path = Path(root).expanduser() if root is not None else user_cache() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def image_hint(root: Path) -> str:
-    """Returns the end of a "not found" message when `root` holds images that `image_folder` reads."""
+    """Return the end of a "not found" message when `root` holds images that `image_folder` reads."""
     archives = [*root.glob("*images*.tar.gz"), *root.glob("*images*.zip")]
     if (root / "train").is_dir() or archives:
         where = f"{archives[0].name} there" if archives else "this folder"

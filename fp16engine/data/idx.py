@@ -22,7 +22,7 @@ _FASHION = (
 
 
 def read_idx(path: str | Path, ndim: int) -> np.ndarray:
-    """Reads one idx file of unsigned bytes (http://yann.lecun.com/exdb/mnist, "file format").
+    """Read one idx file of unsigned bytes (http://yann.lecun.com/exdb/mnist, "file format").
 
     Args:
         path: the file, gzip-compressed if its name ends in .gz.
@@ -35,30 +35,30 @@ def read_idx(path: str | Path, ndim: int) -> np.ndarray:
         DataError: another magic number, a size that differs from the header, or damaged compression.
     """
     path = Path(path)
-    wanted_magic = 0x0800 + ndim  # two zero bytes, 8 for unsigned byte, number of dimensions
+    valid_magic = 0x0800 + ndim  # two zero bytes, 8 for unsigned byte, number of dimensions
     header_size = 4 + 4 * ndim
     with archive.open_unpacked(path, _LIMIT + header_size) as stream:
         header = archive.read_up_to(stream, header_size, path.name)
         magic = int.from_bytes(header[:4], "big")
-        if len(header) >= 4 and magic != wanted_magic:
+        if len(header) >= 4 and magic != valid_magic:
             raise DataError(
-                f"{path.name}: magic number {magic} found, {wanted_magic} (idx{ndim}, bytes) is wanted"
+                f"{path.name} must begin with magic number {valid_magic} (idx{ndim}, bytes), got {magic}"
             )
         if len(header) < header_size:
             raise DataError(
-                f"{path.name}: truncated after {len(header)} bytes, a header of {header_size} is wanted"
+                f"{path.name} must have a header of {header_size} bytes, got {len(header)} (truncated)"
             )
         shape = tuple(int.from_bytes(header[at : at + 4], "big") for at in range(4, header_size, 4))
         size = math.prod(shape)
         most = min(_LIMIT, stream.limit)
         if not 0 < size <= most:
             raise DataError(
-                f"{path.name}: header says {size} bytes, shape {shape}, 1 to {most} bytes are wanted"
+                f"{path.name} must hold 1 to {most} bytes, got a header of {size} bytes, shape {shape}"
             )
         data = archive.read_up_to(stream, size + 1, path.name)
     if len(data) != size:
-        found = f"{len(data)} bytes" if len(data) < size else f"more than {size} bytes"
-        raise DataError(f"{path.name}: {found} found after the header, {size} are wanted for shape {shape}")
+        got = f"{len(data)} (truncated)" if len(data) < size else "more"
+        raise DataError(f"{path.name} must hold {size} bytes after the header of shape {shape}, got {got}")
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -76,15 +76,17 @@ def _split(name: str, root: Path, prefix: str, classes: int) -> Split:
     for kind, ndim in _KINDS.items():
         path = _find(root, f"{prefix}-{kind}", ndim)
         if path is None:
-            wanted = f"{prefix}-{kind}-idx{ndim}-ubyte"
+            file = f"{prefix}-{kind}-idx{ndim}-ubyte"
             raise FileNotFoundError(
-                f"{root}: no {wanted} of {name} there, plain or .gz, it is wanted{folders.image_hint(root)}"
+                f"{root} must hold {file} of {name}, plain or .gz, got a folder "
+                f"without{folders.image_hint(root)}"
             )
         paths.append(path)
     images, labels = (read_idx(path, ndim) for path, ndim in zip(paths, _KINDS.values(), strict=True))
     if len(images) != len(labels):
         raise DataError(
-            f"{paths[1].name}: {len(labels)} labels found, {len(images)} are wanted as in {paths[0].name}"
+            f"{paths[1].name} must hold a label for each of {len(images)} images in {paths[0].name}, "
+            f"got {len(labels)} labels"
         )
     check_labels(labels, classes, paths[1].name)
     return Split(images[..., None], labels)
@@ -108,10 +110,9 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
 
 
 def mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of digits, labels 0 .. 9.
+    """Return MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of digits, labels 0 .. 9.
 
-    Source: Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist. The numbers of images are those
-    in the files' headers; every header and size is checked.
+    The numbers of images are those in the files' headers; every header and size is checked.
 
     Args:
         root: folder with `train-images-idx3-ubyte`, `train-labels-idx1-ubyte`, `t10k-images-idx3-ubyte` and
@@ -122,14 +123,33 @@ def mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
     Raises:
         FileNotFoundError: the folder or a file is missing.
         DataError: no root, or a file is truncated, damaged or does not fit the others.
+
+    Source:
+        Y. LeCun, C. Cortes, C. Burges, http://yann.lecun.com/exdb/mnist.
+
+    >>> mnist("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: ...
     """
     return _load("mnist", root, download, tuple("0123456789"))
 
 
 def fashion_mnist(root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns Fashion-MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of clothes, labels 0 .. 9.
+    """Return Fashion-MNIST: 60 000 training and 10 000 test images (N, 28, 28, 1) of clothes, labels 0 .. 9.
 
-    Source: H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747, https://github.com/zalandoresearch/fashion-mnist.
-    Files, arguments and errors are as for `mnist`; also found in `FashionMNIST/raw` below the root.
+    Args:
+        root: as in `mnist`; the files are also found in `FashionMNIST/raw` below it.
+        download: as in `mnist`.
+
+    Raises:
+        FileNotFoundError: the folder or a file is missing.
+        DataError: no root, or a file is truncated, damaged or does not fit the others.
+
+    Source:
+        H. Xiao, K. Rasul, R. Vollgraf, arXiv 1708.07747, https://github.com/zalandoresearch/fashion-mnist.
+
+    >>> fashion_mnist("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: ...
     """
     return _load("fashion_mnist", root, download, _FASHION)

@@ -8,18 +8,20 @@ import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
+from textwrap import shorten
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..bounded import check_regular, read_regular
 from ..errors import DataError
+from ..validate import shown
 from . import archive, folders
 from . import cache as store
 from .dataset import Dataset, Split
 
 _SUFFIXES = (".jpg", ".jpeg", ".png")
-_WANTED = "train/<class>/ and test/<class>/ with .jpg, .jpeg or .png files"
+_LAYOUT = "train/<class>/ and test/<class>/ with .jpg, .jpeg or .png files"
 _FILE_LIMIT = 1 << 26  # bytes of one packed image
 _ARCHIVE_LIMIT = 1 << 34
 _BATCH = 256  # images decoded by a thread in one go
@@ -42,7 +44,7 @@ class _File(NamedTuple):
         return f"{self.split}/{self.label}/{self.name}"
 
     def read(self) -> bytes:
-        """Returns the whole file, from the disk if it lies there."""
+        """Return the whole file, from the disk if it lies there."""
         if isinstance(self.source, bytes):
             return self.source
         return read_regular(self.source, _FILE_LIMIT, self.place)
@@ -62,19 +64,20 @@ def _in_folder(root: Path) -> _Found:
     found = _Found([], set())
     for split in ("train", "test"):
         if not (root / split).is_dir():
-            raise FileNotFoundError(f"{root}: no folder {split} there, {_WANTED} are wanted")
+            raise FileNotFoundError(f"{root} must hold {_LAYOUT}, got no folder {split}")
         for entry in _visible(root / split):
             if not Path(entry.path).is_dir():
                 if _is_image(entry.name):
                     raise DataError(
-                        f"{split}/{entry.name}: image outside a class folder, {_WANTED} are wanted"
+                        f"{root.name} must hold {_LAYOUT}, got {split}/{entry.name} outside a class"
                     )
                 continue
             found.class_folders.add((split, entry.name))
             for item in _visible(entry.path):
                 if Path(item.path).is_dir():  # item.is_dir() raises for a link to itself
                     raise DataError(
-                        f"{split}/{entry.name}/{item.name}: folder inside a class, {_WANTED} are wanted"
+                        f"{root.name} must hold {_LAYOUT}, got a folder inside a class: "
+                        f"{split}/{entry.name}/{item.name}"
                     )
                 if _is_image(item.name):
                     file = _File(split, entry.name, item.name, Path(item.path))
@@ -100,30 +103,30 @@ def _in_archive(path: Path) -> _Found:
         if at is None:
             continue
         if len(parts) != at + 3:
-            raise DataError(f"{path.name}: member {member.name!r} found, {_WANTED} are wanted")
+            raise DataError(f"{path.name} must hold {_LAYOUT}, got member {shown(member.name)}")
         prefixes.add(parts[:at])
         split, label, file = parts[at:]
         found.files.append(_File(split, label, file, member.data))
     if len(prefixes) > 1:
-        raise DataError(f"{path.name}: images below {len(prefixes)} different folders found, one is wanted")
+        raise DataError(f"{path.name} must hold images below one folder, got {len(prefixes)} folders")
     if len({file.place for file in found.files}) != len(found.files):
-        raise DataError(f"{path.name}: the same image name found twice, different names are wanted")
+        raise DataError(f"{path.name} must hold different names, got an image's name twice")
     return found
 
 
 def _classes(found: _Found, root: Path) -> tuple[str, ...]:
-    """Returns the sorted class names of the training images, or raises DataError."""
+    """Return the sorted class names of the training images, or raises DataError."""
     filled = {(file.split, file.label) for file in found.files}
     for split, label in sorted(found.class_folders - filled):
-        raise DataError(f"{split}/{label}: no images found, at least one .jpg, .jpeg or .png file is wanted")
-    for wanted in ("train", "test"):
-        if not any(split == wanted for split, _ in filled):
-            raise DataError(f"{root.name}: no {wanted} images found, {_WANTED} are wanted")
+        raise DataError(f"{split}/{label} must hold at least one .jpg, .jpeg or .png file, got none")
+    for part in ("train", "test"):
+        if not any(split == part for split, _ in filled):
+            raise DataError(f"{root.name} must hold {_LAYOUT}, got no {part} images")
     classes = sorted(label for split, label in filled if split == "train")
     for split, label in sorted(filled):
         if label not in classes:
             raise DataError(
-                f"{split}/{label}: class without training images, a folder train/{label} is wanted"
+                f"{split}/{label} must be a class with training images, got no folder train/{label}"
             )
     return tuple(classes)
 
@@ -155,14 +158,12 @@ def _pillow() -> Any:
     try:
         from PIL import Image, ImageOps
     except ImportError as error:
-        raise DataError(
-            "image_folder: Pillow is not installed, pip install 'fp16engine[data]' is wanted"
-        ) from error
+        raise DataError("image_folder needs the package Pillow; pip install 'fp16engine[data]'") from error
     return Image, ImageOps
 
 
 def _check_depth(data: bytes, place: str) -> None:
-    """Refuses a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
+    """Refuse a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
     depth = data[24] if len(data) > 24 and data.startswith(_PNG) else 8
     if depth > 8:
         raise DataError(
@@ -172,7 +173,7 @@ def _check_depth(data: bytes, place: str) -> None:
 
 
 def _open(file: _File) -> Any:
-    """Opens an image in the orientation it is shown in; pixels are decoded later."""
+    """Open an image in the orientation it is shown in; pixels are decoded later."""
     image_module, operations = _pillow()
     data = file.read()
     _check_depth(data, file.place)
@@ -181,38 +182,35 @@ def _open(file: _File) -> Any:
 
 
 def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.ndarray | None:
-    """Returns (H, W) if gray is wanted, else (H, W, 3); None if gray is wanted and the image has colour."""
+    """Return (H, W) if `gray`, else (H, W, 3); None if `gray` and the image has colour."""
     image = _open(file)
     if image.size != size:
-        found, wanted = ("x".join(map(str, pair)) for pair in (image.size, size))
-        raise DataError(
-            f"{file.place}: {found} pixels found, {wanted} (width x height) are wanted as in {first}"
-        )
+        got, valid = ("x".join(map(str, pair)) for pair in (image.size, size))
+        raise DataError(f"{file.place} must be {valid} (width x height) as {first} is, got {got}")
     if image.mode not in _MODES:
-        raise DataError(f"{file.place}: pixels of mode {image.mode} found, 8 bits a channel are wanted")
+        raise DataError(f"{file.place} must have 8 bits a channel, got pixels of mode {image.mode}")
     has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
     if has_alpha and image.convert("RGBA").getextrema()[3] != (255, 255):
-        raise DataError(f"{file.place}: transparent pixels found, an image without transparency is wanted")
+        raise DataError(f"{file.place} must be opaque, got transparent pixels")
     if gray and image.mode not in _GRAY:
         return None
     return np.asarray(image.convert("L" if gray else "RGB"))
 
 
 def _named(file: _File, error: Exception) -> DataError:
-    return DataError(
-        f"{file.place}: not decoded ({' '.join(str(error).split())}), a whole JPEG or PNG file is wanted"
-    )
+    said = shorten(str(error) or type(error).__name__, 200)
+    return DataError(f"{file.place} must be a whole JPEG or PNG file, got one that is not decoded ({said})")
 
 
 def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
-    """Returns (N, H, W, 1) if gray is wanted, else (N, H, W, 3); None if it is and one has colour."""
+    """Return (N, H, W, 1) if `gray`, else (N, H, W, 3); None if `gray` and one image has colour."""
     first = files[0]
     try:
         width, height = size = _open(first).size
         images = np.empty((len(files), height, width, 1 if gray else 3), np.uint8)
     except MemoryError as error:
         raise DataError(
-            f"{first.place}: {len(files)} images of {width}x{height} exceed memory, smaller ones are wanted"
+            f"{first.place} must be smaller, got {len(files)} images of {width}x{height}, which exceed memory"
         ) from error
     except DataError:
         raise
@@ -242,11 +240,12 @@ def _decode(files: list[_File]) -> np.ndarray:
 
 
 def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
-    """Returns people's own images from `train/<class>/` and `test/<class>/`, in a folder or an archive.
+    """Return people's own images from `train/<class>/` and `test/<class>/`, in a folder or an archive.
 
-    Files are .jpg, .jpeg or .png and all of one size. The images have one channel if every file is gray, else
-    three. Classes are sorted by name; within a split the classes take turns, so `limit(n)` holds all of them.
-    Archives are read without unpacking them to disk. Decoding needs the extra `data` (Pillow).
+    Files are .jpg, .jpeg or .png and all of one size. The images (N, H, W, C), uint8, have one channel if
+    every file is gray, else three. Classes are sorted by name; within a split the classes take turns, so
+    `limit(n)` holds all of them. Archives are read without unpacking them to disk. Decoding needs the extra
+    `data` (Pillow).
 
     Args:
         root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
@@ -257,13 +256,15 @@ def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
         FileNotFoundError: the root, `train` or `test` is missing.
         DataError: an empty class, images of different sizes, a damaged, transparent or 16-bit image, a
             damaged archive or one with links; the message names the file.
+
+    >>> image_folder("no/such/folder")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    FileNotFoundError: ...
     """
-    path = folders.existing(root, "image_folder", f"a folder or archive with {_WANTED}")
+    path = folders.existing(root, "image_folder", f"a folder or archive with {_LAYOUT}")
     packed = not path.is_dir()
     if packed and not archive.is_archive(path.name):
-        raise DataError(
-            f"root: {path.name} given, a folder or {', '.join(archive.ARCHIVE_SUFFIXES)} is wanted"
-        )
+        raise DataError(f"root must be a folder or {', '.join(archive.ARCHIVE_SUFFIXES)}, got {path.name}")
     name = path.resolve().name
     if packed:
         check_regular(path, _ARCHIVE_LIMIT)

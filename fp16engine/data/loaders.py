@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
+from ..validate import choice
 from .cifar import cifar10, cifar100
 from .dataset import Dataset
 from .digits import digits
@@ -21,9 +22,7 @@ def _digits(root: str | Path | None, download: bool) -> Dataset:
 
 def _image_folder(root: str | Path | None, download: bool) -> Dataset:
     if download:
-        raise DataError(
-            "image_folder: download asked for, but these are your own images; root (--data-dir) is wanted"
-        )
+        raise DataError("image_folder: download must be False, as these are your own images, got True")
     return image_folder(root)
 
 
@@ -38,12 +37,17 @@ _LOADERS: dict[str, _Loader] = {
 
 
 def names() -> list[str]:
-    """Returns the names that `load` takes."""
+    """Return the names that `load` takes.
+
+    >>> from fp16engine import data
+    >>> data.names()
+    ['digits', 'mnist', 'fashion_mnist', 'cifar10', 'cifar100', 'image_folder']
+    """
     return list(_LOADERS)
 
 
 def load(name: str, root: str | Path | None = None, download: bool = False) -> Dataset:
-    """Returns a data set by name.
+    """Return a data set by name.
 
     Args:
         name: one of `names()`.
@@ -55,11 +59,9 @@ def load(name: str, root: str | Path | None = None, download: bool = False) -> D
         FileNotFoundError: nothing at `root`, or a file is missing there.
         DataError: no root given, or the files are damaged.
 
-    Example:
-        >>> from fp16engine import data
-        >>> len(data.load("digits").train)
-        1437
+    >>> from fp16engine import data
+    >>> len(data.load("digits").train)
+    1437
     """
-    if name not in _LOADERS:
-        raise ValueError(f"data: {name!r} given, one of {', '.join(_LOADERS)} is wanted")
+    choice("data", name, _LOADERS)
     return _LOADERS[name](root, download)

@@ -13,6 +13,7 @@ from typing import NamedTuple, NoReturn
 
 from ..bounded import HEADER_LIMIT, MEMBER_LIMIT
 from ..errors import DataError
+from ..validate import shown
 
 _BLOCK = 512
 _CHUNK = 1 << 20
@@ -38,7 +39,7 @@ class TarReader:
         self._padding = 0
 
     def entries(self) -> Iterator[Entry]:
-        """Yields folders and files up to the end mark, which must be there."""
+        """Yield folders and files up to the end mark, which must be there."""
         long_name: str | None = None
         long_size: int | None = None
         for _ in range(MEMBER_LIMIT):
@@ -65,7 +66,7 @@ class TarReader:
         raise DataError(f"{self._archive} must have at most {MEMBER_LIMIT} members, got more")
 
     def data(self, size: int) -> bytes:
-        """Returns the bytes of the file that `entries` yielded last."""
+        """Return the bytes of the file that `entries` yielded last."""
         self._waiting -= size
         return self._take(size)
 
@@ -75,11 +76,13 @@ class TarReader:
         if kind == _FOLDER or (kind in _REGULAR and name.endswith("/")):
             return Entry(name, None)
         if kind not in _REGULAR:
-            raise DataError(f"{self._archive}: member {name!r} is a link or device, plain files are wanted")
+            raise DataError(
+                f"{self._archive}: member {shown(name)} must be a plain file, got a link or device"
+            )
         if size > self._left:
             raise DataError(
-                f"{self._archive}: member {name!r} must have at most {self._left} bytes, as the archive may "
-                f"unpack to {self._limit}, got {size}"
+                f"{self._archive}: member {shown(name)} must have at most {self._left} bytes, as the archive "
+                f"may unpack to {self._limit}, got {size}"
             )
         self._await(size)
         return Entry(name, size)
@@ -96,10 +99,10 @@ class TarReader:
     def _take(self, count: int) -> bytes:
         self._left -= count
         if self._left < 0:
-            raise DataError(f"{self._archive}: unpacks to more than the {self._limit} bytes that are wanted")
+            raise DataError(f"{self._archive} must unpack to at most {self._limit} bytes, got more")
         data = self._read(count)
         if len(data) < count:
-            raise DataError(f"{self._archive}: truncated (no end mark), a whole archive is wanted")
+            self._refuse_no_end()
         return data
 
     def _header(self, size: int) -> bytes:
@@ -113,7 +116,7 @@ class TarReader:
         return content
 
     def _pax(self, content: bytes) -> dict[str, str]:
-        """Returns the fields of an extended header: records of `<length> <key>=<value>` and a line feed."""
+        """Return the fields of an extended header: records of `<length> <key>=<value>` and a line feed."""
         fields: dict[str, str] = {}
         at = 0
         while at < len(content):
@@ -146,16 +149,19 @@ class TarReader:
             self._refuse_header()
 
     def _check_end(self) -> None:
-        """Checks the second of the two blocks of zeros that end an archive."""
+        """Check the second of the two blocks of zeros that end an archive."""
         block = self._read(_BLOCK)
         if len(block) < _BLOCK or any(block):
-            raise DataError(f"{self._archive}: truncated (no end mark), a whole archive is wanted")
+            self._refuse_no_end()
+
+    def _refuse_no_end(self) -> NoReturn:
+        raise DataError(f"{self._archive} must be a whole archive, got one without end mark (truncated)")
 
     def _refuse_header(self) -> NoReturn:
-        raise DataError(f"{self._archive}: truncated or damaged (no tar header), a whole archive is wanted")
+        raise DataError(f"{self._archive} must be a whole archive, got no tar header (truncated or damaged)")
 
     def _refuse_sparse(self, name: str) -> NoReturn:
-        raise DataError(f"{self._archive}: member {name!r} is a sparse file, plain files are wanted")
+        raise DataError(f"{self._archive}: member {shown(name)} must be a plain file, got a sparse one")
 
 
 def _text(field: bytes) -> str:

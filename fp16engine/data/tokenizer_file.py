@@ -37,7 +37,7 @@ _MODEL: dict[str, Any] = {
 
 
 def checked(data: bytes) -> str:
-    """Returns the JSON text of a tokenizer, written anew from parts that were checked.
+    """Return the JSON text of a tokenizer, written anew from parts that were checked.
 
     Raises:
         ValueError: it is none of ours; the message says what was found, for a sentence that ends in "got".
@@ -65,7 +65,7 @@ def checked(data: bytes) -> str:
 
 
 def _same(found: Any, fixed: dict[str, Any], free: set[str]) -> dict[str, Any]:
-    """Returns `found` if it has the entries of `fixed`, and those named in `free` with any value."""
+    """Return `found` if it has the entries of `fixed`, and those named in `free` with any value."""
     if not isinstance(found, dict):
         raise ValueError("another kind of JSON")
     for key in sorted({*fixed, *free}):
@@ -77,7 +77,7 @@ def _same(found: Any, fixed: dict[str, Any], free: set[str]) -> dict[str, Any]:
 
 
 def _merges(merges: Any, vocabulary: dict[str, int]) -> list[list[str]]:
-    """Returns the pairs to merge; versions of the library before 0.20.2 wrote a pair as "a b"."""
+    """Return the pairs to merge; versions of the library before 0.20.2 wrote a pair as "a b"."""
     if not isinstance(merges, list):
         raise ValueError("merges that are no list")
     pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in merges]

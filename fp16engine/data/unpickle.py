@@ -9,6 +9,7 @@ library's pickletools.
 from __future__ import annotations
 
 import math
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -219,7 +220,7 @@ class _Machine:
 
 
 def read_dict(data: bytes, name: str) -> dict[str, Any]:
-    """Returns a pickled dictionary, keys as text, whose values are arrays, numbers, text or lists.
+    """Return a pickled dictionary, keys as text, whose values are arrays, numbers, text or lists.
 
     Only our own stand-ins are ever called, so a pickle can neither run code nor make NumPy read where it
     should not. CIFAR's files were written by Python 2: its text comes back as bytes.
@@ -234,12 +235,12 @@ def read_dict(data: bytes, name: str) -> dict[str, Any]:
     try:
         value = _Machine().run(data)
     except _Refused as error:
-        raise DataError(
-            f"{name}: refused because it asks for {error}, plain NumPy arrays are wanted"
-        ) from None
+        raise DataError(f"{name} must be a pickle of plain NumPy arrays, got {error}") from None
     except Exception as error:  # untrusted bytes can make the machine raise nearly anything
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise DataError(f"{name}: truncated or damaged ({text}), a pickle of arrays is wanted") from error
+        text = shorten(str(error) or type(error).__name__, 200)
+        raise DataError(
+            f"{name} must be a pickle of arrays, got one that is truncated or damaged ({text})"
+        ) from error
     if not isinstance(value, dict):
-        raise DataError(f"{name}: a pickled {type(value).__name__} found, a dictionary is wanted")
+        raise DataError(f"{name} must be a pickled dictionary, got {type(value).__name__}")
     return {key: entry.value if isinstance(entry, _Array) else entry for key, entry in value.items()}

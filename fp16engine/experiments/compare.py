@@ -32,6 +32,7 @@ from ..reporting.metrics import finished_epochs
 from ..reporting.progress import Reporter, reporter
 from ..reporting.series import Series
 from ..train import Trainer
+from ..validate import integer, must_be
 from . import seeds as over_seeds
 from . import speed
 from .report import pages as reports
@@ -173,8 +174,7 @@ def run(
         train_images=len(dataset.train),
         test_images=len(dataset.test),
     )
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or seeds < 1:
-        raise ValueError(f"seeds must be a whole number >= 1, got {seeds!r}")
+    integer("seeds", seeds, 1)
     backends.get(settings.device)
     for policy in policies:  # wrong settings show here, before a folder is made
         _trainer(settings, policy, dataset)
@@ -254,9 +254,9 @@ def _policies(precisions: Sequence[str], update: str | None, statistics: str | N
     policies = [_changed(Precision.get(name), update, statistics) for name in precisions]
     names = [policy.name for policy in policies]
     if not names:
-        raise ValueError("precision: none given, at least one is wanted")
+        raise ValueError("precision must be at least one name, got none")
     if len(set(names)) < len(names):
-        raise ValueError(f"precision: {','.join(names)} given, each precision once is wanted")
+        raise ValueError(must_be("precision", "different names", ",".join(names)))
     return policies
 
 

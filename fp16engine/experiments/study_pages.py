@@ -26,45 +26,49 @@ SUMMARY, RUNS_JSON, RUNS_CSV = "summary.json", "results.json", "results.csv"
 _TITLE = "Experiments, repeated with fp16engine"
 
 
+Reported = tuple[Results, Sequence[Part]]  # an experiment's results, and what it makes of them
+
+
 def write(all_results: Sequence[Results], store: Store, out: Path) -> dict[str, Any]:
     """Write the store's export, a CSV per table, pictures and page to `out`; return the summary.
 
     Without matplotlib and jinja2 there are no pictures and no page; `report_missing` says how to get them.
     """
-    sections, summary = [], []
-    lacking = missing()
-    for results in all_results:
-        parts = results.experiment.report(results)
+    reported = [(results, results.experiment.report(results)) for results in all_results]
+    for _, parts in reported:
         for part in parts:
             if isinstance(part, Table):
                 write_atomically(out / f"{part.name}.csv", _csv(part))
-        summary.append(_summary(results, parts))
-        if lacking is None:
-            sections.append(_section(results, parts, out / PLOTS))
     write_atomically(out / RUNS_JSON, _lines(store.export(measured=True)))
     write_atomically(out / RUNS_CSV, store.export_csv())
+    lacking, finished = missing(), _now()
     if lacking is None:
-        page = (
-            environment()
-            .get_template("study.html.j2")
-            .render(
-                title=_TITLE,
-                sections=sections,
-                machine=_machine(all_results),
-                version=__version__,
-                date=_now()[:10],
-            )
-        )
-        write_atomically(out / REPORT, page)
+        write_page(reported, out, __version__, finished)
     document = {
         "version": __version__,
-        "finished": _now(),
-        "experiments": summary,
+        "finished": finished,
+        "experiments": [_summary(results, parts) for results, parts in reported],
         "report": REPORT if lacking is None else None,
         "report_missing": lacking,
     }
     write_json(out / SUMMARY, document)
     return document
+
+
+def write_page(reported: Sequence[Reported], out: Path, version: str, finished: str) -> None:
+    """Draw the pictures into out/plots and write the page; `version` and `finished` are those of the runs."""
+    page = (
+        environment()
+        .get_template("study.html.j2")
+        .render(
+            title=_TITLE,
+            sections=[_section(results, parts, out / PLOTS) for results, parts in reported],
+            machine=_machine([results for results, _ in reported]),
+            version=version,
+            date=finished[:10],
+        )
+    )
+    write_atomically(out / REPORT, page)
 
 
 def _now() -> str:

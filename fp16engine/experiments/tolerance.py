@@ -37,16 +37,42 @@ def run(
     batch_size: int = 256,
     out: Path | None = None,
 ) -> dict[str, Any]:
-    """Compare two checkpoints on dataset.test, or one with itself under another policy (`other` None).
+    """Compare two checkpoints on test images, or one with itself under another policy.
 
-    `reference_precision` and `precision` replace the policies that the checkpoints were trained under;
-    without `other` they default to "fp32" and "fp16". Returns delta, Gamma and shares
-    (`numerics.tolerance.analyse`) of the probabilities, of the calibrated probabilities and of the logits;
-    accuracies; temperatures; and how far a training step of the reference's weights under the two policies
-    diverges (`numerics.lockstep`; None where the policies are the same). With `out`, writes tolerance.json,
-    samples.csv (a row per test image) and, with matplotlib, the scatter of delta and Gamma.
+    Args:
+        reference: the checkpoint that the other is measured against.
+        other: another one with the same classes; None compares the reference with itself.
+        dataset: its test images are used.
+        reference_precision: replaces the policy that the reference was trained under; without `other`, None
+            means "fp32".
+        precision: replaces the other's policy; without `other`, None means "fp16".
+        device: "cpu", "cuda", "cuda:1" or "reference".
+        batch_size: images of an evaluation step.
+        out: folder for tolerance.json, samples.csv (a row per test image) and, with matplotlib, the scatter
+            of delta and Gamma; None writes nothing.
 
-    Raises CheckpointError, and ValueError where the two have other classes.
+    Returns:
+        JSON values: delta, Gamma and shares (`numerics.analyse`) of the probabilities, of the calibrated
+        probabilities and of the logits; accuracies; temperatures; and how far a training step of the
+        reference's weights under the two policies diverges (`numerics.LockStep`; None where the policies are
+        the same).
+
+    Raises:
+        CheckpointError: a checkpoint does not fit.
+        ValueError: the two have other classes, or a precision does not exist.
+
+    Source:
+        arXiv 2305.10947 (delta, Gamma).
+
+    >>> import tempfile
+    >>> import fp16engine as fe
+    >>> from fp16engine.experiments import tolerance
+    >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = fe.Trainer(model).fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+    ...     found = tolerance.run(fe.Checkpoint.load(folder), None, data)
+    >>> found["reference"], found["other"], found["test_images"]
+    ('fp32', 'fp16', 32)
     """
     policies = _policies(reference, other, reference_precision, precision)
     checkpoints = reference, other or reference
@@ -60,7 +86,7 @@ def run(
     logits = [pair[0] for pair in outputs]
     if logits[0].shape != logits[1].shape:
         raise ValueError(
-            f"other: {logits[1].shape[1]} classes given, the {logits[0].shape[1]} of the reference are wanted"
+            f"other must have {logits[0].shape[1]} classes as the reference has, got {logits[1].shape[1]}"
         )
     finite = np.isfinite(logits[0]).all(axis=1) & np.isfinite(logits[1]).all(axis=1)
     temperatures = [

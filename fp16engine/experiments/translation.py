@@ -36,7 +36,26 @@ PAPER = {"fp32": 34.77, "hbfp6": 34.47, "hbfp4": 32.64, "booster": 36.08}
 
 @dataclass(frozen=True)
 class Settings:
-    """What is done; equal settings give equal bits. `tokens` are padded tokens of a side in a batch."""
+    """What a comparison of translations does; equal settings give equal bits.
+
+    Args:
+        model: a name that `models.transformer.create` knows.
+        precisions: names of presets.
+        epochs: of training.
+        tokens: padded tokens of a side in a batch.
+        lr: the highest learning rate.
+        warmup: steps over which the rate rises to `lr`.
+        vocabulary: tokens that are learnt from the training text.
+        longest: tokens of the longest sentence that is trained on.
+        dropout: probability in [0, 1); None means that of the model's size.
+        label_smoothing: in [0, 1].
+        beam: hypotheses a sentence.
+        seed: of weights, order, dropout and rounding.
+        device: "cpu", "cuda", "cuda:1" or "reference".
+
+    >>> Settings(epochs=1).model
+    'transformer-small'
+    """
 
     model: str = "transformer-small"
     precisions: tuple[str, ...] = ("fp16",)
@@ -77,13 +96,25 @@ def run(
 ) -> dict[str, Any]:
     """Train under every precision, translate the test set, and return the summary that `out` gets.
 
-    Every precision has a folder in `out` with its metrics, checkpoint, tokenizer, translations and result;
-    `resume` goes on with what is not done, bit for bit. A run whose steps stay without finite numbers is
-    reported as failed and the others go on.
+    Args:
+        text: the corpus.
+        settings: what is done.
+        out: folder of the results; every precision has a folder in it with its metrics, checkpoint,
+            tokenizer, translations and result.
+        resume: continue with what is not done, bit for bit.
+        progress: True or None shows a bar on a terminal, plain lines elsewhere; False nothing; a `Reporter`
+            is told.
+        checkpoint_every: steps between checkpoints; None means one at the end of each epoch.
+
+    A run whose steps stay without finite numbers is reported as failed, and the others are done.
 
     Raises:
-        ValueError, TypeError: a setting is wrong, or `out` holds other results.
-        UnsupportedPrecision, ImportError, Interrupted, SaveError.
+        ValueError: a setting is out of range, or `out` holds other results.
+        TypeError: a setting is of the wrong kind.
+        UnsupportedPrecision: the device cannot honour a precision.
+        ImportError: the extra `text` is not installed.
+        Interrupted: a signal stopped it.
+        SaveError: a file could not be written.
     """
     policies = [Precision.get(name) for name in settings.precisions]
     backends.get(settings.device)

@@ -7,11 +7,11 @@ num_classes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from numbers import Integral
 from typing import Any
 
 from .. import random
 from ..nn import Module
+from ..validate import integer, must_be
 from . import activations, transformer
 from .alexnet import alexnet, alexnet_4096
 from .densenet import densenet40, densenet121, densenet169
@@ -51,12 +51,20 @@ _BUILDERS: dict[str, Builder] = {
 
 
 def names() -> list[str]:
-    """Return the names of the study's networks; `create` also knows other depths and widths of some."""
+    """Return the names of the study's networks; `create` also knows other depths and widths of some.
+
+    >>> import fp16engine as fe
+    >>> fe.models.names()[:3]
+    ['dnn', 'alexnet', 'alexnet-4096']
+    """
     return list(_BUILDERS)
 
 
 def known(name: str) -> bool:
     """Tell whether `create` knows a name.
+
+    Args:
+        name: any string.
 
     >>> known("resnet20"), known("resnet26"), known("resnet27")
     (True, True, False)
@@ -81,8 +89,8 @@ def _find(name: str) -> Builder | None:
     return other
 
 
-def wanted() -> str:
-    """Return the names that `create` knows, for a message."""
+def names_text() -> str:
+    """Return the names that `create` knows, for an error."""
     return f"one of {', '.join(_BUILDERS)} {WORDS}"
 
 
@@ -112,13 +120,12 @@ def create(
     """
     build = _find(name)
     if build is None:
-        raise ValueError(f"model: {name!r} given, {wanted()} is wanted")
+        raise ValueError(must_be("model", names_text(), name))
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2:
-        raise ValueError(f"image_size: {image_size!r} given, an integer or (height, width) is wanted")
+        raise ValueError(must_be("image_size", "an integer or (height, width)", image_size))
     for label, n in (("num_classes", num_classes), ("image_size", min(size)), ("channels", channels)):
-        if not isinstance(n, Integral) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"{label}: {n!r} given, an integer >= 1 is wanted")
+        integer(label, n, 1)
     config: dict[str, Any] = {
         "name": name,
         "num_classes": int(num_classes),
@@ -135,8 +142,18 @@ def create(
 def from_config(config: dict[str, Any]) -> Module:
     """Return the network of a `model.config`: one of `create`'s, or of `transformer.create`'s.
 
+    Args:
+        config: the arguments of either, by name.
+
     Raises:
-        ValueError, TypeError: the arguments are none of theirs.
+        ValueError: an argument is out of range, or the name is unknown.
+        TypeError: an argument is unknown.
+        KeyError: there is no name.
+
+    >>> import fp16engine as fe
+    >>> model = fe.models.create("dnn", image_size=8, channels=1)
+    >>> fe.models.from_config(model.config).num_parameters() == model.num_parameters()
+    True
     """
     if config["name"] in transformer.names():
         return transformer.create(**config)

@@ -11,6 +11,6 @@ def at_least(name: str, image_size: tuple[int, int], smallest: int) -> None:
     """
     if min(image_size) < smallest:
         raise ValueError(
-            f"image_size: {image_size[0]}x{image_size[1]} given, {name} wants at least {smallest}x{smallest}"
-            "; use 'dnn' or 'resnet20' for small images"
+            f"image_size must be >= {smallest}x{smallest} for {name}, got "
+            f"{image_size[0]}x{image_size[1]}; use 'dnn' or 'resnet20' for small images"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..nn import Conv2d, Dropout, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential, Tanh
+from ._size import at_least
 
 # Three valid pools after a stride of 2 leave no pixel of a smaller image.
 SMALLEST = 27
@@ -29,11 +30,7 @@ def _features(channels: int) -> list[Module]:
 
 def _flat_features(name: str, image_size: tuple[int, int]) -> int:
     """Return the number of values after the convolutions."""
-    if min(image_size) < SMALLEST:
-        raise ValueError(
-            f"image_size: {image_size[0]}x{image_size[1]} given, {name} pools away anything smaller than "
-            f"{SMALLEST}x{SMALLEST}; use 'dnn' or 'resnet20' for small images"
-        )
+    at_least(name, image_size, SMALLEST)
     height, width = ((((n + 1) // 2 // 2 - 3) // 2 + 1 - 3) // 2 + 1 for n in image_size)
     return height * width * 512
 

@@ -13,6 +13,7 @@ from .. import functional as F
 from .. import random
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, ReLU, Sequential, init
 from ..tensor import Tensor
+from ..validate import choice, must_be
 
 EPS = 1e-5  # a normal number in binary16 up to rounding; rows here have a variance of about 1
 
@@ -146,17 +147,36 @@ class Projection(Module):
 
 
 class Transformer(Module):
-    """Source tokens (B, S) and target tokens (B, T), int64, to logits (B, T, vocabulary).
+    """An encoder and a decoder that translate tokens, with one head per token of the vocabulary.
 
-    Positions are added as sines and cosines; embeddings are scaled by sqrt(dim). With `norm="pre"` every
-    branch is normalised before it (Xiong et al., 2002.04745), which trains without a long warm-up and leaves
-    the residual sum, the largest numbers of the network, free of a rescaling whose gradient could overflow
-    binary16; "post" is the paper's. With `shared_embeddings` source, target and output have one table.
-    Dropout acts on embeddings and branches, not inside attention, whose probabilities one kernel makes and
-    uses.
+    Args:
+        vocabulary: number of tokens.
+        dim: width of a token's vector, even.
+        heads: heads of each attention, a divisor of dim.
+        hidden: width of the inner layer of each feed-forward block.
+        layers: blocks of the encoder, and of the decoder.
+        dropout: probability in [0, 1) on embeddings and branches; none inside attention, whose probabilities
+            one kernel makes and uses.
+        norm: "pre" normalises before every branch, which trains without a long warm-up and leaves the
+            residual sum, the largest numbers of the network, free of a rescaling whose gradient could
+            overflow binary16; "post" normalises after it, as the first paper did.
+        shared_embeddings: source, target and output have one table.
+
+    Call:
+        source: tokens (B, S), int64.
+        source_lengths: (B,), int64: how many tokens of each source are no padding.
+        target: tokens (B, T), int64; the result is logits (B, T, vocabulary), dtype of the weights, of what
+            follows each of them.
+
+    Positions are added as sines and cosines; embeddings are scaled by sqrt(dim). Every operation rounds as
+    its function in `functional` says.
 
     Raises:
-        ValueError: a size is no integer >= 1, heads do not divide dim, dim is odd, or norm is unknown.
+        ValueError: a size is no integer >= 1, heads do not divide dim, dim is odd, norm is unknown; at the
+            call, a shape does not fit.
+
+    Source:
+        Vaswani et al., 2017, arXiv 1706.03762; Xiong et al., 2020, arXiv 2002.04745 (norm="pre").
 
     >>> import fp16engine as fe
     >>> model = fe.models.transformer.Transformer(11, 8, 2, 16, 1).to("reference").eval()
@@ -181,9 +201,8 @@ class Transformer(Module):
             "Transformer", vocabulary=vocabulary, dim=dim, heads=heads, hidden=hidden, layers=layers
         )
         if dim % 2:
-            raise ValueError(f"Transformer: dim is {dim}, an even number is wanted (sines and cosines)")
-        if norm not in ("pre", "post"):
-            raise ValueError(f"Transformer: norm is {norm!r}, 'pre' or 'post' is wanted")
+            raise ValueError(must_be("Transformer: dim", "an even number (sines and cosines)", dim))
+        choice("Transformer: norm", norm, ("pre", "post"))
         self.dim, self.norm_first = dim, norm == "pre"
         limit = math.sqrt(3.0 / dim)  # a variance of 1 / dim, so that scaled embeddings have 1
 
@@ -206,26 +225,93 @@ class Transformer(Module):
         return self.decode(target, self.encode(source, source_lengths), source_lengths)
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> Tensor:
-        """Return the memory (B, S, dim) of source tokens (B, S), of which each sentence has its length."""
+        """Return the encoder's memory of source tokens.
+
+        Args:
+            source: tokens (B, S), int64.
+            source_lengths: (B,), int64: how many tokens of each source are no padding.
+
+        Returns:
+            (B, S, dim), dtype of the weights.
+
+        Raises:
+            ValueError: source has not two axes, or a token or length is out of range.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.transformer.Transformer(11, 8, 2, 16, 1).to("reference").eval()
+        >>> ids, lengths = (fe.tensor(v, device="reference") for v in ([[3, 4, 2]], [3]))
+        >>> model.encode(ids, lengths).shape
+        (1, 3, 8)
+        """
         x = self._embedded(self.source_embedding, source, 0)
         for layer in self.encoder:
             x = layer(x, source_lengths)
         return self.encoder_norm(x) if self.norm_first else x
 
     def decode(self, target: Tensor, memory: Tensor, source_lengths: Tensor) -> Tensor:
-        """Return the logits (B, T, vocabulary) of what follows each of the target tokens (B, T)."""
+        """Return the logits of what follows each of the target tokens.
+
+        Args:
+            target: tokens (B, T), int64.
+            memory: (B, S, dim), float16 or float32, from `encode`.
+            source_lengths: (B,), int64, as in `encode`.
+
+        Returns:
+            (B, T, vocabulary), dtype of memory.
+
+        Raises:
+            ValueError: target has not two axes, or a token is out of range.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.transformer.Transformer(11, 8, 2, 16, 1).to("reference").eval()
+        >>> ids, lengths = (fe.tensor(v, device="reference") for v in ([[3, 4, 2]], [3]))
+        >>> model.decode(ids, model.encode(ids, lengths), lengths).shape
+        (1, 3, 11)
+        """
         x = self._embedded(self.target_embedding, target, 0)
         for layer in self.decoder:
             x = layer(x, memory, source_lengths)
         return self._logits(x)
 
     def start(self, memory: Tensor, source_lengths: Tensor) -> DecoderState:
-        """Return the state of a decoder that has said nothing yet."""
+        """Return the state of a decoder that has said nothing yet, for `step`.
+
+        Args:
+            memory: (B, S, dim), float16 or float32, from `encode`.
+            source_lengths: (B,), int64, as in `encode`.
+
+        Raises:
+            ValueError: memory has not three axes.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.transformer.Transformer(11, 8, 2, 16, 1).to("reference").eval()
+        >>> ids, lengths = (fe.tensor(v, device="reference") for v in ([[3, 4, 2]], [3]))
+        >>> model.start(model.encode(ids, lengths), lengths).position
+        0
+        """
         layers = [LayerCache(layer.cross_attention.attention.project(memory)) for layer in self.decoder]
         return DecoderState(layers, source_lengths)
 
     def step(self, tokens: Tensor, state: DecoderState) -> Tensor:
-        """Take the next tokens (B,) in and return the logits (B, vocabulary) of what follows."""
+        """Take the next tokens in and return the logits of what follows.
+
+        Args:
+            tokens: (B,), int64.
+            state: from `start`; it keeps keys and values, and moves on by a position.
+
+        Returns:
+            (B, vocabulary), dtype of the memory that the state began with.
+
+        Raises:
+            ValueError: a token is out of range, or their number is not that of the state.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.transformer.Transformer(11, 8, 2, 16, 1).to("reference").eval()
+        >>> ids, lengths = (fe.tensor(v, device="reference") for v in ([[3, 4, 2]], [3]))
+        >>> state = model.start(model.encode(ids, lengths), lengths)
+        >>> model.step(fe.tensor([1], device="reference"), state).shape, state.position
+        ((1, 11), 1)
+        """
         x = self._embedded(self.target_embedding, F.reshape(tokens, (tokens.shape[0], 1)), state.position)
         for layer, cache in zip(self.decoder, state.layers, strict=True):
             x = layer.step(x, cache, state.lengths)
@@ -235,7 +321,7 @@ class Transformer(Module):
 
     def _embedded(self, embedding: Embedding, ids: Tensor, first: int) -> Tensor:
         if ids.ndim != 2:
-            raise ValueError(f"Transformer: tokens of shape {ids.shape} given, (B, S) is wanted")
+            raise ValueError(f"Transformer: tokens must be of shape (B, S), got {ids.shape}")
         x = embedding(ids) * math.sqrt(self.dim)
         table = positions(first + ids.shape[1], self.dim)[first:].astype(x.dtype)
         return self.dropout(x + Tensor(backends.get(x.device).from_numpy(table), x.device))
@@ -257,7 +343,12 @@ def _rows(x: Tensor, index: np.ndarray) -> Tensor:
 
 
 def names() -> list[str]:
-    """Return the names `create` knows: base is the paper's, small trains on a CPU, tiny is for tests."""
+    """Return the names `create` knows: base is the paper's, small trains on a CPU, tiny is for tests.
+
+    >>> import fp16engine as fe
+    >>> fe.models.transformer.names()
+    ['transformer-base', 'transformer-small', 'transformer-tiny']
+    """
     return list(_SIZES)
 
 
@@ -271,7 +362,15 @@ def create(
 ) -> Transformer:
     """Return a new Transformer in float32 on "cpu"; equal arguments give equal initial weights, bit for bit.
 
-    `dropout` None is the size's own. The arguments are kept as `model.config`.
+    Args:
+        name: one of `names()`.
+        vocabulary: number of tokens, >= 1.
+        norm: "pre" or "post", see `Transformer`.
+        shared_embeddings: source, target and output have one table.
+        dropout: probability in [0, 1); None means that of the size.
+        seed: of the initial weights. The global random state is not touched.
+
+    The arguments are kept as `model.config`.
 
     Raises:
         ValueError: the name is unknown, or an argument is out of range.
@@ -280,8 +379,7 @@ def create(
     >>> fe.models.transformer.create("transformer-tiny", 300).num_parameters()
     186880
     """
-    if name not in _SIZES:
-        raise ValueError(f"model: {name!r} given, one of {', '.join(_SIZES)} is wanted")
+    choice("model", name, _SIZES)
     dim, heads, hidden, layers, usual = _SIZES[name]
     config: dict[str, Any] = {
         "name": name,

@@ -14,6 +14,7 @@ from ..nn import (
     Sequential,
 )
 from ..tensor import Tensor
+from ..validate import integer
 from ._size import at_least
 
 PATCH = 6
@@ -57,8 +58,7 @@ def vit(depth: int, num_classes: int, image_size: tuple[int, int], channels: int
     >>> fe.models.vit.vit(1, 10, (32, 32), 3).num_parameters()
     1228938
     """
-    if isinstance(depth, bool) or not isinstance(depth, int) or depth < 1:
-        raise ValueError(f"vit: depth is {depth!r}, an integer >= 1 is wanted")
+    integer("vit: depth", depth, 1)
     at_least(f"vit{depth}", image_size, PATCH)
     patches = (image_size[0] // PATCH) * (image_size[1] // PATCH)
     return Sequential(

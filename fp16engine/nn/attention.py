@@ -10,17 +10,31 @@ from .module import Module
 
 
 class MultiHeadAttention(Module):
-    """Attention of `num_heads` heads with projections (Vaswani et al., 1706.03762).
+    """Attend with several heads, each between projections of its own, see `functional.attention`.
 
-    x: (B, S, dim) attends to itself or to `memory` (B, T, dim) -> (B, S, dim). `head_dim` is the width of a
-        head,
-    dim / num_heads unless given; `causal` hides later positions, `key_lengths` (B,) int64 hides the padding
-    of what is attended to; see `functional.attention` for both and for the rounding. `project` and `attend`
-    are the two halves of a call, for a decoder that keeps keys and values from step to step.
+        out(concatenation of the heads of attention(query(x), key(memory), value(memory)))
+
+    Args:
+        dim: width of x and memory.
+        num_heads: number of heads.
+        head_dim: width of a head; None means dim / num_heads.
+        bias: whether the four projections, `Linear` layers, have biases.
+
+    Call:
+        x: (B, S, dim), float16 or float32; the result has the same shape and dtype.
+        memory: what is attended to, (B, T, dim), dtype of x; None means x.
+        causal: let position i read the positions up to i only.
+        key_lengths: (B,), int64: how many positions of memory are no padding; None means all.
+
+    Projections and heads are each rounded once. `project` and `attend` are the two halves of a call, for a
+    decoder that keeps keys and values from step to step.
 
     Raises:
-        ValueError: `num_heads` does not divide `dim` and no `head_dim` is given, or x or memory has not three
-            axes.
+        ValueError: a size is no integer >= 1, `num_heads` does not divide `dim` and no `head_dim` is given;
+            at the call, x or memory has not three axes.
+
+    Source:
+        Vaswani et al., 2017, arXiv 1706.03762.
 
     >>> import fp16engine as fe
     >>> layer = fe.nn.MultiHeadAttention(8, 2).to("reference")
@@ -56,7 +70,22 @@ class MultiHeadAttention(Module):
         return self.attend(x, *self.project(x if memory is None else memory), causal, key_lengths)
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the keys and values (B, heads, T, head_dim) of `memory` (B, T, dim)."""
+        """Return the keys and values of what is attended to.
+
+        Args:
+            memory: (B, T, dim), float16 or float32.
+
+        Returns:
+            Keys and values, each (B, heads, T, head_dim), dtype of memory, rounded once.
+
+        Raises:
+            ValueError: memory has not three axes.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.MultiHeadAttention(8, 2).to("reference")
+        >>> layer.project(fe.tensor([[[0.0] * 8] * 5], device="reference"))[0].shape
+        (1, 2, 5, 4)
+        """
         _three_axes("memory", memory)
         return self._split(self.key(memory)), self._split(self.value(memory))
 
@@ -68,7 +97,27 @@ class MultiHeadAttention(Module):
         causal: bool = False,
         key_lengths: Tensor | None = None,
     ) -> Tensor:
-        """Return what x (B, S, dim) reads from the keys and values that `project` gave: (B, S, dim)."""
+        """Return what x reads from the keys and values that `project` gave.
+
+        Args:
+            x: (B, S, dim), float16 or float32.
+            keys: (B, heads, T, head_dim), dtype of x.
+            values: (B, heads, T, head_dim), dtype of x.
+            causal: let position i read the positions up to i only; needs S = T.
+            key_lengths: (B,), int64: how many keys are no padding; None means all.
+
+        Returns:
+            (B, S, dim), dtype of x.
+
+        Raises:
+            ValueError: the shapes do not fit, see `functional.attention`.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.MultiHeadAttention(8, 2).to("reference")
+        >>> x = fe.tensor([[[0.0] * 8] * 5], device="reference")
+        >>> layer.attend(x, *layer.project(x)).shape
+        (1, 5, 8)
+        """
         heads = F.attention(self._split(self.query(x)), keys, values, causal, key_lengths)
         b, h, s, d = heads.shape
         return self.out(F.reshape(F.transpose(heads, (0, 2, 1, 3)), (b, s, h * d)))

@@ -14,10 +14,32 @@ Size = int | Sequence[int]
 
 
 class Conv2d(Module):
-    """Convolution over images: (N, H, W, in_channels) -> (N, OH, OW, out_channels), see `functional.conv2d`.
+    """Convolve images with trained kernels, see `functional.conv2d`.
 
-    weight: (out_channels, kh, kw, in_channels/groups), Glorot-uniform with fans kh*kw*in_channels/groups and
-    kh*kw*out_channels; bias: (out_channels,), zero. `weight_decay` is the kernel's own L2 factor.
+    Args:
+        in_channels: channels C of the input, a multiple of `groups`.
+        out_channels: channels K of the output, a multiple of `groups`.
+        size: of the kernels, integer >= 1 or (vertical, horizontal).
+        stride: integer >= 1 or (vertical, horizontal).
+        padding: "same" (TensorFlow's), or an integer >= 0 or (vertical, horizontal) of zeros on both sides.
+        groups: output block g reads input block g only.
+        bias: whether a bias per output channel is added.
+        weight_decay: L2 factor of the kernels alone; None means the optimizer's.
+
+    Attributes:
+        weight: (K, kh, kw, C / groups), Glorot-uniform with fans kh * kw * C / groups and kh * kw * K.
+        bias: (K,), zeros; or None.
+
+    Call:
+        x: (N, H, W, C), dtype of weight, float16 or float32; the result is (N, OH, OW, K). The sum
+            accumulates as the active `Precision` says; sum and bias are rounded once.
+
+    Raises:
+        ValueError: a number of channels or groups, the size or the stride does not fit; at the call, a shape.
+        TypeError: size or stride is no integer or pair.
+
+    Source:
+        `keras.layers.Conv2D` (initial values); Glorot and Bengio, 2010.
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[0.0]] * 5] * 5], device="reference")
@@ -80,7 +102,18 @@ class _Pool2d(Module):
 
 
 class MaxPool2d(_Pool2d):
-    """Largest value of each window, see `functional.max_pool2d`.
+    """Take the largest value of each window, see `functional.max_pool2d`.
+
+    Args:
+        size: of the window, integer >= 1 or (vertical, horizontal).
+        stride: integer >= 1 or (vertical, horizontal); None means `size`.
+        padding: integer >= 0 or (vertical, horizontal), less than `size`, or "same".
+
+    Call:
+        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), not rounded.
+
+    Raises:
+        ValueError: at the call, the window does not fit.
 
     >>> import fp16engine as fe
     >>> fe.nn.MaxPool2d(2)(fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")).item()
@@ -92,7 +125,18 @@ class MaxPool2d(_Pool2d):
 
 
 class AvgPool2d(_Pool2d):
-    """Mean of each window, see `functional.avg_pool2d`.
+    """Take the mean of each window, see `functional.avg_pool2d`.
+
+    Args:
+        size: of the window, integer >= 1 or (vertical, horizontal).
+        stride: integer >= 1 or (vertical, horizontal); None means `size`.
+        padding: integer >= 0 or (vertical, horizontal), less than `size`, or "same"; it is not counted.
+
+    Call:
+        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), rounded once.
+
+    Raises:
+        ValueError: at the call, the window does not fit.
 
     >>> import fp16engine as fe
     >>> fe.nn.AvgPool2d(2)(fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")).item()
@@ -104,7 +148,15 @@ class AvgPool2d(_Pool2d):
 
 
 class GlobalAvgPool2d(Module):
-    """Mean over all pixels: (N, H, W, C) -> (N, C), see `functional.global_avg_pool2d`."""
+    """Take the mean over all pixels, see `functional.global_avg_pool2d`.
+
+    Call:
+        x: (N, H, W, C), float16 or float32; the result is (N, C), rounded once.
+
+    >>> import fp16engine as fe
+    >>> fe.nn.GlobalAvgPool2d()(fe.tensor([[[[1.0], [3.0]]]], device="reference")).item()
+    2.0
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         return F.global_avg_pool2d(x)

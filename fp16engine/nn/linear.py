@@ -9,9 +9,28 @@ from .module import Module
 
 
 class Linear(Module):
-    """y = x @ weight.T + bias: x (..., in_features) -> (..., out_features), see `functional.linear`.
+    """Map the last axis of x by a trained matrix and bias, see `functional.linear`.
 
-    weight: (out_features, in_features), Glorot-uniform; bias: (out_features,), zero.
+        y = x @ weight.T + bias
+
+    Args:
+        in_features: size of the last axis of x.
+        out_features: size of the last axis of y.
+        bias: whether a bias is added.
+
+    Attributes:
+        weight: (out_features, in_features), Glorot-uniform.
+        bias: (out_features,), zeros; or None.
+
+    Call:
+        x: (..., in_features), dtype of weight, float16 or float32; the result is (..., out_features). The sum
+            accumulates as the active `Precision` says; sum and bias are rounded once.
+
+    Raises:
+        ValueError: a size is no integer >= 1.
+
+    Source:
+        `torch.nn.Linear` (arguments); `keras.layers.Dense` (initial values).
 
     >>> import fp16engine as fe
     >>> fe.nn.Linear(3, 2).to("reference")(fe.tensor([[1.0, 2.0, 3.0]], device="reference")).shape
@@ -35,9 +54,24 @@ class Linear(Module):
 
 
 class Embedding(Module):
-    """Rows of a trained table: ids (...) int64 -> (..., dim), see `functional.embedding`.
+    """Look up rows of a trained table, see `functional.embedding`.
 
-    weight: (num_embeddings, dim), uniform in [-0.05, 0.05] as in Keras.
+    Args:
+        num_embeddings: rows of the table.
+        dim: values in a row.
+
+    Attributes:
+        weight: (num_embeddings, dim), uniform in [-0.05, 0.05].
+
+    Call:
+        ids: any shape (...), int64 in [0, num_embeddings); the result is (..., dim), dtype of weight, not
+            rounded.
+
+    Raises:
+        ValueError: a size is no integer >= 1; at the call, an id is out of range.
+
+    Source:
+        `keras.layers.Embedding` (initial values).
 
     >>> import fp16engine as fe
     >>> fe.nn.Embedding(10, 4).to("reference")(fe.tensor([1, 2], device="reference")).shape

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
-from contextvars import ContextVar
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
+from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
 
-# numerics.watch sets this to be told which layer runs in its thread; None costs one look-up per call.
-_entering: ContextVar[Callable[[Module], AbstractContextManager[None]] | None] = ContextVar(
-    "fp16engine_entering", default=None
-)
+if TYPE_CHECKING:
+    from typing_extensions import Self  # in `typing` from Python 3.11 on
 
 
 class Parameter(Tensor):
     """A leaf tensor that an optimizer trains.
 
-    Attributes:
+    Args:
+        data: a backend's array of any shape, float16 or float32.
+        device: the device that `data` belong to.
         weight_decay: this tensor's own L2 factor (gradient += weight_decay * value), or None for the
             optimizer's.
+
+    Raises:
+        TypeError: `data` is no array, or holds integers.
+
+    >>> import numpy as np
+    >>> import fp16engine as fe
+    >>> fe.nn.Parameter(np.zeros(3, np.float32), weight_decay=1e-4).requires_grad
+    True
     """
 
     __slots__ = ("weight_decay",)
@@ -68,16 +76,29 @@ class Module:
     config: dict[str, Any] | None = None
 
     def forward(self, *args: Any, **options: Any) -> Any:
+        """Return what the module makes of its input; a class of one's own defines it, `module(x)` calls it.
+
+        Args:
+            *args: what the module takes, tensors as a rule.
+            **options: by name.
+
+        Raises:
+            NotImplementedError: the class defines no `forward`.
+
+        >>> import fp16engine as fe
+        >>> fe.nn.ReLU().forward(fe.tensor([-1.0], device="reference")).item()
+        0.0
+        """
         raise NotImplementedError(f"{type(self).__name__} defines no forward()")
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         try:
-            entering = _entering.get()
-            if entering is None and self.operand is None:
+            observed = observer.observed()
+            if not observed and self.operand is None:
                 return self.forward(*args, **options)
             with ExitStack() as scopes:
-                if entering is not None:
-                    scopes.enter_context(entering(self))
+                if observed:
+                    scopes.enter_context(observer.running(self))
                 if self.operand is not None:
                     scopes.enter_context(active().with_operand(self.operand).use())
                 return self.forward(*args, **options)
@@ -96,7 +117,12 @@ class Module:
     # The tree
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Yield (name, module) for the modules directly below this one."""
+        """Yield (name, module) for the modules directly below this one.
+
+        >>> import fp16engine as fe
+        >>> [name for name, _ in fe.nn.SeparableConv2d(2, 8, 3).named_children()]
+        ['depthwise', 'pointwise']
+        """
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value
@@ -106,7 +132,15 @@ class Module:
                         yield f"{name}.{i}", item
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """Yield (path, module) for this module, whose path is `prefix`, and all below it."""
+        """Yield (path, module) for this module and all below it, from the top down.
+
+        Args:
+            prefix: the path of this module.
+
+        >>> import fp16engine as fe
+        >>> [path for path, _ in fe.nn.Sequential(fe.nn.Flatten(), fe.nn.ReLU()).named_modules("net")]
+        ['net', 'net.0', 'net.1']
+        """
         yield prefix, self
         for name, child in self.named_children():
             yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
@@ -130,40 +164,79 @@ class Module:
                 )
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
-        """Yield (path, parameter), e.g. ("blocks.0.conv1.weight", ...); a shared parameter comes once."""
+        """Yield (path, parameter), e.g. ("blocks.0.conv1.weight", ...); a shared parameter comes once.
+
+        >>> import fp16engine as fe
+        >>> [(path, p.shape) for path, p in fe.nn.Linear(3, 2).named_parameters()]
+        [('weight', (2, 3)), ('bias', (2,))]
+        """
         for path, _, _, value in self._named_tensors():
             if isinstance(value, Parameter):
                 yield path, value
 
     def parameters(self) -> Iterator[Parameter]:
-        """Yield every parameter once."""
+        """Yield every parameter once.
+
+        >>> import fp16engine as fe
+        >>> [p.shape for p in fe.nn.Linear(3, 2).parameters()]
+        [(2, 3), (2,)]
+        """
         for _, value in self.named_parameters():
             yield value
 
     def named_buffers(self) -> Iterator[tuple[str, Tensor]]:
-        """Yield (path, tensor) for state that is not trained, such as running statistics."""
+        """Yield (path, tensor) for state that is not trained, such as running statistics.
+
+        Returns:
+            An iterator over paths and tensors of any shape, float16, float32 or int64 (counters).
+
+        >>> import fp16engine as fe
+        >>> [path for path, _ in fe.nn.BatchNorm2d(3).named_buffers()]
+        ['running_mean', 'running_var', 'updates']
+        """
         for path, _, _, value in self._named_tensors():
             if not isinstance(value, Parameter):
                 yield path, value
 
     def num_parameters(self) -> int:
-        """Return the number of trained values."""
+        """Return the number of trained values.
+
+        >>> import fp16engine as fe
+        >>> fe.nn.Linear(3, 2).num_parameters()
+        8
+        """
         return sum(p.size for p in self.parameters())
 
     # State
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Return copies of all parameters and buffers as NumPy arrays in their own dtypes, by path."""
+        """Return copies of all parameters and buffers by path.
+
+        Returns:
+            NumPy arrays in the shape and dtype of the tensors (float16, float32 or int64), not rounded.
+
+        >>> import fp16engine as fe
+        >>> sorted(fe.nn.Linear(3, 2).state_dict())
+        ['bias', 'weight']
+        """
         return {path: np.array(value.numpy()) for path, _, _, value in self._named_tensors()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, bit for bit; nothing changes when anything is wrong.
 
-        Running statistics of another form, see `BatchNorm2d`, are converted.
+        Args:
+            state: an array for every parameter and buffer, by path, of its shape and dtype. Running
+                statistics of another form, see `BatchNorm2d`, are converted.
 
         Raises:
             ValueError: a key is missing or unknown, or a shape differs; the message names the key.
             TypeError: a dtype differs. Load before `.to(precision=...)` to have float32 values rounded.
+
+        >>> import fp16engine as fe
+        >>> a, b = fe.nn.Linear(3, 2), fe.nn.Linear(3, 2)
+        >>> a.load_state_dict(b.state_dict())
+        >>> bool((a.weight.data == b.weight.data).all())
+        True
         """
         state = self.adapted(state)
         own = {path: value for path, _, _, value in self._named_tensors()}
@@ -192,7 +265,16 @@ class Module:
             value.data = _backend_array(arrays[key], value.device)
 
     def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Return `state`, made for a model of this shape, in the form that its layers have here."""
+        """Return a state for a model of this shape, in the form that its layers have here.
+
+        Args:
+            state: arrays by path, as `state_dict` returns them.
+
+        >>> import fp16engine as fe
+        >>> half = fe.nn.BatchNorm2d(3).to("reference", "fp16")
+        >>> sorted(half.adapted(fe.nn.BatchNorm2d(3).state_dict()))
+        ['beta', 'gamma', 'rest', 'running_mean', 'running_std', 'updates']
+        """
         found = dict(state)
         for path, module in self.named_modules():
             found = module._own_form(f"{path}." if path else "", found)
@@ -205,30 +287,61 @@ class Module:
     def _take_form(self, policy: Precision) -> None:
         """Bring the state that is not trained into the form of `policy`; most layers have one only."""
 
-    def train(self, mode: bool = True) -> Module:
-        """Switch this module and all below to training (or evaluation) and return it."""
+    def train(self, mode: bool = True) -> Self:
+        """Switch this module and all below to training, or to evaluation, and return it.
+
+        Args:
+            mode: True for training, False for evaluation.
+
+        >>> import fp16engine as fe
+        >>> fe.nn.Dropout(0.5).train(False).training
+        False
+        """
         for _, module in self.named_modules():
             module.training = mode
         return self
 
-    def eval(self) -> Module:
-        """Switch this module and all below to evaluation and return it."""
+    def eval(self) -> Self:
+        """Switch this module and all below to evaluation and return it.
+
+        >>> import fp16engine as fe
+        >>> fe.nn.Sequential(fe.nn.Dropout(0.5)).eval()[0].training
+        False
+        """
         return self.train(False)
 
     def zero_grad(self) -> None:
-        """Drop the gradients of all parameters."""
+        """Drop the gradients of all parameters.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.Linear(1, 1).to("reference")
+        >>> layer(fe.tensor([[1.0]], device="reference")).sum().backward()
+        >>> layer.zero_grad()
+        >>> layer.bias.grad is None
+        True
+        """
         for p in self.parameters():
             p.grad = None
 
-    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Module:
-        """Move all tensors to `device`, round them as `precision` says, drop gradients; return the module.
+    def to(self, device: str | None = None, precision: str | Precision | None = None) -> Self:
+        """Move all tensors to a device, round them as a precision says, drop gradients; return the module.
 
-        With a precision, parameters and buffers are rounded to its storage dtype, and a layer's `statistics`
-        (norm scale, shift and running averages) to its statistics dtype. Make the optimizer afterwards.
+        Args:
+            device: "cpu", "cuda", "cuda:1" or "reference"; None leaves each tensor where it is.
+            precision: the name of a preset, or a `Precision`. Parameters and buffers are rounded to its
+                storage dtype, a layer's `statistics` (norm scale, shift and running averages) to its
+                statistics dtype, each to nearest even; counters stay int64. None rounds nothing.
+
+        Make the optimizer afterwards.
 
         Raises:
             BackendUnavailable: the device is not there.
-            UnsupportedPrecision, ValueError: the precision does not run here, or does not exist.
+            UnsupportedPrecision: the precision does not run on this device.
+            ValueError: the device or the precision does not exist.
+
+        >>> import fp16engine as fe
+        >>> fe.nn.Linear(3, 2).to("reference", "fp16").weight.dtype
+        'float16'
         """
         policy = None if precision is None else Precision.get(precision)
         if policy is not None:
@@ -251,7 +364,12 @@ class Module:
     # Display
 
     def extra_repr(self) -> str:
-        """Return what `repr` shows between this module's brackets."""
+        """Return what `repr` shows between this module's brackets.
+
+        >>> import fp16engine as fe
+        >>> fe.nn.Linear(3, 2).extra_repr()
+        '3, 2'
+        """
         return ""
 
     def __repr__(self) -> str:
@@ -264,6 +382,15 @@ class Module:
 
 class Sequential(Module):
     """Modules applied one after the other; `model[i]` is the i-th.
+
+    Args:
+        *layers: modules, each of which takes what the one before it returns.
+
+    Call:
+        x: any shape and dtype that the first module takes; the result is that of the last.
+
+    Raises:
+        TypeError: a layer is no Module.
 
     >>> import fp16engine as fe
     >>> len(fe.nn.Sequential(fe.nn.Flatten(), fe.nn.Linear(4, 2)))

@@ -22,18 +22,38 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class BatchNorm2d(Module):
-    """Batch normalisation over all axes but the last, see `functional.batch_norm`.
+    """Normalise over all axes but the last, see `functional.batch_norm`.
 
-    gamma: (num_features,), ones; beta, running_mean: zeros; running_var: ones; updates: how often the running
-    statistics were moved. `momentum` is the share of the old running statistics that is kept in the long run
-    (Keras' meaning and defaults); the first updates take more of the batch. `activation` follows: "relu" is
-    fused, "relu6", "gelu" and "tanh" are operations of their own.
+        y = activation(gamma * (x - mean) / sqrt(var + eps) + beta)
 
-    A precision with float16 statistics in their "native" form has running_std, the standard deviation, in
-    place of running_var, and `rest`, which keeps what rounding takes from both. Either form loads the other.
+    Args:
+        num_features: channels C, the last axis of x.
+        momentum: share of the old running statistics that is kept in the long run, in [0, 1]; the first
+            updates take more of the batch.
+        eps: added to the variance; finite, > 0.
+        activation: None, "relu" (fused), "relu6", "gelu" or "tanh" (an operation of its own).
 
-    norm(x, residual) adds a residual before the activation; norm(x, addend=b) normalises x + b and returns
-    the sum, too: (sum, y).
+    Attributes:
+        gamma: (C,), ones.
+        beta: (C,), zeros.
+        running_mean: (C,), zeros.
+        running_var: (C,), ones.
+        running_std: (C,): the standard deviation, in place of running_var (then None) under a precision with
+            float16 statistics in their "native" form. Either form loads the other.
+        rest: (2, C): what rounding takes from running_mean and running_std, in the native form; else None.
+        updates: (1,), int64: how often the running statistics were moved.
+
+    Call:
+        x: (..., C), float16 or float32; the result has the same shape and dtype, rounded once.
+        residual: shape and dtype of x, added before the activation; or None.
+        addend: shape and dtype of x: normalise x + addend and return both, (sum, y); or None.
+
+    Raises:
+        ValueError: num_features is no integer >= 1, or the activation is unknown; at the call, momentum, eps
+            or a shape does not fit, or residual and addend are both given.
+
+    Source:
+        Ioffe and Szegedy, 2015, arXiv 1502.03167; `keras.layers.BatchNormalization` (momentum, defaults).
 
     >>> import fp16engine as fe
     >>> fe.nn.BatchNorm2d(3, activation="relu")
@@ -102,7 +122,26 @@ class BatchNorm2d(Module):
 
 
 class LayerNorm(Module):
-    """Normalisation over the last axis, see `functional.layer_norm`. gamma: (dim,), ones; beta: zeros.
+    """Normalise over the last axis, see `functional.layer_norm`.
+
+        y = gamma * (x - mean) / sqrt(var + eps) + beta
+
+    Args:
+        dim: size C of the last axis of x.
+        eps: added to the variance; finite, > 0.
+
+    Attributes:
+        gamma: (C,), ones.
+        beta: (C,), zeros.
+
+    Call:
+        x: (..., C), float16 or float32; the result has the same shape and dtype, rounded once.
+
+    Raises:
+        ValueError: dim is no integer >= 1; at the call, eps or the shape does not fit.
+
+    Source:
+        Ba et al., 2016, arXiv 1607.06450.
 
     >>> import fp16engine as fe
     >>> fe.nn.LayerNorm(64)

@@ -10,14 +10,29 @@ from .module import Module
 
 
 class PatchEmbedding(Module):
-    """Square patches side by side, each mapped to `dim` values plus its learned position.
+    """Cut images into square patches, and map each to a vector with its learned position.
 
-    x: (N, H, W, C) -> (N, S, dim), S = (H // patch) * (W // patch), row by row; pixels at the bottom and
-        right that fill no patch are left out. The positions, (S, dim), are uniform in [-0.05, 0.05] as in
-        Keras; map and sum are each rounded once.
+        y[n, s] = projection(patch s of image n) + positions[s]
+
+    Args:
+        image_size: height and width (H, W) of the images.
+        channels: channels C of the images.
+        patch: side of a patch; pixels at the bottom and right that fill no patch are left out.
+        dim: values in a vector.
+
+    Attributes:
+        projection: `Linear` from patch * patch * C to dim.
+        positions: (S, dim), uniform in [-0.05, 0.05], S = (H // patch) * (W // patch).
+
+    Call:
+        x: (N, H, W, C), dtype of positions, float16 or float32; the result is (N, S, dim), patches row by
+            row. Map and sum are each rounded once.
 
     Raises:
-        ValueError: a size is no integer >= 1, the image holds no patch, or x is no such image.
+        ValueError: a size is no integer >= 1, the image holds no patch; at the call, x is no such image.
+
+    Source:
+        Dosovitskiy et al., 2020, arXiv 2010.11929; `keras.layers.Embedding` (initial positions).
 
     >>> import fp16engine as fe
     >>> layer = fe.nn.PatchEmbedding((32, 32), 3, 6, 64).to("reference")

@@ -10,13 +10,32 @@ from .module import Module
 
 
 class SeparableConv2d(Module):
-    """A filter per channel, then a 1x1 convolution: (N, H, W, in_channels) -> (N, OH, OW, out_channels).
+    """Convolve each channel with a kernel of its own, then all channels with 1x1 kernels.
 
-    Nothing lies between the two (Chollet, 1610.02357); the filtered channels are rounded and stored once, as
-    every `functional.conv2d` does. Arguments as in `Conv2d`; only the 1x1 convolution has a bias.
+        y = pointwise(depthwise(x)), nothing between the two
+
+    Args:
+        in_channels: channels C of the input.
+        out_channels: channels K of the output.
+        size: of the kernels per channel, integer >= 1 or (vertical, horizontal).
+        stride: integer >= 1 or (vertical, horizontal).
+        padding: "same" (TensorFlow's), or an integer >= 0 or (vertical, horizontal) of zeros on both sides.
+        bias: whether the 1x1 convolution has a bias.
+
+    Attributes:
+        depthwise: `Conv2d` with C groups, without a bias.
+        pointwise: `Conv2d` of size 1.
+
+    Call:
+        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, K). Both convolutions are rounded and
+            stored once, as `functional.conv2d` does.
 
     Raises:
-        ValueError: a number of channels, size, stride or padding is out of range.
+        ValueError: a number of channels, the size or the stride does not fit; at the call, a shape.
+        TypeError: size or stride is no integer or pair.
+
+    Source:
+        Chollet, 2016, arXiv 1610.02357 (Xception).
 
     >>> import fp16engine as fe
     >>> layer = fe.nn.SeparableConv2d(2, 8, 3, stride=2)

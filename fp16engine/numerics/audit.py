@@ -9,11 +9,11 @@ inside a CPU kernel live in registers and cache and are no tensors; their size i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .intercept import Interception, arrays_in, named_arguments
+from ..observer import BackendCall, Observer, arrays_in
 
 if TYPE_CHECKING:
     from ..precision import Precision
@@ -106,7 +106,7 @@ def dict_of(named: Iterable[Named]) -> dict[str, str]:
     return result
 
 
-class Audit(Interception):
+class Audit(Observer):
     """Record the types of every backend call made inside a `with` block.
 
     >>> import fp16engine as fe
@@ -123,13 +123,12 @@ class Audit(Interception):
         self.scratch_bytes = 0
         self._counts: dict[AuditKey, int] = {}
 
-    def _around(
-        self, op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        result = method(*args, **kwargs)
+    def around(self, call: BackendCall) -> Any:
+        """Run a call and record its types."""
+        op, result = call.op, call.run()
         if op in _NOT_OPERATIONS:
             return result
-        named = named_arguments(method, args, kwargs)
+        named = call.named_arguments()
         inputs = _types(named.items())
         parts = result if isinstance(result, (tuple, list)) else (result,)
         names = _OUTPUTS.get(op, ("y",) * len(parts))
@@ -257,7 +256,7 @@ def residents(trainer: Any) -> Iterable[Resident]:
         if p.grad is not None:
             note("gradients", p, p.grad.data)
     for _, b in model.named_buffers():
-        note("buffers", b, b.data)
+        note("buffers" if b.dtype.startswith("float") else "counters", b, b.data)
     for name, array in optimizer._state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
+from ..observer import BackendCall, arrays_in
 from ..tensor import Tensor
 from . import constants
-from .intercept import arrays_in, named_arguments
 from .ranges import Ranges
 from .watch import BACKWARD, FORWARD, Call, Watch, watch
 
@@ -79,15 +78,15 @@ class _Search:
         self.watch: Watch | None = None
         self.found: Explanation | None = None
 
-    def around(self, call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def around(self, call: Call, backend_call: BackendCall) -> Any:
         if self._busy or call.op in _SKIPPED or not call.layer:
-            return method(*args, **kwargs)
-        named = named_arguments(method, args, kwargs)
+            return backend_call.run()
+        named = backend_call.named_arguments()
         looked_at = {name: self._ranges(value) for name, value in named.items()}
         inputs = {name: ranges for name, ranges in looked_at.items() if ranges is not None}
         if call.phase == FORWARD:
             self._lost += constants.lost(call.layer, call.op, named, self._trainer.precision)
-        result = method(*args, **kwargs)
+        result = backend_call.run()
         output = self._ranges(result)
         if output is not None and not output.finite:
             self._report(call, named, inputs, output)

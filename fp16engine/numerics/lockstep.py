@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import backend as backends
 from .. import functional as F
 from .. import random
+from ..observer import BackendCall
 from ..precision import Precision
 from ..tensor import Tensor
 from .monitor import _MOVES
@@ -135,8 +136,8 @@ def _record(
     backend = backends.get(device)
     seen: list[tuple[Call, NDArray[np.float64]]] = []
 
-    def around(call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        result = method(*args, **kwargs)
+    def around(call: Call, backend_call: BackendCall) -> Any:
+        result = backend_call.run()
         output = result[0] if isinstance(result, tuple) else result
         if call.layer and call.op not in _MOVES and str(getattr(output, "dtype", "")).startswith("float"):
             seen.append((call, np.array(backend.to_numpy(output), np.float64)))

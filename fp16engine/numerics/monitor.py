@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from .. import backend as backends
+from ..observer import BackendCall, arrays_in
 from . import advice, constants, stagnation
-from .intercept import arrays_in, named_arguments
 from .ranges import EMPTY, Ranges
 from .watch import BACKWARD, FORWARD, UPDATE, Call, Watch, watch
 
@@ -197,7 +197,7 @@ class _Look:
     def __init__(self, trainer: Any, monitor: Monitor) -> None:
         self.watch: Watch | None = None
         self._trainer = trainer
-        self._backend: Any = backends.unrecorded(trainer.device)
+        self._backend: Any = backends.unobserved(trainer.device)
         self._monitor = monitor
         self._turn = trainer.step_count // monitor.every
         self._calls = 0
@@ -220,16 +220,16 @@ class _Look:
             self._meter = stagnation.Meter(self._trainer.optimizer, names, 1.0 / self._scale)
         return name == UPDATE
 
-    def around(self, call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def around(self, call: Call, backend_call: BackendCall) -> Any:
         if self._busy or not call.layer or call.phase == UPDATE or call.op in _MOVES:
-            return method(*args, **kwargs)
+            return backend_call.run()
         before = None
-        named = named_arguments(method, args, kwargs)
+        named = backend_call.named_arguments()
         if call.op == "batch_norm_forward":
             before = self._averages(named)
         shadowed = self._wants_shadow(call, named)
         wide = self._widened(named) if shadowed else None
-        result = method(*args, **kwargs)
+        result = backend_call.run()
         if before is not None:
             now = self._averages(named)
             self._running.append((call.layer, named["eps"], before, now, result[1], result[2]))

@@ -29,12 +29,15 @@ def percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class Ranges:
-    """Counts of one array or of several together.
+    """Where the values of one array, or of several together, lie on binary16's number line.
 
-    With h the value in binary16: `zeros` x = 0; `subnormal` 0 < |h| < 2^-14; `near_max` |h| within a factor
-    of two of 65504; `inf` and `nan` in x; `under` x not 0 but h = 0; `over` x finite but h infinite; and
-    `exponents[i]` values with 2^(i - 24) <= |h| < 2^(i - 23), i = 0 ... 39. For float16 arrays, `under` and
-    `over` are 0.
+    Args:
+        counts: 47 numbers, a row of `Backend.range_statistics`.
+
+    With h the value x in binary16, `zeros` counts x = 0; `subnormal` 0 < |h| < 2^-14; `near_max` |h| within a
+    factor of two of 65504; `inf` and `nan` are of x; `under` x not 0 but h = 0; `over` x finite but h
+    infinite; and `exponents[i]` values with 2^(i - 24) <= |h| < 2^(i - 23), i = 0 ... 39. For float16 arrays,
+    `under` and `over` are 0.
 
     >>> ranges = of(np.array([0.0, 1.0, 1.5, 1e-9], np.float32), "reference")
     >>> ranges.zeros, ranges.under, ranges.exponent_range
@@ -45,7 +48,18 @@ class Ranges:
 
     @classmethod
     def of_counts(cls, row: Iterable[Any]) -> Ranges:
-        """Return the ranges of a row of `Backend.range_statistics`, or of the sum of several."""
+        """Return the ranges of a row of `Backend.range_statistics`, or of the sum of several.
+
+        Args:
+            row: 47 integers.
+
+        Raises:
+            ValueError: an entry is no number.
+            TypeError: an entry is no number.
+
+        >>> Ranges.of_counts([3] + [0] * 46).zeros
+        3
+        """
         return cls(tuple(int(n) for n in row))
 
     def __add__(self, other: Ranges) -> Ranges:
@@ -100,7 +114,15 @@ class Ranges:
         return (met[0], met[-1]) if met else None
 
     def share(self, count: int) -> float:
-        """Return a count as a share of all values, 0 where there is none."""
+        """Return a count as a share of all values, 0 where there is none.
+
+        Args:
+            count: one of the counts, >= 0.
+
+        >>> ranges = of(np.array([0.0, 1.0], np.float32), "reference")
+        >>> ranges.share(ranges.zeros)
+        0.5
+        """
         return count / self.values if self.values else 0.0
 
     def in_words(self) -> str:
@@ -127,7 +149,11 @@ class Ranges:
         return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return counts as JSON values; `exponents` from `first` on, without the empty ends."""
+        """Return counts as JSON values; `exponents` from `first` on, without the empty ends.
+
+        >>> of(np.array([0.0, 1.0], np.float32), "reference").to_dict()["exponents"]
+        [1]
+        """
         span = self.exponent_range
         first, last = span or (0, -1)
         return {
@@ -148,7 +174,18 @@ EMPTY = Ranges((0,) * (_OVER + 1))
 
 
 def of(x: Any, device: str = "cpu") -> Ranges:
-    """Return the ranges of one array: NumPy, or an array of `device`'s backend; float16 or float32."""
+    """Return the ranges of one array.
+
+    Args:
+        x: NumPy's, or an array of the device's backend; any shape, float16 or float32.
+        device: "cpu", "cuda", "cuda:1" or "reference".
+
+    Raises:
+        BackendUnavailable: the device is not there.
+
+    >>> of(np.array([1e-9], np.float32), "reference").under
+    1
+    """
     from .. import backend as backends
 
     backend = backends.get(device)

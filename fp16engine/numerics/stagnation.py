@@ -8,7 +8,6 @@ meter adds how large they were, and so the learning rate that would have kept th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -138,7 +137,8 @@ class Meter:
         for slot, column in zip(optimizer.slots, ("first", "second"), strict=False):
             row.moving[slot] = row.moving.get(slot, 0) + counts[column]
             row.stuck[slot] = row.stuck.get(slot, 0) + counts[f"{column}_lost"]
-        change = _change(optimizer, i, new["grad"] * self._scale, old, new)
+        with np.errstate(all="ignore"):
+            change = optimizer.change(i, new["grad"] * self._scale, old, new)
         if change is None:
             return
         stored = optimizer.dtypes[i] if optimizer.masters[i] is None else "float32"
@@ -155,78 +155,6 @@ class Meter:
 def _sampled(array: NDArray[Any]) -> Values:
     flat = array.reshape(-1)
     return flat[:: -(-flat.size // MOST_VALUES) or 1].astype(np.float32)
-
-
-def _change(
-    optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]
-) -> Values | None:
-    """Return what the step subtracts from w, from the state it stored.
-
-    None for an optimizer that is not known here.
-    """
-    kind = type(optimizer).__name__
-    if kind not in _CHANGES:
-        return None
-    if _native(optimizer, i):
-        old, new = _expanded(old), _expanded(new)
-    decay = optimizer._decay(optimizer.params[i])
-    coupled = g + np.float32(decay) * old["w"] if decay and kind != "AdamW" else g
-    with np.errstate(all="ignore"):
-        return _CHANGES[kind](optimizer, i, coupled, old, new).astype(np.float32)
-
-
-def _native(optimizer: Any, i: int) -> bool:
-    """Whether the state of a parameter is kept as roots (see `backend.base`)."""
-    form = getattr(optimizer, "state_form", "plain")
-    return bool(form == "native" and optimizer.state_dtypes[i] == "float16")
-
-
-def _expanded(arrays: dict[str, Values]) -> dict[str, Values]:
-    """The arrays with the averages that the roots stand for."""
-    powers: dict[str, Callable[[Values], Values]] = {
-        "m": lambda r: r * np.abs(r),
-        "momentum": lambda r: r * np.abs(r),
-        "v": lambda r: (r * r) * (r * r),
-    }
-    return {name: powers[name](a) if name in powers else a for name, a in arrays.items()}
-
-
-def _sgd(optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]) -> Values:
-    lr, momentum = np.float32(optimizer.lr), np.float32(optimizer.momentum)
-    if "momentum" not in old:
-        return lr * g
-    moving = momentum * old["momentum"] + g
-    return lr * (g + momentum * moving if optimizer.nesterov else moving)
-
-
-def _adam(optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]) -> Values:
-    b1, b2, t = optimizer.beta1, optimizer.beta2, max(optimizer.step_count, 1)
-    m = np.float32(b1) * old["m"] + np.float32(1 - b1) * g
-    root = np.sqrt(new["v"] / np.float32(1 - b2**t)) + _eps(optimizer, i)
-    change = np.float32(optimizer.lr) * (m / np.float32(1 - b1**t)) / root
-    if optimizer.decoupled:
-        change = change + np.float32(optimizer.lr * optimizer._decay(optimizer.params[i])) * old["w"]
-    return change.astype(np.float32)
-
-
-def _rmsprop(optimizer: Any, i: int, g: Values, old: dict[str, Values], new: dict[str, Values]) -> Values:
-    step = g / (np.sqrt(new["v"]) + _eps(optimizer, i))
-    if "momentum" in old:
-        step = np.float32(optimizer.momentum) * old["momentum"] + step
-    return (np.float32(optimizer.lr) * step).astype(np.float32)
-
-
-def _eps(optimizer: Any, i: int) -> np.float32:
-    stored = "float32" if _native(optimizer, i) else optimizer.state_dtypes[i]
-    return np.float32(np.array(optimizer.eps).astype(stored))
-
-
-_CHANGES: dict[str, Callable[..., Values]] = {
-    "SGD": _sgd,
-    "Adam": _adam,
-    "AdamW": _adam,
-    "RMSprop": _rmsprop,
-}
 
 
 @dataclass(frozen=True)

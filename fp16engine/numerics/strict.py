@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PrecisionViolation
+from ..observer import BackendCall, arrays_in
 from ..precision import Precision
 from . import audit
-from .intercept import arrays_in, named_arguments
 from .replay import preserved
 from .watch import UPDATE, Call, watch
 
@@ -26,14 +25,14 @@ def check(trainer: Trainer, x: Any, y: Any) -> None:
     """
     policy = trainer.precision
 
-    def around(call: Call, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+    def around(call: Call, backend_call: BackendCall) -> Any:
         if call.op in audit._NOT_OPERATIONS:
-            return method(*args, **kwargs)
-        named = named_arguments(method, args, kwargs)
+            return backend_call.run()
+        named = backend_call.named_arguments()
         _accumulator(call, named, policy)
         for name, value in named.items():
             _arrays(call, name, value, policy)
-        result = method(*args, **kwargs)
+        result = backend_call.run()
         parts = result if isinstance(result, tuple | list) else (result,)
         for name, part in zip(audit._OUTPUTS.get(call.op, ("the result",) * len(parts)), parts, strict=False):
             _arrays(call, name, part, policy)

@@ -16,9 +16,27 @@ from numpy.typing import ArrayLike, NDArray
 class Tolerance:
     """Result of `analyse`: one comparison of a model with its reference over N samples.
 
-    Means and the maximum are over the samples whose probabilities are finite in both models (None if
-    there is none); the shares are over all N samples, and a sample with a NaN or an infinity counts
-    as neither guaranteed nor agreeing. `guaranteed_share <= agreement` always holds.
+    Means and the maximum are over the samples whose probabilities are finite in both models (None if there is
+    none); the shares are over all N samples, and a sample with a NaN or an infinity counts as neither
+    guaranteed nor agreeing. `guaranteed_share <= agreement` always holds.
+
+    Args:
+        reference: name of the reference's precision.
+        other: name of the other's precision.
+        samples: N.
+        nonfinite_samples: those with a NaN or an infinity in either model.
+        delta_mean: mean of `delta`.
+        delta_std: its standard deviation.
+        delta_max: its maximum.
+        gamma_mean: mean of the paper's Gamma of the reference, `gamma_paper`.
+        gamma_std: its standard deviation.
+        gamma_sound_mean: mean of `gamma_sound` of the reference.
+        guaranteed_share: sound form: share with gamma_sound > 2 delta.
+        paper_share: as printed: share with gamma_paper >= 2 delta; no bound, shown for comparison.
+        agreement: share for which both choose the same class.
+
+    >>> analyse([[0.75, 0.25]], [[0.5, 0.5]]).agreement
+    1.0
     """
 
     reference: str
@@ -36,7 +54,11 @@ class Tolerance:
     agreement: float
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as a dict of JSON values (the `tolerance` entry of summary.json)."""
+        """Return the fields as JSON values (the `tolerance` entry of summary.json).
+
+        >>> analyse([[0.75, 0.25]], [[0.5, 0.5]]).to_dict()["delta_max"]
+        0.25
+        """
         return asdict(self)
 
 
@@ -57,12 +79,23 @@ def _pair(p: ArrayLike, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.f
 
 
 def delta(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
-    """Largest absolute difference of two probability vectors, per sample.
+    """Return the largest difference of two probability vectors, per sample.
 
-    delta(x) = max_c |p_c(x) - q_c(x)|.
+        delta(x) = max over c of |p_c(x) - q_c(x)|
 
-    p, q: (N, classes), any float dtype, converted to float64 exactly. Returns (N,) float64; NaN where a
-    sample has a NaN. Raises ValueError/TypeError for other shapes or dtypes.
+    Args:
+        p: (N, classes), float16, float32 or float64, converted to float64 exactly; at least two classes.
+        q: those of the other model, shape of p, float16, float32 or float64.
+
+    Returns:
+        (N,), float64; NaN where a sample has a NaN.
+
+    Raises:
+        ValueError: the shapes are not (N, classes), or differ.
+        TypeError: an array holds no numbers.
+
+    Source:
+        arXiv 2305.10947, section 3.
 
     >>> delta([[0.75, 0.25]], [[0.5, 0.5]])
     array([0.25])
@@ -73,12 +106,25 @@ def delta(p: ArrayLike, q: ArrayLike) -> NDArray[np.float64]:
 
 
 def gamma_paper(p: ArrayLike) -> NDArray[np.float64]:
-    """Largest probability minus the largest *different* probability, per sample (as the study prints it).
+    """Return the largest probability minus the largest *different* one, per sample, as the study prints it.
 
-    A tie of the largest values is skipped over, so this Gamma is no basis for a guarantee: for
-    (0.5, 0.5, 0) it is 0.5, although the smallest disturbance can flip the class.
+        Gamma(x) = max over c of p_c(x) - max over {c: p_c(x) < max p(x)} of p_c(x)
 
-    p: (N, classes). Returns (N,) float64; 0 where all probabilities are equal, NaN where one is NaN.
+    A tie of the largest values is skipped over, so this Gamma is no basis for a guarantee: for (0.5, 0.5, 0)
+    it is 0.5, although the smallest disturbance can flip the class.
+
+    Args:
+        p: (N, classes), float16, float32 or float64; at least two classes.
+
+    Returns:
+        (N,), float64; 0 where all probabilities are equal, NaN where one is NaN.
+
+    Raises:
+        ValueError: the shape is not (N, classes).
+        TypeError: the array holds no numbers.
+
+    Source:
+        arXiv 2305.10947, section 3.
 
     >>> gamma_paper([[0.5, 0.5, 0.0]])
     array([0.5])
@@ -91,11 +137,22 @@ def gamma_paper(p: ArrayLike) -> NDArray[np.float64]:
 
 
 def gamma_sound(p: ArrayLike) -> NDArray[np.float64]:
-    """Largest probability minus the second largest in sorted order, per sample; 0 for a tie.
+    """Return the largest probability minus the second largest in sorted order, per sample; 0 for a tie.
 
     With this Gamma, gamma > 2 delta (strictly) proves that both models choose the same class.
 
-    p: (N, classes). Returns (N,) float64; NaN where a sample has a NaN.
+    Args:
+        p: (N, classes), float16, float32 or float64; at least two classes.
+
+    Returns:
+        (N,), float64; NaN where a sample has a NaN.
+
+    Raises:
+        ValueError: the shape is not (N, classes).
+        TypeError: the array holds no numbers.
+
+    Source:
+        arXiv 2305.10947, section 3, made safe for ties.
 
     >>> gamma_sound([[0.5, 0.5, 0.0]])
     array([0.])
@@ -109,8 +166,25 @@ def gamma_sound(p: ArrayLike) -> NDArray[np.float64]:
 def analyse(p_ref: ArrayLike, p_other: ArrayLike, reference: str = "fp32", other: str = "fp16") -> Tolerance:
     """Compare a model's probabilities with its reference's: delta, Gamma, guaranteed share, agreement.
 
-    p_ref, p_other: (N, classes), any float dtype; N >= 1. The predicted class is `np.argmax` (the first
-    of equal values). Raises ValueError/TypeError for other shapes or dtypes.
+    Args:
+        p_ref: the reference's, (N, classes), float16, float32 or float64, N >= 1, at least two classes. The
+            predicted class is `np.argmax` (the first of equal values).
+        p_other: the other's, shape of p_ref, float16, float32 or float64.
+        reference: name of the reference's precision.
+        other: name of the other's precision.
+
+    Everything is computed in float64.
+
+    Raises:
+        ValueError: the shapes are not (N, classes), differ, or there is no sample.
+        TypeError: an array holds no numbers.
+
+    Source:
+        arXiv 2305.10947, section 3.
+
+    >>> found = analyse([[0.75, 0.25], [0.6, 0.4]], [[0.7, 0.3], [0.4, 0.6]])
+    >>> found.guaranteed_share, found.agreement
+    (0.5, 0.5)
     """
     # If the classes differ, some j has q_j >= q_i at i = argmax p, hence p_i - p_j <= 2 delta. Rounding is
     # monotone and doubling exact, so the strict test on float64 values is as safe as on exact ones.

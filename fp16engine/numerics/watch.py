@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .. import backend as backends
-from ..nn import module as modules
-from .intercept import _Proxy
+from ..observer import BackendCall, observe
 
-LOSS = "loss"  # what the loss is called beside the layers
+LOSS = "loss"  # what the loss is called among the layers
 MODEL = "(model)"  # operations of the network itself, outside every layer
 
 FORWARD, BACKWARD, UPDATE = "forward", "backward", "update"
@@ -24,68 +23,43 @@ class Call(NamedTuple):
     op: str
 
 
-Around = Callable[[Call, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+Around = Callable[[Call, BackendCall], Any]
 
 
+@dataclass
 class Watch:
     """What is being watched; its owner sets `phase` as the step goes on."""
 
-    def __init__(self, model: Any) -> None:
-        self.phase = FORWARD
-        self.layer = ""
-        self._paths = {id(module): path or MODEL for path, module in model.named_modules()}
-
-    @contextmanager
-    def entering(self, module: Any) -> Iterator[None]:
-        """A layer runs; what it computes belongs to it, layers inside it excepted."""
-        outer = self.layer
-        self.layer = self._paths.get(id(module), outer)
-        try:
-            yield
-        finally:
-            self.layer = outer
+    phase: str = FORWARD
 
 
 @contextmanager
 def watch(model: Any, around: Around) -> Iterator[Watch]:
-    """Call `around(call, method, args, kwargs)` in place of every backend method while the block runs.
+    """Call `around(call, backend_call)` in place of every backend method while the block runs; see `observe`.
 
-    A call of the backward pass belongs to the layer whose forward pass made it necessary. `around` calls
-    `method(*args, **kwargs)` itself and returns what the caller is to get. Calls of other threads are not
-    seen.
+    A call of the backward pass belongs to the layer whose forward pass made it necessary.
 
     >>> import fp16engine as fe
     >>> model = fe.nn.Sequential(fe.nn.Flatten(), fe.nn.Linear(4, 2))
     >>> seen = []
-    >>> def around(call, method, args, kwargs):
+    >>> def around(call, backend_call):
     ...     seen.append(call)
-    ...     return method(*args, **kwargs)
+    ...     return backend_call.run()
     >>> _ = model.to("reference", "fp16")
     >>> with watch(model, around):
     ...     y = model(fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], "float16", "reference"))
     >>> seen[-1]
     Call(layer='1', phase='forward', op='linear_forward')
     """
-    state = Watch(model)
-    outer_wrap = backends._wrap.get()
-    proxies: dict[tuple[int, str], _Proxy] = {}
+    state = Watch()
+    paths = {id(module): path or MODEL for path, module in model.named_modules()}
 
-    def wrap(target: Any) -> Any:
-        # A node of the tape keeps the backend it was given: a proxy per layer tells whose gradient it takes.
-        inner = outer_wrap(target) if outer_wrap else target
-        layer = state.layer
+    def seen(call: BackendCall) -> Any:
+        inner = (paths[id(layer)] for layer in reversed(call.layers) if id(layer) in paths)
+        return around(Call(next(inner, _outside(call.op)), state.phase, call.op), call)
 
-        def seen(op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            return around(Call(layer or _outside(op), state.phase, op), method, args, kwargs)
-
-        return proxies.setdefault((id(inner), layer), _Proxy(inner, seen))
-
-    wrapping, entering = backends._wrap.set(wrap), modules._entering.set(state.entering)
-    try:
+    with observe(seen):
         yield state
-    finally:
-        modules._entering.reset(entering)
-        backends._wrap.reset(wrapping)
 
 
 def _outside(op: str) -> str:

@@ -1,5 +1,8 @@
 """Every operation, a file per family, its gradient beside it; users call them in `fp16engine.functional`."""
 
+import sys
+
+from ..tensor import install
 from ._attention import attention
 from ._conv import conv2d
 from ._dropout import dropout
@@ -62,3 +65,5 @@ __all__ = [
     "to_device",
     "transpose",
 ]
+
+install(sys.modules[__name__])

@@ -29,18 +29,33 @@ class Attention(Function):
 def attention(
     q: Tensor, k: Tensor, v: Tensor, causal: bool = False, key_lengths: Tensor | None = None
 ) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v per head (Vaswani et al., 1706.03762).
+    """Return scaled dot-product attention, head by head.
 
-    q: (B, H, S, D), k and v: (B, H, T, D) -> (B, H, S, D). q is scaled before the product, so that binary16
-        scores
-    overflow D^0.5 times later; scores and probabilities are stored in the dtype of q. `causal` lets position
-    i read the positions up to i only, and needs S = T. `key_lengths`: (B,) int64; the keys of batch item b
-    from key_lengths[b] on are padding, whatever finite numbers are there. They are masked by not being read
-    in the softmax, so no number stands for minus infinity; a query without any key gives zeros.
+        y = softmax(q @ k.T / sqrt(D)) @ v
+
+    Args:
+        q: queries (B, H, S, D), float16 or float32.
+        k: keys (B, H, T, D), dtype of q; T and D at least 1.
+        v: values (B, H, T, D), dtype of q.
+        causal: let query i read the keys 0 to i only; needs S = T.
+        key_lengths: (B,), int64 in [0, T], or None for T. The keys of item b from key_lengths[b] on are
+            padding: they are not read, so no number stands for minus infinity. A query without a key gives 0.
+
+    Returns:
+        (B, H, S, D), dtype of q.
+
+    Rounding:
+        qs = q * D ** -0.5, the scores qs @ k.T, the probabilities and y are each rounded once to the dtype of
+        q and stored. q is scaled before the product, so that binary16 scores overflow sqrt(D) times later.
+        Both products and the softmax's sum accumulate as the active `Precision` says.
 
     Raises:
-        TypeError: an argument is no floating-point Tensor, or the dtypes differ; key_lengths is not int64.
-        ValueError: the shapes do not fit, the devices differ, or a length is outside 0 to T.
+        TypeError: an argument is no floating-point Tensor, the dtypes differ, or key_lengths is not int64.
+        ValueError: the shapes do not fit, the devices differ, or a length is outside [0, T].
+        UnsupportedPrecision: the active precision cannot multiply tensors of this dtype on this device.
+
+    Source:
+        Vaswani et al., 2017, arXiv 1706.03762.
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[1.0, 0.0], [0.0, 1.0]]]], device="reference")

@@ -85,8 +85,8 @@ def axes(op: str, value: Any, ndim: int) -> tuple[int, ...]:
     return tuple(found)
 
 
-def pair(op: str, name: str, value: Any, least: int) -> tuple[int, int]:
-    """Return (vertical, horizontal) from an integer or a pair of integers >= `least`."""
+def pair(op: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Return (vertical, horizontal) from an integer or a pair of integers >= `minimum`."""
     both = (value, value) if isinstance(value, numbers.Integral) else value
     if (
         not isinstance(both, Sequence)
@@ -94,8 +94,8 @@ def pair(op: str, name: str, value: Any, least: int) -> tuple[int, int]:
         or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in both)
     ):
         raise TypeError(f"{op}: {name} is {value!r}, an integer or a pair of integers is wanted")
-    if min(both) < least:
-        raise ValueError(f"{op}: {name} is {value!r}, values >= {least} are wanted")
+    if min(both) < minimum:
+        raise ValueError(f"{op}: {name} is {value!r}, values >= {minimum} are wanted")
     return int(both[0]), int(both[1])
 
 

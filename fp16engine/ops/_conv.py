@@ -12,6 +12,7 @@ from ._operand import drawn
 
 class Conv2d(Function):
     multiplies = True
+    bias_input = 2
 
     def forward(
         self,
@@ -27,17 +28,14 @@ class Conv2d(Function):
         operand = drawn(self.operand, 2, x, w)
         return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc, operand)
 
-    def biased(self) -> Function | None:
-        return self if self.needs[2] else None
-
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        known = self.sums_of(dy)
-        needs = self.needs if known is None else (*self.needs[:2], False)
+        precomputed = self.precomputed_bias_grad
+        needs = self.needs if precomputed is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
         dx, dw, db = self.backend.conv2d_backward(
             self.x, self.w, dy, self.stride, self.pads, self.groups, needs, self.acc, operand
         )
-        return dx, dw, db if known is None else known
+        return dx, dw, db if precomputed is None else precomputed
 
 
 def conv2d(
@@ -48,25 +46,36 @@ def conv2d(
     padding: int | Sequence[int] | str = 0,
     groups: int = 1,
 ) -> Tensor:
-    """Return the cross-correlation of images with a kernel; sum and bias are rounded once together.
+    """Return the cross-correlation of images with kernels, plus a bias per output channel.
 
-    y[n, i, j, k] = bias[k] + sum over (kh, kw, c) of x[n, i*sh + kh - top, j*sw + kw - left, c] * weight[k,
-    kh, kw, c]
+        y[n, i, j, k] = bias[k] + sum over (kh, kw, c) of
+                        x[n, i * sh + kh - top, j * sw + kw - left, c] * weight[k, kh, kw, c]
 
     Args:
-        x: (N, H, W, C).
-        weight: (K, kh, kw, C/groups).
-        bias: (K,) or None.
-        stride: integer or (vertical, horizontal).
-        padding: integer or (vertical, horizontal) zeros on both sides, or "same" (TensorFlow's:
-            ceil(H/stride) outputs, the odd pixel at the bottom and right).
-        groups: output block g reads input block g; C and K are multiples of it.
+        x: images (N, H, W, C), float16 or float32.
+        weight: kernels (K, kh, kw, C / groups), dtype of x.
+        bias: (K,), dtype of x, or None.
+        stride: integer >= 1 or (vertical, horizontal).
+        padding: integer >= 0 or (vertical, horizontal), zeros on both sides; or "same", TensorFlow's: ceil(H
+            / stride) rows of output, the odd row and column of zeros at the bottom and right.
+        groups: output block g reads input block g only; C and K are multiples of it.
 
-    Returns (N, OH, OW, K) with OH = (H + pads - kh) // sh + 1, in the dtype of x.
+    Returns:
+        (N, OH, OW, K) with OH = (H + top + bottom - kh) // sh + 1, dtype of x.
+
+    Rounding:
+        The sum over (kh, kw, c) accumulates as the active `Precision` says; with FP32 accumulators, sum and
+        bias are rounded once together. dx, dw and db are sums of the same kind, each rounded once. With a
+        block format, x, weight and dy are rounded to it first, bias and db are not.
 
     Raises:
-        TypeError: an argument is no floating-point Tensor, or the dtypes differ.
+        TypeError: an argument is no floating-point Tensor, the dtypes differ, or stride or padding is no
+            integer or pair.
         ValueError: shapes, groups, stride or padding do not fit, or the devices differ.
+        UnsupportedPrecision: the active precision cannot multiply tensors of this dtype on this device.
+
+    Source:
+        `tf.nn.conv2d` (layout NHWC, padding); `torch.nn.functional.conv2d` (arguments).
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")

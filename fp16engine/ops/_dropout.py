@@ -20,19 +20,39 @@ class Dropout(Function):
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """Return x with each element zeroed with probability `p` and the others times 1/(1 - p), rounded once.
+    """Return x with each element set to zero with probability `p`, and the others scaled up.
 
-    x: any shape. Without `training`, or with p = 0, x itself. The mask follows from `fe.manual_seed` and the
-        number of
-    elements dropped out before: the same on every device (Philox4x32-10, Salmon et al. 2011).
+        y[i] = x[i] / (1 - p) with probability 1 - p, else 0
+
+    Args:
+        x: any shape, float16 or float32.
+        p: probability in [0, 1) that an element is dropped.
+        training: False returns x itself, as does p = 0.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        x * (1 / (1 - p)) is rounded once; so is the gradient, which is dropped out the same way.
+
+    The mask depends on `fe.manual_seed` and on how many elements were dropped out before, not on the device:
+    element i takes word i % 4 of Philox4x32-10 at counter offset + i // 4. No mask is stored.
 
     Raises:
         TypeError: `x` is no floating-point Tensor.
-        ValueError: `p` is outside [0, 1).
+        ValueError: `p` is no number in [0, 1).
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        Srivastava et al., 2014 (inverted form, as in Keras and PyTorch); Salmon et al., 2011 (Philox).
 
     >>> import fp16engine as fe
-    >>> fe.functional.dropout(fe.tensor([1.0], device="reference"), 0.5, training=False).item()
-    1.0
+    >>> fe.manual_seed(0)
+    >>> x = fe.tensor([1.0, 1.0, 1.0, 1.0], "float16", "reference")
+    >>> fe.functional.dropout(x, 0.5, training=True).numpy().tolist()
+    [0.0, 2.0, 2.0, 2.0]
+    >>> fe.functional.dropout(x, 0.5, training=False) is x
+    True
     """
     _check.floating("dropout", "x", x)
     if not _check.is_number(p) or not 0 <= p < 1:

@@ -101,7 +101,35 @@ class Cast(Function):
 
 
 def arithmetic(op: str, a: Any, b: Any) -> Any:
-    """Return a `op` b for Tensor operators, NotImplemented where Python should try the other side."""
+    """Return a `op` b, the operators + - * / of tensors, with broadcasting.
+
+    Args:
+        op: "add", "sub", "mul" or "div".
+        a: any shape, float16 or float32, or a Python number where b is a Tensor.
+        b: a shape that broadcasts with a's, dtype of a, or a Python number.
+
+    Returns:
+        The broadcast shape, dtype of the tensors; NotImplemented for an operand that is neither a Tensor nor
+        a number, so that Python tries its operator.
+
+    Rounding:
+        Rounded once. A number takes part as FP32, unrounded. Gradients are rounded once per operation: dy * b
+        and dy * a of a product, dy / b and -((dy / b) * y) of a quotient. A broadcast operand's gradient is
+        summed back as the active `Precision` says.
+
+    Raises:
+        TypeError: a tensor is not floating point, the dtypes differ, or an operand is an array but no Tensor.
+        ValueError: the shapes do not broadcast, or the devices differ.
+        UnsupportedPrecision: a tensor is float32 under a precision with binary16 accumulators.
+
+    Source:
+        NumPy (broadcasting).
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([1.0, 2.0], "float16", "reference")
+    >>> (1 - x / 2).numpy().tolist()
+    [0.5, 0.0]
+    """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         _check.alike(op, a=a, b=b)
         _broadcastable(op, a, b)
@@ -124,7 +152,28 @@ def _broadcastable(op: str, a: Tensor, b: Tensor) -> None:
 
 
 def power(x: Tensor, exponent: float) -> Any:
-    """Return x ** exponent for a number `exponent`, rounded once; x: any shape."""
+    """Return x raised to a number.
+
+        y = x ** exponent
+
+    Args:
+        x: any shape, float16 or float32.
+        exponent: a Python number.
+
+    Returns:
+        The shape and dtype of x; NotImplemented where the exponent is no number.
+
+    Rounding:
+        Rounded once. The gradient (dy * x ** (n - 1)) * n is rounded after each of its three operations.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    >>> import fp16engine as fe
+    >>> (fe.tensor([3.0], "float16", "reference") ** 2).item()
+    9.0
+    """
     if not _check.is_number(exponent):
         return NotImplemented
     _check.floating("power", "x", x)
@@ -137,7 +186,20 @@ def _unary(op: str, x: Tensor) -> Tensor:
 
 
 def neg(x: Tensor) -> Tensor:
-    """Return -x, exactly; x: any shape.
+    """Return -x.
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        None, in either direction.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.neg(fe.tensor([1.0, -2.0], device="reference")).numpy().tolist()
@@ -147,27 +209,66 @@ def neg(x: Tensor) -> Tensor:
 
 
 def exp(x: Tensor) -> Tensor:
-    """Return e ** x, rounded once; x: any shape. In binary16 it is inf from x = 11.09 on and 0 below -17.33.
+    """Return e ** x.
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x. In binary16, inf from x = 11.09 on and 0 below -17.33.
+
+    Rounding:
+        Rounded once; so is the gradient dy * y, from the stored y.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
-    >>> fe.functional.exp(fe.tensor([0.0, 12.0], "float16", "reference")).numpy().tolist()
-    [1.0, inf]
+    >>> fe.functional.exp(fe.tensor([0.0, 11.08, 11.1, -17.4], "float16", "reference")).numpy().tolist()
+    [1.0, 64736.0, inf, 0.0]
     """
     return _unary("exp", x)
 
 
 def log(x: Tensor) -> Tensor:
-    """Return the natural logarithm of x, rounded once; x: any shape, -inf for 0, NaN below.
+    """Return the natural logarithm of x.
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x; -inf for 0, NaN below.
+
+    Rounding:
+        Rounded once; so is the gradient dy / x.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
-    >>> fe.functional.log(fe.tensor([1.0], device="reference")).item()
-    0.0
+    >>> fe.functional.log(fe.tensor([1.0, 0.0], device="reference")).numpy().tolist()
+    [0.0, -inf]
     """
     return _unary("log", x)
 
 
 def sqrt(x: Tensor) -> Tensor:
-    """Return the square root of x, rounded once; x: any shape, NaN below 0.
+    """Return the square root of x.
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x; NaN below 0.
+
+    Rounding:
+        Rounded once; so is the gradient (dy / 2) / y, from the stored y.
+
+    Raises:
+        TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.sqrt(fe.tensor([9.0], device="reference")).item()
@@ -177,10 +278,22 @@ def sqrt(x: Tensor) -> Tensor:
 
 
 def relu(x: Tensor) -> Tensor:
-    """Return max(x, 0), exactly; x: any shape, float16 or float32. The gradient at 0 is 0.
+    """Return x where it is positive, else 0.
+
+        y = max(x, 0)
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x; +0 where x <= 0, NaN where x is NaN.
+
+    Rounding:
+        None, in either direction. The gradient is dy where y > 0, else 0.
 
     Raises:
         TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.relu(fe.tensor([-1.0, 2.0], device="reference")).numpy().tolist()
@@ -190,10 +303,25 @@ def relu(x: Tensor) -> Tensor:
 
 
 def relu6(x: Tensor) -> Tensor:
-    """Return min(max(x, 0), 6), exactly; x: any shape. The slope at 0 and 6 is 0 (MobileNetV2, 1801.04381).
+    """Return x within the bounds 0 and 6.
+
+        y = min(max(x, 0), 6)
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        None, in either direction. The gradient is dy where 0 < y < 6, else 0.
 
     Raises:
         TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        Sandler et al., 2018, arXiv 1801.04381 (MobileNetV2).
 
     >>> import fp16engine as fe
     >>> fe.functional.relu6(fe.tensor([-1.0, 2.0, 7.0], device="reference")).numpy().tolist()
@@ -203,10 +331,26 @@ def relu6(x: Tensor) -> Tensor:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return x * Phi(x) with the normal distribution function Phi (exact erf form, 1606.08415), rounded once.
+    """Return the Gaussian error linear unit, in its exact form.
+
+        y = x * Phi(x), Phi the distribution function of the standard normal distribution
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        Rounded once, and accurate in the tail: Phi(x) = erfc(-x / sqrt(2)) / 2. The gradient dy * (Phi(x) + x
+        * phi(x)) is rounded once.
 
     Raises:
         TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        Hendrycks and Gimpel, 2016, arXiv 1606.08415.
 
     >>> import fp16engine as fe
     >>> round(fe.functional.gelu(fe.tensor([1.0], device="reference")).item(), 4)
@@ -216,24 +360,50 @@ def gelu(x: Tensor) -> Tensor:
 
 
 def tanh(x: Tensor) -> Tensor:
-    """Return the hyperbolic tangent of x, rounded once; x: any shape.
+    """Return the hyperbolic tangent of x.
+
+        y = (e ** x - e ** -x) / (e ** x + e ** -x)
+
+    Args:
+        x: any shape, float16 or float32.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        Rounded once; so is the gradient dy * (1 - y * y), from the stored y.
 
     Raises:
         TypeError: `x` is no floating-point Tensor.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
-    >>> fe.functional.tanh(fe.tensor([0.0], device="reference")).item()
-    0.0
+    >>> fe.functional.tanh(fe.tensor([0.0, 10.0], "float16", "reference")).numpy().tolist()
+    [0.0, 1.0]
     """
     return _unary("tanh", x)
 
 
 def astype(x: Tensor, dtype: str) -> Tensor:
-    """Return x rounded to nearest even in `dtype`, inf beyond its range; the gradient is cast back.
+    """Return x in another dtype.
+
+    Args:
+        x: any shape, float16, float32 or int64.
+        dtype: "float16", "float32", or "float64" on device "reference".
+
+    Returns:
+        The shape of x, `dtype`; x itself where it has that dtype.
+
+    Rounding:
+        To nearest even; beyond the largest finite number, inf. The gradient is cast back the same way.
 
     Raises:
         ValueError: `dtype` is unknown, float64 off the reference device, or int64 for a floating-point
             tensor.
+
+    >>> import fp16engine as fe
+    >>> fe.tensor([2049.0, 1e5], device="reference").astype("float16").numpy().tolist()
+    [2048.0, inf]
     """
     if dtype not in DTYPES:
         raise ValueError(f"astype: dtype {dtype!r} given, one of {', '.join(DTYPES)} is wanted")

@@ -17,13 +17,25 @@ class Embedding(Function):
 
 
 def embedding(ids: Tensor, table: Tensor) -> Tensor:
-    """Return the rows of a table, exactly: ids: (...) int64 in [0, R), table: (R, D) -> (..., D).
+    """Return rows of a table.
 
-    A row read more than once gets the sum of its gradients, accumulated as the active precision says.
+        y[..., :] = table[ids[...], :]
+
+    Args:
+        ids: any shape (...), int64 in [0, R).
+        table: (R, D), float16 or float32.
+
+    Returns:
+        (..., D), dtype of table.
+
+    Rounding:
+        None in the forward pass. A row read more than once gets the sum of its gradients, added one after the
+        other in the order of `ids`, in the accumulator of the active `Precision`, and rounded once.
 
     Raises:
         TypeError: `ids` is no int64 Tensor, or `table` no floating-point Tensor.
         ValueError: an id is out of range, `table` has not two axes, or the devices differ.
+        UnsupportedPrecision: table is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> table = fe.tensor([[1.0, 2.0], [3.0, 4.0]], device="reference")

@@ -30,32 +30,43 @@ class MatMul(Function):
 
 class Linear(Function):
     multiplies = True
+    bias_input = 2
 
     def forward(self, x: Array, w: Array, b: Array | None) -> Array:
         self.x, self.w = x, w
         return self.backend.linear_forward(x, w, b, self.acc, drawn(self.operand, 2, x, w))
 
-    def biased(self) -> Function | None:
-        return self if self.needs[2] else None
-
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        known = self.sums_of(dy)
-        needs = self.needs if known is None else (*self.needs[:2], False)
+        precomputed = self.precomputed_bias_grad
+        needs = self.needs if precomputed is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
         dx, dw, db = self.backend.linear_backward(self.x, self.w, dy, needs, self.acc, operand)
-        return dx, dw, db if known is None else known
+        return dx, dw, db if precomputed is None else precomputed
 
 
 def matmul(a: Tensor, b: Tensor) -> Tensor:
-    """Return the matrix product a @ b, accumulated as the active precision says and rounded once.
+    """Return the matrix product of two tensors.
 
-    a: (..., M, K), b: (..., K, N) -> (..., M, N); batch axes broadcast; a vector on the left is a row, on the
-        right a
-    column, and its axis is dropped again.
+        y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]
+
+    Args:
+        a: (..., M, K), or (K,), which counts as a row; float16 or float32.
+        b: (..., K, N), or (K,), which counts as a column; dtype of a. Batch axes broadcast.
+
+    Returns:
+        (..., M, N) without the axis of a row or a column, dtype of a.
+
+    Rounding:
+        The sum over k accumulates as the active `Precision` says and is rounded once; da and db are products
+        of the same kind. With a block format, both factors are rounded to it first.
 
     Raises:
         TypeError: an operand is no floating-point Tensor, or the dtypes differ.
         ValueError: K, batch axes or devices differ, or an operand has no axis.
+        UnsupportedPrecision: the active precision cannot multiply tensors of this dtype on this device.
+
+    Source:
+        `numpy.matmul` (shapes).
 
     >>> import fp16engine as fe
     >>> a = fe.tensor([[1.0, 2.0]], device="reference")
@@ -94,13 +105,30 @@ def _broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Return x @ weight.T + bias; sum and bias are accumulated together and rounded once.
+    """Return the affine map of the last axis of x.
 
-    x: (..., in), weight: (out, in), bias: (out,) -> (..., out).
+        y = x @ weight.T + bias
+
+    Args:
+        x: (..., in), float16 or float32.
+        weight: (out, in), dtype of x.
+        bias: (out,), dtype of x, or None.
+
+    Returns:
+        (..., out), dtype of x.
+
+    Rounding:
+        The sum over `in` accumulates as the active `Precision` says; with FP32 accumulators, sum and bias are
+        rounded once together. dx, dw and db are sums of the same kind, each rounded once. With a block
+        format, x, weight and dy are rounded to it first, bias and db are not.
 
     Raises:
         TypeError: an argument is no floating-point Tensor, or the dtypes differ.
         ValueError: the shapes do not fit, or the devices differ.
+        UnsupportedPrecision: the active precision cannot multiply tensors of this dtype on this device.
+
+    Source:
+        `torch.nn.functional.linear` (layout of weight).
 
     >>> import fp16engine as fe
     >>> x, w = (fe.tensor(v, device="reference") for v in ([[1.0, 2.0]], [[3.0, 4.0]]))

@@ -5,44 +5,16 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..autograd import Array, Function
+from ..autograd import Array, Function, GradAndBiasGrad
 from ..tensor import Tensor
 from . import _check
-
-
-class Summed(Function):
-    """x + addend, by the kernels of the norm that takes the sum in; what else they find goes to `found`."""
-
-    def forward(
-        self,
-        x: Array,
-        addend: Array,
-        vectors: tuple[Array, ...],
-        momentum: float,
-        eps: float,
-        relu: bool,
-        found: list[Array],
-        **counted: Array | None,
-    ) -> Array:
-        *normalised, s = self.backend.batch_norm_forward(
-            x, *vectors, momentum, eps, relu, self.acc, addend=addend, **counted
-        )
-        found += normalised
-        return s
-
-    def biased(self) -> Function | None:
-        x = self.edges[0]
-        return x.biased() if isinstance(x, Function) else None
-
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        return dy, dy
 
 
 class BatchNorm(Function):
     """Training: statistics of the batch. x is kept, the ReLU mask recomputed from it unless there is a
     residual."""
 
-    joins = True
+    fuses_grad_sum = True
 
     def forward(
         self,
@@ -55,28 +27,56 @@ class BatchNorm(Function):
         momentum: float,
         eps: float,
         relu: bool,
-        found: list[Array] | None = None,
         **counted: Array | None,
     ) -> Array:
-        if found is None:
-            vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
-            y, mean, inv_std, _ = self.backend.batch_norm_forward(x, *vectors, *options, residual, **counted)
-        else:
-            y, mean, inv_std = found
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        y, mean, inv_std, _ = self.backend.batch_norm_forward(x, *vectors, *options, residual, **counted)
         self.saved = (x, gamma, beta, mean, inv_std)
         self.relu = relu
         self.y = y if relu and residual is not None else None
         return y
 
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        x = self.edges[0]
-        biased = x.biased() if isinstance(x, Function) else None
+    def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        sums = self.bias_grad_node() is not None
         dx, dgamma, dbeta, dr, db = self.backend.batch_norm_backward(
-            *self.saved, dy, self.relu, self.acc, self.y, self.waiting, biased is not None
+            *self.saved, dy, self.relu, self.acc, self.y, self.pending_grad, sums
         )
-        if biased is not None:
-            biased.column_sums = dx, db
+        dx = GradAndBiasGrad(dx, db) if sums else dx
         return dx, dgamma, dbeta, None, None, (dy if dr is None else dr) if self.needs[5] else None
+
+
+class BatchNormOfSum(Function):
+    """Training: s = x + addend and the norm of s by the same kernels; s is kept as `BatchNorm` keeps x."""
+
+    outputs = 2
+
+    def forward(
+        self,
+        x: Array,
+        addend: Array,
+        gamma: Array,
+        beta: Array,
+        running_mean: Array,
+        running_var: Array,
+        momentum: float,
+        eps: float,
+        relu: bool,
+        **counted: Array | None,
+    ) -> tuple[Array, Array]:
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        y, mean, inv_std, s = self.backend.batch_norm_forward(x, *vectors, *options, addend=addend, **counted)
+        self.saved = (s, gamma, beta, mean, inv_std)
+        self.relu = relu
+        return s, y
+
+    def backward(self, ds: Array | None, dy: Array | None) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        if dy is None:
+            return ds, ds, None, None, None, None
+        sums = self.bias_grad_node() is not None
+        dx, dgamma, dbeta, _, db = self.backend.batch_norm_backward(
+            *self.saved, dy, self.relu, self.acc, None, ds, sums
+        )
+        return GradAndBiasGrad(dx, db) if sums else dx, dx, dgamma, dbeta, None, None
 
 
 class BatchNormInference(Function):
@@ -173,30 +173,46 @@ def batch_norm(
     updates: Tensor | None = None,
     rest: Tensor | None = None,
 ) -> Tensor:
-    """Return gamma * (x - mean) / sqrt(var + eps) + beta per channel (Ioffe and Szegedy, 1502.03167).
+    """Return x normalised per channel, scaled and shifted; optionally with a residual and ReLU.
+
+        y = gamma * (x - mean) / sqrt(var + eps) + beta
 
     Args:
-        x: (..., C).
-        gamma, beta, running_mean, running_var: (C,), all of x's dtype, or all float32 with a float16 x.
+        x: (..., C), float16 or float32.
+        gamma: scale (C,), dtype of x, or float32 with a float16 x.
+        beta: shift (C,), dtype of gamma.
+        running_mean: (C,), dtype of gamma.
+        running_var: (C,), dtype of gamma.
         training: True normalises by mean and biased variance of the batch and moves the running statistics in
             place, running = momentum * running + (1 - momentum) * batch; False normalises by the running
             statistics.
         momentum: share of the old running statistics that is kept, in [0, 1].
-        eps: added to the variance.
+        eps: added to the variance; finite, > 0.
         activation: None, or "relu", fused: the normalised values themselves are then never stored.
-        residual: of x's shape and dtype, added before the activation, fused: the end of a residual block.
-        updates: (1,), int64: how often the running statistics were moved. Training adds one, to t, and takes
-            the share max(1 - momentum, 10 / (t + 9)) of the batch: no bias towards the initial values.
-        rest: (2, C), of the dtype of running_mean: running_var then holds standard deviations, which reach as
-            far as x does, and rest what rounding takes from mean and deviation, so that small changes add up.
+        residual: shape and dtype of x, added before the activation, fused; or None.
+        updates: (1,), int64: how often the running statistics were moved, or None. Training raises it by one
+            to t and takes the share max(1 - momentum, 10 / (t + 9)) of the batch: no bias towards initial
+            values.
+        rest: (2, C), dtype of running_mean, or None. With it running_var holds standard deviations, which
+            reach as far as x does, and rest what rounding takes from mean and deviation, so that small
+            changes add up.
 
-    The batch statistics are accumulated as the active precision says and rounded to the dtype of gamma; y is
-    computed in FP32 registers and rounded once to the dtype of x, residual and activation included. With
-    gamma in float16 this is the study's 16-bit batch norm.
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        Mean and variance (two passes, never E[x^2] - E[x]^2) accumulate as the active `Precision` says; mean
+        and 1 / sqrt(var + eps) are rounded to the dtype of gamma. y is computed in FP32 registers and rounded
+        once, residual and activation included. Each running statistic is rounded once to its dtype. With
+        gamma in float16 this is the 16-bit batch norm of arXiv 2305.10947.
 
     Raises:
         TypeError: an argument is no floating-point Tensor, or the dtypes do not go together.
         ValueError: shapes, devices, momentum, eps or activation do not fit, or a training batch is empty.
+        UnsupportedPrecision: x or gamma is float32 under a precision with binary16 accumulators.
+
+    Source:
+        Ioffe and Szegedy, 2015, arXiv 1502.03167; `keras.layers.BatchNormalization` (momentum, eps).
 
     >>> import fp16engine as fe
     >>> x, gamma, beta, mean, var = (
@@ -232,12 +248,39 @@ def batch_norm_of_sum(
     updates: Tensor | None = None,
     rest: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return s = x + addend and `batch_norm` of s: the joint of two pre-activation blocks (1603.05027).
+    """Return a sum and its batch norm: the joint of two pre-activation residual blocks.
 
-    x, addend: (..., C) of one dtype; the other arguments as in `batch_norm`. Both results have the bits of
-    the two operations one after the other. In training the kernel that finds the statistics forms the sum.
+        s = x + addend;  y = batch_norm(s)
 
-    Raises as `batch_norm`.
+    Args:
+        x: (..., C), float16 or float32.
+        addend: shape and dtype of x.
+        gamma: scale (C,), dtype of x, or float32 with a float16 x.
+        beta: shift (C,), dtype of gamma.
+        running_mean: (C,), dtype of gamma.
+        running_var: (C,), dtype of gamma.
+        training: as in `batch_norm`.
+        momentum: as in `batch_norm`.
+        eps: as in `batch_norm`.
+        activation: as in `batch_norm`.
+        updates: (1,), int64, or None, as in `batch_norm`.
+        rest: (2, C), dtype of running_mean, or None, as in `batch_norm`.
+
+    Returns:
+        (s, y), both of the shape and dtype of x.
+
+    Rounding:
+        s is rounded once and stored; y follows from the stored s as in `batch_norm`. Both have the bits of
+        the two operations one after the other; in training, the kernel that finds the statistics forms the
+        sum.
+
+    Raises:
+        TypeError: an argument is no floating-point Tensor, or the dtypes do not go together.
+        ValueError: shapes, devices, momentum, eps or activation do not fit, or a training batch is empty.
+        UnsupportedPrecision: x or gamma is float32 under a precision with binary16 accumulators.
+
+    Source:
+        He et al., 2016, arXiv 1603.05027 (pre-activation blocks).
 
     >>> import fp16engine as fe
     >>> x, gamma, beta, mean, var = (
@@ -253,11 +296,9 @@ def batch_norm_of_sum(
     if not training:
         s = x + addend
         return s, batch_norm(s, *vectors, training, momentum, eps, activation, None, updates, rest)
-    found: list[Array] = []
     options: dict[str, Any] = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu"}
-    options |= {"found": found, **_counted(updates, rest)}
-    s = Summed.apply(x, addend, vectors=tuple(v.data for v in vectors), **options)
-    return s, BatchNorm.apply(s, *vectors, None, **options)
+    s, y = BatchNormOfSum.apply_all(x, addend, *vectors, **options, **_counted(updates, rest))
+    return s, y
 
 
 def _batch_norm_arguments(
@@ -307,15 +348,30 @@ def _like_x(op: str, x: Tensor, name: str, t: Tensor) -> None:
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-6) -> Tensor:
-    """Return gamma * (x - mean) / sqrt(var + eps) + beta over the last axis (Ba et al., 1607.06450).
+    """Return x normalised over its last axis, scaled and shifted.
 
-    x: (..., C); gamma, beta: (C,) of x's dtype, or both float32 with a float16 x. Statistics are accumulated
-        as the
-    active precision says and rounded to the dtype of gamma; y is rounded once to the dtype of x.
+        y = gamma * (x - mean) / sqrt(var + eps) + beta, mean and biased variance of each row of C values
+
+    Args:
+        x: (..., C), float16 or float32.
+        gamma: scale (C,), dtype of x, or float32 with a float16 x.
+        beta: shift (C,), dtype of gamma.
+        eps: added to the variance; finite, > 0.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        Mean and variance accumulate as the active `Precision` says; mean and 1 / sqrt(var + eps) are rounded
+        to the dtype of gamma, y is computed from them in FP32 registers and rounded once.
 
     Raises:
         TypeError: an argument is no floating-point Tensor, or the dtypes do not go together.
         ValueError: shapes, devices or eps do not fit.
+        UnsupportedPrecision: x or gamma is float32 under a precision with binary16 accumulators.
+
+    Source:
+        Ba et al., 2016, arXiv 1607.06450.
 
     >>> import fp16engine as fe
     >>> x, one, zero = (fe.tensor(v, device="reference") for v in ([[1.0, 3.0]], [1.0, 1.0], [0.0, 0.0]))

@@ -55,16 +55,32 @@ def _pool(
 
 
 def max_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size | str = 0) -> Tensor:
-    """Return the largest value of each window, exactly; the gradient goes to the first maximum of a window.
+    """Return the largest value of each window.
 
-    x: (N, H, W, C) -> (N, OH, OW, C) with OH = (H + pads - size) // stride + 1. `size` and `stride` (None:
-        `size`) are
-    integers or (vertical, horizontal); `padding` also "same" (TensorFlow's). Padding never wins.
+        y[n, i, j, c] = max over (kh, kw) of x[n, i * sh + kh - top, j * sw + kw - left, c]
+
+    Args:
+        x: images (N, H, W, C), float16 or float32.
+        size: integer >= 1 or (vertical, horizontal); at most 255 pixels.
+        stride: integer >= 1 or (vertical, horizontal); None means `size`.
+        padding: integer >= 0 or (vertical, horizontal), less than `size`; or "same", TensorFlow's.
+
+    Returns:
+        (N, OH, OW, C) with OH = (H + top + bottom - size) // stride + 1, dtype of x.
+
+    Rounding:
+        None in the forward pass. Padding never wins; of equal maxima the first in (kh, kw) order does, and
+        the first NaN wins over any number. The winner gets the gradient; gradients of overlapping windows
+        accumulate as the active `Precision` says and are rounded once.
 
     Raises:
         TypeError: `x` is no floating-point Tensor, or a size is no integer or pair.
         ValueError: `x` has not four axes, a window does not fit into the image or has more than 255 pixels,
             or padding >= size.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `tf.nn.max_pool2d`.
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")
@@ -75,13 +91,31 @@ def max_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size 
 
 
 def avg_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size | str = 0) -> Tensor:
-    """Return the mean of each window over its pixels inside the image (TensorFlow's rule), rounded once.
+    """Return the mean of each window over its pixels inside the image.
 
-    x: (N, H, W, C) -> (N, OH, OW, C); arguments as in `max_pool2d`.
+        y[n, i, j, c] = sum of x[n, i * sh + kh - top, j * sw + kw - left, c] / n(i, j), both over the pixels
+                        (kh, kw) that lie inside the image
+
+    Args:
+        x: images (N, H, W, C), float16 or float32.
+        size: integer >= 1 or (vertical, horizontal).
+        stride: integer >= 1 or (vertical, horizontal); None means `size`.
+        padding: integer >= 0 or (vertical, horizontal), less than `size`; or "same", TensorFlow's.
+
+    Returns:
+        (N, OH, OW, C) with OH = (H + top + bottom - size) // stride + 1, dtype of x.
+
+    Rounding:
+        A window's sum accumulates in the order (kh, kw) as the active `Precision` says; its quotient is
+        rounded once. The gradient of a pixel is the sum of dy / n over its windows, rounded once.
 
     Raises:
         TypeError: `x` is no floating-point Tensor, or a size is no integer or pair.
         ValueError: `x` has not four axes, a window does not fit into the image, or padding >= size.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `tf.nn.avg_pool2d` (padding is not counted).
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")
@@ -92,11 +126,27 @@ def avg_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size 
 
 
 def global_avg_pool2d(x: Tensor) -> Tensor:
-    """Return the mean over all pixels, x: (N, H, W, C) -> (N, C), sum and division fused and rounded once.
+    """Return the mean over all pixels of each image and channel.
+
+        y[n, c] = sum over (h, w) of x[n, h, w, c] / (H * W)
+
+    Args:
+        x: images (N, H, W, C), float16 or float32.
+
+    Returns:
+        (N, C), dtype of x.
+
+    Rounding:
+        The sum accumulates as the active `Precision` says; the division acts on the unrounded sum and is
+        rounded once, so that a binary16 mean cannot overflow in an FP32 accumulator.
 
     Raises:
         TypeError: `x` is no floating-point Tensor.
         ValueError: `x` has not four axes, or the images are empty.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        Lin et al., 2013, arXiv 1312.4400.
 
     >>> import fp16engine as fe
     >>> fe.functional.global_avg_pool2d(fe.tensor([[[[1.0], [3.0]]]], device="reference")).item()

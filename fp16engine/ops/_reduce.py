@@ -74,10 +74,28 @@ def _reduce(function: type[Function], op: str, x: Tensor, axis: Axis, keepdims: 
 
 
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Return the sum of x over `axis` (None: all), accumulated as the active precision says and rounded once.
+    """Return the sum over axes.
+
+        y = sum of x over `axis`
+
+    Args:
+        x: any shape, float16 or float32.
+        axis: integer, several of them, or None for all axes.
+        keepdims: keep the reduced axes with size 1.
+
+    Returns:
+        The shape of x without the axes reduced, dtype of x; 0 where no element is summed.
+
+    Rounding:
+        Accumulates as the active `Precision` says and is rounded once. The gradient is copied, not rounded.
 
     Raises:
+        TypeError: `x` is no floating-point Tensor, or an axis is no integer.
         ValueError: an axis does not exist or comes twice.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `numpy.sum` (arguments).
 
     >>> import fp16engine as fe
     >>> fe.functional.sum(fe.tensor([[1.0, 2.0], [3.0, 4.0]], device="reference"), axis=0).numpy().tolist()
@@ -87,13 +105,30 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Return the mean of x over `axis` (None: all).
+    """Return the mean over axes.
 
-    The division acts on the unrounded sum, so that with an FP32 accumulator 100 000 binary16 ones have mean
-    1.
+        y = (sum of x over `axis`) / n
+
+    Args:
+        x: any shape, float16 or float32.
+        axis: integer, several of them, or None for all axes.
+        keepdims: keep the reduced axes with size 1.
+
+    Returns:
+        The shape of x without the axes reduced, dtype of x.
+
+    Rounding:
+        The sum accumulates as the active `Precision` says. The division acts on the unrounded sum and is
+        rounded once, so that with an FP32 accumulator 100 000 binary16 ones have mean 1. The gradient dy / n
+        is rounded once.
 
     Raises:
+        TypeError: `x` is no floating-point Tensor, or an axis is no integer.
         ValueError: an axis does not exist, comes twice, or has no elements.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `numpy.mean` (arguments).
 
     >>> import fp16engine as fe
     >>> fe.functional.mean(fe.tensor([[1.0] * 100] * 1000, "float16", "reference")).item()
@@ -103,10 +138,28 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
-    """Return the maximum of x over `axis` (None: all), exactly; equal maxima share the gradient equally.
+    """Return the largest value over axes; NaN if there is one.
+
+        y = max of x over `axis`
+
+    Args:
+        x: any shape, float16 or float32.
+        axis: integer, several of them, or None for all axes.
+        keepdims: keep the reduced axes with size 1.
+
+    Returns:
+        The shape of x without the axes reduced, dtype of x.
+
+    Rounding:
+        None in the forward pass. n equal maxima get the gradient dy / n each, rounded once.
 
     Raises:
+        TypeError: `x` is no floating-point Tensor, or an axis is no integer.
         ValueError: an axis does not exist, comes twice, or has no elements.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `numpy.max` (arguments, NaN).
 
     >>> import fp16engine as fe
     >>> fe.functional.max(fe.tensor([[1.0, 5.0], [3.0, 4.0]], device="reference"), axis=1).numpy().tolist()

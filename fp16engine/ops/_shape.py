@@ -10,6 +10,7 @@ from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
 from . import _check
+from ._reduce import unbroadcast
 
 
 class Reshape(Function):
@@ -45,8 +46,6 @@ class BroadcastTo(Function):
         return self.backend.broadcast_to(x, shape)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        from ._reduce import unbroadcast
-
         return (unbroadcast(self.backend, dy, self.shape, self.acc),)
 
 
@@ -105,10 +104,22 @@ def _tensor(op: str, x: Any) -> None:
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
-    """Return the elements of x in `shape`, in C order; one size may be -1. Shares memory with x.
+    """Return the elements of x in another shape, in C order.
+
+    Args:
+        x: any shape, any dtype.
+        shape: sizes; one of them may be -1, for what the others leave.
+
+    Returns:
+        `shape`, dtype of x; on the memory of x.
+
+    Rounding:
+        None, in either direction.
 
     Raises:
+        TypeError: `x` is no Tensor.
         ValueError: the number of elements differs.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.reshape(fe.tensor([1.0, 2.0, 3.0, 4.0], device="reference"), (2, -1)).shape
@@ -127,10 +138,24 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
-    """Return x with its axes permuted: axis i of the result is axis axes[i] of x. Copies.
+    """Return x with its axes permuted, as a copy.
+
+        axis i of the result is axis axes[i] of x
+
+    Args:
+        x: any shape, any dtype.
+        axes: a permutation of the axes of x; negative ones count from the end.
+
+    Returns:
+        The permuted shape, dtype of x, in C order.
+
+    Rounding:
+        None, in either direction.
 
     Raises:
+        TypeError: `x` is no Tensor, or an axis no integer.
         ValueError: `axes` is no permutation of the axes.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.transpose(fe.tensor([[1.0, 2.0, 3.0]], device="reference"), (1, 0)).shape
@@ -144,13 +169,29 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
 
 
 def getitem(x: Tensor, index: Any) -> Tensor:
-    """Return x[index] as a copy: integers, slices, None, ..., and integer or boolean arrays.
+    """Return x[index] as a copy.
 
-    The gradient is added back at the places read; places read twice get both gradients, accumulated as the
-    active precision says.
+    Args:
+        x: any shape, any dtype.
+        index: integers, slices, None, ..., and integer or boolean arrays or Tensors, by NumPy's rules.
+
+    Returns:
+        NumPy's shape for this index, dtype of x.
+
+    Rounding:
+        None in the forward pass. An element read more than once gets the sum of its gradients, accumulated as
+        the active `Precision` says and rounded once.
 
     Raises:
-        IndexError: a place does not exist.
+        IndexError: an index is out of range.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        NumPy (indexing).
+
+    >>> import fp16engine as fe
+    >>> fe.tensor([[1.0, 2.0], [3.0, 4.0]], device="reference")[:, 1].numpy().tolist()
+    [2.0, 4.0]
     """
     if isinstance(index, tuple):
         index = tuple(i.numpy() if isinstance(i, Tensor) else i for i in index)
@@ -160,16 +201,53 @@ def getitem(x: Tensor, index: Any) -> Tensor:
 
 
 def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Return x repeated to `shape` (NumPy's rules); the gradient is summed back."""
+    """Return x repeated to a larger shape, as a copy.
+
+    Args:
+        x: any shape, float16 or float32.
+        shape: a shape that x broadcasts to.
+
+    Returns:
+        `shape`, dtype of x; x itself where it has that shape.
+
+    Rounding:
+        None in the forward pass. The gradient is summed over the repeated axes, accumulated as the active
+        `Precision` says and rounded once.
+
+    Raises:
+        ValueError: x does not broadcast to `shape`.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `numpy.broadcast_to`.
+
+    >>> import fp16engine as fe
+    >>> fe.ops.broadcast_to(fe.tensor([1.0, 2.0], device="reference"), (2, 2)).numpy().tolist()
+    [[1.0, 2.0], [1.0, 2.0]]
+    """
     return x if x.shape == shape else BroadcastTo.apply(x, shape=shape)
 
 
 def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
-    """Return the tensors joined along `axis`; all other sizes, dtypes and devices are equal.
+    """Return tensors joined along an axis.
+
+    Args:
+        tensors: one or more, of any shape; float16 or float32; all sizes but that of `axis` are equal.
+        axis: the axis along which they follow each other.
+
+    Returns:
+        The common shape with the sum of the sizes along `axis`, dtype of the tensors.
+
+    Rounding:
+        None, in either direction.
 
     Raises:
-        TypeError: dtypes differ, or an element is no Tensor.
+        TypeError: an element is no floating-point Tensor, or the dtypes differ.
         ValueError: the list is empty, or shapes or devices differ.
+        UnsupportedPrecision: a tensor is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `torch.cat`.
 
     >>> import fp16engine as fe
     >>> x = fe.tensor([[1.0, 2.0]], device="reference")
@@ -192,12 +270,22 @@ def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
 
 
 def pad2d(x: Tensor, pads: int | Sequence[int]) -> Tensor:
-    """Return x: (N, H, W, C) with rows and columns of zeros around each image.
+    """Return images with rows and columns of zeros around them.
 
-    `pads` is one integer, a pair (vertical, horizontal), or (top, bottom, left, right).
+    Args:
+        x: images (N, H, W, C), float16 or float32.
+        pads: integer >= 0, (vertical, horizontal), or (top, bottom, left, right).
+
+    Returns:
+        (N, top + H + bottom, left + W + right, C), dtype of x.
+
+    Rounding:
+        None, in either direction.
 
     Raises:
+        TypeError: `x` is no floating-point Tensor, or a pad is no integer.
         ValueError: `x` has not four axes, or a pad is negative.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.pad2d(fe.tensor([[[[1.0]]]], device="reference"), (0, 1, 2, 0)).shape
@@ -215,12 +303,26 @@ def pad2d(x: Tensor, pads: int | Sequence[int]) -> Tensor:
 
 
 def pad_channels(x: Tensor, before: int, after: int) -> Tensor:
-    """Return x: (..., C) with zero channels around its last axis: (..., before + C + after).
+    """Return x with channels of zeros before and after its own.
 
-    The parameter-free shortcut of a residual network whose width grows (He et al., 1512.03385, option A).
+    Args:
+        x: (..., C), float16 or float32.
+        before: channels of zeros in front, >= 0.
+        after: channels of zeros behind, >= 0.
+
+    Returns:
+        (..., before + C + after), dtype of x.
+
+    Rounding:
+        None, in either direction.
 
     Raises:
+        TypeError: `x` is no floating-point Tensor, or a number of channels is no integer.
         ValueError: a number of channels is negative.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        He et al., 2015, arXiv 1512.03385: option A, the shortcut without parameters of a network that widens.
 
     >>> import fp16engine as fe
     >>> fe.functional.pad_channels(fe.tensor([[1.0]], device="reference"), 1, 2).numpy().tolist()
@@ -232,10 +334,24 @@ def pad_channels(x: Tensor, before: int, after: int) -> Tensor:
 
 
 def flatten(x: Tensor) -> Tensor:
-    """Return x: (N, ...) as (N, product of the rest), sharing memory.
+    """Return x with all axes but the first in one.
+
+    Args:
+        x: (N, ...), any dtype.
+
+    Returns:
+        (N, product of the other sizes), dtype of x; on the memory of x.
+
+    Rounding:
+        None, in either direction.
 
     Raises:
+        TypeError: `x` is no Tensor.
         ValueError: `x` has no axis.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
+
+    Source:
+        `keras.layers.Flatten`.
 
     >>> import fp16engine as fe
     >>> fe.functional.flatten(fe.tensor([[[1.0, 2.0], [3.0, 4.0]]], device="reference")).shape
@@ -248,5 +364,25 @@ def flatten(x: Tensor) -> Tensor:
 
 
 def to_device(x: Tensor, device: str) -> Tensor:
-    """Return x on `device`, bit for bit; the gradient travels back."""
+    """Return x on another device, bit for bit.
+
+    Args:
+        x: any shape, any dtype.
+        device: "cpu", "cuda", "cuda:1" or "reference".
+
+    Returns:
+        The shape and dtype of x; x itself where it is there already. The gradient travels back.
+
+    Rounding:
+        None, in either direction.
+
+    Raises:
+        BackendUnavailable: the device is not there.
+        ValueError: `device` names no device.
+        TypeError: `device` is no string.
+
+    >>> import fp16engine as fe
+    >>> fe.ops.to_device(fe.tensor([0.1], "float16", "reference"), "reference").device
+    'reference'
+    """
     return x if device == x.device else ToDevice.apply(x, device=device)

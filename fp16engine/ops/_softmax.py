@@ -48,11 +48,25 @@ def _axis(op: str, x: Tensor, axis: int) -> int:
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Return exp(x - max) / sum(exp(x - max)) along `axis`, rounded once; x: any shape.
+    """Return the softmax along an axis.
+
+        y = exp(x - max(x)) / sum(exp(x - max(x)))
+
+    Args:
+        x: any shape, float16 or float32; at least one element along `axis`.
+        axis: the axis that sums to 1.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        The exponentials stay in FP32 registers and accumulate as the active `Precision` says; the quotient is
+        rounded once. The gradient y * (dy - sum(dy * y)) follows from the stored y and is rounded once.
 
     Raises:
-        TypeError: `x` is no floating-point Tensor.
+        TypeError: `x` is no floating-point Tensor, or `axis` no integer.
         ValueError: the axis does not exist or is empty.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.softmax(fe.tensor([1000.0, 1000.0], "float16", "reference")).numpy().tolist()
@@ -62,11 +76,25 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
 
 
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """Return x - max - log(sum(exp(x - max))) along `axis`, rounded once; finite where softmax rounds to 0.
+    """Return the logarithm of the softmax along an axis, finite where the softmax rounds to 0.
+
+        y = (x - max(x)) - log(sum(exp(x - max(x))))
+
+    Args:
+        x: any shape, float16 or float32; at least one element along `axis`.
+        axis: the axis whose exponentials sum to 1.
+
+    Returns:
+        The shape and dtype of x.
+
+    Rounding:
+        The exponentials stay in FP32 registers and accumulate as the active `Precision` says; y is rounded
+        once. The gradient dy - exp(y) * sum(dy) follows from the stored y and is rounded once.
 
     Raises:
-        TypeError: `x` is no floating-point Tensor.
+        TypeError: `x` is no floating-point Tensor, or `axis` no integer.
         ValueError: the axis does not exist or is empty.
+        UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     >>> import fp16engine as fe
     >>> fe.functional.log_softmax(fe.tensor([0.0, 100.0], "float16", "reference")).numpy().tolist()
@@ -78,18 +106,32 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
 def cross_entropy(
     logits: Tensor, labels: Tensor, ignore_index: int | None = None, label_smoothing: float = 0.0
 ) -> Tensor:
-    """Return the mean over the batch of -log softmax(logits)[label], a scalar in the dtype of `logits`.
+    """Return the mean cross-entropy of a batch, fused with the log-softmax.
 
-    logits: (N, K), labels: (N,) int64 in [0, K), or `ignore_index` where a sample is not to count. The losses
-    of the samples stay in registers and the mean over the n that count is rounded once. Backward gives
-    (softmax - onehot) * dy / n, rounded once: a loss scale in dy acts before 1/n can underflow; samples that
-    do not count get 0. `label_smoothing` h in [0, 1] wants (1 - h) * onehot + h / K instead of onehot
-    (Szegedy et al., 1512.00567); the mean of a sample's logits, which the loss then needs, is accumulated
-    like `mean`.
+        loss = mean over the n samples that count of -log_softmax(logits)[label]
+
+    Args:
+        logits: (N, K), float16 or float32; N and K at least 1.
+        labels: (N,), int64 in [0, K), or `ignore_index`.
+        ignore_index: the label of samples that do not count; None: all count.
+        label_smoothing: h in [0, 1]; the target is (1 - h) * onehot + h / K in place of onehot.
+
+    Returns:
+        A scalar (), dtype of logits.
+
+    Rounding:
+        The losses of the samples stay in registers; their sum accumulates as the active `Precision` says, and
+        the mean is rounded once. The gradient (softmax - target) * (dy / n) is rounded once: a loss scale in
+        dy acts before 1 / n can underflow. Samples that do not count get 0. The mean of a sample's logits,
+        which smoothing needs, accumulates as `mean` does.
 
     Raises:
-        TypeError: `logits` is no floating-point Tensor, or `labels` no int64 Tensor.
+        TypeError: `logits` is no floating-point Tensor, `labels` no int64 Tensor, or ignore_index no integer.
         ValueError: the shapes do not fit, a label or the smoothing is out of range, or no sample counts.
+        UnsupportedPrecision: logits are float32 under a precision with binary16 accumulators.
+
+    Source:
+        `torch.nn.functional.cross_entropy` (arguments); Szegedy et al., 2015, arXiv 1512.00567 (smoothing).
 
     >>> import fp16engine as fe
     >>> logits = fe.tensor([[0.0, 100.0]], "float16", "reference")

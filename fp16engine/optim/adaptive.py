@@ -5,15 +5,24 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .optimizer import STATES, Optimizer, number
+from ..validate import choice, must_be, number
+from .optimizer import STATES, Optimizer
 
 PLAIN_EPS = 1e-3  # for plain float16 state, the best of the study's table 4
 EPS = 1e-8
+
+
+# What undoes the roots of native state, by slot.
+_POWERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "m": lambda r: r * np.abs(r),
+    "momentum": lambda r: r * np.abs(r),
+    "v": lambda r: (r * r) * (r * r),
+}
 
 
 class Adaptive(Optimizer):
@@ -33,9 +42,21 @@ class Adaptive(Optimizer):
         return self.state_form == "native" and "float16" in self.state_dtypes
 
     def _check_form(self, form: str) -> None:
-        if form not in STATES:
-            raise ValueError(f"state: {form!r} given, one of {', '.join(STATES)} is wanted")
+        choice("state", form, STATES)
         self.state_form = form
+
+    def _is_native(self, i: int) -> bool:
+        return self.state_form == "native" and self.state_dtypes[i] == "float16"
+
+    def _averages(self, i: int, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """Return arrays of parameter i by slot with the averages that roots stand for; see `backend.base`."""
+        if not self._is_native(i):
+            return arrays
+        return {name: _POWERS[name](a) if name in _POWERS else a for name, a in arrays.items()}
+
+    def _stored_eps(self, i: int) -> np.float32:
+        stored = "float32" if self._is_native(i) else self.state_dtypes[i]
+        return np.float32(np.array(self.eps).astype(stored))
 
     def _resolve_eps(self, eps: float | None) -> float:
         """Return eps, by default one that suits the state, or explain why it cannot work."""
@@ -43,7 +64,7 @@ class Adaptive(Optimizer):
         if eps is None:
             return PLAIN_EPS if plain else EPS
         dtype = "float16" if plain else "float32"
-        eps = number("eps", eps, open_end=not plain)
+        eps = number("eps", eps, minimum=0) if plain else number("eps", eps, above=0)
         info = np.finfo(dtype)
         with np.errstate(over="ignore", under="ignore"):
             stored = float(np.array(eps).astype(dtype))
@@ -56,16 +77,14 @@ class Adaptive(Optimizer):
                 else "eps=1e-8 (the default)"
             )
             raise ValueError(
-                f"eps: {eps:g} is 0 in {dtype}, where anything <= {float(info.smallest_subnormal) / 2:.3g} "
-                f"rounds to 0, and a zero gradient would be divided by 0; use {remedy}"
+                f"eps must be > {float(info.smallest_subnormal) / 2:.3g} in {dtype}, else it rounds to 0 and "
+                f"a zero gradient is divided by 0, got {eps:g}; use {remedy}"
             )
         if not math.isfinite(stored):
-            raise ValueError(
-                f"eps: {eps:g} is inf in {dtype}, where the largest number is {float(info.max):g}"
-            )
+            raise ValueError(f"eps must be <= {float(info.max):g} in {dtype}, got {eps:g}")
         if abs(stored - eps) > 0.01 * eps:
             warnings.warn(
-                f"eps: {eps:g} becomes {stored:.4g} in {dtype} ({(stored - eps) / eps:+.0%}); "
+                f"eps {eps:g} becomes {stored:.4g} in {dtype} ({(stored - eps) / eps:+.0%}); "
                 "that is what the optimizer will use",
                 UserWarning,
                 stacklevel=_users_level(),
@@ -85,7 +104,7 @@ class Adaptive(Optimizer):
         rest = dict(state)
         form = rest.pop("state_form", None)
         if form != self.state_form:
-            raise ValueError(f"load_state_dict: 'state_form' is {form!r}, {self.state_form!r} is wanted")
+            raise ValueError(must_be("load_state_dict: 'state_form'", repr(self.state_form), form))
         super().load_state_dict(rest)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -13,40 +12,29 @@ from .. import random
 from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
 from ..tensor import Tensor
+from ..validate import choice, must_be, number, shown
 
 Array = Any
 UPDATES = ("nearest", "stochastic", "kahan", "master32")
 STATES = ("native", "plain")
 
 
-def number(
-    name: str, value: Any, least: float = 0.0, below: float = math.inf, *, open_end: bool = False
-) -> float:
-    """Return `value` as a float in [least, below), above `least` with `open_end`, or say what is wanted."""
-    low = ">" if open_end else ">="
-    wanted = (
-        f"a finite number {low} {least:g}"
-        + (f" and < {below:g}" if math.isfinite(below) else "")
-        + " is wanted"
-    )
-    try:
-        result = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: {value!r} given, {wanted}") from None
-    if not math.isfinite(result) or result < least or (open_end and result == least) or result >= below:
-        raise ValueError(f"{name}: {value} given, {wanted}")
-    return result
-
-
 class Optimizer:
     """Updates parameters in place from their gradients; the base of SGD, Adam, AdamW and RMSprop.
 
-    A step runs one multi-tensor kernel per dtype: gradient times `grad_scale`, weight decay, state and step
-    are computed in FP32 registers, and each stored value is rounded once. `update` says how the new weight w
-    - u is stored: "nearest" rounds it; "stochastic" rounds it up or down by random bits of (seed, step,
-    parameter, element), right on the mean; "kahan" keeps what rounding took in a compensation of the weight's
-    dtype, itself rounded stochastically in float16; "master32" updates a float32 master copy and rounds that
-    to the parameter. A float32 parameter is its own master and has nothing to round stochastically.
+    A step runs one multi-tensor kernel per dtype. `update` says how the new weight w - u is stored: "nearest"
+    rounds it; "stochastic" rounds it up or down by random bits of (seed, step, parameter, element), right on
+    the mean; "kahan" keeps what rounding took in a compensation of the weight's dtype, itself rounded
+    stochastically in float16; "master32" updates a float32 master copy and rounds that to the parameter. A
+    float32 parameter is its own master and has nothing to round stochastically.
+
+    Args:
+        params: leaf tensors of any shape that require a gradient, float16 or float32, on one device.
+        lr: learning rate, finite, > 0.
+        weight_decay: L2 factor >= 0.
+        update: "nearest", "stochastic", "kahan" or "master32".
+        master_values: float32 arrays to start the masters from; None means the parameters as they are now.
+        seed: of stochastic rounding, in [0, 2^64).
 
     Attributes:
         params: the parameters, in the order given.
@@ -55,6 +43,26 @@ class Optimizer:
         counts: None, or after `step(count=True)` int64 (parameters, 8), on the host, with the columns
             `COUNTS`: elements that had a weight update, a weight decay, a first and a second state to change,
             and after each how many of them rounding left as they were.
+
+    Rounding:
+        Gradient times `grad_scale`, weight decay, state and step are computed in FP32 registers, and each
+        stored value is rounded once.
+
+    Raises:
+        ValueError: a number is out of range, or `params` is empty, on several devices, or holds one twice.
+        TypeError: an argument is no number, or a parameter no Tensor.
+        UnsupportedPrecision: the update is unknown.
+
+    >>> import fp16engine as fe
+    >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+    >>> (w * 1.0).sum().backward()
+    >>> for update in ("nearest", "kahan"):
+    ...     optimizer = fe.optim.SGD([w], lr=1e-4, update=update)
+    ...     for _ in range(20):
+    ...         optimizer.step()
+    ...     print(update, w.item())
+    nearest 1.0
+    kahan 0.998046875
     """
 
     # Names of the per-parameter state arrays, and of the numbers that state_dict() also keeps.
@@ -72,10 +80,9 @@ class Optimizer:
     ) -> None:
         self.params = list(params)
         _check_parameters(self.params)
-        self.lr = number("lr", lr, open_end=True)
-        self.weight_decay = number("weight_decay", weight_decay)
-        if update not in UPDATES:
-            raise UnsupportedPrecision(f"update: {update!r} given, one of {', '.join(UPDATES)} is wanted")
+        self.lr = number("lr", lr, above=0)
+        self.weight_decay = number("weight_decay", weight_decay, minimum=0)
+        choice("update", update, UPDATES, UnsupportedPrecision)
         self.update = update
         self.seed = random.checked_seed(seed)
         self.step_count = 0
@@ -101,10 +108,12 @@ class Optimizer:
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:
         if self.update != "master32":
             if values is not None:
-                raise ValueError(f"master_values: given with update={self.update!r}, 'master32' is wanted")
+                raise ValueError(
+                    f"master_values must be None with update {self.update!r}, got {len(values)} arrays"
+                )
             return [None] * len(self.params)
         if values is not None and len(values) != len(self.params):
-            raise ValueError(f"master_values: {len(values)} arrays given, {len(self.params)} are wanted")
+            raise ValueError(f"master_values must be {len(self.params)} arrays, got {len(values)}")
         backend = backends.get(self.device)
         masters: list[Array | None] = []
         for i, p in enumerate(self.params):
@@ -115,14 +124,22 @@ class Optimizer:
             else:
                 host = np.array(values[i], dtype=np.float32, order="C")
                 if host.shape != p.shape:
-                    raise ValueError(f"master_values[{i}]: shape {host.shape} given, {p.shape} is wanted")
+                    raise ValueError(f"master_values[{i}] must be of shape {p.shape}, got {host.shape}")
                 masters.append(backend.from_numpy(host))
         return masters
 
     # Stepping
 
     def zero_grad(self) -> None:
-        """Drop the gradients of all parameters."""
+        """Drop the gradients of all parameters.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (w * 2.0).sum().backward()
+        >>> fe.optim.SGD([w], lr=0.1).zero_grad()
+        >>> w.grad is None
+        True
+        """
         for p in self.params:
             p.grad = None
 
@@ -135,20 +152,52 @@ class Optimizer:
                 and no cost when it is False.
 
         Raises:
-            TypeError: a parameter's dtype changed after the optimizer was made.
+            TypeError: a parameter's dtype or device changed after the optimizer was made.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> (w * 1.0).sum().backward()
+        >>> optimizer = fe.optim.SGD([w], lr=1e-4)
+        >>> optimizer.step(count=True)
+        >>> dict(zip(fe.optim.COUNTS[:2], optimizer.counts[0].tolist()))
+        {'updates': 1, 'updates_lost': 1}
         """
         self.step_count += 1
         self.counts = self.launch(self.scalars(grad_scale), count)
 
     def scalars(self, grad_scale: float = 1.0) -> StepScalars:
-        """Return the numbers of step `step_count` as the kernels take them."""
+        """Return the numbers of step `step_count` as the kernels take them.
+
+        Args:
+            grad_scale: factor on the gradients, 1 / loss scale.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> fe.optim.SGD([w], lr=0.5, seed=7).scalars(grad_scale=0.25)[:2]
+        (0.5, 0.25)
+        """
         return StepScalars(self.lr, grad_scale, seed=self.seed, step=self.step_count)
 
     def launch(self, scalars: StepScalars | Array, count: bool = False) -> np.ndarray | None:
-        """Run the kernels of one step and nothing else; return its counts, or None.
+        """Run the kernels of one step and nothing else: `step_count` is the caller's.
 
-        scalars: the step's numbers, or a uint8 (32,) array on the device that holds them packed when the
-        kernels run, as in a captured step. `step_count` is the caller's.
+        Args:
+            scalars: the step's numbers, or a device array (32,), uint8, that holds them packed when the
+                kernels run, as in a captured step.
+            count: return the counts of this step.
+
+        Returns:
+            The counts, (parameters, 8), int64, with the columns `COUNTS`; None unless asked for.
+
+        Raises:
+            TypeError: a parameter's dtype or device changed after the optimizer was made.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (w * 1.0).sum().backward()
+        >>> fe.optim.SGD([w], lr=1.0).launch(fe.optim.StepScalars(lr=0.5))
+        >>> w.item()
+        0.5
         """
         backend = backends.get(self.device)
         totals = np.zeros((len(self.params), len(COUNTS)), np.int64) if count else None
@@ -159,6 +208,30 @@ class Optimizer:
                 totals[members] = backend.to_numpy(counts)
         return totals
 
+    def change(
+        self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
+    ) -> np.ndarray | None:
+        """Return what the last step subtracts from a parameter, before the new weight is rounded.
+
+        Args:
+            i: the parameter's index in `params`.
+            grad: elements of its scaled gradient, float32 of any shape.
+            before: "w", the same elements of the weight or its master, and of the arrays of `state` by slot,
+                as they were stored before the step: shape of `grad`, float32.
+            after: the same arrays as they are stored after it: shape of `grad`, float32.
+
+        Returns:
+            float32 of the shape of `grad`; None from an optimizer that does not say, of whose updates the
+            stagnation meter then knows the counts, not the sizes.
+
+        >>> import fp16engine as fe, numpy as np
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> half = np.float32([0.5])
+        >>> fe.optim.SGD([w], lr=0.5).change(0, half, {"w": half}, {"w": half}).tolist()
+        [0.25]
+        """
+        return None
+
     def _groups(self) -> list[list[int]]:
         """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
         groups: dict[tuple[str, bool], list[int]] = {}
@@ -167,8 +240,8 @@ class Optimizer:
                 continue
             if p.dtype != self.dtypes[i] or p.device != self.device:
                 raise TypeError(
-                    f"parameter {i} is {p.dtype} on {p.device!r} but was {self.dtypes[i]} on {self.device!r} "
-                    "when the optimizer was made; make the optimizer after model.to(...)"
+                    f"parameter {i} must stay {self.dtypes[i]} on {self.device!r}, got {p.dtype} on "
+                    f"{p.device!r}; make the optimizer after model.to(...)"
                 )
             groups.setdefault((p.dtype, self.masters[i] is None), []).append(i)
         return list(groups.values())
@@ -194,14 +267,26 @@ class Optimizer:
         own = getattr(p, "weight_decay", None)
         return self.weight_decay if own is None else own
 
+    def _decayed(self, i: int, grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        decay = self._decay(self.params[i])
+        return grad + np.float32(decay) * weight if decay else grad
+
     def _pick(self, slot: str, members: list[int]) -> list[Array]:
         return [self.state[slot][i] for i in members]
 
     # State
 
     def state_dict(self) -> dict[str, Any]:
-        """Return copies of the arrays ("momentum.0", "master.0", "compensation.0", NumPy), and the numbers
-        ("lr", "step") that are kept with them."""
+        """Return copies of the optimizer's arrays and numbers by name.
+
+        Names are "momentum.0" and the like for the state of parameter 0, "master.0", "compensation.0" (NumPy
+        arrays in the dtypes of the state), and "lr", "step" and other numbers.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> sorted(fe.optim.SGD([w], lr=0.1, momentum=0.9).state_dict())
+        ['lr', 'momentum', 'momentum.0', 'nesterov', 'seed', 'step', 'weight_decay']
+        """
         backend = backends.get(self.device)
         state: dict[str, Any] = {name: getattr(self, name) for name in self.hyper}
         state["step"] = self.step_count
@@ -212,28 +297,42 @@ class Optimizer:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, bit for bit; nothing changes when anything is wrong.
 
+        Args:
+            state: what `state_dict` returned for an optimizer of this class and of these parameters.
+
         Raises:
             ValueError: a key is missing or unknown, or a shape differs; the message names the key.
             TypeError: a dtype differs.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> a, b = fe.optim.SGD([w], lr=0.1), fe.optim.SGD([w], lr=0.2)
+        >>> a.load_state_dict(b.state_dict())
+        >>> a.lr
+        0.2
         """
         arrays = self._state_arrays()
-        wanted = [*self.hyper, "step", *arrays]
-        for key in wanted:
+        expected = [*self.hyper, "step", *arrays]
+        for key in expected:
             if key not in state:
                 raise ValueError(
-                    f"load_state_dict: {key!r} is missing; is this the state of another optimizer?"
+                    f"load_state_dict: the state must hold {key!r}, got one without; "
+                    "is this the state of another optimizer?"
                 )
         for key in state:
-            if key not in wanted:
-                raise ValueError(f"load_state_dict: {key!r} is not part of this {type(self).__name__}")
+            if key not in expected:
+                raise ValueError(
+                    f"load_state_dict: the state must be of this {type(self).__name__}, got entry "
+                    f"{shown(key)}"
+                )
         hosts = {key: np.asarray(state[key]) for key in arrays}
         for key, array in arrays.items():
             if hosts[key].shape != array.shape:
                 raise ValueError(
-                    f"load_state_dict: {key!r} has shape {hosts[key].shape}, {array.shape} is wanted"
+                    f"load_state_dict: {key!r} must be of shape {array.shape}, got {hosts[key].shape}"
                 )
             if str(hosts[key].dtype) != str(array.dtype):
-                raise TypeError(f"load_state_dict: {key!r} is {hosts[key].dtype}, {array.dtype} is wanted")
+                raise TypeError(f"load_state_dict: {key!r} must be {array.dtype}, got {hosts[key].dtype}")
         backend = backends.get(self.device)
         for slot, values in self.state.items():
             self.state[slot] = [backend.from_numpy(hosts[f"{slot}.{i}"]) for i in range(len(values))]
@@ -258,15 +357,16 @@ class Optimizer:
 
 def _check_parameters(params: list[Any]) -> None:
     if not params:
-        raise ValueError("params: no parameters given, at least one is wanted")
+        raise ValueError("params must be at least one tensor, got none")
     for i, p in enumerate(params):
         if not isinstance(p, Tensor):
-            raise TypeError(f"params[{i}]: {type(p).__name__} given, a Tensor is wanted")
+            raise TypeError(must_be(f"params[{i}]", "a Tensor", type(p)))
         if not p.requires_grad or p.node is not None:
-            raise ValueError(f"params[{i}]: a tensor that is no leaf with requires_grad=True given")
-        if p.device != params[0].device:
             raise ValueError(
-                f"params[{i}]: on {p.device!r}, params[0] is on {params[0].device!r}; one device is wanted"
+                f"params[{i}] must be a leaf with requires_grad=True, got "
+                + ("a computed tensor" if p.requires_grad else "requires_grad=False")
             )
+        if p.device != params[0].device:
+            raise ValueError(f"params[{i}] must be on {params[0].device!r} as params[0] is, got {p.device!r}")
     if len({id(p) for p in params}) != len(params):
-        raise ValueError("params: the same parameter given twice, each one once is wanted")
+        raise ValueError("params must be different tensors, got one of them twice")

@@ -69,7 +69,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise ValueError(f"out: {path} is a file or lies in one, a directory is wanted") from None
+        raise ValueError(f"out must be a folder, got {path}, which is a file or lies in one") from None
     except OSError as error:
         raise SaveError.of(path, error) from error
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from ..validate import must_be
+
 WALL_TIME_FIELDS = ("seconds", "images_per_second")
 
 
@@ -43,10 +45,10 @@ class EpochRecord:
     def from_json(cls, row: dict[str, Any]) -> EpochRecord:
         """The record `to_json` wrote; ValueError for anything else."""
         if not isinstance(row, dict) or set(row) != {f.name for f in fields(cls)}:
-            raise ValueError("an epoch record has other entries than this version writes")
+            raise ValueError("an epoch record must hold this version's entries, got others")
         for key, value in row.items():
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
-                raise ValueError(f"an epoch record holds {key} = {value!r}")
+                raise ValueError(must_be(f"an epoch record: {key}", "a number or None", value))
         lost = {key: math.nan for key, value in row.items() if value is None and key != "loss_scale"}
         return cls(**{**row, **lost})
 
@@ -67,11 +69,11 @@ class EpochSums:
     def from_json(cls, row: dict[str, Any]) -> EpochSums:
         """The sums `asdict` wrote; ValueError for anything else."""
         if not isinstance(row, dict) or set(row) != {f.name for f in fields(cls)}:
-            raise ValueError("the epoch sums have other entries than this version writes")
+            raise ValueError("the epoch sums must hold this version's entries, got others")
         for key, value in row.items():
             kinds = int | float if key in ("loss", "seconds") else int
             if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-                raise ValueError(f"the epoch sums hold {key} = {value!r}")
+                raise ValueError(must_be(f"the epoch sums: {key}", "a finite number", value))
         return cls(**row)
 
     def record(

@@ -116,6 +116,6 @@ def _summary_writer(directory: Path, resume_at: tuple[int, int] | None) -> Any:
         board = importlib.import_module("tensorboardX")
     except ImportError as error:
         raise ImportError(
-            "tensorboard: the package tensorboardX is missing; pip install 'fp16engine[tensorboard]'"
+            "tensorboard needs the package tensorboardX; pip install 'fp16engine[tensorboard]'"
         ) from error
     return board.SummaryWriter(str(directory), purge_step=resume_at[0] + 1 if resume_at else None)

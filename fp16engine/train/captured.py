@@ -61,6 +61,11 @@ RESULTS = 4  # loss, correct, culprit, origin
 STRETCH = 256  # steps of `again` between two looks at their outcomes
 
 
+def _structs(backend: Any, nbytes: int) -> Array:
+    """Return zeroed bytes for C structs: made of their widest member, so aligned as they need."""
+    return backend.zeros((nbytes // 8,), "int64").view(np.uint8)
+
+
 class CapturedStep:
     """The training step of `trainer` on full batches of resident images, recorded at its first run.
 
@@ -92,11 +97,11 @@ class CapturedStep:
         self._trainer, self._backend, self.batch_size = trainer, backend, batch_size
         self._images, self._labels, self._augmenting = images, backend.from_numpy(labels), augmenting
         self.rows = len(labels) // batch_size if rows is None else rows
-        self._control = backend.zeros((CONTROL.itemsize,), "uint8")
+        self._control = _structs(backend, CONTROL.itemsize)
         self._order = backend.zeros((max(len(labels), self.rows * batch_size),), "int64")
-        self._table = backend.zeros((self.rows * SCALARS,), "uint8")
-        self._scalars = backend.zeros((SCALARS,), "uint8")
-        self._never = backend.zeros((SCALARS,), "uint8")  # of a step that is not applied
+        self._table = _structs(backend, self.rows * SCALARS)
+        self._scalars = _structs(backend, SCALARS)
+        self._never = _structs(backend, SCALARS)  # of a step that is not applied
         self._results = backend.zeros((self.rows, RESULTS), "int32")
         self._epoch = backend.zeros((), "int64")
         scaler = trainer.scaler

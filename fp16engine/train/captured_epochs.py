@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .. import backend as backends
+from .. import observer
 from .batches import ImageFeed
 from .captured import CapturedStep
 from .step import Stepping
@@ -71,7 +71,7 @@ class CapturedEpochs:
 
     def _refusal(self, step: int) -> str | None:
         trainer, feed = self._trainer, self._feed
-        if backends._wrap.get() is not None:
+        if observer.observed():
             return "every operation is looked at, by an audit or a timer"
         if trainer.on_nonfinite != "skip":
             return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"

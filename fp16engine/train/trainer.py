@@ -12,8 +12,8 @@ import numpy as np
 from .. import backend as backends
 from .. import random
 from ..data.augment import Augmentation
-from ..optim.optimizer import number
 from ..precision import Precision
+from ..validate import number
 from . import batches, operands, settings
 from . import schedule as _schedules
 from .account import StepResult
@@ -118,7 +118,7 @@ class Trainer(Stepping, Scoring):
         if betas is not None:
             self.settings["betas"] = settings.betas(optimizer, betas)
         if clip_norm is not None:
-            self.settings["clip_norm"] = number("clip_norm", clip_norm, open_end=True)
+            self.settings["clip_norm"] = number("clip_norm", clip_norm, above=0)
         self.settings["schedule"] = _schedules.check(schedule)
         warmup = batches.count("warmup", warmup, 0)
         if warmup or schedule == "inverse-sqrt":

@@ -26,14 +26,14 @@ def bleu(translations: Sequence[str], references: Sequence[str]) -> Bleu:
     """
     if len(translations) != len(references) or not references:
         raise ValueError(
-            f"translations: {len(translations)} given for {len(references)} references, "
-            "as many of both and at least one are wanted"
+            f"translations must be {len(references)}, one for each reference and at least one, "
+            f"got {len(translations)}"
         )
     try:
         from sacrebleu.metrics import BLEU
     except ImportError as error:
         raise ImportError(
-            f"bleu: the package sacrebleu is missing ({error}); pip install 'fp16engine[text]'"
+            f"bleu needs the package sacrebleu ({error}); pip install 'fp16engine[text]'"
         ) from None
     metric = BLEU()
     score = float(metric.corpus_score(list(translations), [list(references)]).score)

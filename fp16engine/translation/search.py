@@ -16,11 +16,20 @@ from ..data.tokenizer_file import BEGIN, END, PAD
 from ..models.transformer import Transformer
 from ..precision import Precision
 from ..tensor import Tensor
+from ..validate import integer, number
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """Tokens without the end mark, and their score: log-probability, end mark included, over the penalty."""
+    """A translation as tokens, and how likely the model thinks it is.
+
+    Args:
+        tokens: without the end mark.
+        score: log-probability, end mark included, over the length penalty.
+
+    >>> Hypothesis((7, 8), -0.5).tokens
+    (7, 8)
+    """
 
     tokens: tuple[int, ...]
     score: float
@@ -41,24 +50,41 @@ def translate(
     extra: int = 50,
     between: Callable[[int], None] | None = None,
 ) -> list[Hypothesis]:
-    """Return the best hypothesis for each source (token numbers with the end mark), in their order.
+    """Return the best hypothesis for each source, in their order.
 
-    `beam` hypotheses a sentence are followed, 1 being greedy search: one that is among the best with an end
-    mark has ended. A sentence is done when `beam` have ended, or at source length + `extra` tokens, where one
-    of which none has is cut off. Log-probabilities are rounded to the storage dtype by the model and added in
-    float64 on the host. Sentences of like length are decoded together, at most `batch_size` at a time;
-    `between` hears how many are done. `precision` None computes under the active policy.
+        score = log P(tokens | source) / ((5 + length) / 6) ** alpha
+
+    Args:
+        model: a `Transformer`, moved to its device and rounded.
+        sources: int64 arrays, any shape (length,), token numbers with the end mark.
+        precision: the policy to compute under; None means the active one.
+        beam: hypotheses a sentence that are followed, 1 being greedy search. One that is among the best with
+            an end mark has ended; a sentence is done when `beam` have ended.
+        alpha: exponent of the length penalty, >= 0.
+        batch_size: sentences of like length that are decoded together, at most.
+        extra: at source length + `extra` tokens a sentence is done, and one of which none has ended is cut
+            off.
+        between: hears how many sentences are done.
+
+    Log-probabilities are rounded to the storage dtype by the model and added in float64 on the host.
 
     Raises:
         ValueError: a number is out of range, or a source is empty.
+
+    Source:
+        Wu et al., 2016, arXiv 1609.08144 (length penalty).
+
+    >>> import numpy as np
+    >>> import fp16engine as fe
+    >>> model = fe.models.transformer.create("transformer-tiny", 20).to("reference").eval()
+    >>> len(fe.translation.translate(model, [np.array([5, 6, 2])], beam=1, extra=2))
+    1
     """
     for name, value, least in (("beam", beam, 1), ("batch_size", batch_size, 1), ("extra", extra, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: {value!r} given, a whole number of {least} or more is wanted")
-    if not (np.isfinite(alpha) and alpha >= 0):
-        raise ValueError(f"alpha: {alpha} given, a finite number >= 0 is wanted")
+        integer(name, value, least)
+    number("alpha", alpha, minimum=0)
     if any(len(source) == 0 for source in sources):
-        raise ValueError("sources: an empty one given, at least the end mark is wanted")
+        raise ValueError("sources must hold at least the end mark each, got an empty one")
     order = np.argsort([len(source) for source in sources], kind="stable")
     found: dict[int, Hypothesis] = {}
     training = model.training

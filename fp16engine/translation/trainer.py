@@ -16,6 +16,7 @@ from ..precision import Precision
 from ..tensor import Tensor
 from ..train import StepResult, Trainer
 from ..train.batches import data_order
+from ..validate import must_be
 from .search import Hypothesis, translate
 
 
@@ -103,7 +104,7 @@ class TranslationTrainer(Trainer):
     def step(self, x: PairBatch, y: Any = None) -> StepResult:
         """One training step on the pairs of a batch, which has its labels; TypeError for anything else."""
         if not isinstance(x, PairBatch) or y is not None:
-            raise TypeError(f"x: a {type(x).__name__} given, one PairBatch (of EncodedPairs.batch) is wanted")
+            raise TypeError(must_be("x", "one PairBatch (of EncodedPairs.batch), without y", type(x)))
         return self.train_batch(x, x.labels)[0]
 
     def evaluate(self, dataset: EncodedText, batch_size: int = 4096) -> tuple[float, float]:  # type: ignore[override]
@@ -117,14 +118,14 @@ class TranslationTrainer(Trainer):
 
     def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
         """No class probabilities here: TypeError. `translate` gives translations."""
-        raise TypeError("predict: a TranslationTrainer classifies no images; translate is wanted")
+        raise TypeError("predict must be called on a classifier, got a TranslationTrainer; use translate")
 
     def feed(self, dataset: EncodedText, batch_size: int) -> TextFeed:
         """See `TextFeed`; ValueError when a token is none of the model's."""
         most = max(int(array.max()) for part in (dataset.train, dataset.test) for array in part.arrays()[::2])
         if most >= self._vocabulary:
             raise ValueError(
-                f"dataset: token {most} in {dataset.name!r}, the model knows 0 to {self._vocabulary - 1} only"
+                f"dataset {dataset.name!r} must hold tokens from 0 to {self._vocabulary - 1}, got {most}"
             )
         return TextFeed(dataset, batch_size)
 

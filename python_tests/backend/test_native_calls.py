@@ -16,15 +16,15 @@ import pytest
 import fp16engine as fe
 
 FUZZER = Path(__file__).parents[1] / "native_calls.py"
-CALLS = os.environ.get("FP16ENGINE_TEST_CALLS", "1500")  # 10 000 under the sanitizers: .ci/sanitize
+CALLS = os.environ.get("FP16ENGINE_TEST_CALLS", "3000")  # 20 000 under the sanitizers: .ci/sanitize
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_mutated_arguments_end_in_a_sentence(compiled_name: str, seed: int, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_mutated_arguments_end_in_a_sentence(compiled_name: str, tmp_path: Path) -> None:
     if compiled_name == "cuda":
         pytest.skip("a kernel's fault leaves no usable device")
     log = tmp_path / "calls"
-    command = [sys.executable, str(FUZZER), compiled_name, CALLS, str(seed), str(log)]
+    command = [sys.executable, str(FUZZER), compiled_name, CALLS, "1", str(log)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     last = log.read_text().splitlines()[-1:] if log.exists() else []
     assert done.returncode == 0, f"{done.stderr[-3000:]}\nlast call: {last}"

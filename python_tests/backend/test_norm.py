@@ -51,7 +51,8 @@ def _statistics(a: Any, axes: tuple[int, ...], eps: float, mean: np.ndarray, inv
 @pytest.mark.parametrize(("case", "values", "dtype"), _parameters("batch_norm_forward"))
 def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
-    y, mean, inv_std, s, running_mean, running_var, *counted = call(backend, case, a, "float32")
+    outputs: list[Any] = call(backend, case, a, "float32")
+    y, mean, inv_std, s, running_mean, running_var, *counted = outputs
     assert (s is None) == ("addend" not in a)
     if s is not None:
         bounds.same_bits(s, a["x"] + a["addend"])

@@ -67,7 +67,7 @@ def test_bytes_are_counted_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    "kernel", [k for k in TINY if k.products or k.family == "depthwise convolution"], ids=lambda k: k.name
+    "kernel", [k for k in TINY if k.dot_products or k.family == "depthwise convolution"], ids=lambda k: k.name
 )
 def test_arithmetic_of_dot_products(kernel: Kernel, reference: Any) -> None:
     """With ones for factors an output counts its products; those away from the border have all of them."""
@@ -85,14 +85,14 @@ def test_sizes_are_as_promised() -> None:
     names = {size: [kernel.name for kernel in kernels(size)] for size in SIZES}
     assert all(len(set(of_size)) == len(of_size) for of_size in names.values())
     for kernel in kernels("large"):
-        if not kernel.products:
+        if not kernel.dot_products:
             assert sum(o.nbytes(fp16) for o in kernel.operands.values()) >= 256e6, kernel.name
     assert (
         {k.family for k in kernels("large")}
         == {k.family for k in kernels("in-situ")}
         == {k.family for k in TINY}
     )
-    with pytest.raises(ValueError, match="size: 'huge' given"):
+    with pytest.raises(ValueError, match=r"size must .* got 'huge'"):
         kernels("huge")
 
 
@@ -126,9 +126,9 @@ def test_a_kernel_that_fails_does_not_end_the_others(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"sizes": ("huge",)}, "sizes: 'huge' given"),
-        ({"families": ["sorting"]}, "families: 'sorting' given, one of batch norm"),
-        ({"peer": "jax"}, "peer: 'jax' given"),
+        ({"sizes": ("huge",)}, r"sizes must .* got 'huge'"),
+        ({"families": ["sorting"]}, r"families must .* got 'sorting'"),
+        ({"peer": "jax"}, r"peer must .* got 'jax'"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], words: str) -> None:

@@ -20,6 +20,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
 
 _MEMORY = 300  # megabytes, of the whole process
@@ -79,6 +81,7 @@ def endless(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
+NO_FILES: dict[str, Callable[[Path], object]] = {"fifo": fifo, "endless": endless, "sparse": sparse}
 IMAGES: dict[str, Callable[[Path], object]] = {
     "fifo": fifo,
     "endless-device": endless,
@@ -136,7 +139,7 @@ def test_pickles(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["fifo", "endless", "sparse"])
 def test_batches_that_are_no_files(tmp_path: Path, kind: str) -> None:
     for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
-        {"fifo": fifo, "endless": endless, "sparse": sparse}[kind](tmp_path / name)
+        NO_FILES[kind](tmp_path / name)
     refused("train", "--data", "cifar10", "--data-dir", tmp_path, names="data_batch_1")
 
 
@@ -260,8 +263,7 @@ def test_capitals_are_read(tmp_path: Path, name: str) -> None:
 def test_idx(tmp_path: Path, kind: str) -> None:
     name = "train-images-idx3-ubyte" + (".gz" if kind == "bomb" else "")
     head = struct.pack(">4i", 0x0803, 1 << 13, 1 << 7, 1 << 8)
-    makers = {"fifo": fifo, "endless": endless, "sparse": sparse, "bomb": lambda path: zeros(path, 500, head)}
-    makers[kind](tmp_path / name)
+    {**NO_FILES, "bomb": lambda path: zeros(path, 500, head)}[kind](tmp_path / name)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(struct.pack(">2i", 0x0801, 1) + b"\0")
     refused("train", "--data", "mnist", "--data-dir", tmp_path, names=name)
 
@@ -330,7 +332,7 @@ def copied(run: Path, tmp_path: Path) -> Iterator[Path]:
 def test_files_of_a_run(copied: Path, pattern: str, kind: str) -> None:
     (path,) = copied.glob(pattern)
     path.unlink()
-    {"fifo": fifo, "endless": endless, "sparse": sparse}[kind](path)
+    NO_FILES[kind](path)
     refused("translate", "text", copied, names=path.name)
 
 

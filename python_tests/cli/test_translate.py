@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def _train(corpus: Path, out: Path, *options: str) -> list[str]:
     return ["translate", "train", "--data-dir", str(corpus), "--out", str(out), *QUICK, "--json", *options]
 
 
+@pytest.mark.slow
 def test_trains_stops_goes_on_translates(
     corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,7 +63,7 @@ def test_trains_stops_goes_on_translates(
     assert first and third and not blank
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\xff")))
     assert main(["translate", "text", str(out / "fp16")]) == 2
-    assert "standard input: byte 1 is no UTF-8" in capsys.readouterr().err
+    assert "standard input must be UTF-8 text, got another byte at offset 1" in capsys.readouterr().err
     said = (out / "fp32" / "translations.txt").read_text().splitlines()
     assert len(said) == 15 and bleu(said, (corpus / "test.en").read_text().splitlines()).score > 90
 
@@ -69,12 +71,12 @@ def test_trains_stops_goes_on_translates(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--data-dir", "nowhere"], "nowhere: no such file or folder"),
-        (["--precision", "fp64"], "--precision: 'fp64' given"),
-        (["--vocabulary", "10"], "vocabulary: 10 given, at least 259 is wanted"),
-        (["--model", "resnet20"], "model: 'resnet20' given, one of transformer-base"),
-        (["--longest", "1"], "none has at most 1 tokens"),
-        (["--source", "fr"], "no train.fr there"),
+        (["--data-dir", "nowhere"], r"root \(--data-dir\) must .* got nowhere"),
+        (["--precision", "fp64"], r"--precision must .* got 'fp64'"),
+        (["--vocabulary", "10"], r"vocabulary must .* got 10"),
+        (["--model", "resnet20"], r"model must .* got 'resnet20'"),
+        (["--longest", "1"], r"pairs must .* got none"),
+        (["--source", "fr"], r"must hold train.fr"),
     ],
 )
 def test_wrong_input_is_one_sentence_and_leaves_nothing(
@@ -82,7 +84,7 @@ def test_wrong_input_is_one_sentence_and_leaves_nothing(
 ) -> None:
     assert main(_train(corpus, tmp_path / "run", *options)) == 2
     captured = capsys.readouterr()
-    assert words in captured.err and captured.out == "" and not (tmp_path / "run").exists()
+    assert re.search(words, captured.err) and captured.out == "" and not (tmp_path / "run").exists()
 
 
 def test_bleu_is_sacrebleus() -> None:
@@ -91,10 +93,11 @@ def test_bleu_is_sacrebleus() -> None:
     score = bleu(["the cat sat on the mat today"], ["the cat sat on a mat today"]).score
     by_hand = 100 * (6 / 7 * 4 / 6 * 2 / 5 * 1 / 4) ** 0.25
     assert abs(score - by_hand) < 1e-6 * by_hand
-    with pytest.raises(ValueError, match="translations: 1 given for 2 references"):
+    with pytest.raises(ValueError, match=r"translations must .* got 1"):
         bleu(["a"], ["a", "b"])
 
 
+@pytest.mark.slow
 def test_reproduce_hbfp_table3(corpus: Path, tmp_path: Path, capsys: Any) -> None:
     """In small; a second call takes what is done, and options of images are refused."""
     command = ["reproduce", "hbfp-table3", "--data-dir", str(corpus), "--out", str(tmp_path), "--json"]
@@ -106,9 +109,12 @@ def test_reproduce_hbfp_table3(corpus: Path, tmp_path: Path, capsys: Any) -> Non
     assert main([*command, *small]) == 0
     assert json.loads(capsys.readouterr().out) == summary
     for wrong, words in (
-        (["--budget", "1h"], "--budget: given, but hbfp-table3 has none"),
-        (["--seeds", "3"], "--seeds: 3 given"),
-        (["--models", "transformer-tiny,transformer-small"], "one Transformer is wanted"),
+        (["--budget", "1h"], r"--budget must not be given with hbfp-table3"),
+        (["--seeds", "3"], r"--seeds must .* got 3"),
+        (
+            ["--models", "transformer-tiny,transformer-small"],
+            r"--models must .* got 'transformer-tiny,transformer-small'",
+        ),
     ):
         assert main([*command, *wrong]) == 2
-        assert words in capsys.readouterr().err
+        assert re.search(words, capsys.readouterr().err)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fp16engine import backend as backends
 from fp16engine.backend.gpu import cuda as cuda_backend
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 
 @pytest.fixture
@@ -22,7 +18,7 @@ def gpu() -> Iterator[Any]:
     for module in ("_cpu", "_simt"):
         if importlib.util.find_spec(f"fp16engine.{module}") is None:
             pytest.skip(f"fp16engine.{module} is not built")
-    import fake_gpu
+    import fake_gpu  # loads the simulator
 
     fake_gpu.log.clear()
     fake_gpu.in_flight.clear()

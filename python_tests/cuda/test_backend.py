@@ -167,7 +167,7 @@ def test_no_tf32_elsewhere(cpu: Any, device: str) -> None:
         fe.Trainer(model, precision="tf32", device=device)
     with wanted:
         model.to(device, "tf32")
-    x = fe.tensor([[1.0]], device=device)
+    x: Any = fe.tensor([[1.0]], device=device)
     with fe.Precision.get("tf32").use():
         assert (x + x).item() == 2
         with wanted:

@@ -14,7 +14,8 @@ class Foreign:
     """An array of another library on the GPU, by one protocol or both."""
 
     def __init__(self, array: np.ndarray, gpu: Any, index: int = 0) -> None:
-        self.array, self.index, self.told = array, index, []
+        self.array, self.index = array, index
+        self.told: list[Any] = []
         if gpu is not None:
             self.__cuda_array_interface__ = {**array.__array_interface__, "version": 3, "stream": 7}
 

@@ -138,12 +138,13 @@ def test_rotation_against_float64(reference: Any) -> None:
 
 def test_neither_batch_nor_order_matters(backend: Any) -> None:
     images = np.random.default_rng(1).standard_normal((12, 6, 5, 3)).astype(np.float16)
-    study = dict(zip(NOTHING, (True, True, 0.2, 0, 0.3), strict=True))
+    study: dict[str, Any] = dict(zip(NOTHING, (True, True, 0.2, 0, 0.3), strict=True))
     whole = augmented(backend, images, **study)
     order = np.random.default_rng(2).permutation(12)
     parts = [augmented(backend, images, order[i : i + 5], **study) for i in (0, 5, 10)]
     bounds.same_bits(np.concatenate(parts), whole[order])
-    for other in ({"epoch": 1}, {"seed": 2}):
+    others: list[dict[str, Any]] = [{"epoch": 1}, {"seed": 2}]
+    for other in others:
         assert not np.array_equal(augmented(backend, images, **study, **other), whole)
 
 
@@ -176,13 +177,13 @@ def test_presets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"flip_lr": 1}, TypeError, "flip_lr: 1 given, True or False"),
-        ({"brightness": "much"}, TypeError, "brightness: 'much' given, a number"),
-        ({"brightness": 1.5}, ValueError, "brightness: 1.5 given, a number from 0 to 1"),
-        ({"rotation": float("nan")}, ValueError, "rotation: nan given, a number from 0 to 3.14159"),
-        ({"shift": 1.0}, TypeError, "shift: 1.0 given, a whole number"),
-        ({"shift": -1}, ValueError, "shift: -1 given, at least 0"),
-        ({"fill": "white"}, ValueError, "fill: 'white' given, one of mirror, mean, black"),
+        ({"flip_lr": 1}, TypeError, r"flip_lr must .* got 1"),
+        ({"brightness": "much"}, TypeError, r"brightness must .* got 'much'"),
+        ({"brightness": 1.5}, ValueError, r"brightness must .* got 1.5"),
+        ({"rotation": float("nan")}, ValueError, r"rotation must .* got nan"),
+        ({"shift": 1.0}, TypeError, r"shift must .* got 1.0"),
+        ({"shift": -1}, ValueError, r"shift must .* got -1"),
+        ({"fill": "white"}, ValueError, r"fill must .* got 'white'"),
     ],
 )
 def test_wrong_arguments(arguments: Any, error: type[Exception], words: str) -> None:
@@ -191,5 +192,5 @@ def test_wrong_arguments(arguments: Any, error: type[Exception], words: str) -> 
 
 
 def test_unknown_preset() -> None:
-    with pytest.raises(ValueError, match="augment: 'cutout' given, one of study, crop-flip"):
+    with pytest.raises(ValueError, match=r"augment must .* got 'cutout'"):
         Augmentation.get("cutout")

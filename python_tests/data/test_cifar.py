@@ -176,7 +176,7 @@ def test_hostile_pickle(tmp_path, kind, fails):
     marker = tmp_path / "ran"
     root = write_set(tmp_path, "cifar10", "python")
     (root / "cifar-10-batches-py" / "data_batch_2").write_bytes(hostile_pickles(marker)[kind])
-    with fails(DataError, "data_batch_2", "wanted"):
+    with fails(DataError, "data_batch_2", "must"):
         cifar10(root)
     assert not marker.exists()
 
@@ -184,7 +184,7 @@ def test_hostile_pickle(tmp_path, kind, fails):
 def test_hostile_pickle_is_named(fails):
     import os
 
-    with fails(DataError, "batch", f"{os.system.__module__}.system", "refused"):
+    with fails(DataError, "batch", f"{os.system.__module__}.system"):
         read_dict(pickle.dumps({"data": Hostile(os.system, "true")}), "batch")
 
 
@@ -239,7 +239,7 @@ def test_truncated_binary(tmp_path, kept, fails):
     path = root / "data_batch_4.bin"
     data = path.read_bytes()[:kept]
     path.write_bytes(data)
-    with fails(DataError, "data_batch_4.bin", f"{len(data)} bytes", "3073"):
+    with fails(DataError, "data_batch_4.bin must", "3073 bytes", f"got {len(data)}"):
         cifar10(root)
 
 
@@ -248,7 +248,7 @@ def test_uneven_batches(tmp_path, form, fails):
     root = write_set(tmp_path, "cifar10", form, "inside")
     path = next(root.glob("data_batch_3*"))
     path.write_bytes(pack("cifar10", form, sample(2, 10, 0)))
-    with fails(DataError, path.name, "2 images", "3 are wanted"):
+    with fails(DataError, path.name, "3 images", "got 2"):
         cifar10(root)
 
 
@@ -257,19 +257,19 @@ def test_label_out_of_range(tmp_path, name, form, fails):
     root = write_set(tmp_path, name, form, "inside")
     path = next(path for path in root.iterdir() if path.name.startswith("test"))
     path.write_bytes(pack(name, form, (sample(3, 10, 0)[0], np.array([0, 100, 1]))))
-    with fails(DataError, path.name, "label 100", "position 1"):
+    with fails(DataError, path.name, "got 100", "index 1"):
         _LOAD[name](root)
 
 
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ({"labels": [1]}, ("no entry 'data'",)),
-        ({"data": np.zeros((1, 3072), np.uint8)}, ("no entry 'labels'",)),
+        ({"labels": [1]}, ("entry 'data'",)),
+        ({"data": np.zeros((1, 3072), np.uint8)}, ("entry 'labels'",)),
         ({"data": np.zeros((1, 3071), np.uint8), "labels": [1]}, ("(1, 3071)", "3072")),
         ({"data": np.zeros((1, 3072), np.int32), "labels": [1]}, ("int32", "uint8")),
         ({"data": [1, 2], "labels": [1]}, ("list", "uint8")),
-        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, ("1 labels", "2 are wanted")),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, ("2 images", "got 1 labels")),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]}, ("small integers",)),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": "1"}, ("str", "small integers")),
         ({"data": np.zeros((0, 3072), np.uint8), "labels": []}, ("at least one",)),
@@ -289,7 +289,7 @@ def test_truncated_archive(tmp_path, fails):
     whole = path.read_bytes()
     for kept in (0, 5, 1000, len(whole) // 2, len(whole) - 9, len(whole) - 1):
         path.write_bytes(whole[:kept])
-        with fails(DataError, path.name, "wanted"):
+        with fails(DataError, f"{path.name} must"):
             cifar10(tmp_path)
 
 
@@ -300,7 +300,7 @@ def test_corrupted_archive(tmp_path, fails):
         damaged = bytearray(whole)
         damaged[place] ^= 0xFF
         path.write_bytes(damaged)
-        with fails(DataError, path.name, "wanted"):
+        with fails(DataError, f"{path.name} must"):
             cifar10(tmp_path)
 
 
@@ -316,7 +316,7 @@ def test_archive_without_a_batch(tmp_path, fails):
 @pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "..\\outside", "C:/x"])
 def test_path_traversal(tmp_path, name, fails):
     write_archive(tmp_path, "cifar10", "binary", (tarfile.TarInfo(name),))
-    with fails(DataError, "cifar-10-binary.tar.gz", repr(name), "outside the archive"):
+    with fails(DataError, "cifar-10-binary.tar.gz", repr(name), "got a path outside"):
         cifar10(tmp_path)
 
 
@@ -332,7 +332,7 @@ def test_links_and_devices(tmp_path, kind, fails):
 def test_member_that_claims_too_much(tmp_path, monkeypatch, fails):
     monkeypatch.setattr(cifar, "_FILE_LIMIT", 5000)
     write_archive(tmp_path, "cifar10", "binary")
-    with fails(DataError, "data_batch_1.bin", "9219 bytes", "at most 5000"):
+    with fails(DataError, "data_batch_1.bin", "at most 5000", "got 9219"):
         cifar10(tmp_path)
 
 
@@ -371,14 +371,14 @@ def test_missing(tmp_path, fails):
             load()
         with fails(FileNotFoundError, "nowhere", archives):
             load(tmp_path / "nowhere")
-        with fails(FileNotFoundError, "nothing of", archives):
+        with fails(FileNotFoundError, "root", archives):
             load(tmp_path)
     other = tmp_path / "data.rar"
     other.write_bytes(b"x")
     with fails(FileNotFoundError, "data.rar", "cifar-10-binary.tar.gz"):
         cifar10(other)
     (write_set(tmp_path, "cifar10", "python", "inside") / "test_batch").unlink()
-    with fails(FileNotFoundError, "test_batch", "wanted"):
+    with fails(FileNotFoundError, "test_batch must", "got none"):
         cifar10(tmp_path)
 
 

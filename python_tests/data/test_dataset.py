@@ -49,7 +49,7 @@ def test_split_keeps_values_contiguous():
 
 @pytest.mark.parametrize("label", [-1, 2, 200])
 def test_label_without_class(label, fails):
-    with fails(DataError, "made train labels", f"label {label}", "position 1", "0 to 1"):
+    with fails(DataError, "made: train", "0 to 1", f"got {label}", "index 1"):
         make(ramp(2, 2, 2, 1), [0, label])
 
 
@@ -138,7 +138,7 @@ def test_moments_and_normalisation_take_no_wide_copy():
 
 def test_normalised_refuses(fails):
     dataset = make(ramp(4, 3, 3, 1))
-    with fails(ValueError, "split", "'valid'", "'train'"):
+    with fails(ValueError, "split must", "train or test", "'valid'"):
         dataset.normalised("valid", "float16")
     with fails(ValueError, "dtype", "'int8'", "float16"):
         dataset.normalised("train", "int8")
@@ -147,7 +147,7 @@ def test_normalised_refuses(fails):
 def test_constant_pixels(fails):
     dataset = make(np.full((3, 2, 2, 1), 7, np.uint8))
     assert (dataset.mean, dataset.std) == (7.0, 0.0)
-    with fails(DataError, "made", "pixel is 7", "std is 0"):
+    with fails(DataError, "made", "pixels must", "got 7"):
         dataset.normalised("train", "float16")
 
 
@@ -165,12 +165,14 @@ def test_limit():
     np.testing.assert_array_equal(few.train.labels, [0, 1])
     assert few.mean == dataset.train.images[:2].mean()
     assert len(dataset.limit(99).train) == 5
-    assert len(dataset.limit(np.int64(1)).train) == 1
+    assert len(dataset.limit(np.int64(1)).train) == 1  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("n", [0, -3, 2.5, True, "3"])
-def test_limit_refuses(n, fails):
-    with fails(ValueError, "limit", repr(n), "1 or more"):
+@pytest.mark.parametrize(
+    ("n", "kind"), [(0, ValueError), (-3, ValueError), (2.5, TypeError), (True, TypeError), ("3", TypeError)]
+)
+def test_limit_refuses(n, kind, fails):
+    with fails(kind, "limit must", f"got {n!r}"):
         make(ramp(5, 2, 2, 1)).limit(n)
 
 

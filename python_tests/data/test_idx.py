@@ -82,7 +82,7 @@ def test_single_sample(tmp_path):
 @pytest.mark.parametrize("kept", [0, 3, 15, 16, 17, 155])
 def test_truncated(tmp_path, kept, end, fails):
     path = write(tmp_path / f"train-images-idx3-ubyte{end}", idx_bytes(sample(7)[0])[:kept])
-    with fails(DataError, path.name, "wanted", str(kept if kept < 16 else kept - 16)):
+    with fails(DataError, f"{path.name} must", str(kept if kept < 16 else kept - 16)):
         read_idx(path, 3)
 
 
@@ -101,7 +101,7 @@ def test_corrupted_compression(tmp_path, fails):
         damaged[place] ^= 0xFF
         path = tmp_path / f"{place}.gz"
         path.write_bytes(damaged)
-        with fails(DataError, path.name, "wanted"):
+        with fails(DataError, f"{path.name} must"):
             read_idx(path, 3)
 
 
@@ -116,7 +116,7 @@ def test_wrong_magic(tmp_path, fails):
     write_set(tmp_path)
     labels, images = (tmp_path / f"train-{kind}-ubyte.gz" for kind in ("labels-idx1", "images-idx3"))
     images.write_bytes(labels.read_bytes())
-    with fails(DataError, images.name, "2049 found", "2051"):
+    with fails(DataError, images.name, "2051", "got 2049"):
         mnist(tmp_path)
 
 
@@ -128,7 +128,7 @@ def test_floats_are_refused(tmp_path, fails):
 
 def test_too_long(tmp_path, fails):
     path = write(tmp_path / "x", idx_bytes(sample(7)[0]) + b"!")
-    with fails(DataError, "x", "more than 140 bytes", "(7, 5, 4)"):
+    with fails(DataError, "x", "140 bytes", "(7, 5, 4)", "got more"):
         read_idx(path, 3)
 
 
@@ -141,7 +141,7 @@ def test_empty(tmp_path, fails):
 @pytest.mark.parametrize("shape", [(2**32 - 1,) * 3, (2**20, 2**10, 2**10)])
 def test_huge_header_is_not_believed(tmp_path, shape, fails):
     path = write(tmp_path / "x", struct.pack(">4I", 0x0803, *shape) + bytes(100))
-    with fails(DataError, "x", "header says"):
+    with fails(DataError, "x must", "got a header of"):
         read_idx(path, 3)
 
 
@@ -151,9 +151,9 @@ def test_bombs_take_no_memory(tmp_path, fails):
     claimed = write(tmp_path / "b.gz", struct.pack(">4I", 0x0803, 1 << 9, 1 << 7, 1 << 7) + bytes(1000))
     tracemalloc.start()
     try:
-        with fails(DataError, "a.gz", "more than 40 bytes"):
+        with fails(DataError, "a.gz", "40 bytes", "got more"):
             read_idx(after_header, 3)
-        with fails(DataError, "b.gz", "header says 268435456 bytes"):
+        with fails(DataError, "b.gz", "8388608 bytes", "got 1000"):
             read_idx(claimed, 3)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -164,14 +164,14 @@ def test_bombs_take_no_memory(tmp_path, fails):
 def test_label_out_of_range(tmp_path, fails):
     write_set(tmp_path)
     write(tmp_path / "t10k-labels-idx1-ubyte.gz", idx_bytes(np.array([1, 10, 3], np.uint8)))
-    with fails(DataError, "t10k-labels-idx1-ubyte.gz", "label 10", "position 1", "0 to 9"):
+    with fails(DataError, "t10k-labels-idx1-ubyte.gz", "0 to 9", "got 10", "index 1"):
         mnist(tmp_path)
 
 
 def test_counts_differ(tmp_path, fails):
     write_set(tmp_path)
     write(tmp_path / "train-labels-idx1-ubyte.gz", idx_bytes(np.zeros(6, np.uint8)))
-    with fails(DataError, "train-labels-idx1-ubyte.gz", "6 labels", "7 are wanted", "train-images"):
+    with fails(DataError, "train-labels-idx1-ubyte.gz", "7 images", "train-images", "got 6 labels"):
         mnist(tmp_path)
 
 

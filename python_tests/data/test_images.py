@@ -11,6 +11,7 @@ import tarfile
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,7 +104,7 @@ def kept(folder: Path) -> Path:
     return path
 
 
-def kept_arrays(path: Path) -> dict[str, np.ndarray]:
+def kept_arrays(path: Path) -> dict[str, Any]:
     with np.load(path) as arrays:
         return dict(arrays)
 
@@ -280,20 +281,20 @@ def test_pixel_bomb(root, fails):
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_empty_class(root, split, fails):
     (root / split / "bird").mkdir()
-    with fails(DataError, f"{split}/bird", "no images"):
+    with fails(DataError, f"{split}/bird must", "got none"):
         image_folder(root)
 
 
 @pytest.mark.parametrize("name", ["a.tar.gz", "a.zip"])
 def test_empty_class_in_an_archive(tmp_path, name, fails):
     path = write_archive(tmp_path / name, make_files() | {"train/bird/notes.txt": b"x"})
-    with fails(DataError, "train/bird", "no images"):
+    with fails(DataError, "train/bird must", "got none"):
         image_folder(path)
 
 
 def test_class_only_in_test(root, fails):
     write_folder(root, {"test/bird/0.png": packed(picture(0))})
-    with fails(DataError, "test/bird", "without training images"):
+    with fails(DataError, "test/bird must", "train/bird"):
         image_folder(root)
 
 
@@ -349,7 +350,7 @@ def test_damaged_archive(tmp_path, name, fails):
     whole = path.read_bytes()
     for kept in (0, 100, 700, len(whole) // 2, len(whole) - (11_000 if name == "a.tar" else 12)):
         path.write_bytes(whole[:kept])
-        with fails(DataError, name, "wanted"):
+        with fails(DataError, f"{name} must"):
             image_folder(path)
 
 
@@ -357,7 +358,7 @@ def test_damaged_archive(tmp_path, name, fails):
 @pytest.mark.parametrize("name", ["../train/cat/x.png", "/train/cat/x.png", "train/cat/../../../x.png"])
 def test_path_traversal(tmp_path, suffix, name, fails):
     path = write_archive(tmp_path / f"a{suffix}", make_files() | {name: b"x"}, folders=False)
-    with fails(DataError, path.name, repr(name), "outside the archive"):
+    with fails(DataError, path.name, repr(name), "got a path outside"):
         image_folder(path)
 
 
@@ -389,14 +390,14 @@ def test_size_limits(tmp_path, suffix, monkeypatch, fails):
 
 def test_two_leading_folders_and_doubled_names(tmp_path, fails):
     files = make_files()
-    with fails(DataError, "a.zip", "2 different folders"):
+    with fails(DataError, "a.zip", "got 2 folders"):
         image_folder(
             write_archive(tmp_path / "a.zip", files | {f"other/{name}": x for name, x in files.items()})
         )
     with tarfile.open(tmp_path / "b.tar", "w") as target:
         for _ in range(2):
             target.addfile(tarfile.TarInfo("train/cat/0.png"))
-    with fails(DataError, "b.tar", "found twice"):
+    with fails(DataError, "b.tar", "twice"):
         image_folder(tmp_path / "b.tar")
 
 
@@ -497,7 +498,7 @@ def test_full_disk_leaves_no_half_written_cache(root, own_cache, monkeypatch):
 
 def test_without_pillow(root, monkeypatch, fails):
     monkeypatch.setitem(sys.modules, "PIL", None)
-    with fails(DataError, "Pillow is not installed", "pip install 'fp16engine[data]'"):
+    with fails(DataError, "package Pillow", "pip install 'fp16engine[data]'"):
         image_folder(root)
 
 

@@ -29,9 +29,9 @@ def test_unknown_name_lists_the_names(fails):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"])
 def test_missing_root(name, tmp_path, fails):
-    with fails(DataError, name, "root (--data-dir)", "wanted"):
+    with fails(DataError, name, "root (--data-dir) must", "got None"):
         data.load(name)
-    with fails(FileNotFoundError, name, "nowhere", "wanted"):
+    with fails(FileNotFoundError, name, "must", "nowhere"):
         data.load(name, tmp_path / "nowhere")
 
 

@@ -51,18 +51,18 @@ def test_reads_both_sides_line_by_line(tmp_path: Path, end: str) -> None:
 
 
 FAULTS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
-    "missing": ({"val__en": None}, FileNotFoundError, r"no val\.en there, plain or \.gz"),
-    "no-test": ({"test_2016__de": None}, FileNotFoundError, r"no test\.de or test_\* there"),
-    "two-tests": ({"test_2017__de": "x\n"}, DataError, "test_2016.de and test_2017.de found, one test"),
+    "missing": ({"val__en": None}, FileNotFoundError, r"/c must .* got a folder without"),
+    "no-test": ({"test_2016__de": None}, FileNotFoundError, r"/c must .* got a folder without"),
+    "two-tests": ({"test_2017__de": "x\n"}, DataError, r"/c must .* got test_2016.de and test_2017.de"),
     "other-test": (
         {"test_2016__en": None, "test_2017__en": "x\n"},
         DataError,
-        "test_2016.de and test_2017.en found, one test set",
+        r"/c must .* got test_2016.de and test_2017.en",
     ),
-    "lengths": ({"train__en": "A dog\n"}, DataError, "train.en: 1 lines found, 3 are wanted as in train.de"),
-    "empty": ({"val__de": ""}, DataError, "val.de: line 1 is empty"),
-    "blank-line": ({"train__de": "a\n \nb\n"}, DataError, "train.de: line 2 is empty"),
-    "encoding": ({"train__de": b"a\nb\xff\n"}, DataError, "train.de: line 2 is no UTF-8"),
+    "lengths": ({"train__en": "A dog\n"}, DataError, r"train.en must .* got 1"),
+    "empty": ({"val__de": ""}, DataError, r"val.de must .* got an empty line 1"),
+    "blank-line": ({"train__de": "a\n \nb\n"}, DataError, r"train.de must .* got an empty line 2"),
+    "encoding": ({"train__de": b"a\nb\xff\n"}, DataError, r"train.de must .* got other bytes in line 2"),
     "endless": ({"val__de": "a" * 10_001}, DataError, "val.de: line 1 must have at most 10000 characters"),
 }
 
@@ -77,21 +77,26 @@ def test_fault_is_named_in_one_sentence(tmp_path: Path, fault: str) -> None:
 def test_damaged_gzip_and_wrong_arguments(tmp_path: Path) -> None:
     root = corpus(tmp_path / "c", ".gz")
     (root / "train.de.gz").write_bytes((root / "train.de.gz").read_bytes()[:-9])
-    with pytest.raises(DataError, match=r"train\.de\.gz: truncated or damaged"):
+    with pytest.raises(
+        DataError, match=r"train.de.gz must .* got one that is truncated or damaged \(Compressed file ended"
+    ):
         parallel_text(root)
-    with pytest.raises(DataError, match="no root"):
+    with pytest.raises(DataError, match=r"parallel_text: root \(--data-dir\) must .* got None"):
         parallel_text()
-    with pytest.raises(FileNotFoundError, match="no such file or folder"):
+    with pytest.raises(
+        FileNotFoundError,
+        match=r"parallel_text: root \(--data-dir\) must .* got .*nowhere, which does not exist",
+    ):
         parallel_text(tmp_path / "nowhere")
-    with pytest.raises(ValueError, match=r"source: '\.\./x' given"):
+    with pytest.raises(ValueError, match=r"source must .* got '../x'"):
         parallel_text(root, "../x")
-    with pytest.raises(ValueError, match="target: 'de' given, another language"):
+    with pytest.raises(ValueError, match=r"target must .* got 'de'"):
         parallel_text(root, "de", "de")
-    with pytest.raises(DataError, match="2 sentences and 1 translations"):
+    with pytest.raises(DataError, match=r"pairs must .* got 2 and 1"):
         Pairs(("a", "b"), ("c",))
 
 
-@given(st.lists(st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\n")), max_size=5))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n")), max_size=5))
 def test_any_lines_come_back_or_are_refused(tmp_path_factory: Any, lines: list[str]) -> None:
     path = tmp_path_factory.mktemp("lines") / "x.de"
     path.write_bytes("\n".join(lines).encode())
@@ -101,7 +106,7 @@ def test_any_lines_come_back_or_are_refused(tmp_path_factory: Any, lines: list[s
     if all(stripped):
         assert read_lines(path) == tuple(stripped)
     else:
-        with pytest.raises(DataError, match="is empty"):
+        with pytest.raises(DataError, match="got an empty line"):
             read_lines(path)
 
 
@@ -126,7 +131,7 @@ def test_tokenizer_takes_any_text_and_gives_it_back(tokenizer: Tokenizer, tmp_pa
 
 
 def test_tokenizer_faults(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=f"vocabulary: 10 given, at least {LEAST_VOCABULARY}"):
+    with pytest.raises(ValueError, match=rf"^vocabulary must .* {LEAST_VOCABULARY}, got 10$"):
         Tokenizer.train(["a"], 10)
     path = tmp_path / "tokenizer.json"
     for content in (b"", b"{}", b"\xff", b'{"version": "1.0"}'):
@@ -167,5 +172,5 @@ def test_long_sentences_are_left_out_of_training_only(tokenizer: Tokenizer) -> N
     text = ParallelText("t", "en", "de", pairs, pairs, pairs)
     encoded = EncodedText.of(tokenizer, text, longest=20)
     assert (len(encoded.train), len(encoded.test)) == (1, 2)
-    with pytest.raises(DataError, match="none has at most 1 tokens"):
+    with pytest.raises(DataError, match=r"pairs must .* got none"):
         EncodedText.of(tokenizer, text, longest=1)

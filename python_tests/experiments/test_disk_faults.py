@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 STRIDE = int(os.environ.get("FP16ENGINE_FAULT_STRIDE", "37"))
 

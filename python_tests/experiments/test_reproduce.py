@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from fp16engine.experiments.runs.store import DONE, FAILED, PENDING, Row, Store
 from fp16engine.experiments.standalone_fp16.study import EXPERIMENTS
 from fp16engine.reporting.progress import duration
 from fp16engine.train import Interrupted
+
+pytestmark = pytest.mark.slow
 
 SCRIPT = Path(study_run.__file__)
 KILLS = 3
@@ -234,7 +237,7 @@ TINY = ["--data", "digits", "--device", "reference", "--limit", "16", "--models"
 
 
 def test_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], drawn: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", "table2", *TINY, "--dry-run", "--json"]) == 0
@@ -295,16 +298,16 @@ def test_progress_counts_runs_and_estimates_by_the_same_rates(tmp_path: Path, ca
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["table5"], "'table5' given, one of table2, table3"),
-        (["table2,figure9"], "'figure9' given, one of table2, table3"),
-        (["table2,all"], "table2,all given, all alone is wanted"),
-        (["table2", "--budget", "soon"], "--budget: soon given, a time such as 90s, 30m, 2h or 1d is wanted"),
-        (["table2", "--models", "resnet32,"], "--models: resnet32, given, names separated by commas"),
-        (["table2", "--models", "lenet"], "--models: 'lenet' given, one of dnn, alexnet"),
-        (["table2", "--data", "imagenet"], "--data: 'imagenet' given, one of digits"),
-        (["table2", "--data-dir", "cifar10=nowhere"], "--data-dir: nowhere does not exist"),
-        (["table2"], "cifar10: no root (--data-dir) given"),
-        (["table2", "--seeds", "0"], "--seeds: 0 given, a whole number of at least 1 is wanted"),
+        (["table5"], r"must .* got 'table5'"),
+        (["table2,figure9"], r"must .* got 'figure9'"),
+        (["table2,all"], r"must .* got 'table2,all'"),
+        (["table2", "--budget", "soon"], r"--budget must .* got 'soon'"),
+        (["table2", "--models", "resnet32,"], r"--models must .* got 'resnet32,'"),
+        (["table2", "--models", "lenet"], r"--models must .* got 'lenet'"),
+        (["table2", "--data", "imagenet"], r"--data must .* got 'imagenet'"),
+        (["table2", "--data-dir", "cifar10=nowhere"], r"--data-dir must .* got nowhere"),
+        (["table2"], r"cifar10: root \(--data-dir\) must .* got None"),
+        (["table2", "--seeds", "0"], r"--seeds must .* got 0"),
     ],
 )
 def test_a_wrong_command_line_is_one_sentence(
@@ -313,5 +316,7 @@ def test_a_wrong_command_line_is_one_sentence(
     monkeypatch.chdir(tmp_path)
     assert main(["reproduce", *options]) == 2
     captured = capsys.readouterr()
-    assert words in captured.err and len(captured.err.strip().splitlines()) == 1 and captured.out == ""
+    assert (
+        re.search(words, captured.err) and len(captured.err.strip().splitlines()) == 1 and captured.out == ""
+    )
     assert not list(tmp_path.iterdir())

@@ -1,11 +1,15 @@
 """Tests of what steps taken in turn say about speed, and when they are taken."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fp16engine as fe
 from fp16engine.bench import step
 from fp16engine.experiments import compare, speed
+
+pytestmark = pytest.mark.slow
 
 
 def rounds(*ratios):
@@ -15,7 +19,9 @@ def rounds(*ratios):
 
 
 def words(*ratios):
-    return speed.sentence(speed.compared(*rounds(*ratios)), "fp16", "fp32")
+    found = speed.compared(*rounds(*ratios))
+    assert found is not None
+    return speed.sentence(found, "fp16", "fp32")
 
 
 def test_a_machine_that_slows_down_slows_both():
@@ -60,7 +66,7 @@ def test_no_rounds_no_word():
 )
 def test_when_it_is_measured(device, steps, training, words):
     found = speed.unmeasured(device, steps, training)
-    assert (found is None) if words is None else (words in found)
+    assert found is None if words is None else words in (found or "")
 
 
 def test_a_comparison_takes_steps_in_turn_and_changes_no_run(tmp_path, cpu, monkeypatch):
@@ -75,7 +81,8 @@ def test_a_comparison_takes_steps_in_turn_and_changes_no_run(tmp_path, cpu, monk
 
     monkeypatch.setattr(speed, "measure", recorded)
     monkeypatch.setattr(speed, "TURN_SECONDS", 0.0)
-    settings = {"batch_size": 8, "lr": 0.02, "device": "cpu", "progress": False, "schedule": "cosine"}
+    settings: dict[str, Any] = {"batch_size": 8, "lr": 0.02, "device": "cpu", "schedule": "cosine"}
+    settings["progress"] = False
     digits = fe.data.digits().limit(24)
     summary = compare.run("dnn", digits, ("fp16", "fp32"), 1, out=tmp_path / "out", **settings)
     warm_up = 2 * 4

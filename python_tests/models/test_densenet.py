@@ -10,7 +10,7 @@ import fp16engine as fe
 from fp16engine import nn
 from fp16engine.models.densenet import Layer
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ def test_parameters_and_shape(name: str, ours: int, paper: float) -> None:
     assert model.num_parameters() == ours
     assert abs(ours / 1e6 / paper - 1) < 0.03
     # Keras counts running statistics, too; so does the paper.
-    everything = ours + sum(buffer.size for _, buffer in model.named_buffers())
+    everything = ours + model_checks.statistics(model)
     assert int(everything / 1e4) / 100 == paper
     model_checks.output_shape(model, 32, 3, 10)
 

@@ -157,7 +157,7 @@ def test_a_name_with_a_non_linearity() -> None:
         return model_checks.logits(network.to("reference", "fp16"), x, "reference")
 
     own, plain = outputs(model), outputs(fe.models.create("resnet8", image_size=8))
-    np.testing.assert_array_equal(own, outputs(fe.models.create(**model.config)))
+    np.testing.assert_array_equal(own, outputs(fe.models.create(**(model.config or {}))))
     np.testing.assert_array_equal(plain, outputs(fe.models.create("resnet8+relu", image_size=8)))
     assert not np.array_equal(own, plain)
 
@@ -167,5 +167,5 @@ def test_a_name_with_a_non_linearity() -> None:
 )
 def test_names_that_are_none(name: str) -> None:
     assert not fe.models.known(name)
-    with pytest.raises(ValueError, match=f"model: '{name}' given, one of dnn, .* or resnetN"):
+    with pytest.raises(ValueError, match=rf"^model must .* or resnetN.* got '{name}'$"):
         fe.models.create(name)

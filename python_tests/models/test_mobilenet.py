@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import model_checks
 import numpy as np
 import pytest
@@ -9,14 +11,14 @@ import pytest
 import fp16engine as fe
 from fp16engine.models.mobilenet import Block
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 def test_parameters_and_shape() -> None:
     model = model_checks.fresh("mobilenetv2")
     assert model.num_parameters() == 2_236_682
     # Keras and the paper (2.27 M) count running statistics, too.
-    assert 2_236_682 + sum(buffer.size for _, buffer in model.named_buffers()) == 2_270_794
+    assert 2_236_682 + model_checks.statistics(model) == 2_270_794
     model_checks.output_shape(model, 32, 3, 10)
 
 
@@ -44,6 +46,7 @@ def test_weights_travel() -> None:
 
 def test_residual_only_where_the_shape_stays() -> None:
     x = fe.tensor(model_checks.images(1, 4), "float32", "reference")
+    block: Any
     for block, wanted in ((Block(3, 3, 2, 1), x.numpy()), (Block(3, 4, 2, 1), 0), (Block(3, 3, 1, 2), 0)):
         block.to("reference").eval()
         block.layers[-2].weight.data[...] = 0

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import model_checks
 import numpy as np
 import pytest
-from model_checks import overfit
 
 import fp16engine as fe
 from fp16engine import functional as F
@@ -52,7 +52,7 @@ def test_the_table_in_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
         model = fe.models.create(shown.strip("`"))
         count = model.num_parameters()
         assert count == int(trained.replace(" ", "")), name
-        assert sum(b.size for _, b in model.named_buffers()) == int(statistics.replace(" ", "")), name
+        assert model_checks.statistics(model) == int(statistics.replace(" ", "")), name
         if paper:
             percent = 100 * (count / 1e6 / float(paper) - 1)
             assert difference.split(" (")[0] == f"{percent:+.1f} %".replace("-", "\N{MINUS SIGN}"), name
@@ -60,7 +60,7 @@ def test_the_table_in_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
         least = int(smallest.partition("x")[0])
         fe.models.create(name, image_size=least)
         if least > 1:
-            with pytest.raises(ValueError, match="image_size: "):
+            with pytest.raises(ValueError, match=r"image_size must .* got "):
                 fe.models.create(name, image_size=least - 1)
 
 
@@ -86,7 +86,7 @@ def test_parameter_counts(name: str) -> None:
         ("alexnet", (27, 48), 3, 5),
     ],
 )
-def test_output_shapes(backend_name: str, name: str, size: object, channels: int, classes: int) -> None:
+def test_output_shapes(backend_name: str, name: str, size: Any, channels: int, classes: int) -> None:
     model = fe.models.create(name, classes, size, channels).to(backend_name, "fp16").eval()
     height, width = (size, size) if isinstance(size, int) else size
     with fe.no_grad():
@@ -177,23 +177,23 @@ def test_shortcuts() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "resnet21"}, "model: 'resnet21' given, one of dnn, alexnet, alexnet-4096, resnet20,"),
-        ({"name": "dnn", "num_classes": 0}, "num_classes: 0 given, an integer >= 1 is wanted"),
-        ({"name": "dnn", "channels": -1}, "channels: -1 given"),
-        ({"name": "dnn", "image_size": 0}, "image_size: 0 given"),
+        ({"name": "resnet21"}, "model must .* got 'resnet21'"),
+        ({"name": "dnn", "num_classes": 0}, "num_classes must .* got 0"),
+        ({"name": "dnn", "channels": -1}, "channels must .* got -1"),
+        ({"name": "dnn", "image_size": 0}, "image_size must .* got 0"),
         (
             {"name": "dnn", "image_size": (1, 2, 3)},
-            r"image_size: \(1, 2, 3\) given, an integer or \(height, width\)",
+            r"image_size must .* got \(1, 2, 3\)",
         ),
         (
             {"name": "alexnet", "image_size": 8},
-            "image_size: 8x8 given, alexnet pools away anything smaller than 27x27",
+            "image_size must .* got 8x8",
         ),
         (
             {"name": "alexnet-4096", "image_size": (32, 26)},
-            "image_size: 32x26 given, alexnet-4096 pools away",
+            "image_size must .* got 32x26",
         ),
-        ({"name": "dnn", "seed": -1}, "seed: -1 given"),
+        ({"name": "dnn", "seed": -1}, "seed must .* got -1"),
     ],
 )
 def test_wrong_arguments(options: dict, message: str) -> None:
@@ -202,6 +202,8 @@ def test_wrong_arguments(options: dict, message: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
-@pytest.mark.parametrize(("name", "lr"), [("dnn", 0.02), ("resnet20", 0.05)])
+@pytest.mark.parametrize(("name", "lr"), [("dnn", 0.02), ("resnet8", 0.05)])
 def test_one_batch_is_learnt(backend_name: str, name: str, lr: float, precision: str) -> None:
-    assert overfit(name, precision, backend_name, steps=15, lr=lr, image_size=8, channels=1) == 1.0
+    assert (
+        model_checks.overfit(name, precision, backend_name, steps=15, lr=lr, image_size=8, channels=1) == 1.0
+    )

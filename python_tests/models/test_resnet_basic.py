@@ -9,7 +9,7 @@ import pytest
 import fp16engine as fe
 from fp16engine.models.resnet_basic import Block
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(("name", "ours"), [("resnet18", 11_173_962), ("resnet34", 21_282_122)])

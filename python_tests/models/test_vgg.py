@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import model_checks
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import fp16engine as fe
 from fp16engine import nn
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 @pytest.mark.parametrize(
@@ -30,8 +31,8 @@ def test_another_size() -> None:
 
 
 def test_norms_follow_the_first_four_pools_and_flatten() -> None:
-    layers = model_checks.fresh("vgg16").layers
-    before = [type(a) for a, b in pairwise(layers) if isinstance(b, nn.BatchNorm2d)]
+    model: Any = model_checks.fresh("vgg16")
+    before = [type(a) for a, b in pairwise(model.layers) if isinstance(b, nn.BatchNorm2d)]
     assert before == [nn.MaxPool2d] * 4 + [nn.Flatten]
 
 

@@ -9,14 +9,14 @@ import pytest
 import fp16engine as fe
 from fp16engine.models.xception import Unit
 
-pytestmark = pytest.mark.usefixtures("cpu")
+pytestmark = [pytest.mark.usefixtures("cpu"), pytest.mark.slow]
 
 
 def test_parameters_and_shape() -> None:
     model = model_checks.fresh("xception")
     assert model.num_parameters() == 20_827_442
     # Keras' table: 22 910 480 for 1000 classes, running statistics included.
-    statistics = sum(buffer.size for _, buffer in model.named_buffers())
+    statistics = model_checks.statistics(model)
     assert 20_827_442 + statistics + 990 * 2049 == 22_910_480
     model_checks.output_shape(model, 32, 3, 10)
 

@@ -79,7 +79,7 @@ def test_layer_is_two_halves(options: dict[str, Any]) -> None:
     with fe.random.fork(3):
         layer = fe.nn.MultiHeadAttention(8, 2).to("reference")
     x, memory = (fe.tensor(a, device="reference") for a in _arrays("float32", (2, 3, 8), (2, 3, 8)))
-    masks = {"causal": options.get("causal", False), "key_lengths": None}
+    masks: dict[str, Any] = {"causal": options.get("causal", False), "key_lengths": None}
     if "lengths" in options:
         masks["key_lengths"] = fe.tensor(np.array(options["lengths"]), device="reference")
     whole = layer(x, memory, **masks).numpy()

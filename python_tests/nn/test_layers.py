@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bounds
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 
 import fp16engine as fe
 from fp16engine import nn
+
+HALVES: Any = 1.5  # no number of features
 
 
 def images(*shape: int, device: str, dtype: str = "float32") -> fe.Tensor:
@@ -210,7 +213,7 @@ def test_dropout_only_in_training(backend_name: str) -> None:
     ("make", "error", "message"),
     [
         (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features is 0, an integer >= 1 is wanted"),
-        (lambda: nn.Linear(2, 1.5), ValueError, "Linear: out_features is 1.5, an integer >= 1 is wanted"),
+        (lambda: nn.Linear(2, HALVES), ValueError, "Linear: out_features is 1.5, an integer >= 1 is wanted"),
         (lambda: nn.Conv2d(3, 8, 0), ValueError, "Conv2d: size is 0, values >= 1 are wanted"),
         (lambda: nn.Conv2d(3, 8, (3, 3, 3)), TypeError, "Conv2d: size is .*, an integer or a pair"),
         (

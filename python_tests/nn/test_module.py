@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -14,7 +16,7 @@ class Net(nn.Module):
         self.scales = [nn.Parameter(np.ones(1, np.float32)), nn.Parameter(np.ones(1, np.float32))]
         self.first = nn.Linear(4, 3)
         self.norm = nn.BatchNorm2d(3)
-        self.blocks = [nn.Linear(3, 3, bias=False), nn.Sequential(nn.Linear(3, 2), nn.ReLU())]
+        self.blocks: list[Any] = [nn.Linear(3, 3, bias=False), nn.Sequential(nn.Linear(3, 2), nn.ReLU())]
         self.tied = self.blocks[0]
 
     def forward(self, x: fe.Tensor) -> fe.Tensor:
@@ -92,7 +94,7 @@ def test_state_dict_is_a_copy(backend_name: str) -> None:
         ),
     ],
 )
-def test_wrong_state_changes_nothing(key: str, value: object, error: type[Exception], message: str) -> None:
+def test_wrong_state_changes_nothing(key: str, value: Any, error: type[Exception], message: str) -> None:
     net = Net().to("reference")
     state = {name: array + 1 for name, array in net.state_dict().items()}
     if value is None:
@@ -145,7 +147,7 @@ def test_repr_shows_the_tree() -> None:
 
 def test_sequential_wants_modules() -> None:
     with pytest.raises(TypeError, match="Sequential: layer 1 is a function, a Module is wanted"):
-        nn.Sequential(nn.ReLU(), fe.functional.relu)
+        nn.Sequential(nn.ReLU(), fe.functional.relu)  # type: ignore[arg-type]
 
 
 def test_a_module_without_forward_says_so() -> None:

@@ -8,7 +8,7 @@ import pytest
 import fp16engine as fe
 from fp16engine import backend as backends
 from fp16engine.numerics import Audit, audit_step
-from fp16engine.numerics.intercept import intercept
+from fp16engine.observer import observe
 
 
 def audited(precision, model="resnet20", device="reference", **options):
@@ -117,16 +117,16 @@ def test_the_hook_is_removed_after_an_error_too():
     assert backends.get("reference") is plain
 
 
-def test_interceptions_nest():
+def test_observers_nest():
     seen = []
 
     def watch(name):
-        def around(op, method, args, kwargs):
-            seen.append((name, op))
-            return method(*args, **kwargs)
+        def around(call):
+            seen.append((name, call.op))
+            return call.run()
 
         return around
 
-    with intercept(watch("outer")), intercept(watch("inner")):
+    with observe(watch("outer")), observe(watch("inner")):
         backends.get("reference").zeros((1,), "float16")
     assert seen == [("inner", "zeros"), ("outer", "zeros")]

@@ -66,7 +66,7 @@ def test_a_row_counts_what_numpy_counts() -> None:
 
 
 def test_samples_come_every_so_many_steps_and_are_json() -> None:
-    seen = []
+    seen: list[Any] = []
     trainer = fe.Trainer(net(), device=DEVICE, monitor=Monitor(every=3, on_sample=seen.append))
     steps(trainer, 7)
     assert [sample.step for sample in seen] == [1, 4, 7]
@@ -91,7 +91,7 @@ def test_not_a_bit_changes(precision: str, backend_name: str) -> None:
 
 def test_off_calls_nothing() -> None:
     """Without a monitor, and between its samples, the backend sees the same calls."""
-    from fp16engine.numerics.intercept import intercept
+    from fp16engine.observer import BackendCall, observe
 
     calls: list[list[str]] = []
     for monitor in (None, Monitor(every=50)):
@@ -100,11 +100,11 @@ def test_off_calls_nothing() -> None:
         trainer.step(x, y)
         seen: list[str] = []
 
-        def around(op: str, method: Any, args: Any, kwargs: Any, seen: list[str] = seen) -> Any:
-            seen.append(op)
-            return method(*args, **kwargs)
+        def around(call: BackendCall, seen: list[str] = seen) -> Any:
+            seen.append(call.op)
+            return call.run()
 
-        with intercept(around):
+        with observe(around):
             trainer.step(x, y)
         calls.append(seen)
     assert calls[0] == calls[1]
@@ -141,7 +141,7 @@ def test_an_activation_beyond_the_largest_number() -> None:
 
 def test_an_activation_near_the_largest_number() -> None:
     x, _ = batch()
-    plain = net().to(DEVICE, "fp16")
+    plain: Any = net().to(DEVICE, "fp16")
     top = plain.relu(plain.hidden(plain.flatten(fe.tensor(x, device=DEVICE)))).numpy().max()
     monitor = steps(watched(Times(float(40000 / top))), 1)
     (finding,) = found(monitor, advice.NEAR)
@@ -179,7 +179,8 @@ def test_an_eps_of_an_optimizer_is_refused_at_once() -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop"])
 def test_updates_below_half_an_ulp(optimizer: str) -> None:
-    trainer = watched(optimizer=optimizer, lr=1e-7, **({"momentum": 0.0} if optimizer == "sgd" else {}))
+    own: dict[str, Any] = {"momentum": 0.0} if optimizer == "sgd" else {}
+    trainer = watched(optimizer=optimizer, lr=1e-7, **own)
     monitor = steps(trainer, 3)
     lost = found(monitor, advice.STAGNATION)
     assert {f.layer for f in lost} <= {"hidden", "classifier"} and lost
@@ -272,7 +273,7 @@ def test_wrong_arguments_are_named(every: Any, shadow: Any) -> None:
     with pytest.raises(ValueError, match="a whole number of at least"):
         Monitor(every=every, shadow=shadow)
     with pytest.raises(TypeError, match=r"monitor: 'x' given, a numerics\.Monitor or a number"):
-        fe.Trainer(net(), device=DEVICE, monitor="x")  # type: ignore[arg-type]
+        fe.Trainer(net(), device=DEVICE, monitor="x")
 
 
 # The meter itself

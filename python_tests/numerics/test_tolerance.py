@@ -84,7 +84,7 @@ def test_half_precision_input_is_computed_in_float64():
 def test_a_nonfinite_sample_neither_agrees_nor_is_guaranteed(bad, where):
     pair = [np.array([[0.9, 0.1], [0.8, 0.2]]) for _ in range(2)]
     pair[where][0] = bad
-    result = analyse(*pair)
+    result = analyse(pair[0], pair[1])
     assert (result.samples, result.nonfinite_samples) == (2, 1)
     assert (result.agreement, result.guaranteed_share, result.paper_share) == (0.5, 0.5, 0.5)
     assert result.delta_max == 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import bounds
 import numpy as np
@@ -67,7 +68,7 @@ def parameter(value: object, dtype: str, device: str) -> fe.Tensor:
     return fe.tensor(value, dtype, device, requires_grad=True)
 
 
-def set_grad(p: fe.Tensor, value: object) -> None:
+def set_grad(p: fe.Tensor, value: Any) -> None:
     p.grad = fe.tensor(np.broadcast_to(value, p.shape), p.dtype, p.device)
 
 
@@ -128,7 +129,7 @@ def test_weight_decay_alone_is_lost_in_binary16(backend_name: str) -> None:
 
 
 @pytest.mark.parametrize("make", [SGD, AdamW])
-def test_decay_is_added_in_the_register(backend_name: str, make: type[Optimizer]) -> None:
+def test_decay_is_added_in_the_register(backend_name: str, make: Callable[..., Optimizer]) -> None:
     # 1.5e-4 is less than half the distance 2^-11 below 1, twice that is more
     half_step = 1.5e-4
     results = []
@@ -142,7 +143,7 @@ def test_decay_is_added_in_the_register(backend_name: str, make: type[Optimizer]
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 @pytest.mark.parametrize("make", [Adam, AdamW, RMSprop])
-def test_zero_gradient_zero_update(backend_name: str, make: type[Optimizer], dtype: str) -> None:
+def test_zero_gradient_zero_update(backend_name: str, make: Callable[..., Optimizer], dtype: str) -> None:
     p = parameter([1.0, -2.0], dtype, backend_name)
     options = {"lr": 0.1, "weight_decay": 0.0}
     optimizer = make([p], **options)
@@ -243,19 +244,19 @@ def test_state_dict_is_a_copy(backend_name: str) -> None:
         (
             lambda s: s.pop("momentum.0"),
             ValueError,
-            "load_state_dict: 'momentum.0' is missing; is this the state of",
+            "load_state_dict: the state must hold 'momentum.0'",
         ),
-        (lambda s: s.pop("lr"), ValueError, "load_state_dict: 'lr' is missing"),
-        (lambda s: s.update({"m.0": 1}), ValueError, "load_state_dict: 'm.0' is not part of this SGD"),
+        (lambda s: s.pop("lr"), ValueError, "load_state_dict: the state must hold 'lr'"),
+        (lambda s: s.update({"m.0": 1}), ValueError, "load_state_dict: the state must .* got entry 'm.0'"),
         (
             lambda s: s.update({"momentum.0": np.zeros(3, np.float32)}),
             ValueError,
-            r"load_state_dict: 'momentum.0' has shape \(3,\), \(2,\) is wanted",
+            r"load_state_dict: 'momentum.0' must .* got \(3,\)",
         ),
         (
             lambda s: s.update({"momentum.0": np.zeros(2, np.float16)}),
             TypeError,
-            "load_state_dict: 'momentum.0' is float16, float32 is wanted",
+            "load_state_dict: 'momentum.0' must .* got float16",
         ),
     ],
 )

@@ -63,7 +63,7 @@ def test_the_exact_difference_decides() -> None:
 def test_a_zero_update_keeps_every_half() -> None:
     every = np.concatenate([FINITE, -FINITE]).astype(np.float32)
     for drawn in (0, 2**32 - 1):
-        bounds.same_bits(subtract_stochastic(every, np.float32(0), drawn), every)
+        bounds.same_bits(subtract_stochastic(every, np.zeros((), np.float32), drawn), every)
 
 
 def test_the_same_bits_everywhere(backend_name: str) -> None:

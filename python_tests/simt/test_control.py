@@ -222,7 +222,8 @@ def test_the_highest_rank_is_found(simt: Any, origin: bool) -> None:
 def test_batches_follow_the_order(simt: Any) -> None:
     order = np.random.default_rng(2).permutation(10)
     places = simt.empty((4,), "int64")
-    for batch, wanted in enumerate((order[:4], order[4:8], [*order[8:], -1, -1])):
+    parts: list[Any] = [order[:4], order[4:8], [*order[8:], -1, -1]]
+    for batch, wanted in enumerate(parts):
         simt.native.batch_places(_control(simt, batch=batch), simt.from_numpy(order), places)
         assert simt.to_numpy(places).tolist() == list(wanted)
 

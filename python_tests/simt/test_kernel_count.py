@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import fp16engine as fe
-from fp16engine.numerics.intercept import intercept, named_arguments
+from fp16engine.observer import BackendCall, observe
 from fp16engine.train.captured import CapturedStep
 
 MOST = 400  # as benchmarks/gpu_report.py has it
@@ -29,7 +29,7 @@ def test_resnet56_is_at_most_400_kernels(simt: Any) -> None:
     step = CapturedStep.on_batch(_trainer(), simt.from_numpy(_images()), LABELS)
     step.again()
     assert step.reason is None and step.recording is not None
-    names = Counter(step.recording.names)  # type: ignore[attr-defined]
+    names: Counter[str] = Counter(step.recording.names)  # type: ignore[attr-defined]
     assert step.kernels == names.total() <= MOST
     # A norm is two kernels each way, and nothing between a norm and a convolution is one of its own: the sums
     # of two branches but one, where the first unit splits, are part of the norms.
@@ -44,14 +44,14 @@ def test_a_convolution_before_a_norm_has_no_kernel_for_its_bias(simt: Any) -> No
     """On CUDA every gradient of a convolution is a kernel of its own, and a bias' would be two."""
     wanted: Counter[str] = Counter()
 
-    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
-        if op == "conv2d_backward":
-            needs = named_arguments(method, args, kwargs)["needs"]
+    def around(call: BackendCall) -> Any:
+        if call.op == "conv2d_backward":
+            needs = call.named_arguments()["needs"]
             wanted.update(name for name, need in zip(("x", "w", "b"), needs, strict=True) if need)
-        return method(*args, **kwargs)
+        return call.run()
 
     trainer = _trainer()
-    with intercept(around):
+    with observe(around):
         assert trainer.step(_images(), LABELS).applied
     assert wanted == {"x": 54, "w": 55}
     biases = [

@@ -14,7 +14,7 @@ import tiny_run
 
 import fp16engine as fe
 from fp16engine.numerics.audit import Audit
-from fp16engine.numerics.intercept import intercept
+from fp16engine.observer import BackendCall, observe
 from fp16engine.train.batches import ImageFeed
 
 
@@ -38,11 +38,11 @@ def test_every_epoch_draws_anew_and_the_batch_size_changes_nothing() -> None:
 def test_training_batches_are_augmented_and_test_batches_are_not() -> None:
     calls: Counter[str] = Counter()
 
-    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
-        calls[op] += 1
-        return method(*args, **kwargs)
+    def around(call: BackendCall) -> Any:
+        calls[call.op] += 1
+        return call.run()
 
-    with intercept(around):
+    with observe(around):
         tiny_run.trainer(augment="crop-flip").fit(tiny_run.data(), 2, tiny_run.BATCH, progress=False)
     assert calls["augment"] == 2 * tiny_run.STEPS_PER_EPOCH
     assert calls["gather"] == 2  # the test set, once an epoch
@@ -88,7 +88,7 @@ def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
     tensors = [fe.Checkpoint.load(tmp_path / folder).tensors for folder in ("whole", "broken")]
     assert {k: v.tobytes() for k, v in tensors[0].items()} == {k: v.tobytes() for k, v in tensors[1].items()}
     settings = json.loads((tmp_path / "whole" / "summary.json").read_text())
-    assert settings["augment"] == fe.data.Augmentation.get("study").to_dict()  # type: ignore[union-attr]
+    assert settings["augment"] == fe.data.Augmentation.get("study").to_dict()
 
 
 def test_the_shift_must_fit_the_image() -> None:

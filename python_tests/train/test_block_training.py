@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_run
-from test_resume import StopAt, fit, outcome
+from tiny_run import StopAt, fit, outcome
 
 import fp16engine as fe
 from fp16engine.numerics.audit import Audit

@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny_run
+from tiny_run import outcome
 
 import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine import nn
 from fp16engine.precision import LossScale, OperandPlan
-from fp16engine.reporting.history import WALL_TIME_FIELDS
 from fp16engine.train import captured, loop
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.scaler import LossScaler
@@ -94,20 +93,6 @@ def _fit(trainer: fe.Trainer, out: Path | None, **options: Any) -> Any:
     return trainer.fit(tiny_run.data(TRAIN), out=out, **settings)
 
 
-def _outcome(out: Path) -> tuple[bytes, Any, Any]:
-    """Everything a run leaves behind except wall times and the peak of memory: tensors, state, metrics."""
-
-    def timeless(row: dict[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in row.items() if key not in WALL_TIME_FIELDS}
-
-    body = json.loads((out / "checkpoint.json").read_text())["checkpoint"]
-    body["history"] = [timeless(row) for row in body["history"]]
-    body["sums"] = timeless(body["sums"])
-    del body["peak_memory_bytes"]
-    metrics = [timeless(json.loads(line)) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return (out / body["tensors"]["file"]).read_bytes(), body, metrics
-
-
 CASES = [
     ("fp16", "sgd", {}),
     ("fp16", "adam", {}),
@@ -138,14 +123,14 @@ def test_same_bits_over_fifty_steps(
     _fit(eager, one)
     captured = _trainer(device, True, precision, optimizer=optimizer, **options)
     history = _fit(captured, other)
-    assert _outcome(other) == _outcome(one)
+    assert outcome(other) == outcome(one)
     assert captured.step_count == 55 and 2 <= captured.skipped_steps + captured.nonfinite_steps <= 40
     found = history.run["capture"]
     assert found["eager_steps"] == EPOCHS + len(AUDITED) and found["reasons"] == [AUDIT, LAST]
     assert found["kernels_per_step"] > 20 and found["arena_bytes"] > 0
     if precision == "mp":
         assert captured.skipped_steps >= 3 and captured.nonfinite_steps >= 3
-        scales = {row["loss_scale"] for row in _outcome(other)[2]}
+        scales = {row["loss_scale"] for row in outcome(other)[2]}
         assert len(scales) > 2
 
 
@@ -169,7 +154,7 @@ def test_same_bits_where_some_steps_are_clipped(
         out = tmp_path / str(capture)
         trainer = _trainer(device, capture, precision, optimizer=optimizer, clip_norm=most, lr=0.01)
         history = _fit(trainer, out)
-        outcomes.append(_outcome(out))
+        outcomes.append(outcome(out))
         if not capture:
             assert trainer.step_count == 55 and 10 < sum(factors) < len(factors) - 10
     assert outcomes[0] == outcomes[1] and history.run["capture"]["reasons"] in ([LAST], [AUDIT, LAST])
@@ -200,7 +185,7 @@ def test_same_bits_in_block_formats(
         out = tmp_path / str(capture)
         trainer = _trainer(device, capture, precision)
         history = _fit(trainer, out, checkpoint_every=4, monitor_every=20)
-        outcomes.append(_outcome(out))
+        outcomes.append(outcome(out))
     assert outcomes[0] == outcomes[1] and trainer.step_count == 55 and trainer.nonfinite_steps > 3
     assert history.run["capture"]["kernels_per_step"] > 20 and history.run["capture"][
         "eager_steps"
@@ -223,7 +208,7 @@ def test_same_bits_under_an_automatic_loss_scale(
         out = tmp_path / str(capture)
         trainer = _trainer(device, capture, policy)
         history = _fit(trainer, out, checkpoint_every=7, log_every=1)
-        outcomes.append((*_outcome(out), len(measured)))
+        outcomes.append((*outcome(out), len(measured)))
     assert outcomes[0] == outcomes[1] and history.run["capture"]["reasons"] in ([LAST], [AUDIT, LAST])
     assert trainer.step_count == 55 and trainer.skipped_steps > 3 and trainer.nonfinite_steps > 3
     assert len({row["loss_scale"] for row in outcomes[0][2]}) > 5 and 16 < len(measured) < 45
@@ -256,7 +241,7 @@ def test_resumed_in_the_middle(device: str, tmp_path: Path, precision: str, opti
         )
     assert fe.Checkpoint.load(broken).body["step"] == 5  # of the second epoch: step 16
     _fit(_trainer(device, True, precision, optimizer=optimizer), broken, epochs=3, resume=True)
-    assert _outcome(broken) == _outcome(tmp_path / "whole")
+    assert outcome(broken) == outcome(tmp_path / "whole")
 
 
 def test_hopeless_runs_end_at_the_same_step(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +298,7 @@ def test_checkpoints_and_ticks_cut_the_stretches(
         monkeypatch.setattr(loop, "TICK_SECONDS", tick)
         out = tmp_path / f"{tick}"
         _fit(_trainer(device, True), out, epochs=2, checkpoint_every=3)
-    assert _outcome(tmp_path / "0.0") == _outcome(tmp_path / f"{1e9}")
+    assert outcome(tmp_path / "0.0") == outcome(tmp_path / f"{1e9}")
 
 
 def test_new_arrays_are_recorded_anew(device: str) -> None:
@@ -400,7 +385,7 @@ def test_what_cannot_be_recorded_is_taken_step_by_step(
         out = tmp_path / str(capture)
         trainer = fe.Trainer(model(tiny_run.model()), device=device, capture=capture, lr=0.05, seed=3)
         history = _fit(trainer, out, epochs=1)
-        results.append(_outcome(out))
+        results.append(outcome(out))
     assert results[0] == results[1]
     found = history.run["capture"]
     assert found["kernels_per_step"] == 0 and found["eager_steps"] >= 10
@@ -427,7 +412,7 @@ def test_only_the_samples_of_a_monitor_are_taken_step_by_step(
         data = tiny_run.data(TRAIN - TRAIN % tiny_run.BATCH)  # no last smaller batch
         out = tmp_path / name
         history = trainer.fit(data, EPOCHS, tiny_run.BATCH, out, progress=False, monitor_every=monitor)
-        runs[name] = _outcome(out), trainer, history.run.get("capture")
+        runs[name] = outcome(out), trainer, history.run.get("capture")
     assert eager == sorted({*range(0, 50, 7), *AUDITED}) and len(replayed) == 50 - len(eager)
     (tensors, body, rows), trainer, found = runs["captured"]
     assert (tensors, body, rows) == runs["eager"][0]

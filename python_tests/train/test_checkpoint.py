@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,6 +134,28 @@ def test_models_built_by_hand_are_loaded_into_one_built_again(saved):
     loaded.load_model(model, tiny_run.DEVICE)
     assert {str(array.dtype) for array in model.state_dict().values()} == {"float16", "int64"}
     assert np.array_equal(model.state_dict()["0.weight"], loaded.tensors["model.0.weight"])
+
+
+def test_running_statistics_of_the_first_version_are_read(tmp_path):
+    """FP16 variances, no remainders, no count: what was written before the native form."""
+    trainer = stepped()
+    data = tiny_run.data()
+    x = data.normalised("test", "float32")
+    checkpoint.save(tmp_path, trainer, state())
+    tensors = load_file(tensor_file(tmp_path))
+    std = tensors.pop("model.1.running_std").astype(np.float64)
+    del tensors["model.1.rest"], tensors["model.1.updates"]
+    tensors["model.1.running_var"] = (std**2).astype(np.float16)
+    rewrite(tmp_path, lambda body: body["precision"].pop("statistics_form"))
+    replace_tensors(tmp_path, tensors)
+    loaded = fe.Checkpoint.load(tmp_path)
+    assert loaded.precision == fe.Precision.get("fp16")
+    other = tiny_run.trainer()
+    loaded.load_model(other.model, tiny_run.DEVICE)
+    np.testing.assert_allclose(other.predict(x), trainer.predict(x), rtol=0, atol=0.01)
+    read = other.model[1].running_std.numpy().astype(np.float64)
+    np.testing.assert_allclose(read, std, rtol=float(np.finfo(np.float16).eps))
+    assert other.model[1].updates.numpy().item() > 1 << 30  # long past the first batches
 
 
 def test_replaces_the_one_before_and_what_a_kill_left(saved):
@@ -360,7 +383,7 @@ def test_another_model_is_refused(saved, tmp_path):
     ],
 )
 def test_named_models_are_compared_by_name(tmp_path, change, words):
-    config = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1, "seed": 0}
+    config: dict[str, Any] = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1, "seed": 0}
     trainer = fe.Trainer(fe.models.create(**config), device=tiny_run.DEVICE)
     checkpoint.save(tmp_path, trainer, state())
     other = fe.models.create(**{**config, **change})
@@ -434,7 +457,8 @@ class FullFile:
 
 
 def test_a_disk_that_fills_while_training_ends_the_run_in_one_sentence(tmp_path, monkeypatch):
-    real, room = os.fdopen, {"left": None}
+    real = os.fdopen
+    room: dict[str, int | None] = {"left": None}
 
     def opened(handle, mode="r"):
         file = real(handle, mode)
@@ -473,7 +497,7 @@ def test_a_directory_that_cannot_be_written_ends_before_training(tmp_path, monke
 
 
 def nested(depth):
-    value = 0
+    value: Any = 0
     for _ in range(depth):
         value = [value]
     return value

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+from tiny_run import StopAt, fit, outcome
 
 import fp16engine as fe
-from fp16engine.reporting.history import WALL_TIME_FIELDS
 
 ROOT = Path(fe.__file__).parents[1]
 SCRIPT = Path(tiny_run.__file__)
@@ -27,62 +27,24 @@ def run(out, device, precision, optimizer, moment="never", at=0):
     return done.returncode
 
 
-def outcome(out):
-    """Everything a run leaves behind except wall times: tensors, JSON state, metrics."""
-
-    def timeless(row):
-        return {key: value for key, value in row.items() if key not in WALL_TIME_FIELDS}
-
-    body = json.loads((out / "checkpoint.json").read_text())["checkpoint"]
-    body["history"] = [timeless(row) for row in body["history"]]
-    del body["peak_memory_bytes"]
-    body["sums"] = timeless(body["sums"])
-    metrics = [timeless(json.loads(line)) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return (out / body["tensors"]["file"]).read_bytes(), body, metrics
-
-
-@pytest.mark.parametrize(("precision", "optimizer"), [("fp16", "sgd"), ("mp", "adam")])
-def test_kill_at_any_step_and_within_saves(tmp_path, backend_name, precision, optimizer):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("device", "precision", "optimizer"), [("reference", "fp16", "sgd"), ("cpu", "mp", "adam")]
+)
+def test_kill_at_any_step_and_within_saves(tmp_path, cpu, device, precision, optimizer):
+    """What a killed run finds on the disk is the same on every device; the next test resumes on each."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert run(whole, backend_name, precision, optimizer) == 0
+    assert run(whole, device, precision, optimizer) == 0
     rng = random.Random(precision)
     # replace: 1 and 2 are the tensors and the JSON of a save, in the first run 3 is metrics.jsonl
     moments = [("replace", 2), ("step", rng.randint(1, 4)), ("replace", 3), ("fsync", rng.randint(2, 7))]
     moments += [("step", 1), ("replace", 2), ("unlink", 1), ("step", 2), ("fsync", 12)]
     for moment, at in moments:
-        assert run(broken, backend_name, precision, optimizer, moment, at) == -signal.SIGKILL, (moment, at)
-    assert run(broken, backend_name, precision, optimizer) == 0
+        assert run(broken, device, precision, optimizer, moment, at) == -signal.SIGKILL, (moment, at)
+    assert run(broken, device, precision, optimizer) == 0
     assert outcome(broken) == outcome(whole)
     names = [path.name for path in broken.iterdir()]
     assert len(names) == 4, names  # one tensor file, checkpoint.json, metrics.jsonl, summary.json
-
-
-class StopAt:
-    """Raises at the n-th step, as an out-of-memory error would."""
-
-    def __init__(self, at):
-        self.at = at
-
-    def begin(self, *arguments):
-        pass
-
-    def step(self, epoch, step, loss, images_per_second):
-        if step == self.at:
-            raise MemoryError
-
-    def epoch(self, record):
-        pass
-
-    def note(self, text):
-        pass
-
-    def end(self):
-        pass
-
-
-def fit(trainer, out, resume=False, progress=False, **options):
-    settings = {"epochs": 3, "batch_size": 16, "checkpoint_every": 1, "log_every": 1, **options}
-    return trainer.fit(tiny_run.data(), out=out, resume=resume, progress=progress, **settings)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import pytest
 import fp16engine as fe
 from fp16engine import random
 from fp16engine.numerics.audit import audit_step
-from fp16engine.numerics.intercept import intercept
 from fp16engine.numerics.watch import watch
+from fp16engine.observer import BackendCall, observe
+
+pytestmark = pytest.mark.slow
 
 DIGITS = fe.data.digits().limit(48)
 # two at a time, so different that whatever one takes over from the other shows
@@ -56,14 +59,14 @@ def train(name: str, device: str, **options: Any) -> list[Any]:
 
 
 def test_two_trainers_with_different_policies_equal_serial() -> None:
-    calls = [lambda options=options: train("vit8", "cpu", **options) for options in RUNS]
+    calls: list[Callable[[], Any]] = [partial(train, "vit8", "cpu", **options) for options in RUNS]
     serial = [call() for call in calls]
     for _ in range(3):
         assert together(calls) == serial
 
 
 def test_two_model_builds_equal_serial() -> None:
-    calls = [lambda seed=seed: build("resnet20", seed) for seed in (0, 1, 2)]
+    calls: list[Callable[[], Any]] = [partial(build, "resnet20", seed) for seed in (0, 1, 2)]
     serial = [call() for call in calls]
     for _ in range(5):
         assert together(calls) == serial
@@ -112,7 +115,7 @@ class Meeting(fe.nn.Module):
         self._done.set()
 
 
-@pytest.mark.parametrize("kind", ["intercept", "watch", "audit"])
+@pytest.mark.parametrize("kind", ["observe", "watch", "audit"])
 def test_what_one_thread_watches_is_its_own(kind: str) -> None:
     """A hook sees no call of another thread."""
     meeting = Meeting()
@@ -123,13 +126,12 @@ def test_what_one_thread_watches_is_its_own(kind: str) -> None:
 
     def around(*call: Any) -> Any:
         seen.append(threading.get_ident())
-        method, args, kwargs = call[1:]
-        return method(*args, **kwargs)
+        return call[-1].run()
 
     def watched() -> set[int] | int:
         if kind == "audit":
             return len(audit_step(trainer, images, DIGITS.train.labels[:4]).float32_tensors())
-        with intercept(around) if kind == "intercept" else watch(net, around):
+        with observe(around) if kind == "observe" else watch(net, around):
             trainer.step(images, DIGITS.train.labels[:4])
         return set(seen) - {threading.get_ident()}
 
@@ -144,15 +146,15 @@ def test_a_hook_of_one_thread_survives_that_of_another() -> None:
     x = fe.tensor(DIGITS.normalised("train", "float16")[:4], device="reference")
 
     def counting(seen: list[str]) -> Callable[..., Any]:
-        def around(op: str, method: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-            seen.append(op)
-            return method(*args, **kwargs)
+        def around(call: BackendCall) -> Any:
+            seen.append(call.op)
+            return call.run()
 
         return around
 
     def first() -> int:
         seen: list[str] = []
-        with intercept(counting(seen)):
+        with observe(counting(seen)):
             opened.set()
             assert closed.wait(60)
             net(x)
@@ -161,7 +163,7 @@ def test_a_hook_of_one_thread_survives_that_of_another() -> None:
     def second() -> int:
         assert opened.wait(60)
         seen: list[str] = []
-        with intercept(counting(seen)):
+        with observe(counting(seen)):
             net(x)
         closed.set()
         net(x)
@@ -169,7 +171,7 @@ def test_a_hook_of_one_thread_survives_that_of_another() -> None:
 
     def alone() -> int:
         seen: list[str] = []
-        with intercept(counting(seen)):
+        with observe(counting(seen)):
             net(x)
         return len(seen)
 

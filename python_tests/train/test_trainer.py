@@ -232,7 +232,7 @@ def test_mp_masters_start_from_the_unrounded_weights_and_are_float32():
     ):
         if parameter.dtype == "float16":
             assert master.dtype == np.float32 and np.array_equal(master, values)
-            rounded += np.count_nonzero(parameter.numpy() != values)
+            rounded += int(np.count_nonzero(parameter.numpy() != values))
     assert rounded > 0
     names = dict(trainer.model.named_parameters())
     assert names["1.gamma"].dtype == "float32" and names["0.weight"].dtype == "float16"

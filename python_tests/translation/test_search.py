@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import sys
-from pathlib import Path
 from typing import Any
 
 import bounds
 import numpy as np
 import pytest
+import tiny_text
 
 import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine.models.transformer import Transformer
 from fp16engine.translation import Hypothesis, translate
 from fp16engine.translation.search import length_penalty
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_text
 
 
 def model(vocabulary: int = 6, seed: int = 1) -> Transformer:
@@ -101,12 +97,12 @@ def test_an_unending_sentence_is_cut_off() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"beam": 0}, "beam: 0 given"),
-        ({"batch_size": 1.5}, "batch_size: 1.5 given"),
-        ({"alpha": -1}, "alpha: -1 given"),
-        ({"sources": [np.zeros(0, np.int64)]}, "sources: an empty one"),
+        ({"beam": 0}, r"beam must .* got 0"),
+        ({"batch_size": 1.5}, r"batch_size must .* got 1.5"),
+        ({"alpha": -1}, r"alpha must .* got -1"),
+        ({"sources": [np.zeros(0, np.int64)]}, r"sources must .* got an empty one"),
     ],
 )
 def test_wrong_arguments(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises((TypeError, ValueError), match=words):
         translate(**{"model": model(), "sources": [np.array([2])], "precision": "fp32", **options})

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import bounds
 import numpy as np
 import pytest
+import tiny_text
 
 import fp16engine as fe
-from fp16engine.numerics.intercept import arrays_in, intercept
+from fp16engine.observer import BackendCall, arrays_in, observe
 from fp16engine.translation import translate
 from fp16engine.translation.trainer import TextFeed
-
-sys.path.insert(0, str(Path(__file__).parent))
-import tiny_text
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp", "hbfp6"])
@@ -40,14 +37,14 @@ def test_no_32_bit_tensor_passes_through_the_backend(precision: str) -> None:
     trainer, pairs = tiny_text.trainer(precision, "reference", dropout=0.1), tiny_text.pairs()
     seen: dict[str, set[str]] = {}
 
-    def around(op: str, method: Any, args: Any, kwargs: Any) -> Any:
-        result = method(*args, **kwargs)
-        for array in arrays_in([*args, *kwargs.values(), result]):
-            seen.setdefault(str(array.dtype), set()).add(op)
+    def around(call: BackendCall) -> Any:
+        result = call.run()
+        for array in arrays_in([*call.args, *call.kwargs.values(), result]):
+            seen.setdefault(str(array.dtype), set()).add(call.op)
         return result
 
     batch = pairs.batch(range(3))
-    with intercept(around):
+    with observe(around):
         assert trainer.train_batch(batch, batch.labels)[0].applied
     assert set(seen) == {"float16", "int64"}
     assert {"attention_forward", "attention_backward", "cross_entropy_backward", "adam"} <= seen["float16"]
@@ -95,7 +92,7 @@ def _bits(trainer: Any) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(precision: str, tmp_path: Path) -> None:
-    options = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
+    options: dict[str, Any] = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}
     whole = tiny_text.trainer(precision, **options)
     history = whole.fit(tiny_text.text(20), 3, 24, out=tmp_path / "whole", progress=False)
     half = tiny_text.trainer(precision, **options)
@@ -137,9 +134,9 @@ def test_evaluation_counts_tokens_and_leaves_dropout_out() -> None:
 
 def test_images_are_refused() -> None:
     trainer = tiny_text.trainer("fp32", "reference")
-    with pytest.raises(TypeError, match="x: a ndarray given, one PairBatch"):
+    with pytest.raises(TypeError, match=r"x must .* got ndarray"):
         trainer.step(np.zeros((1, 8, 8, 1)), np.zeros(1, np.int64))
-    with pytest.raises(TypeError, match="translate is wanted"):
+    with pytest.raises(TypeError, match=r"predict must .* got a TranslationTrainer"):
         trainer.predict(np.zeros((1, 8, 8, 1)))
 
 
@@ -147,5 +144,5 @@ def test_unknown_tokens_are_refused_before_anything() -> None:
     with fe.random.fork(0):
         model = fe.models.transformer.Transformer(5, 8, 2, 8, 1)
     trainer = fe.translation.TranslationTrainer(model, "fp32", device="reference")
-    with pytest.raises(ValueError, match=r"dataset: token \d+ in 'tiny', the model knows 0 to 4 only"):
+    with pytest.raises(ValueError, match=r"dataset 'tiny' must .* got 19"):
         trainer.fit(tiny_text.text(), 1, 50)

@@ -64,7 +64,7 @@ class Attention(Linear, Elementwise):
                 a, b = operands.of_matmul(a, b, transpose_a, transpose_b)
             if out is None:
                 return self._product(a, b, transpose_a, transpose_b, acc)
-            self.products.scaled_product(a, b, out, scale, *self.compute(acc, a))
+            self.gemm.scaled_product(a, b, out, scale, *self.compute(acc, a))
             return out
 
         return product

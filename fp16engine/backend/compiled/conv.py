@@ -58,7 +58,7 @@ class Convolutions(Quantizer):
         self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
     ) -> None:
         """Write the convolution into `y`."""
-        self.products.conv2d_forward(x, w, b, y, *stride, pads, groups, *self.compute(acc, x))
+        self.gemm.conv2d_forward(x, w, b, y, *stride, pads, groups, *self.compute(acc, x))
 
     def _convolve_back(
         self,
@@ -75,7 +75,7 @@ class Convolutions(Quantizer):
     ) -> None:
         """Write those of the three gradients that there is room for."""
         how = self.compute(acc, x)
-        self.products.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
+        self.gemm.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
 
     @staticmethod
     def _conv2d_shape(x: Array, w: Array, stride: Pair, pads: Pads) -> Shape:

@@ -19,7 +19,7 @@ class Device:
     """A compiled module and the arrays it works on."""
 
     native: ModuleType  # the operations
-    products: Any  # matrix products and convolutions: a module, or StrictProducts
+    gemm: Any  # matrix products and convolutions: a module, or StrictGemm
     xp: ModuleType  # the array library: numpy or one with its names
     capabilities = Capabilities()
     recording = False  # whether a step is being recorded: nothing runs, and no value goes to or from the host
@@ -42,7 +42,7 @@ class Device:
         raise NotImplementedError
 
     def compute(self, acc: str, x: Array) -> tuple[int, ...]:
-        """How `products` are told what to compute in: the accumulator, and what else the device asks."""
+        """How `gemm` is told what to compute in: the accumulator, and what else the device asks."""
         return (self.dot_accumulator(acc, x),)
 
     def half_accumulator(self, acc: str, x: Array) -> bool:
@@ -56,7 +56,5 @@ class Device:
         if acc == "tf32":
             raise UnsupportedPrecision(NO_TF32)
         if x.dtype != np.float16:
-            raise UnsupportedPrecision(
-                f"accumulate: {acc} accumulators with {x.dtype} tensors given, float16 tensors are wanted"
-            )
+            raise UnsupportedPrecision(f"accumulate must be float32 for {x.dtype} tensors, got {acc!r}")
         return chunk_terms(acc) or 1

@@ -25,7 +25,7 @@ class Linear(Reductions, Quantizer):
     def _product(self, a: Array, b: Array, transpose_a: bool, transpose_b: bool, acc: str) -> Array:
         rows, columns = a.shape[-1 if transpose_a else -2], b.shape[-2 if transpose_b else -1]
         c = self.empty((*a.shape[:-2], rows, columns), a.dtype)
-        self.products.matmul(a, b, None, c, transpose_a, transpose_b, *self.compute(acc, a))
+        self.gemm.matmul(a, b, None, c, transpose_a, transpose_b, *self.compute(acc, a))
         return c
 
     def linear_forward(
@@ -34,7 +34,7 @@ class Linear(Reductions, Quantizer):
         if operand is not None:
             x, w = self._operands(operand).of_matmul(x, w, False, True)
         y = self.empty((x.shape[0], w.shape[0]), x.dtype)
-        self.products.matmul(x, w, b, y, False, True, *self.compute(acc, x))
+        self.gemm.matmul(x, w, b, y, False, True, *self.compute(acc, x))
         return y
 
     def linear_backward(
@@ -50,7 +50,7 @@ class Linear(Reductions, Quantizer):
         dx = self._product(left, right, False, False, acc) if needs[0] else None
         if operand is None and needs[1]:
             dw, db = self._empty_like(w), self.empty((w.shape[0],), w.dtype) if needs[2] else None
-            self.products.linear_weight_gradient(x, dy, dw, db, *self.compute(acc, x))
+            self.gemm.linear_weight_gradient(x, dy, dw, db, *self.compute(acc, x))
             return dx, dw, db
         dw = self._product(upper, lower, True, False, acc) if needs[1] else None
         # the sum of one array, which the format leaves as it is

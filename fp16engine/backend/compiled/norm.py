@@ -59,7 +59,7 @@ class Norms(Device):
         relu: bool,
         acc: str,
         y: Array | None = None,
-        waiting: Array | None = None,
+        pending_grad: Array | None = None,
         sums: bool = False,
     ) -> tuple[Array, Array, Array, Array | None, Array | None]:
         dx, dgamma, dbeta = self._empty_like(x), self._empty_like(gamma), self._empty_like(beta)
@@ -67,7 +67,9 @@ class Norms(Device):
         db = self.empty(gamma.shape, x.dtype) if sums else None
         half = self.half_accumulator(acc, x)
         outputs = dx, dgamma, dbeta, dr, db
-        self.native.batch_norm_backward(x, gamma, beta, mean, inv_std, y, dy, waiting, *outputs, relu, half)
+        self.native.batch_norm_backward(
+            x, gamma, beta, mean, inv_std, y, dy, pending_grad, *outputs, relu, half
+        )
         return outputs
 
     def layer_norm_forward(

@@ -90,8 +90,8 @@ class OptimizerSteps(Device):
         scale, root = self.to_numpy(norm)
         return float(scale), float(root)
 
-    def clip_to_norm(self, arrays: Arrays, norm: tuple[float, float], most: float) -> None:
-        self.native.clip_to_norm(arrays, self.from_numpy(np.array(norm, np.float32)), most)
+    def clip_to_norm(self, arrays: Arrays, norm: tuple[float, float], max_norm: float) -> None:
+        self.native.clip_to_norm(arrays, self.from_numpy(np.array(norm, np.float32)), max_norm)
 
 
 def _update(

@@ -16,7 +16,7 @@ from .shape import Storage
 class Quantizer(Storage):
     def quantize(self, x: Array, blocks: Blocks, fmt: BlockFormat) -> Array:
         if x.dtype != np.float32:
-            raise UnsupportedPrecision(f"quantize: {x.dtype} given, block formats round float32 tensors")
+            raise UnsupportedPrecision(f"quantize: x must be float32 for a block format, got {x.dtype}")
         y = self._empty_like(x)
         outer, rows, columns = blocks.shape
         height, width = block_shape(blocks, fmt)

@@ -175,7 +175,7 @@ def load(file: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
         known = [e for e in entries if e["gpu"] and e["libraries"] is not None and e["findings"] is not None]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path}: no file of accumulators ({error!r}); benchmarks/gpu_check.py writes one"
+            f"{path} must be a file of accumulators that benchmarks/gpu_check.py wrote, got {error!r}"
         ) from None
     return list(known)
 

@@ -27,7 +27,7 @@ from . import cuda_libraries
 from .arena import Arena
 from .operations import GpuOperations
 from .pinned import PinnedUploads
-from .strict_products import StrictProducts
+from .strict_gemm import StrictGemm
 
 BUILD = (
     "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "
@@ -50,8 +50,7 @@ def load(device: str = "cuda") -> CudaBackend:
     count = _gpus(device, cupy)
     if index >= count:
         raise BackendUnavailable(
-            f"device {device!r}: this machine has {count} GPU{'s' if count > 1 else ''}, "
-            f"'cuda:0' to 'cuda:{count - 1}' are there"
+            f"device must be one of 'cuda:0' to 'cuda:{count - 1}' on this machine, got {device!r}"
         )
     for name, path in cuda_libraries.preload().items():
         if name in ("cublasLt", "cudnn"):
@@ -158,9 +157,9 @@ class CudaBackend(GpuOperations, CompiledBackend):
         return self._module
 
     @property
-    def products(self) -> Any:
+    def gemm(self) -> Any:
         native = self.native
-        return StrictProducts(native, native)
+        return StrictGemm(native, native)
 
     def compute(self, acc: str, x: Array) -> tuple[int, ...]:
         # cuBLASLt and cuDNN round float32 factors to TF32 where they are told to, halves never

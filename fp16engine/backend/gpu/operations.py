@@ -117,7 +117,7 @@ class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
 
     def _assign(self, y: Array, x: Array) -> None:
         if y.dtype != x.dtype or y.shape != x.shape:
-            raise ValueError(f"copy: {x.dtype} {x.shape} given for {y.dtype} {y.shape}")
+            raise ValueError(f"copy: x must be {y.dtype} {y.shape} as y is, got {x.dtype} {x.shape}")
         self.native.move(self.address(x), self.address(y), y.dtype.itemsize, y.shape, x.strides, y.strides)
 
 

@@ -23,7 +23,7 @@ from ..compiled.host import HostArrays
 from ..counter import CountedArrays
 from .arena import ALIGNMENT, Arena
 from .operations import GpuOperations
-from .strict_products import StrictProducts
+from .strict_gemm import StrictGemm
 
 
 def load() -> SimtBackend:
@@ -48,10 +48,10 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
     name = "simt"
     capabilities = Capabilities(captured_steps=True, threads=True)
 
-    def __init__(self, native: ModuleType, products: ModuleType) -> None:
+    def __init__(self, native: ModuleType, gemm: ModuleType) -> None:
         super().__init__()
         self.native: Any = native
-        self.products: Any = StrictProducts(native, _OnTheStream(products, native))
+        self.gemm: Any = StrictGemm(native, _OnTheStream(gemm, native))
         # Elements by which arrays start off the alignment their allocation has.
         self.offset = 0
 
@@ -88,7 +88,7 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
 
     def set_num_threads(self, count: int) -> None:
         self.native.set_num_threads(count)
-        self.products.set_num_threads(count)
+        self.gemm.set_num_threads(count)
 
     def _in_arena(self, arena: Arena, nbytes: int, shape: Shape, dtype: np.dtype) -> np.ndarray:
         number, start = arena.allocate(nbytes)

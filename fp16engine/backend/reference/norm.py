@@ -92,7 +92,7 @@ def batch_norm_backward(
     relu: bool,
     acc: str,
     y: np.ndarray | None = None,
-    waiting: np.ndarray | None = None,
+    pending_grad: np.ndarray | None = None,
     sums: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     r, g = load(x), load(dy)
@@ -107,7 +107,7 @@ def batch_norm_backward(
     dbeta, dgamma = total(g, axes, partial), total(g * xhat, axes, partial)
     count = x.size // x.shape[-1]
     register = (load(gamma) * load(inv_std)) * ((g - dbeta / count) - xhat * (dgamma / count))
-    dx = store(register if waiting is None else register + load(waiting), x.dtype)
+    dx = store(register if pending_grad is None else register + load(pending_grad), x.dtype)
     dr = store(g, x.dtype) if residual else None
     db = store(total(load(dx), axes, partial), x.dtype) if sums else None
     return dx, store(dgamma, gamma.dtype), store(dbeta, gamma.dtype), dr, db

@@ -127,9 +127,9 @@ def global_norm(arrays: Arrays) -> tuple[float, float]:
     return float(scale), float(np.sqrt(squares))
 
 
-def clip_to_norm(arrays: Arrays, norm: tuple[float, float], most: float) -> None:
+def clip_to_norm(arrays: Arrays, norm: tuple[float, float], max_norm: float) -> None:
     scale, root = (np.float32(number) for number in norm)
-    limit = np.float32(most)
+    limit = np.float32(max_norm)
     if root <= limit / scale:
         return
     for x in arrays:

@@ -13,7 +13,7 @@ from .shape import transpose
 
 def quantize(x: np.ndarray, blocks: Blocks, fmt: BlockFormat) -> np.ndarray:
     if x.dtype != np.float32:
-        raise UnsupportedPrecision(f"quantize: {x.dtype} given, block formats round float32 tensors")
+        raise UnsupportedPrecision(f"quantize: x must be float32 for a block format, got {x.dtype}")
     outer, rows, columns = blocks.shape
     height, width = block_shape(blocks, fmt)
     padded = (outer, -(-rows // height), height, -(-columns // width), width)

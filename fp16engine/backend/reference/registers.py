@@ -25,5 +25,5 @@ def accumulator(x: np.ndarray, acc: str) -> np.dtype:
     if x.dtype == np.float64:
         return np.dtype(np.float64)
     if acc != "float32" and x.dtype != np.float16:
-        raise UnsupportedPrecision(f"accumulate: {acc} given for {x.dtype} tensors, float32 is wanted")
+        raise UnsupportedPrecision(f"accumulate must be float32 for {x.dtype} tensors, got {acc!r}")
     return np.dtype("float32" if chunk_terms(acc) else acc)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...numerics.intercept import Interception, named_arguments
+from ...observer import BackendCall, Observer
 
 if TYPE_CHECKING:
     from ...train import Trainer
@@ -45,7 +45,7 @@ _COUNTS: dict[str, Callable[[dict[str, Any], Any], int]] = {
 }
 
 
-class Operations(Interception):
+class Operations(Observer):
     """Count the operations of every dot product inside a `with` block, by operand format.
 
     A multiplication with its addition counts as two operations; window positions outside an image count, as
@@ -62,15 +62,14 @@ class Operations(Interception):
     def __init__(self) -> None:
         self.by_format: Counter[str] = Counter()
 
-    def _around(
-        self, op: str, method: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        result = method(*args, **kwargs)
-        if op in _COUNTS:
-            named = named_arguments(method, args, kwargs)
+    def around(self, call: BackendCall) -> Any:
+        """Run a call and count its operations, where it is a dot product."""
+        result = call.run()
+        if call.op in _COUNTS:
+            named = call.named_arguments()
             operand = named.get("operand")
             name = STORED if operand is None else operand.name
-            self.by_format[name] += 2 * _COUNTS[op](named, result)
+            self.by_format[name] += 2 * _COUNTS[call.op](named, result)
         return result
 
 

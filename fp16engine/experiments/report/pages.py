@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reporting.files import make_folder, write_atomically
+from ...validate import must_be
 from . import verdict
 from .labels import NOTHING, PAGE_COLOURS, label, style
 from .spread import Spread
@@ -119,7 +120,7 @@ def _text(value: Any) -> Any:
     if value is None:
         return NOTHING
     if isinstance(value, bool) or not isinstance(value, str | int | float | Undefined):
-        raise TypeError(f"report: a page shows text and numbers, got {type(value).__name__}")
+        raise TypeError(must_be("report: a value of a page", "text or a number", type(value)))
     return value
 
 

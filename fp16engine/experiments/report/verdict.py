@@ -51,7 +51,8 @@ def paired(reference_right: NDArray[np.bool_], other_right: NDArray[np.bool_]) -
     """
     if reference_right.shape != other_right.shape or reference_right.ndim != 1 or len(other_right) == 0:
         raise ValueError(
-            f"other_right: shape {other_right.shape} given, (N,) of the reference's N >= 1 is wanted"
+            f"other_right must be of shape {reference_right.shape} as reference_right is, (N,) with N >= 1, "
+            f"got {other_right.shape}"
         )
     n = len(reference_right)
     lost = int(np.count_nonzero(reference_right & ~other_right))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...reporting.files import make_folder, write_atomically
+from ...validate import must_be, shown
 
 SUMMARY = "summary.json"
 COMPARISON = "compare.json"  # the settings of a comparison
@@ -23,11 +24,11 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text())
     except RecursionError:
-        raise ValueError(f"{path}: no valid JSON (nested too deeply)") from None
+        raise ValueError(f"{path} must be valid JSON, got one nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{path}: no valid JSON ({error})") from None
+        raise ValueError(f"{path} must be valid JSON, got {error}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{path}: a JSON object is wanted, a {type(value).__name__} is in it")
+        raise ValueError(must_be(str(path), "a JSON object", type(value)))
     return value
 
 
@@ -37,7 +38,7 @@ def read_run(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
     for name, kind in entries.items():
         if name not in value or not isinstance(value[name], kind):
             raise ValueError(
-                f"{path} is damaged: its entry {name!r} is missing or of the wrong type; "
+                f"{path} must hold a valid entry {name!r}, got {shown(value.get(name))}; "
                 "remove the file to have the run done again"
             )
     return value
@@ -46,11 +47,12 @@ def read_run(path: Path, entries: Mapping[str, Any]) -> dict[str, Any]:
 def refuse_results(out: Path) -> None:
     """Raise ValueError if `out` is a file or a folder with results of any command in it."""
     if out.exists() and not out.is_dir():
-        raise ValueError(f"out: {out} is a file, a folder is wanted")
+        raise ValueError(f"out must be a folder, got {out}, which is a file")
     taken = _results(out)
     if taken:
         raise ValueError(
-            f"out: {out} already holds results ({taken[0]}); choose another folder or go on with --resume"
+            f"out must be a folder without results, got {out} with {taken[0]}; choose another folder or "
+            "continue with --resume"
         )
 
 
@@ -70,14 +72,14 @@ def claim(out: Path, settings: dict[str, Any], resume: bool, may_change: frozens
         refuse_results(out)
     taken = _results(out)
     if taken and COMPARISON not in taken:
-        raise ValueError(f"resume: {out} holds results of another command ({taken[0]}, no {COMPARISON})")
+        raise ValueError(f"resume must have a folder with {COMPARISON}, got {out} with {taken[0]}")
     if taken:
         before = read_json(out / COMPARISON)
         for key in sorted((settings.keys() | before.keys()) - may_change):
             if settings.get(key) != before.get(key):
                 raise ValueError(
-                    f"resume: {out} was made with {key} {before.get(key)!r}, {settings.get(key)!r} given; "
-                    "use the same settings or another folder"
+                    f"resume: {key} must be {shown(before.get(key))} as in {out}, got "
+                    f"{shown(settings.get(key))}; use the same settings or another folder"
                 )
     make_folder(out)
     write_json(out / COMPARISON, settings)

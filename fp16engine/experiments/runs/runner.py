@@ -95,7 +95,7 @@ class Workshop:
                     break
                 raise Interrupted(
                     f"stopped by {stopped.signal_name} within {by_key[key].label}; everything is saved, the "
-                    "same command goes on with it",
+                    "same command continues",
                     stopped.signal_name,
                     stopped.step,
                 ) from None

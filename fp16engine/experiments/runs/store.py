@@ -26,6 +26,7 @@ from typing import Any
 from ...reporting.files import SaveError
 from ...reporting.history import WALL_TIME_FIELDS
 from ...reporting.owner import Owner
+from ...validate import shown
 from .spec import RunSpec, canonical
 
 FORMAT = 1
@@ -108,7 +109,9 @@ class Store:
                 found = self._one("SELECT value FROM store WHERE name = 'format'")
             if found != (str(FORMAT),):
                 came = None if found is None else found[0]
-                raise StoreError(f"{path}: a results store of format {came}, this engine reads {FORMAT}")
+                raise StoreError(
+                    f"{path} must be a results store of format {FORMAT}, got format {shown(came)}"
+                )
         except BaseException:
             self.close()
             raise
@@ -294,7 +297,7 @@ class Store:
             "format": FORMAT,
             "runs": runs,
             "pairs": [
-                {"reference": p, "other": q, **self._object(q, "pair", record)} for p, q, record in pairs
+                {**self._object(q, "pair", record), "reference": p, "other": q} for p, q, record in pairs
             ],
         }
 
@@ -331,7 +334,7 @@ class Store:
         except sqlite3.OperationalError as error:
             raise SaveError.because(self.path, str(error)) from error
         except sqlite3.DatabaseError as error:
-            raise StoreError(f"{self.path}: no results store of this engine ({error})") from None
+            raise StoreError(f"{self.path} must be a results store of this engine, got {error}") from None
 
     def _one(self, statement: str, *values: Any) -> Any:
         with self._in_words():

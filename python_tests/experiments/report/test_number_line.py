@@ -15,6 +15,8 @@ from fp16engine.numerics import ranges
 from fp16engine.numerics.monitor import Monitor
 from fp16engine.reporting.live import LiveView, sparkline
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
@@ -67,7 +69,9 @@ def test_heat_maps_hold_the_samples(run: tuple[Path, Any]) -> None:
     assert heatmaps.heats(heatmaps.samples(run[0])[:1]) == []
 
 
-def test_the_page_needs_nothing_but_itself(run: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_page_needs_nothing_but_itself(
+    run: tuple[Path, Any], monkeypatch: pytest.MonkeyPatch, drawn: None
+) -> None:
     pytest.importorskip("matplotlib")
     out = run[0]
     summary = {"model": "tiny", "data": "tiny", "precision": "fp16", "epochs": 2, "findings": []}
@@ -93,12 +97,13 @@ def test_the_live_view_shows_layers_and_advice() -> None:
 
     from rich.console import Console
 
-    console = Console(file=StringIO(), width=140, height=30, force_terminal=False)
+    shown = StringIO()
+    console = Console(file=shown, width=140, height=30, force_terminal=False)
     view = LiveView(console)
     trainer = tiny.trainer(lr=1e-7, momentum=0.0, monitor=Monitor(every=1, shadow=1))
     trainer.fit(tiny.data(), 1, tiny.BATCH, progress=view)
     console.print(view)
-    text = console.file.getvalue()
+    text = shown.getvalue()
     assert "largest" in text and "updates" in text
     assert f"step {trainer.step_count}/{trainer.step_count}" in text
     assert "of updates lost; use update='stochastic'" in text

@@ -11,6 +11,8 @@ import pytest
 from fp16engine.cli import main
 from fp16engine.experiments.standalone_fp16.update_forms import FORMS
 
+pytestmark = pytest.mark.slow
+
 
 def test_every_form_is_trained_and_its_lost_updates_are_counted(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], cpu: Any, monkeypatch: pytest.MonkeyPatch

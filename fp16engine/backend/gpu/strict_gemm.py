@@ -7,7 +7,7 @@ from typing import Any
 from ..base import Array, Pads
 
 
-class StrictProducts:
+class StrictGemm:
     """Stands in for the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
 
     `accumulator` is 0 for the library's float32 sums, 1 for binary16 ones, n > 1 for chunks of n; `how` is

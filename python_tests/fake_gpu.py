@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fp16engine import _cpu, _simt  # type: ignore[attr-defined]
+from fp16engine import _cpu, _simt
 from fp16engine.backend.gpu.simt import _borrowed
 
 ALIGNMENT = 256
@@ -90,11 +90,11 @@ class ndarray(np.ndarray):
         memptr = memptr or MemoryPointer(_Block(count), 0)
         assert count <= memptr.mem.size
         buffer = (ctypes.c_char * max(count, 1)).from_address(memptr.ptr)
-        buffer.kept = memptr.mem  # type: ignore[attr-defined]
+        buffer.kept = memptr.mem
         return np.ndarray.__new__(cls, shape, dtype, buffer)
 
     @property
-    def data(self) -> Any:  # type: ignore[override]
+    def data(self) -> Any:
         return SimpleNamespace(ptr=self.__array_interface__["data"][0])
 
     def set(self, a: np.ndarray, stream: Any = None) -> None:

@@ -1,0 +1,134 @@
+"""Checks of arguments, and the one order of their errors: `lr must be a finite number > 0, got nan`."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import operator
+import reprlib
+from collections.abc import Iterable
+from typing import Any
+
+LONGEST = 80  # characters of a value in an error
+
+
+class _Shown(reprlib.Repr):
+    """Writes a value without walking through all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = LONGEST
+        self.maxtuple = self.maxlist = 8
+
+    def repr_int(self, x: int, level: int) -> str:
+        # Python refuses to write more than 4300 digits
+        return super().repr_int(x, level) if x.bit_length() < 1024 else f"an integer of {x.bit_length()} bits"
+
+
+_shown = _Shown()
+
+
+def shown(value: object) -> str:
+    """Return a value in at most `LONGEST` characters: a class by its name, all else as `repr` writes it.
+
+    >>> shown("cpu"), shown(dict), shown(list(range(10**6)))
+    ("'cpu'", 'dict', '[0, 1, 2, 3, 4, 5, 6, 7, ...]')
+    """
+    if isinstance(value, type):
+        return value.__name__
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):  # np.float64(0.5) reads 0.5
+        value = value.item()
+    text = " ".join(_shown.repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def must_be(name: str, valid: str, got: object) -> str:
+    """Return the sentence of an error: which argument, what is valid, and what came.
+
+    >>> must_be("lr", "a finite number > 0", float("nan"))
+    'lr must be a finite number > 0, got nan'
+    """
+    return f"{name} must be {valid}, got {shown(got)}"
+
+
+def one_of(choices: Iterable[str]) -> str:
+    """Return names as an error lists them.
+
+    >>> one_of(("native", "plain")), one_of(("sgd", "adam", "adamw"))
+    ('native or plain', 'one of sgd, adam, adamw')
+    """
+    names = list(choices)
+    return " or ".join(names) if len(names) <= 2 else f"one of {', '.join(names)}"
+
+
+def number(
+    name: str,
+    value: Any,
+    *,
+    above: float | None = None,
+    minimum: float | None = None,
+    below: float | None = None,
+    maximum: float | None = None,
+) -> float:
+    """Return a finite number within the bounds as a float.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is not finite, or out of bounds.
+    """
+    limits = ((">", above), (">=", minimum), ("<", below), ("<=", maximum))
+    bounds = " and ".join(f"{sign} {limit:.6g}" for sign, limit in limits if limit is not None)
+    if minimum is not None and maximum is not None:
+        bounds = f"from {minimum:.6g} to {maximum:.6g}"
+    valid = f"a finite number {bounds}".rstrip()
+    try:
+        if isinstance(value, bool | str | bytes):  # float() takes them too
+            raise TypeError
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    except (TypeError, ValueError):
+        raise TypeError(must_be(name, valid, value)) from None
+    if (
+        not math.isfinite(result)
+        or (above is not None and result <= above)
+        or (minimum is not None and result < minimum)
+        or (below is not None and result >= below)
+        or (maximum is not None and result > maximum)
+    ):
+        raise ValueError(must_be(name, valid, value))
+    return result
+
+
+def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> int:
+    """Return an integer within the bounds, both included, as an int.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is out of bounds.
+    """
+    valid = f"an integer >= {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        result = operator.index(value)
+    except TypeError:
+        raise TypeError(must_be(name, valid, value)) from None
+    if result < minimum or (maximum is not None and result > maximum):
+        raise ValueError(must_be(name, valid, value))
+    return result
+
+
+def flag(name: str, value: Any) -> bool:
+    """Return True or False; TypeError for anything else."""
+    if not isinstance(value, bool):
+        raise TypeError(must_be(name, "True or False", value))
+    return value
+
+
+def choice(name: str, value: Any, choices: Iterable[str], error: type[ValueError] = ValueError) -> str:
+    """Return a name that is one of `choices`; `error` for anything else."""
+    names = tuple(choices)
+    if not isinstance(value, str) or value not in names:
+        raise error(must_be(name, one_of(names), value))
+    return value

@@ -1,0 +1,224 @@
+"""Every public callable says its arguments, shapes, dtypes, errors, and shows an example in one style.
+
+The examples themselves are run by `test_doctests.py`.
+"""
+
+from __future__ import annotations
+
+import builtins
+import doctest
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
+from typing import Any
+
+import pytest
+
+import fp16engine as fe
+
+# Packages whose `__all__` is public, files whose every name without an underscore is, and single names.
+PACKAGES = ("fp16engine", "functional", "ops", "nn", "optim", "data", "models", "numerics", "translation")
+FILES = ("autograd", "block_format", "precision", "random")
+NAMES = {
+    "data.encoded": ("EncodedPairs", "EncodedText", "PairBatch"),
+    "data.tokenizer": ("Tokenizer",),
+    "models.transformer": ("Transformer", "create", "names"),
+    "experiments.tolerance": ("run",),
+    "experiments.translation": ("Settings", "run"),
+    "bench.step": ("run",),
+    "bench.kernels": ("run",),
+    "bench.kernel_cases": ("kernels",),
+    "bench.profile": ("profile",),
+}
+# Written anew when the trainer is.
+LATER = (
+    "Audit",
+    "Checkpoint",
+    "Explanation",
+    "LockStep",
+    "Monitor",
+    "Sample",
+    "Trainer",
+    "TranslationTrainer",
+    "audit_step",
+)
+
+NO_EXAMPLE = {
+    "experiments.translation.run": "trains for seconds and needs the extra `text`",
+}
+# What raises nothing of its own, and why.
+NO_ERROR = {
+    "data.tokenizer.Tokenizer": "wraps a checked one",
+    "BlockFormat.drawing": "keeps two numbers",
+    "Precision.at": "compares two numbers",
+    "nn.Module.adapted": "leaves to load_state_dict what does not fit",
+    "nn.Module.named_modules": "takes any prefix",
+    "nn.Module.train": "takes True or False",
+    "models.known": "tells whether a name is one",
+    "numerics.Ranges.share": "divides, and not by 0",
+    "optim.Optimizer.change": "computes on what was stored",
+    "optim.Adam.scalars": "keeps numbers that step() checked",
+    "optim.Optimizer.scalars": "keeps numbers that step() checked",
+    "precision.operand_name": "takes checked operands",
+    "random.dropout_counter": "counts",
+}
+
+_ENTRY = re.compile(r"^    (\*{0,2}[\w.]+(?:, \*{0,2}[\w.]+)*): ", re.MULTILINE)
+_SHAPE = re.compile(r"\(.*,.*\)|any shape|scalar|shape (and dtype )?of")
+_DTYPE = re.compile(r"float16|float32|float64|int64|uint8|any dtype|dtype (of|that)|`dtype`")
+_PARSER = doctest.DocTestParser()
+_ARRAY = re.compile(r"\b(Tensor|Array|ndarray|NDArray|ArrayLike)\b")
+
+
+def _members(cls: type, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yield the methods that `cls` describes: one that overrides another may have that one's description."""
+    for key, value in vars(cls).items():
+        function = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        overrides = not value.__doc__ and inspect.getdoc(value)
+        if not key.startswith("_") and inspect.isfunction(function) and not overrides:
+            yield f"{name}.{key}", function
+
+
+def _names() -> Iterator[tuple[str, list[str]]]:
+    """Yield each module below `fp16engine` and its public names; the package itself is ""."""
+    for name in PACKAGES:
+        yield name.removeprefix("fp16engine"), list(_module(name.removeprefix("fp16engine")).__all__)
+    for name in FILES:
+        own = [key for key, value in vars(_module(name)).items() if _is_of(value, name)]
+        yield name, [key for key in own if key[0] != "_"]
+    for name, keys in NAMES.items():
+        yield name, list(keys)
+
+
+def _module(name: str) -> Any:
+    return importlib.import_module(f"fp16engine.{name}".rstrip("."))
+
+
+def _is_of(value: Any, name: str) -> bool:
+    return getattr(value, "__module__", "") == f"fp16engine.{name}"
+
+
+def _public() -> dict[str, Callable[..., Any]]:
+    """Return the public callables, each once; exceptions say when they are raised, and nobody calls them."""
+    found: dict[str, Callable[..., Any]] = {}
+    seen: set[int] = set()
+    for module, keys in _names():
+        for key in keys:
+            value = getattr(_module(module), key)
+            is_class = inspect.isclass(value)
+            if key in LATER or id(value) in seen or not (is_class or inspect.isfunction(value)):
+                continue
+            if is_class and issubclass(value, Exception):
+                continue
+            seen.add(id(value))
+            name = f"{module}.{key}".lstrip(".")
+            found[name] = value
+            if is_class:
+                found.update(_members(value, name))
+    return found
+
+
+PUBLIC = _public()
+
+
+def _section(doc: str, title: str) -> str:
+    found = re.search(rf"^{title}:\n((?:    .*\n|\n)+)", doc + "\n", re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _entries(section: str) -> dict[str, str]:
+    """Return what an `Args:` section says of each argument."""
+    parts = _ENTRY.split(section)[1:]
+    return {
+        name.lstrip("*"): text
+        for names, text in zip(parts[::2], parts[1::2], strict=True)
+        for name in names.split(", ")
+    }
+
+
+def _parameters(value: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(value).parameters
+    return {key: p for key, p in parameters.items() if key not in ("self", "cls") and key[0] != "_"}
+
+
+def _is_record(value: Any) -> bool:
+    """Tell whether this is a class that only names its fields: what they hold was checked before."""
+    if not inspect.isclass(value):
+        return False
+    return issubclass(value, tuple) or (is_dataclass(value) and not hasattr(value, "__post_init__"))
+
+
+def _is_exception(name: str) -> bool:
+    if name == "struct.error":
+        return True
+    found = next(
+        (getattr(module, name) for module in (builtins, fe, fe.errors, fe.train) if hasattr(module, name)),
+        None,
+    )
+    return inspect.isclass(found) and issubclass(found, Exception)
+
+
+def faults(name: str) -> list[str]:
+    """Return what the docstring of a public callable lacks."""
+    value = PUBLIC[name]
+    doc = inspect.cleandoc(value.__doc__ or "")
+    summary = doc.partition("\n")[0]
+    if not summary.endswith("."):
+        return [f"no sentence on the first line: {summary!r}"]
+    found = []
+    parameters, entries = _parameters(value), _entries(_section(doc, "Args"))
+    if list(entries) != list(parameters):
+        found.append(f"Args describes {list(entries)}, the arguments are {list(parameters)}")
+    if inspect.isclass(value) and issubclass(value, fe.nn.Module) and value is not fe.nn.Module:
+        called, entries_of_call = _parameters(value.forward), _entries(_section(doc, "Call"))
+        if list(entries_of_call) != list(called):
+            found.append(f"Call describes {list(entries_of_call)}, the arguments are {list(called)}")
+        parameters, entries = parameters | called, entries | entries_of_call
+    for key, text in entries.items():
+        if key in parameters and _ARRAY.search(str(parameters[key].annotation)):
+            found += [f"no shape of {key}"] * (not _SHAPE.search(text))
+            found += [f"no dtype of {key}"] * (not _DTYPE.search(text))
+    returned = "" if inspect.isclass(value) else str(inspect.signature(value).return_annotation)
+    if _ARRAY.search(returned):
+        text = _section(doc, "Returns")
+        found += ["no shape of the result"] * (not _SHAPE.search(text) and "shape" not in text)
+        found += ["no dtype of the result"] * (not _DTYPE.search(text))
+        found += ["no Returns"] * (not text)
+    errors = _entries(_section(doc, "Raises"))
+    found += [f"{error} is no exception" for error in errors if not _is_exception(error)]
+    if _parameters(value) and not errors and name not in NO_ERROR and not _is_record(value):
+        found.append("no Raises")
+    runs = any(not example.options.get(doctest.SKIP) for example in _PARSER.get_examples(doc))
+    if not runs and name not in NO_EXAMPLE:
+        found.append("no example")
+    if value.__module__.startswith("fp16engine.ops.") and not _section(doc, "Rounding"):
+        found.append("no Rounding")
+    return found
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_callable_is_described(name: str) -> None:
+    assert not faults(name)
+
+
+def test_exceptions_are_public_and_needed() -> None:
+    for exceptions, what in ((NO_EXAMPLE, ">>> "), (NO_ERROR, "Raises:\n")):
+        assert not [name for name in exceptions if what in (PUBLIC[name].__doc__ or "")]
+
+
+def test_a_lack_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each fault this file looks for is found where a part of a whole docstring is taken out."""
+    whole = fe.functional.linear.__doc__ or ""
+    assert not faults("functional.linear")
+    for part, fault in (
+        ("(..., in), ", "no shape of x"),
+        ("float16 or float32", "no dtype of x"),
+        ("    Raises:\n", "no Raises"),
+        ("    Rounding:\n", "no Rounding"),
+        (">>> ", "no example"),
+        ("        bias: ", "Args describes"),
+    ):
+        monkeypatch.setattr(fe.functional.linear, "__doc__", whole.replace(part, ""))
+        assert any(found.startswith(fault) for found in faults("functional.linear")), fault

@@ -86,7 +86,7 @@ class Experiment:
         report: turns `Results` into tables and pictures.
         training: fields of `TrainConfig` that all arms share.
         fitting: arguments of `Trainer.fit` that all arms share.
-        keep: what runs leave behind besides figures.
+        keep: what runs leave behind in addition to figures.
 
     >>> cases, arms = (Case("dnn", "digits"),), plain_arms("fp16")
     >>> tiny = Experiment("tiny", "Tiny", "Nothing.", cases, arms, 1, 1, 16, report=list)

@@ -143,7 +143,23 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A validated checkpoint: `Checkpoint.load(path)`, then `create_model()` or `restore(trainer)`."""
+    """A validated checkpoint: `Checkpoint.load(path)`, then `create_model()` or `restore(trainer)`.
+
+    Args:
+        path: of its checkpoint.json.
+        body: what that file says.
+        tensors: NumPy arrays of any shape, float16, float32 or int64, by name.
+
+    >>> import tempfile
+    >>> import fp16engine as fe
+    >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer = fe.Trainer(model)
+    ...     _ = trainer.fit(data, epochs=1, batch_size=16, out=folder, progress=False)
+    ...     saved = fe.Checkpoint.load(folder)
+    >>> saved.epoch, saved.step, saved.precision.name
+    (1, 2, 'fp16')
+    """
 
     path: Path
     body: dict[str, Any]
@@ -151,10 +167,17 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Read a checkpoint from its directory (or its checkpoint.json) and check it against its checksums.
+        """Read a checkpoint and check it against its checksums.
 
-        Raises CheckpointError, in one sentence, when there is none, or a part is missing, truncated or
-        altered.
+        Args:
+            path: its folder, or its checkpoint.json.
+
+        Raises:
+            CheckpointError: there is none, or a part is missing, truncated or altered.
+
+        >>> Checkpoint.load("no/such/folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fp16engine.errors.CheckpointError: ...
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load as deserialise
@@ -223,9 +246,24 @@ class Checkpoint:
         return count
 
     def create_model(self, device: str = "cpu") -> Module:
-        """Build the model by its name and arguments, on `device`, with these weights, ready for a Trainer.
+        """Build the model by its name and arguments, with these weights, ready for a Trainer.
 
-        Raises CheckpointError for a model built by hand; use `load_model(model, device)` then.
+        Args:
+            device: "cpu", "cuda", "cuda:1" or "reference".
+
+        Raises:
+            CheckpointError: the model was built by hand; use `load_model(model, device)` then.
+            BackendUnavailable: the device is not there.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+        ...     again = fe.Checkpoint.load(folder).create_model()
+        >>> again.num_parameters() == model.num_parameters()
+        True
         """
         from .. import models
 
@@ -242,9 +280,26 @@ class Checkpoint:
         return model
 
     def load_model(self, model: Module, device: str = "cpu") -> None:
-        """Move `model` to `device` in this checkpoint's precision and give it these weights and buffers.
+        """Move a model to a device in this checkpoint's precision and give it these weights and buffers.
 
-        Raises CheckpointError when it is another model; nothing is changed then.
+        Args:
+            model: of the same shapes.
+            device: "cpu", "cuda", "cuda:1" or "reference".
+
+        Raises:
+            CheckpointError: it is another model; nothing is changed then.
+            BackendUnavailable: the device is not there.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+        ...     twin = fe.models.create("dnn", image_size=8, channels=1, seed=1)
+        ...     fe.Checkpoint.load(folder).load_model(twin)
+        >>> all((a == b).all() for a, b in zip(twin.state_dict().values(), model.state_dict().values()))
+        True
         """
         self._check_model(model)
         model.to(device, self.precision)
@@ -254,7 +309,22 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} does not fit this model: {_said(error)}") from error
 
     def check(self, trainer: Trainer) -> None:
-        """CheckpointError naming the first difference from a trainer's model and settings."""
+        """Require a trainer with this checkpoint's model and settings.
+
+        Args:
+            trainer: to compare with.
+
+        Raises:
+            CheckpointError: there is a difference; the message names the first one.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+        ...     fe.Checkpoint.load(folder).check(trainer)
+        """
         self._check_model(trainer.model)
         ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.config.to_dict()}
         theirs = {
@@ -269,8 +339,22 @@ class Checkpoint:
     def restore(self, trainer: Trainer) -> RunState:
         """Bring a trainer to the exact state that was saved, and return where the run stood.
 
-        Raises CheckpointError naming the first difference when model, precision or a setting of the trainer
-        is another; nothing is changed then.
+        Args:
+            trainer: of the same model, precision and settings.
+
+        Raises:
+            CheckpointError: there is a difference; the message names the first one, and nothing is changed.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=16, out=folder, progress=False)
+        ...     twin = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        ...     _ = fe.Checkpoint.load(folder).restore(twin)
+        >>> twin.step_count
+        2
         """
         self.check(trainer)
         state = trainer.state
@@ -288,7 +372,17 @@ class Checkpoint:
         return run
 
     def refuse(self, difference: str | None) -> None:
-        """CheckpointError about a difference in words, unless that is None."""
+        """Raise an error about a difference, unless there is none.
+
+        Args:
+            difference: in words, or None.
+
+        Raises:
+            CheckpointError: there is a difference.
+
+        >>> from pathlib import Path
+        >>> Checkpoint(Path("checkpoint.json"), {}, {}).refuse(None)
+        """
         if difference:
             raise CheckpointError(f"{self.path} belongs to another run: {difference}")
 

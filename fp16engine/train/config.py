@@ -19,11 +19,26 @@ SGD_MOMENTUM = 0.9
 class TrainConfig:
     """Optimizer, schedule, augmentation and loss of a training run, checked when it is made.
 
-    `momentum` None is 0.9 for sgd; the other optimizers have none, so theirs is None. `eps` None is the
-    optimizer's default for its state. `update` and `statistics` are changes of a precision, which `policy`
-    makes; everything else is explained at `Trainer`, which takes the same names.
+    Args:
+        optimizer: as in `Trainer`.
+        lr: as in `Trainer`.
+        momentum: as in `Trainer`; None means 0.9 for sgd, the other optimizers have none.
+        eps: as in `Trainer`.
+        weight_decay: as in `Trainer`.
+        nesterov: as in `Trainer`.
+        state: as in `Trainer`.
+        betas: as in `Trainer`.
+        clip_norm: as in `Trainer`.
+        schedule: as in `Trainer`.
+        warmup: as in `Trainer`.
+        augment: as in `Trainer`.
+        label_smoothing: as in `Trainer`.
+        update: a change of the precision, which `policy` makes; as in `Trainer`.
+        statistics: a change of the precision, which `policy` makes; as in `Trainer`.
 
-    Raises ValueError or TypeError naming the field.
+    Raises:
+        ValueError: a field is out of range, or the optimizer has no such argument.
+        TypeError: a field is of the wrong kind.
 
     >>> TrainConfig(lr=0.1, augment="crop-flip").to_dict()["momentum"]
     0.9
@@ -86,7 +101,18 @@ class TrainConfig:
         return {"momentum": None, "eps": None if self.eps is None else float(self.eps), "betas": betas}
 
     def policy(self, precision: str | Precision) -> Precision:
-        """Return the precision with this `update` and these `statistics`, where they are given."""
+        """Return a precision with this `update` and these `statistics`, where they are given.
+
+        Args:
+            precision: the name of a preset, or a `Precision`.
+
+        Raises:
+            ValueError: there is no such precision, or the changed one has no name.
+            UnsupportedPrecision: the combination has no implementation.
+
+        >>> TrainConfig(update="kahan").policy("fp16").name
+        'fp16+kahan'
+        """
         policy = Precision.get(precision)
         if self.update is not None:
             policy = policy.changed(update=self.update)
@@ -95,11 +121,19 @@ class TrainConfig:
         return policy
 
     def without_policy(self) -> TrainConfig:
-        """Return this without `update` and `statistics`: for a precision that has them already."""
+        """Return this without `update` and `statistics`: for a precision that has them already.
+
+        >>> TrainConfig(update="kahan").without_policy() == TrainConfig()
+        True
+        """
         return replace(self, update=None, statistics=None)
 
     def optimizer_arguments(self) -> dict[str, Any]:
-        """Return what the optimizer takes, by the names of its arguments."""
+        """Return what the optimizer takes, by the names of its arguments.
+
+        >>> TrainConfig("adam", lr=1e-3).optimizer_arguments()
+        {'lr': 0.001, 'weight_decay': 0.0, 'eps': None, 'state': 'native'}
+        """
         arguments: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimizer == "sgd":
             return {**arguments, "momentum": self.momentum, "nesterov": self.nesterov}
@@ -107,11 +141,19 @@ class TrainConfig:
         return arguments if self.betas is None else {**arguments, "betas": self.betas}
 
     def arguments(self) -> dict[str, Any]:
-        """Return the fields by name: keyword arguments of `Trainer`."""
+        """Return the fields by name: keyword arguments of `Trainer`.
+
+        >>> TrainConfig(lr=0.1).arguments()["lr"]
+        0.1
+        """
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what tells this run from another, as JSON values: the `training` of a checkpoint."""
+        """Return what tells this run from another, as JSON values: the `training` of a checkpoint.
+
+        >>> TrainConfig(lr=0.1).to_dict()["optimizer"]
+        'sgd'
+        """
         stored = {"optimizer": self.optimizer, **self.optimizer_arguments()}
         if self.betas is not None:
             stored["betas"] = list(self.betas)
@@ -130,6 +172,13 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> TrainConfig:
         """Return the record that `to_dict` gave; a field that is not there has its default.
+
+        Args:
+            stored: fields by name.
+
+        Raises:
+            ValueError: a field is unknown or out of range.
+            TypeError: a field is of the wrong kind.
 
         >>> config = TrainConfig("adam", 1e-3, betas=(0.9, 0.98), schedule="inverse-sqrt", warmup=10)
         >>> TrainConfig.from_dict(config.to_dict()) == config

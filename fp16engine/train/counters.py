@@ -12,7 +12,16 @@ ON_NONFINITE = ("skip", "stop", "explain")
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one training step did. `reason` says in words why a step was not applied, else None."""
+    """What one training step did.
+
+    Args:
+        loss: mean cross-entropy of the batch.
+        applied: whether the weights were updated.
+        reason: in words, why they were not; else None.
+
+    >>> StepResult(2.3, True).reason is None
+    True
+    """
 
     loss: float
     applied: bool

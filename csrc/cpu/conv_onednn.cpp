@@ -85,9 +85,12 @@ memory::desc stored_weights(const ConvShape& s) {
     return {weight_dims(s), memory::data_type::f32, memory::dims{s.group_outputs() * filter, filter, 1, s.S * Cg, Cg}};
 }
 
+// Every primitive is made under the plans' lock, which a fork waits for: oneDNN's own cache has a lock that a fork
+// would leave taken in the child.
 struct Plan {
     dnnl::primitive primitive;
-    memory::desc images, weights, outputs, scratchpad;
+    dnnl::primitive reorder;  // of the weights: from the stored layout, or for a gradient to it
+    memory::desc images, weights, outputs, scratchpad, reorder_scratchpad;
     std::string implementation;
     bool reference = false;
 
@@ -96,6 +99,12 @@ struct Plan {
         scratchpad = d.scratchpad_desc();
         implementation = d.impl_info_str();
         reference = implementation.rfind("ref", 0) == 0;
+    }
+
+    void take_reorder(const memory::desc& from, const memory::desc& to, const dnnl::primitive_attr& attributes) {
+        const dnnl::reorder::primitive_desc d(engine(), from, engine(), to, attributes);
+        reorder = dnnl::reorder(d);
+        reorder_scratchpad = d.scratchpad_desc();
     }
 };
 
@@ -132,6 +141,10 @@ Plan make_plan(const ConvShape& s, Pass pass) {
         plan.weights = d.diff_weights_desc();
         plan.take(d);
     }
+    if (pass == Pass::weights)
+        plan.take_reorder(plan.weights, stored_weights(s), attributes);
+    else
+        plan.take_reorder(stored_weights(s), plan.weights, attributes);
     return plan;
 }
 
@@ -192,10 +205,13 @@ int64_t images_per_task(const ConvShape& s, int64_t bytes) {
     return std::max<int64_t>(1, std::min(s.N, bytes / std::max<int64_t>(image, 1)));
 }
 
-void reorder(const memory::desc& from, float* source, const memory::desc& to, float* target) {
+void reorder(const Plan& plan, const memory::desc& from, float* source, const memory::desc& to, float* target) {
     const OneThread scope;
-    memory a(from, engine(), source), b(to, engine(), target);
-    dnnl::reorder(a, b).execute(stream(), a, b);
+    const Scratch scratchpad(floats_of(plan.reorder_scratchpad));
+    plan.reorder.execute(stream(),
+                         {{DNNL_ARG_FROM, memory(from, engine(), source)},
+                          {DNNL_ARG_TO, memory(to, engine(), target)},
+                          {DNNL_ARG_SCRATCHPAD, memory(plan.reorder_scratchpad, engine(), scratchpad.get())}});
     stream().wait();
 }
 
@@ -221,7 +237,8 @@ public:
     PackedWeights(const ConvShape& s, const T* w, const Plan& plan)
         : packed_(floats_of(plan.weights)), desc_(plan.weights) {
         const Scratch floats(tile_floats<T>(s.weights()));
-        reorder(stored_weights(s), const_cast<float*>(input_tile(w, s.weights(), floats.get())), desc_, packed_.get());
+        reorder(plan, stored_weights(s), const_cast<float*>(input_tile(w, s.weights(), floats.get())), desc_,
+                packed_.get());
     }
     memory get() const { return memory(desc_, engine(), packed_.get()); }
 
@@ -353,7 +370,7 @@ private:
             return;
         }
         const Scratch stored(s_.weights());
-        reorder(plan.weights, partial, stored_weights(s_), stored.get());
+        reorder(plan, plan.weights, partial, stored_weights(s_), stored.get());
         kernels().sums.accumulate(stored.get(), sums, s_.weights());
     }
 
@@ -363,7 +380,7 @@ private:
             return;
         }
         const Scratch stored(s_.weights());
-        reorder(weights_[0]->weights, sum, stored_weights(s_), stored.get());
+        reorder(*weights_[0], weights_[0]->weights, sum, stored_weights(s_), stored.get());
         from_floats(stored.get(), dw_, s_.weights());
     }
 

@@ -1,4 +1,4 @@
-"""A training step of ours beside PyTorch's; the same as `fp16engine bench step`, runnable from a checkout."""
+"""Our training step against PyTorch's; the same as `fp16engine bench step`, runnable from a checkout."""
 
 import sys
 

@@ -88,8 +88,8 @@ class Recorder:
         self._conv(call, y, ["forward"], call["b"] is not None)
 
     def _conv2d_backward(self, call: dict[str, Any], _: Any) -> None:
-        wanted = [p for p, needed in zip(CONV_PASSES[1:], call["needs"][:2], strict=True) if needed]
-        self._conv(call, call["dy"], wanted, False)
+        expected = [p for p, needed in zip(CONV_PASSES[1:], call["needs"][:2], strict=True) if needed]
+        self._conv(call, call["dy"], expected, False)
 
     def _product(self, label: str, shape: Sequence[int], **options: Any) -> None:
         self.graphs.append({"graph": "product", "pass": label, "shape": list(shape), **options})
@@ -191,7 +191,7 @@ def describe(graph: Graph) -> str:
 
 
 def build(folder: Path) -> tuple[Path, Path]:
-    """Compile the program and the stand-in for the driver, unless they are newer than their sources."""
+    """Compile the program and the fake driver, unless they are newer than their sources."""
     folder.mkdir(parents=True, exist_ok=True)
     program, driver = folder / PROGRAM, folder / "libcuda.so.1"
     sources = [
@@ -229,7 +229,7 @@ class CannotRun(RuntimeError):
 
 
 def libraries(driver: Path) -> list[str]:
-    """Files to open, in order: the stand-in takes the driver's name, so that nobody looks for another."""
+    """Files to open, in order: the fake takes the driver's name, so that nobody looks for another."""
     found = cuda_libraries.find()
     missing = [name for name, place in found.items() if place is None]
     if missing:
@@ -263,7 +263,7 @@ def ask(command: list[str], requests: list[dict[str, Any]]) -> Iterator[dict[str
 # --- the check -------------------------------------------------------------------------------------------
 
 
-def wanted(names: Sequence[str], batch: int) -> list[dict[str, Any]]:
+def expected(names: Sequence[str], batch: int) -> list[dict[str, Any]]:
     """One row per distinct graph: what it is, how often a step of each model needs it, which policies ask."""
     rows: dict[str, dict[str, Any]] = {}
     for name in names:
@@ -291,7 +291,7 @@ def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path
     A row's `plans` holds, per policy, an answer per device, in the order of `devices`.
     """
     known = json.loads((CSRC / "testing" / "devices.json").read_text())
-    rows = wanted(names, batch)
+    rows = expected(names, batch)
     program, driver = build(folder)
     command = [str(program), *libraries(driver)]
     requests, places = [], []
@@ -367,7 +367,7 @@ def table(result: dict[str, Any]) -> str:
         f"## Every graph on {devices[0]}",
         "",
         "Cells: plans that the policy's filters leave, workspace of the first, which was built (* compiled "
-        "at run time). The JSON beside this table has the other devices.",
+        "at run time). The JSON next to this table has the other devices.",
         "",
         f"| graph | models | {' | '.join(policies)} |",
         "|---" * (2 + len(policies)) + "|",

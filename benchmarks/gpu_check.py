@@ -55,8 +55,8 @@ PARTS = (
     Part("rates", "copy bandwidth by size, cost of a node of a CUDA graph", 30),
     Part("accumulators", "which accumulator products and convolutions really use", 40),
     Part("captured", "the captured step against the eager one, bit for bit", 40),
-    Part("kernels", "every kernel against its floor, beside PyTorch's", 150),
-    Part("steps", "a training step of four networks, beside PyTorch's", 240),
+    Part("kernels", "every kernel against its floor and PyTorch's", 150),
+    Part("steps", "a training step of four networks, against PyTorch's", 240),
     Part("memcheck", "compute-sanitizer's memcheck on the kernels' tests", 90, needs_gpu=True),
     Part("racecheck", "compute-sanitizer's racecheck on the kernels' tests", 90, needs_gpu=True),
 )
@@ -81,7 +81,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--wheels", type=Path, help="folder of wheels for what is not installed")
     options = parser.parse_args(argv)
     if options.budget <= 0:
-        parser.error(f"--budget: {options.budget:g} given, a number > 0 is wanted")
+        parser.error(f"--budget: {options.budget:g} given, a number > 0 is expected")
     if not options.device.startswith("cuda") and not options.dry:
         parser.error(f"--device: {options.device} given without --dry, which a device other than cuda wants")
     if options.wheels is not None and not options.wheels.is_dir():

@@ -411,7 +411,7 @@ def engine(run: Run, *argv: str) -> dict[str, Any]:
 
 
 def kernels(run: Run) -> None:
-    """`bench kernels`, beside PyTorch's where it is installed."""
+    """`bench kernels`, against PyTorch's where it is installed."""
     sizes, seconds = ("tiny", "0.0001") if run.dry else ("in-situ,large", "0.05")
     run.save(engine(run, "bench", "kernels", "--sizes", sizes, "--seconds", seconds, "--peer", "torch"))
 
@@ -422,15 +422,15 @@ def steps(run: Run) -> None:
     known = (json.loads(before.read_text()).get("result") or {}).get("models", {}) if before.exists() else {}
     result: dict[str, Any] = {"models": {m: found for m, found in known.items() if "failed" not in found}}
     failed: list[str] = []
-    # What torch.compile has compiled is kept, so that a run that was cut short goes on from there.
+    # What torch.compile has compiled is kept, so that a run that was cut short continues from there.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(BUILD / "inductor"))
     for model in ("dnn",) if run.dry else MODELS:
         if model in result["models"]:
             continue
         size = ["--batch-size", "4", "--image-size", "8"] if run.dry else ["--batch-size", "256"]
         pace = ["--rounds", "1", "--seconds", "0.001"] if run.dry else ["--rounds", "5", "--seconds", "0.3"]
-        wanted = "fp16,fp32,tf32,mp" if run.device.startswith("cuda") else "fp16,fp32,mp"
-        named = ["--model", model, "--precision", wanted, "--peer", "torch"]
+        expected = "fp16,fp32,tf32,mp" if run.device.startswith("cuda") else "fp16,fp32,mp"
+        named = ["--model", model, "--precision", expected, "--peer", "torch"]
         capture = ["--capture"] if run.device.startswith("cuda") else []
         found = engine(run, "bench", "step", *named, *size, *pace, *capture)
         result["models"][model] = found

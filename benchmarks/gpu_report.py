@@ -17,25 +17,31 @@ SHOWN = ("resnet20", "resnet56", "alexnet", "vgg16")
 
 
 def must_show(parts: Parts, dry: bool) -> list[dict[str, Any]]:
-    """Return a row per thing to show: what, wanted, measured in words, passed (None: not known)."""
+    """Return a row per thing to show: what, expected, measured in words, passed (None: not known)."""
     rows: list[dict[str, Any]] = []
 
-    def row(what: str, wanted: str, found: tuple[str, bool | None]) -> None:
+    def row(what: str, expected: str, found: tuple[str, bool | None]) -> None:
         measured, passed = found
-        rows.append({"what": what, "wanted": wanted, "measured": measured, "passed": None if dry else passed})
+        rows.append(
+            {"what": what, "expected": expected, "measured": measured, "passed": None if dry else passed}
+        )
 
     row("the operations' and training tests on the device", "all pass", _tests(parts, "suite"))
     row("compute-sanitizer memcheck on the kernels", "clean", _tests(parts, "memcheck"))
     row("compute-sanitizer racecheck on the kernels", "clean", _tests(parts, "racecheck"))
     row("captured step against eager, 50 steps, schedule, skips", "identical bits", _captured(parts))
     row("memory-bound kernels, 256 MB and more", f">= {COPY_SHARE:.0%} of the copy rate", _copy_share(parts))
-    for name, wanted in (("torch-amp", OVER_EAGER), ("torch-compiled", OVER_COMPILED)):
-        row(f"step against {name}", f">= {wanted}x on each network", _over(parts, name, wanted, every=True))
-    for name, wanted in (("fp32", OVER_FP32), ("mp", OVER_MP)):
+    for name, expected in (("torch-amp", OVER_EAGER), ("torch-compiled", OVER_COMPILED)):
+        row(
+            f"step against {name}",
+            f">= {expected}x on each network",
+            _over(parts, name, expected, every=True),
+        )
+    for name, expected in (("fp32", OVER_FP32), ("mp", OVER_MP)):
         row(
             f"step against our own {name}",
-            f">= {wanted}x on the mean",
-            _over(parts, name, wanted, every=False),
+            f">= {expected}x on the mean",
+            _over(parts, name, expected, every=False),
         )
     row("kernels per step, ResNet-56", f"<= {MOST_KERNELS}", _most(parts, "kernels_per_step", MOST_KERNELS))
     row(
@@ -107,7 +113,7 @@ def ours(rates: dict[str, float]) -> float | None:
     return rates.get("fp16-captured", rates.get("fp16"))
 
 
-def _over(parts: Parts, name: str, wanted: float, every: bool) -> tuple[str, bool | None]:
+def _over(parts: Parts, name: str, expected: float, every: bool) -> tuple[str, bool | None]:
     """How many times as fast as a contender our fp16 step is; ours are taken captured, where they were."""
     ratios = {}
     for model, rates in _step_rates(parts).items():
@@ -117,7 +123,7 @@ def _over(parts: Parts, name: str, wanted: float, every: bool) -> tuple[str, boo
     if not ratios:
         return _unknown(parts, "steps")[0] if _result(parts, "steps") is None else "not measured", None
     words = ", ".join(f"{model} {ratio:.2f}x" for model, ratio in ratios.items())
-    passed = min(ratios.values()) >= wanted if every else mean(ratios.values()) >= wanted
+    passed = min(ratios.values()) >= expected if every else mean(ratios.values()) >= expected
     complete = all(model in ratios for model in SHOWN)
     return words + ("" if every else f"; mean {mean(ratios.values()):.2f}x"), passed and (complete or None)
 
@@ -171,10 +177,10 @@ def markdown(result: dict[str, Any], parts: Sequence[Any]) -> str:
             else found["status"] + (f": {found['reason']}" if found.get("reason") else "")
         )
         lines.append(f"| {part.name} | {part.what} | {_cell(state)} | {found['seconds'] if found else ''} |")
-    lines += ["", "| must show | wanted | measured | |", "|---|---|---|---|"]
+    lines += ["", "| must show | expected | measured | |", "|---|---|---|---|"]
     for row in result["must_show"]:
         verdict = {True: "pass", False: "**fail**", None: ""}[row["passed"]]
-        lines.append(f"| {row['what']} | {row['wanted']} | {_cell(row['measured'])} | {verdict} |")
+        lines.append(f"| {row['what']} | {row['expected']} | {_cell(row['measured'])} | {verdict} |")
     tables: tuple[Callable[[Parts], list[str]], ...] = (_rates_table, _steps_table, _kernels_table)
     for table in tables:
         lines += table(result["parts"])

@@ -86,7 +86,7 @@ def main() -> int:
         folder = Path(name)
         if start(folder / "whole").wait() != 0:
             raise SystemExit("the undisturbed command failed")
-        wanted, total = export(folder / "whole"), epochs(folder / "whole")
+        expected, total = export(folder / "whole"), epochs(folder / "whole")
         while len(kills) < arguments.kills or not finished or finished[-1]["open"]:
             if not finished or not finished[-1]["open"]:
                 finished.append({"open": True, "kills": 0, "equal": None})
@@ -99,7 +99,7 @@ def main() -> int:
                 kills.append({"folder": len(finished), "epochs_trained": epochs(out)})
                 finished[-1]["kills"] += 1
             else:
-                finished[-1] |= {"open": False, "equal": status == 0 and export(out) == wanted}
+                finished[-1] |= {"open": False, "equal": status == 0 and export(out) == expected}
             print(f"{len(kills)} kills, {len(finished)} folders", file=sys.stderr, flush=True)
     equal = all(one["equal"] for one in finished)
     result = {

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def folders() -> Iterator[Path]:
-    """Yield nvidia/*/include and what lies beside the packages, for every folder that is imported from."""
+    """Yield nvidia/*/include and what lies next to the packages, for every folder that is imported from."""
     for entry in map(Path, dict.fromkeys(filter(None, sys.path))):
         for folder in sorted(entry.glob("nvidia/*/include")):
             yield folder

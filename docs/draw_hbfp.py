@@ -15,7 +15,7 @@ VALUES = np.array([0.62, -0.9, 0.08, 1.7, -0.03, 0.33, -1.25, 0.01], np.float32)
 
 
 def main() -> None:
-    """Write the picture beside this script."""
+    """Write the picture next to this script."""
     matplotlib.rcParams.update({"svg.hashsalt": "fp16engine", "svg.fonttype": "none", "font.size": 9.5})
     reference = fe.backend.get("reference")
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")

@@ -46,7 +46,7 @@ _FLAGS = ("f16c", "fma", "avx2", "avx512f", "avx512bw", "avx512_bf16", "avx512_f
 
 
 def machine(device: str = "cpu") -> dict[str, Any]:
-    """Return what a result needs beside it: CPU, cores, threads, ISA path, system, versions.
+    """Return what a result needs next to it: CPU, cores, threads, ISA path, system, versions.
 
     Values that cannot be found out are None. Loads the backend of `device`; one that is not available
     leaves `isa`, `threads` and `onednn` None.

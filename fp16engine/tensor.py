@@ -486,9 +486,9 @@ def tensor(
     if source is not None:
         gpu: Any = backends.get(source)
         array = gpu.import_array(data)
-        wanted = dtype or (str(array.dtype) if array is not None else None)
-        if array is not None and backend is gpu and (wanted == str(array.dtype) or wanted in FLOATS):
-            return Tensor(gpu.cast(array, wanted) if wanted in FLOATS else array, device, requires_grad)
+        target = dtype or (str(array.dtype) if array is not None else None)
+        if array is not None and backend is gpu and (target == str(array.dtype) or target in FLOATS):
+            return Tensor(gpu.cast(array, target) if target in FLOATS else array, device, requires_grad)
         host = gpu.read_array(data)
     else:
         host = _host_array(data)

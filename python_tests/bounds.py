@@ -41,21 +41,21 @@ def rounded(value: np.ndarray, dtype: str) -> np.ndarray:
         return np.asarray(value).astype(dtype)
 
 
-def same_bits(got: np.ndarray, wanted: np.ndarray) -> None:
+def same_bits(got: np.ndarray, expected: np.ndarray) -> None:
     """Require the same shape, dtype and bits; any NaN equals any NaN."""
-    assert got.dtype == wanted.dtype, f"{got.dtype} instead of {wanted.dtype}"
-    assert got.shape == wanted.shape, f"{got.shape} instead of {wanted.shape}"
+    assert got.dtype == expected.dtype, f"{got.dtype} instead of {expected.dtype}"
+    assert got.shape == expected.shape, f"{got.shape} instead of {expected.shape}"
     if got.dtype.kind != "f":
-        np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(got, expected)
         return
     bits = f"u{got.dtype.itemsize}"
-    canonical = [np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a).view(bits) for a in (got, wanted)]
+    canonical = [np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a).view(bits) for a in (got, expected)]
     different = canonical[0] != canonical[1]
     if different.any():
         place = tuple(int(i[0]) for i in np.nonzero(different)) if got.ndim else ()
         raise AssertionError(
             f"{different.sum()} of {got.size} elements differ, first at {place}: "
-            f"{got[place]!r} instead of {wanted[place]!r}"
+            f"{got[place]!r} instead of {expected[place]!r}"
         )
 
 

@@ -139,13 +139,13 @@ def too_small(name: str, image_size: int | tuple[int, int], smallest: int) -> No
     output_shape(fe.models.create(name, CLASSES, smallest), smallest, 3, CLASSES)
 
 
-def block_runs(block: nn.Module, shape: tuple[int, ...], wanted: tuple[int, ...], device: str) -> None:
+def block_runs(block: nn.Module, shape: tuple[int, ...], expected: tuple[int, ...], device: str) -> None:
     """A block of a network runs forward and backward in binary16 on `device`."""
     block = block.to(device, "fp16")
     x = fe.tensor(np.random.default_rng(0).normal(size=shape), "float16", device, requires_grad=True)
     with fe.Precision.get("fp16").use(), fe.random.fork(0):
         y = block(x)
-        assert (y.shape, y.dtype) == (wanted, "float16")
+        assert (y.shape, y.dtype) == (expected, "float16")
         y.mean().backward()
     for t in (x, *block.parameters()):
         assert (t.grad.shape, t.grad.dtype) == (t.shape, "float16")

@@ -143,7 +143,7 @@ def captured() -> dict[str, list[tuple[Any, ...]]]:
                 control,
             )
         ],
-        "batch_places": [(control, numbers, numbers[:2].copy())],
+        "batch_indices": [(control, numbers, numbers[:2].copy())],
         "loss_seed": [(control, loss)],
         "count_correct": [(weights, numbers[:3].copy() % 5, control)],
         "rank_nonfinite": [([weights, weights], [1, 2], loss, False, control)],

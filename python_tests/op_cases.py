@@ -318,7 +318,7 @@ _CONV2D = [
     ),
 ]
 
-# Normalisation: statistics of the storage dtype, or float32 ones beside float16 storage
+# Normalisation: statistics of the storage dtype, or float32 ones next to float16 storage
 
 _NORM_SHAPES = {
     "image": (4, 5, 3, 17),

@@ -122,8 +122,8 @@ def test_gradients_pass_straight_through(backend_name: str) -> None:
     assert active().name == "fp32"  # the format is the forward pass's, not the one active in backward
     backend: Any = fe.backend.get(backend_name)
     arrays = [backend.from_numpy(a) for a in (x, w, dy)]
-    wanted = backend.linear_backward(*arrays, (True, True, False), "float32", fe.BlockFormat(4))
-    for got, array in zip((tx.grad, tw.grad), wanted, strict=False):
+    expected = backend.linear_backward(*arrays, (True, True, False), "float32", fe.BlockFormat(4))
+    for got, array in zip((tx.grad, tw.grad), expected, strict=False):
         bounds.same_bits(got.numpy(), np.asarray(backend.to_numpy(array)))
 
 

@@ -57,7 +57,7 @@ ODD = "echo '[N/A]'"
 
 
 @pytest.mark.parametrize(
-    ("mode", "smi", "compiler", "wanted"),
+    ("mode", "smi", "compiler", "expected"),
     [
         ("AUTO", None, True, "left out, no NVIDIA GPU"),
         ("AUTO", BROKEN, True, "left out, no NVIDIA GPU"),
@@ -72,8 +72,8 @@ ODD = "echo '[N/A]'"
     ],
 )
 def test_when_the_cuda_module_is_built(
-    tmp_path: Path, mode: str, smi: str | None, compiler: bool, wanted: str
+    tmp_path: Path, mode: str, smi: str | None, compiler: bool, expected: str
 ) -> None:
     said = _decide(tmp_path, mode, smi, compiler)
-    assert wanted in said if wanted else said == ""
-    assert ("built for" in said) == wanted.startswith("built for") == ("language CUDA" in said)
+    assert expected in said if expected else said == ""
+    assert ("built for" in said) == expected.startswith("built for") == ("language CUDA" in said)

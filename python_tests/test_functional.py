@@ -34,18 +34,22 @@ def norm(
 NORM = fe.nn.BatchNorm2d(3).to("reference")
 
 CASES = [
-    (lambda: F.relu(np.ones(2)), TypeError, "relu: x is a ndarray, a Tensor is wanted (fe.tensor makes one)"),
+    (
+        lambda: F.relu(np.ones(2)),
+        TypeError,
+        "relu: x is a ndarray, a Tensor is expected (fe.tensor makes one)",
+    ),
     (
         lambda: F.gelu(ids(1)),
         TypeError,
-        "gelu: x is int64, a floating-point tensor is wanted; cast with .astype",
+        "gelu: x is int64, a floating-point tensor is expected; cast with .astype",
     ),
-    (lambda: F.linear(t(2, 3), t(4, 2)), ValueError, "linear: x has shape (2, 3), (..., 2) is wanted"),
-    (lambda: F.linear(t(2, 3), t(3)), ValueError, "linear: weight has shape (3,), (out, in) is wanted"),
+    (lambda: F.linear(t(2, 3), t(4, 2)), ValueError, "linear: x has shape (2, 3), (..., 2) is expected"),
+    (lambda: F.linear(t(2, 3), t(3)), ValueError, "linear: weight has shape (3,), (out, in) is expected"),
     (
         lambda: F.linear(t(2, 3), t(4, 3), t(3)),
         ValueError,
-        "linear: bias has shape (3,), (4,) is wanted (one per output)",
+        "linear: bias has shape (3,), (4,) is expected (one per output)",
     ),
     (
         lambda: F.linear(t(2, 3), t(4, 3), t(4, dtype="float16")),
@@ -62,7 +66,7 @@ CASES = [
         ValueError,
         "conv2d: weight has shape (3, 3, 3), (out, kh, kw",
     ),
-    (lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 1)), ValueError, "conv2d: x has 3 channels, 1 are wanted"),
+    (lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 1)), ValueError, "conv2d: x has 3 channels, 1 are expected"),
     (
         lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 1), groups=2),
         ValueError,
@@ -86,7 +90,7 @@ CASES = [
     (
         lambda: F.conv2d(t(1, 5, 5, 1), t(1, 3, 3, 1), padding="valid"),
         ValueError,
-        "conv2d: padding is 'valid', 'same', an integer or a pair of integers is wanted",
+        "conv2d: padding is 'valid', 'same', an integer or a pair of integers is expected",
     ),
     (
         lambda: F.conv2d(t(1, 5, 5, 1), t(1, 3, 3, 1), padding=-1),
@@ -103,17 +107,21 @@ CASES = [
         TypeError,
         "conv2d: stride is 1.5, an integer or",
     ),
-    (lambda: norm(t(2, 4)), ValueError, "batch_norm: gamma has shape (3,), (4,) is wanted (one per channel"),
+    (
+        lambda: norm(t(2, 4)),
+        ValueError,
+        "batch_norm: gamma has shape (3,), (4,) is expected (one per channel",
+    ),
     (
         lambda: norm(t(2, 3), dtype="float16"),
         TypeError,
-        "batch_norm: x is float32 and gamma float16; gamma in float32 is wanted",
+        "batch_norm: x is float32 and gamma float16; gamma in float32 is expected",
     ),
-    (lambda: norm(t(2, 3), eps=0.0), ValueError, "batch_norm: eps is 0.0, a finite number > 0 is wanted"),
+    (lambda: norm(t(2, 3), eps=0.0), ValueError, "batch_norm: eps is 0.0, a finite number > 0 is expected"),
     (
         lambda: norm(t(2, 3), momentum=1.5),
         ValueError,
-        "batch_norm: momentum is 1.5, a number in [0, 1] is wanted",
+        "batch_norm: momentum is 1.5, a number in [0, 1] is expected",
     ),
     (
         lambda: norm(t(2, 3), activation="tanh"),
@@ -123,12 +131,12 @@ CASES = [
     (
         lambda: norm(t(0, 3)),
         ValueError,
-        "batch_norm: x has shape (0, 3), at least one value per channel is wanted",
+        "batch_norm: x has shape (0, 3), at least one value per channel is expected",
     ),
     (
         lambda: norm(t(2, 3), residual=t(3)),
         ValueError,
-        "batch_norm: residual has shape (3,), (2, 3) is wanted as of x",
+        "batch_norm: residual has shape (3,), (2, 3) is expected as of x",
     ),
     (
         lambda: F.batch_norm_of_sum(t(2, 3), t(2, 3, dtype="float16"), t(3), t(3), t(3), t(3), True),
@@ -138,12 +146,12 @@ CASES = [
     (
         lambda: NORM(t(2, 3), t(2, 3), addend=t(2, 3)),
         ValueError,
-        "BatchNorm2d: residual and addend given, one of them is wanted",
+        "BatchNorm2d: residual and addend given, one of them is expected",
     ),
     (
         lambda: F.layer_norm(t(2, 3), t(2), t(2)),
         ValueError,
-        "layer_norm: gamma has shape (2,), (3,) is wanted",
+        "layer_norm: gamma has shape (2,), (3,) is expected",
     ),
     (
         lambda: F.layer_norm(t(2, 3), t(3), t(3, dtype="float16")),
@@ -156,11 +164,11 @@ CASES = [
         ValueError,
         "softmax: x has shape (2, 0), at least one element along axis 1",
     ),
-    (lambda: F.log_softmax(t(2), axis="x"), TypeError, "log_softmax: axis is 'x', an integer is wanted"),
+    (lambda: F.log_softmax(t(2), axis="x"), TypeError, "log_softmax: axis is 'x', an integer is expected"),
     (
         lambda: F.cross_entropy(t(2), ids(0, 1)),
         ValueError,
-        "cross_entropy: logits has shape (2,), (N, K) is wanted",
+        "cross_entropy: logits has shape (2,), (N, K) is expected",
     ),
     (
         lambda: F.cross_entropy(t(0, 3), ids()),
@@ -180,9 +188,13 @@ CASES = [
     (
         lambda: F.cross_entropy(t(2, 3), ids(0)),
         ValueError,
-        "cross_entropy: labels has shape (1,), (2,) is wanted",
+        "cross_entropy: labels has shape (1,), (2,) is expected",
     ),
-    (lambda: F.cross_entropy(t(2, 3), t(2)), TypeError, "cross_entropy: labels is float32, int64 is wanted"),
+    (
+        lambda: F.cross_entropy(t(2, 3), t(2)),
+        TypeError,
+        "cross_entropy: labels is float32, int64 is expected",
+    ),
     (
         lambda: F.cross_entropy(t(2, 3), [0, 1]),
         TypeError,
@@ -193,26 +205,34 @@ CASES = [
         ValueError,
         "max_pool2d: a window of 3x3 does not fit into an image of",
     ),
-    (lambda: F.avg_pool2d(t(2, 2), 2), ValueError, "avg_pool2d: x has shape (2, 2), (N, H, W, C) is wanted"),
-    (lambda: F.max_pool2d(t(1, 4, 4, 1), 0), ValueError, "max_pool2d: size is 0, values >= 1 are wanted"),
+    (
+        lambda: F.avg_pool2d(t(2, 2), 2),
+        ValueError,
+        "avg_pool2d: x has shape (2, 2), (N, H, W, C) is expected",
+    ),
+    (lambda: F.max_pool2d(t(1, 4, 4, 1), 0), ValueError, "max_pool2d: size is 0, values >= 1 are expected"),
     (
         lambda: F.avg_pool2d(t(1, 4, 4, 1), 2, padding=2),
         ValueError,
-        "avg_pool2d: padding is 2, less than the size (2, 2) is wanted, else a window is empty",
+        "avg_pool2d: padding is 2, less than the size (2, 2) is expected, else a window is empty",
     ),
     (
         lambda: F.global_avg_pool2d(t(2, 3)),
         ValueError,
         "global_avg_pool2d: x has shape (2, 3), (N, H, W, C) is",
     ),
-    (lambda: F.dropout(t(2), 1.0, True), ValueError, "dropout: p is 1.0, a probability in [0, 1) is wanted"),
+    (
+        lambda: F.dropout(t(2), 1.0, True),
+        ValueError,
+        "dropout: p is 1.0, a probability in [0, 1) is expected",
+    ),
     (
         lambda: F.dropout(t(2), float("nan"), True),
         ValueError,
         "dropout: p is nan, a probability in [0, 1) is",
     ),
-    (lambda: F.embedding(ids(2), t(2, 4)), ValueError, "embedding: ids holds 2, rows 0 to 1 are wanted"),
-    (lambda: F.embedding(ids(0), t(2)), ValueError, "embedding: table has shape (2,), (R, D) is wanted"),
+    (lambda: F.embedding(ids(2), t(2, 4)), ValueError, "embedding: ids holds 2, rows 0 to 1 are expected"),
+    (lambda: F.embedding(ids(0), t(2)), ValueError, "embedding: table has shape (2,), (R, D) is expected"),
     (
         lambda: F.attention(t(1, 2, 3), t(1, 2, 3), t(1, 2, 3)),
         ValueError,
@@ -226,9 +246,9 @@ CASES = [
     (
         lambda: F.attention(t(1, 1, 2, 4), t(1, 1, 3, 4), t(1, 1, 3, 4), causal=True),
         ValueError,
-        "attention: causal with 2 queries and 3 keys given, equal is wanted",
+        "attention: causal with 2 queries and 3 keys given, equal is expected",
     ),
-    (lambda: F.cat([]), ValueError, "cat: an empty list given, at least one tensor is wanted"),
+    (lambda: F.cat([]), ValueError, "cat: an empty list given, at least one tensor is expected"),
     (
         lambda: F.cat([t(1, 2), t(1, 3)], 0),
         ValueError,
@@ -239,10 +259,10 @@ CASES = [
         TypeError,
         "cat: tensors[0] is float32 and tensors[1] is float16",
     ),
-    (lambda: F.pad2d(t(2, 2), 1), ValueError, "pad2d: x has shape (2, 2), (N, H, W, C) is wanted"),
-    (lambda: F.pad2d(t(1, 2, 2, 1), -1), ValueError, "pad2d: pads is -1, values >= 0 are wanted"),
+    (lambda: F.pad2d(t(2, 2), 1), ValueError, "pad2d: x has shape (2, 2), (N, H, W, C) is expected"),
+    (lambda: F.pad2d(t(1, 2, 2, 1), -1), ValueError, "pad2d: pads is -1, values >= 0 are expected"),
     (lambda: F.pad2d(t(1, 2, 2, 1), (1, 1, 1)), TypeError, "pad2d: pads is (1, 1, 1), an integer or a pair"),
-    (lambda: F.flatten(t()), ValueError, "flatten: x has shape (), (N, ...) is wanted"),
+    (lambda: F.flatten(t()), ValueError, "flatten: x has shape (), (N, ...) is expected"),
 ]
 
 

@@ -42,9 +42,9 @@ def test_state_survives_json() -> None:
     random.generator()
     random.dropout_counter(7)
     state = json.loads(json.dumps(random.get_state()))
-    wanted = random.generator().random(4).tolist(), random.dropout_counter(1)
+    expected = random.generator().random(4).tolist(), random.dropout_counter(1)
     random.set_state(state)
-    assert (random.generator().random(4).tolist(), random.dropout_counter(1)) == wanted
+    assert (random.generator().random(4).tolist(), random.dropout_counter(1)) == expected
 
 
 def test_fork_leaves_the_outer_state_alone() -> None:

@@ -139,11 +139,11 @@ def test_operators_round_once_and_broadcast(
     a = np.array([[1.0, 2.5, -3.25]], dtype)
     b = np.array([[3.0], [-0.1]], dtype)
     with np.errstate(all="ignore"):
-        wanted = op(a, b)
+        expected = op(a, b)
         with_number = op(a.astype(np.float32), np.float32(0.1)).astype(dtype)
         number_first = op(np.float32(0.1), a.astype(np.float32)).astype(dtype)
     ta, tb = (fe.tensor(v, device=backend_name) for v in (a, b))
-    for got, want in ((op(ta, tb), wanted), (op(ta, 0.1), with_number), (op(0.1, ta), number_first)):
+    for got, want in ((op(ta, tb), expected), (op(ta, 0.1), with_number), (op(0.1, ta), number_first)):
         assert got.dtype == dtype
         np.testing.assert_array_equal(got.numpy(), want)
 
@@ -194,9 +194,9 @@ def test_reductions(backend_name: str, dtype: str, axis: object, keepdims: bool)
     x = fe.tensor(data, dtype, backend_name)
     for name in ("sum", "mean", "max"):
         got = getattr(x, name)(axis=axis, keepdims=keepdims)
-        wanted = getattr(data, name)(axis=axis, keepdims=keepdims)
-        assert got.shape == wanted.shape
-        np.testing.assert_array_equal(got.numpy(), wanted.astype(dtype))
+        expected = getattr(data, name)(axis=axis, keepdims=keepdims)
+        assert got.shape == expected.shape
+        np.testing.assert_array_equal(got.numpy(), expected.astype(dtype))
 
 
 def test_mean_does_not_overflow_where_the_sum_does(backend_name: str) -> None:
@@ -255,7 +255,7 @@ def x_of(*shape: int, dtype: str = "float32") -> fe.Tensor:
         ),
         (lambda: x_of(2) + True, TypeError, "unsupported operand"),
         (lambda: x_of(2) ** x_of(2), TypeError, "unsupported operand"),
-        (lambda: x_of(2) @ 2.0, TypeError, "matmul: b is a float, a Tensor is wanted"),
+        (lambda: x_of(2) @ 2.0, TypeError, "matmul: b is a float, a Tensor is expected"),
         (lambda: x_of(2, 3) @ x_of(2, 3), ValueError, "matmul: a has 3 columns and b 2 rows"),
         (
             lambda: x_of(2, 1, 1) @ x_of(3, 1, 1),

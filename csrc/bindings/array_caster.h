@@ -1,4 +1,4 @@
-// Python arrays become Arrays at the border: type and contiguity are checked once, here, and None is an absent array.
+// Python arrays become Arrays at the boundary: type and contiguity are checked once, here, and None is an absent array.
 #pragma once
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>

@@ -1,4 +1,4 @@
-// Binds what the GPU has besides bind_ops.h, on the GPU and in the simulator.
+// Binds what the GPU has in addition to bind_ops.h, on the GPU and in the simulator.
 #pragma once
 #include <pybind11/pybind11.h>
 
@@ -34,7 +34,7 @@ static void bind_gpu_ops(pybind11::module_& m) {
     bind_checked(m, "quantize_counted", &gpu::quantize_counted, checks::quantize_counted, "x"_a, "y"_a, "outer"_a,
                  "length"_a, "inner"_a, "block_length"_a, "block_inner"_a, "mantissa"_a, "exponent_bits"_a,
                  "stochastic"_a, "seed"_a, "offset"_a, "control"_a);
-    bind_checked(m, "batch_places", &gpu::batch_places, checks::batch_places, "control"_a, "order"_a, "places"_a);
+    bind_checked(m, "batch_indices", &gpu::batch_indices, checks::batch_indices, "control"_a, "order"_a, "indices"_a);
     bind_checked(m, "loss_seed", &gpu::loss_seed, checks::loss_seed, "control"_a, "dy"_a);
     bind_checked(m, "count_correct", &gpu::count_correct, checks::count_correct, "logits"_a, "labels"_a, "control"_a);
     bind_checked(m, "rank_nonfinite", &gpu::rank_nonfinite, checks::rank_nonfinite, "arrays"_a, "ranks"_a, "loss"_a,

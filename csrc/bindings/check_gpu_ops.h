@@ -1,4 +1,4 @@
-// The checks of what the GPU has besides the operations of every module, in the order of bind_gpu_ops.h.
+// The checks of what the GPU has in addition to the operations of every module, in the order of bind_gpu_ops.h.
 #pragma once
 #include "bindings/check_products.h"
 #include "common/step_control.h"
@@ -92,12 +92,12 @@ constexpr auto quantize_counted = [](const ArrayView& x, const ArrayView& y, int
     if (control) control_of(control);
 };
 
-constexpr auto batch_places = [](const ArrayView& control, const ArrayView& order, const ArrayView& places) {
+constexpr auto batch_indices = [](const ArrayView& control, const ArrayView& order, const ArrayView& indices) {
     control_of(control);
     of_dtype({"order", order}, DType::int64);
-    of_dtype({"places", places}, DType::int64);
+    of_dtype({"indices", indices}, DType::int64);
     if (order.size() == 0) refuse("order", "at least one number", order.describe());
-    outputs({{"places", places}}, {{"control", control}, {"order", order}});
+    outputs({{"indices", indices}}, {{"control", control}, {"order", order}});
 };
 
 constexpr auto loss_seed = [](const ArrayView& control, const ArrayView& dy) {

@@ -26,9 +26,9 @@ inline void present(const Named& a) {
     if (!a.view) refuse(a.name, "an array", "None");
 }
 
-inline void of_dtype(const Named& a, DType wanted) {
+inline void of_dtype(const Named& a, DType dtype) {
     present(a);
-    if (a.view.dtype != wanted) refuse(a.name, name(wanted), a.view.describe());
+    if (a.view.dtype != dtype) refuse(a.name, name(dtype), a.view.describe());
 }
 
 inline bool is_float(const ArrayView& view) { return view.dtype == DType::float16 || view.dtype == DType::float32; }

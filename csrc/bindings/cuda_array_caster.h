@@ -1,4 +1,4 @@
-// Device arrays become Arrays at the border, through the __cuda_array_interface__ that CuPy, PyTorch and Numba
+// Device arrays become Arrays at the boundary, through the __cuda_array_interface__ that CuPy, PyTorch and Numba
 // share: type and contiguity are checked once, here, and None is an absent array.
 #pragma once
 #include <pybind11/pybind11.h>

@@ -75,19 +75,18 @@ struct ArrayView {
     }
 };
 
-inline void expect_shape(const char* argument, const ArrayView& view, std::initializer_list<int64_t> wanted) {
-    bool same = view.ndim == static_cast<int>(wanted.size());
+inline void expect_shape(const char* argument, const ArrayView& view, std::initializer_list<int64_t> expected) {
+    bool same = view.ndim == static_cast<int>(expected.size());
     int axis = 0;
-    for (int64_t extent : wanted) same = same && view.shape[axis++] == extent;
+    for (int64_t extent : expected) same = same && view.shape[axis++] == extent;
     if (same) return;
     std::string text;
-    for (int64_t extent : wanted) text += (text.empty() ? "" : ", ") + std::to_string(extent);
-    fail(std::string(argument) + ": " + view.describe() + " given, shape (" + text + ") wanted");
+    for (int64_t extent : expected) text += (text.empty() ? "" : ", ") + std::to_string(extent);
+    fail(std::string(argument) + " must be of shape (" + text + "), got " + view.describe());
 }
 
-inline void expect_dtype(const char* argument, const ArrayView& view, DType wanted) {
-    if (view.dtype != wanted)
-        fail(std::string(argument) + ": " + view.describe() + " given, " + name(wanted) + " wanted");
+inline void expect_dtype(const char* argument, const ArrayView& view, DType expected) {
+    if (view.dtype != expected) fail(std::string(argument) + " must be " + name(expected) + ", got " + view.describe());
 }
 
 }  // namespace fp16engine

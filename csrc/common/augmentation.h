@@ -23,9 +23,9 @@ struct AugmentationDraw {
 };
 
 // A pixel of the result lies between (row, column) and its lower right neighbours; both fractions are in [0, 1).
-struct AugmentationPlace {
+struct AugmentationSource {
     int row, column;
-    float below, beside;
+    float below, across;
 };
 
 constexpr uint32_t kAugmentationStream = 0x61756700u;  // "aug": the counter's last word; dropout's is 0
@@ -88,8 +88,8 @@ FP16_HOST_DEVICE AugmentationDraw augmentation_draw(const Augmentation& a, uint6
             a.brightness * augmentation_signed(first.values[3])};
 }
 
-FP16_HOST_DEVICE AugmentationPlace augmentation_place(const Augmentation& a, const AugmentationDraw& d, int H, int W,
-                                                      int row, int column) {
+FP16_HOST_DEVICE AugmentationSource augmentation_source(const Augmentation& a, const AugmentationDraw& d, int H, int W,
+                                                        int row, int column) {
     const int r = (d.flip_ud ? H - 1 - row : row) + d.down, c = (d.flip_lr ? W - 1 - column : column) + d.across;
     if (a.rotation == 0.0f) return {r, c, 0.0f, 0.0f};
     const float middle = 0.5f * static_cast<float>(H - 1), centre = 0.5f * static_cast<float>(W - 1);
@@ -106,20 +106,20 @@ FP16_HOST_DEVICE int augmentation_mirrored(int i, int n) {
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
-// The value at a place; pixel(row, column) reads one inside the image.
+// The value at a source; pixel(row, column) reads one inside the image.
 template <class Pixel>
 FP16_HOST_DEVICE float augmentation_value(const Augmentation& a, const AugmentationDraw& d,
-                                          const AugmentationPlace& place, int H, int W, Pixel pixel) {
+                                          const AugmentationSource& source, int H, int W, Pixel pixel) {
     const auto at = [&](int row, int column) {
         if (a.mirrored) return pixel(augmentation_mirrored(row, H), augmentation_mirrored(column, W));
         return row < 0 || row >= H || column < 0 || column >= W ? a.fill : pixel(row, column);
     };
-    float value = at(place.row, place.column);
+    float value = at(source.row, source.column);
     if (a.rotation != 0.0f) {
-        const float right = at(place.row, place.column + 1), below = at(place.row + 1, place.column),
-                    opposite = at(place.row + 1, place.column + 1);
-        const float upper = value + (right - value) * place.beside, lower = below + (opposite - below) * place.beside;
-        value = upper + (lower - upper) * place.below;
+        const float right = at(source.row, source.column + 1), below = at(source.row + 1, source.column),
+                    opposite = at(source.row + 1, source.column + 1);
+        const float upper = value + (right - value) * source.across, lower = below + (opposite - below) * source.across;
+        value = upper + (lower - upper) * source.below;
     }
     if (a.brightness != 0.0f) {
         value = value + d.change;

@@ -68,16 +68,17 @@ thread_local bool inside_task = false;
 
 class Pool {
 public:
-    // Starts workers until there are `wanted`, and returns how many there are: fewer where the system refuses a thread.
-    int grow(int wanted) {
+    // Starts workers until there are `requested`, and returns how many there are: fewer where the system refuses a
+    // thread.
+    int grow(int requested) {
         try {
-            for (int i = static_cast<int>(workers_.size()); i < wanted; i++) {
+            for (int i = static_cast<int>(workers_.size()); i < requested; i++) {
                 workers_.emplace_back([this, i] { serve(i + 1); });
                 workers_.back().detach();  // they wait for work until the process ends
             }
         } catch (const std::system_error&) {
         }
-        return std::min(wanted, static_cast<int>(workers_.size()));
+        return std::min(requested, static_cast<int>(workers_.size()));
     }
 
     // One job at a time.
@@ -179,8 +180,8 @@ int within_limit(long count) {
 }
 
 int default_threads() {
-    const char* const wanted = std::getenv("OMP_NUM_THREADS");
-    const long count = wanted ? std::strtol(wanted, nullptr, 10) : 0;
+    const char* const requested = std::getenv("OMP_NUM_THREADS");
+    const long count = requested ? std::strtol(requested, nullptr, 10) : 0;
     return count > 0 ? within_limit(count) : processors();
 }
 

@@ -26,7 +26,7 @@ struct StepControl {
 };
 static_assert(sizeof(StepControl) == 136, "CONTROL of train/control_block.py lays it out");
 
-// How the loss scale and the account of bad steps go on: LossScaler and Trainer on the host, whose numbers they are.
+// How the loss scale and the account of bad steps continue: LossScaler and Trainer on the host, whose numbers they are.
 struct StepPolicy {
     double growth, backoff, floor, cap;
     int64_t interval, patience, max_bad_steps;

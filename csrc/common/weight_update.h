@@ -48,15 +48,16 @@ struct WeightUpdate {
         expect_count("indices", indices.size());
         expect_state("masters", masters, true);
         expect_state("compensations", compensations, true);
-        expect(masters.empty() || (compensations.empty() && !stochastic),
-               "masters: given with compensations or stochastic rounding, one way to store a weight is wanted");
+        expect(
+            masters.empty() || (compensations.empty() && !stochastic),
+            "masters must be absent with compensations or stochastic rounding, got " + std::to_string(masters.size()));
         expect(compensations.empty() || !stochastic,
-               "compensations: given with stochastic rounding, one way to store a weight is wanted");
+               "compensations must be absent with stochastic rounding, got " + std::to_string(compensations.size()));
         for (size_t i = 0; i < params.size(); i++) {
             expect_dtype("grads", grads[i], params[i].dtype);
             expect_size("grads", grads[i], i);
             expect(indices[i] >= 0 && indices[i] < INT64_C(1) << 31,
-                   "indices: " + std::to_string(indices[i]) + " given, a number in [0, 2^31) is wanted");
+                   "indices must be a number in [0, 2^31), got " + std::to_string(indices[i]));
         }
         if (step.memory) {
             expect_dtype("scalars", step.memory, DType::uint8);
@@ -70,13 +71,13 @@ struct WeightUpdate {
 
 private:
     void expect_count(const char* argument, size_t count) const {
-        expect(count == params.size(), std::string(argument) + ": " + std::to_string(count) + " entries given, " +
-                                           std::to_string(params.size()) + " as in params wanted");
+        expect(count == params.size(), std::string(argument) + " must be " + std::to_string(params.size()) +
+                                           " entries as params, got " + std::to_string(count));
     }
 
     void expect_size(const char* argument, const ArrayView& view, size_t i) const {
-        expect(view.size() == params[i].size(),
-               std::string(argument) + ": " + view.describe() + " given for a parameter " + params[i].describe());
+        expect(view.size() == params[i].size(), std::string(argument) + " must be like the parameter " +
+                                                    params[i].describe() + ", got " + view.describe());
     }
 };
 

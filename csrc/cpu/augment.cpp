@@ -10,7 +10,7 @@ namespace fp16engine::cpu {
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
              double high, bool mirrored, double fill) {
-    expect(data.ndim == 4, "data: " + data.describe() + " given, (R, H, W, C) wanted");
+    expect(data.ndim == 4, "data must be (R, H, W, C), got " + data.describe());
     expect_dtype("index", index, DType::int64);
     const int64_t R = data.shape[0], B = index.size();
     const int H = static_cast<int>(data.shape[1]), W = static_cast<int>(data.shape[2]),
@@ -20,7 +20,7 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
     const int64_t* const ids = index.as<int64_t>();
     for (int64_t i = 0; i < B; i++)
         expect(ids[i] >= 0 && ids[i] < R,
-               "index: " + std::to_string(ids[i]) + " given, an image in [0, " + std::to_string(R) + ") wanted");
+               "index must be an image in [0, " + std::to_string(R) + "), got " + std::to_string(ids[i]));
     const Augmentation a{flip_lr,
                          flip_ud,
                          mirrored,
@@ -42,10 +42,10 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
             const AugmentationDraw draw = augmentation_draw(a, seed, static_cast<uint64_t>(ids[image]), number);
             for (int row = 0; row < H; row++)
                 for (int column = 0; column < W; column++) {
-                    const AugmentationPlace place = augmentation_place(a, draw, H, W, row, column);
+                    const AugmentationSource source = augmentation_source(a, draw, H, W, row, column);
                     for (int channel = 0; channel < C; channel++)
                         to[(row * W + column) * C + channel] = augmentation_value(
-                            a, draw, place, H, W, [&](int r, int c) { return from[(r * W + c) * C + channel]; });
+                            a, draw, source, H, W, [&](int r, int c) { return from[(r * W + c) * C + channel]; });
                 }
             from_floats(to, y.as<T>() + image * size, size);
         });

@@ -158,7 +158,7 @@ void expect_size(const char* argument, const ArrayView& view, const ArrayView& l
     if (!view) return;
     expect_dtype(argument, view, like.dtype);
     expect(view.size() == like.size(),
-           std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
+           std::string(argument) + " must be of the shape of " + like.describe() + ", got " + view.describe());
 }
 
 }  // namespace
@@ -172,8 +172,9 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
     for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std})
         expect_shape("statistics", *v, {r.C});
     expect_running(updates, rest, running_mean);
-    expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
-    expect(static_cast<bool>(addend) == static_cast<bool>(sum), "sum: wanted with an addend, and with no other");
+    expect(r.rows > 0, "x must have at least one sample, got " + x.describe());
+    expect(static_cast<bool>(addend) == static_cast<bool>(sum),
+           std::string("sum must be given with an addend only, got ") + (sum ? "sum alone" : "addend alone"));
     for (const auto& [argument, view] : {std::pair{"addend", &addend}, {"sum", &sum}, {"residual", &residual}})
         expect_size(argument, *view, x);
     std::vector<float> batch_mean(r.C), variance(r.C);
@@ -218,7 +219,7 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
                          const ArrayView& db, bool relu, bool half_accumulator) {
     if (y) {  // dy is masked by it, and the rest is the gradient of a norm without ReLU
-        expect(static_cast<bool>(dr), "dr: wanted with y");
+        expect(static_cast<bool>(dr), "dr must be given with y, got y alone");
         unary_backward("relu", y, dy, dr);
         return batch_norm_backward(x, gamma, beta, mean, inv_std, {}, dr, waiting, dx, dgamma, dbeta, {}, db, false,
                                    half_accumulator);

@@ -1,4 +1,4 @@
-// The norm of many tensors together, and their scaling down to a wanted one. See kernels/clip.cuh for the formulas.
+// The norm of many tensors together, and their scaling down to a largest norm. See kernels/clip.cuh for the formulas.
 #include <cmath>
 #include <vector>
 
@@ -59,8 +59,7 @@ void global_norm(const Arrays& arrays, const ArrayView& norm) {
 
 void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double most) {
     expect_arguments(arrays, norm);
-    expect(std::isfinite(most) && most > 0.0,
-           "most: " + std::to_string(most) + " given, a finite number > 0 is wanted");
+    expect(std::isfinite(most) && most > 0.0, "most must be a finite number > 0, got " + std::to_string(most));
     const float scale = norm.as<float>()[0], root = norm.as<float>()[1], limit = static_cast<float>(most);
     // An infinite quotient is no smaller than any root: nothing has to be scaled.
     if (root <= limit / scale) return;

@@ -7,9 +7,9 @@ namespace {
 
 ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y, int64_t stride_h, int64_t stride_w,
                      const Pads& pads, int64_t groups) {
-    expect(x.ndim == 4, "x: " + x.describe() + " given, (N, H, W, C) wanted");
-    expect(w.ndim == 4, "w: " + w.describe() + " given, (out, kh, kw, in / groups) wanted");
-    expect(pads.size() == 4, "pads: four numbers wanted");
+    expect(x.ndim == 4, "x must be (N, H, W, C), got " + x.describe());
+    expect(w.ndim == 4, "w must be (out, kh, kw, in / groups), got " + w.describe());
+    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
     const ConvShape s = {x.shape[0],
                          x.shape[1],
                          x.shape[2],
@@ -27,8 +27,7 @@ ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y,
                          pads[3],
                          groups};
     expect(groups > 0 && s.C % groups == 0 && s.K % groups == 0 && w.shape[3] == s.group_inputs(),
-           "w: " + w.describe() + " given, does not match x " + x.describe() + " in " + std::to_string(groups) +
-               " groups");
+           "w must match x " + x.describe() + " in " + std::to_string(groups) + " groups, got " + w.describe());
     expect_shape(
         "y", y,
         {s.N, (s.H + s.top + s.bottom - s.R) / stride_h + 1, (s.W + s.left + s.right - s.S) / stride_w + 1, s.K});

@@ -47,8 +47,8 @@ const Kernels* find(const char* isa) {
 }
 
 const Kernels* in_use() {
-    const char* wanted = std::getenv("FP16ENGINE_ISA");
-    const Kernels* found = wanted ? find(wanted) : nullptr;
+    const char* requested = std::getenv("FP16ENGINE_ISA");
+    const Kernels* found = requested ? find(requested) : nullptr;
     return found ? found : find("auto");
 }
 

@@ -16,20 +16,20 @@ Binary binary_named(const std::string& op) {
     const char* const names[] = {"add", "sub", "mul", "div"};
     for (int i = 0; i < 4; i++)
         if (op == names[i]) return static_cast<Binary>(i);
-    fail("op: '" + op + "' given, add, sub, mul or div wanted");
+    fail("op must be add, sub, mul or div, got '" + op + "'");
 }
 
 Unary unary_named(const std::string& op) {
     const char* const names[] = {"relu", "relu6", "gelu", "tanh", "exp", "log", "sqrt", "neg"};
     for (int i = 0; i < 8; i++)
         if (op == names[i]) return static_cast<Unary>(i);
-    fail("op: '" + op + "' given, relu, relu6, gelu, tanh, exp, log, sqrt or neg wanted");
+    fail("op must be relu, relu6, gelu, tanh, exp, log, sqrt or neg, got '" + op + "'");
 }
 
 void expect_alike(const char* argument, const ArrayView& view, const ArrayView& like) {
     const bool same = view.dtype == like.dtype && view.ndim == like.ndim &&
                       std::equal(view.shape, view.shape + view.ndim, like.shape);
-    if (!same) fail(std::string(argument) + ": " + view.describe() + " given, " + like.describe() + " wanted");
+    if (!same) fail(std::string(argument) + " must be " + like.describe() + ", got " + view.describe());
 }
 
 // The axes of the result of a broadcast, those that both operands walk alike merged into one, innermost first.
@@ -45,8 +45,8 @@ struct Walk {
             const int64_t a_extent = back <= left.ndim ? left.dim(-back) : 1,
                           b_extent = back <= right.ndim ? right.dim(-back) : 1;
             if ((a_extent != n && a_extent != 1) || (b_extent != n && b_extent != 1))
-                fail("a, b: " + left.describe() + " and " + right.describe() + " given, shapes that broadcast to " +
-                     y.describe() + " wanted");
+                fail("a, b must be shapes that broadcast to " + y.describe() + ", got " + left.describe() + " and " +
+                     right.describe());
             if (n != 1) push(n, a_extent == 1 ? 0 : a_step, b_extent == 1 ? 0 : b_step);
             a_step *= a_extent;
             b_step *= b_extent;
@@ -190,7 +190,7 @@ void cast_from(const ArrayView& x, const ArrayView& y) {
 }  // namespace
 
 void cast(const ArrayView& x, const ArrayView& y) {
-    expect(x.size() == y.size(), "y: " + y.describe() + " given, the shape of x " + x.describe() + " wanted");
+    expect(x.size() == y.size(), "y must be of the shape of x " + x.describe() + ", got " + y.describe());
     switch (x.dtype) {
         case DType::float16:
             return cast_from<half>(x, y);

@@ -14,7 +14,7 @@ void expect_ids(const ArrayView& ids, int64_t rows) {
     const int64_t* const id = ids.as<int64_t>();
     for (int64_t i = 0; i < ids.size(); i++)
         expect(id[i] >= 0 && id[i] < rows,
-               "ids: " + std::to_string(id[i]) + " given, a row in [0, " + std::to_string(rows) + ") wanted");
+               "ids must be a row in [0, " + std::to_string(rows) + "), got " + std::to_string(id[i]));
 }
 
 }  // namespace
@@ -24,7 +24,7 @@ void take_rows(const ArrayView& table, const ArrayView& ids, const ArrayView& y)
     expect_ids(ids, rows);
     expect_dtype("y", y, table.dtype);
     expect(y.size() * item_size(y.dtype) == ids.size() * bytes,
-           "y: " + y.describe() + " given, one row of table per id wanted");
+           "y must have one row of table per id, got " + y.describe());
     parallel_slices(ids.size(), std::max<int64_t>(1, 65536 / std::max<int64_t>(1, bytes)),
                     [&](int64_t begin, int64_t end) {
                         for (int64_t i = begin; i < end; i++)
@@ -37,9 +37,9 @@ void scatter_rows(const ArrayView& ids, const ArrayView& dy, const ArrayView& dt
     const int64_t rows = dtable.shape[0], K = rows ? dtable.size() / rows : 0, uses = ids.size();
     expect_ids(ids, rows);
     expect_dtype("dy", dy, dtable.dtype);
-    expect(dy.size() == uses * K, "dy: " + dy.describe() + " given, one row per id wanted");
+    expect(dy.size() == uses * K, "dy must have one row per id, got " + dy.describe());
     std::memset(dtable.data, 0, static_cast<size_t>(dtable.size() * item_size(dtable.dtype)));
-    // Sorted by row, then by place: each row is summed by one task, in the order of `ids`.
+    // Sorted by row, then by index: each row is summed by one task, in the order of `ids`.
     std::vector<std::pair<int64_t, int64_t>> sorted(uses);
     for (int64_t i = 0; i < uses; i++) sorted[i] = {ids.as<int64_t>()[i], i};
     std::sort(sorted.begin(), sorted.end());

@@ -67,7 +67,7 @@ void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &beta}) expect_shape("gamma, beta", *v, {r.K});
     for (const ArrayView* v : {&mean, &inv_std})
-        expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
+        expect(v->size() == r.count, "mean and inv_std must have one value per row, got " + v->describe());
     const std::vector<float> g = floats(gamma), b = floats(beta);
     std::vector<float> means(r.count), deviations(r.count);
     with_storage("x", x.dtype, [&](auto type) {
@@ -101,7 +101,7 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
     const Rows r(x);
     for (const ArrayView* v : {&gamma, &dgamma, &dbeta}) expect_shape("gamma", *v, {r.K});
     for (const ArrayView* v : {&mean, &inv_std})
-        expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
+        expect(v->size() == r.count, "mean and inv_std must have one value per row, got " + v->describe());
     const std::vector<float> g = floats(gamma), m = floats(mean), s = floats(inv_std);
     std::vector<float> shift(r.K), slope(r.K);
     with_storage("x", x.dtype, [&](auto type) {

@@ -89,7 +89,7 @@ void with_storage(const char* argument, DType dtype, Body body) {
     else if (dtype == DType::float32)
         body(float{});
     else
-        fail(std::string(argument) + ": " + name(dtype) + " given, float16 or float32 wanted");
+        fail(std::string(argument) + " must be float16 or float32, got " + name(dtype));
 }
 
 }  // namespace fp16engine::cpu

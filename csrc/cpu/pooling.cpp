@@ -7,9 +7,11 @@ namespace {
 
 PoolShape pool_shape(const ArrayView& image, const ArrayView& windows, int64_t kh, int64_t kw, int64_t stride_h,
                      int64_t stride_w, const Pads& pads) {
-    expect(image.ndim == 4, "x: " + image.describe() + " given, shape (N, H, W, C) wanted");
-    expect(pads.size() == 4, "pads: " + std::to_string(pads.size()) + " given, 4 wanted");
-    expect(kh > 0 && kw > 0 && stride_h > 0 && stride_w > 0, "size, stride: numbers > 0 are wanted");
+    expect(image.ndim == 4, "x must be of shape (N, H, W, C), got " + image.describe());
+    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
+    expect(kh > 0 && kw > 0 && stride_h > 0 && stride_w > 0,
+           "size and stride must be numbers > 0, got " + std::to_string(kh) + ", " + std::to_string(kw) + " and " +
+               std::to_string(stride_h) + ", " + std::to_string(stride_w));
     PoolShape s{};
     s.H = image.shape[1], s.W = image.shape[2], s.C = image.shape[3];
     s.kh = kh, s.kw = kw, s.stride_h = stride_h, s.stride_w = stride_w, s.top = pads[0], s.left = pads[2];

@@ -138,13 +138,12 @@ Reduction reduction_named(const std::string& op) {
     if (op == "sum") return Reduction::sum;
     if (op == "mean") return Reduction::mean;
     if (op == "max") return Reduction::max;
-    fail("op: '" + op + "' given, sum, mean or max wanted");
+    fail("op must be sum, mean or max, got '" + op + "'");
 }
 
 void expect_extents(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner) {
-    expect(x.size() == outer * terms * inner,
-           "x: " + x.describe() + " given, as many elements as the extents say wanted");
-    expect(y.size() == outer * inner, "y: " + y.describe() + " given, as many elements as the extents say wanted");
+    expect(x.size() == outer * terms * inner, "x must have as many elements as the extents say, got " + x.describe());
+    expect(y.size() == outer * inner, "y must have as many elements as the extents say, got " + y.describe());
     expect_dtype("y", y, x.dtype);
 }
 
@@ -155,7 +154,7 @@ void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64
     const Reduction code = reduction_named(op);
     expect_extents(x, y, outer, terms, inner);
     expect(code != Reduction::max || terms > 0 || y.size() == 0,
-           "x: " + x.describe() + " given, at least one element to take the maximum of wanted");
+           "x must have at least one element to take the maximum of, got " + x.describe());
     if (y.size() == 0) return;
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
@@ -168,7 +167,7 @@ void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64
     });
 }
 
-// Counts the places of each maximum, then gives each its share of dy.
+// Counts the elements equal to each maximum, then gives each its share of dy.
 void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer,
                   int64_t terms, int64_t inner) {
     expect_extents(x, y, outer, terms, inner);

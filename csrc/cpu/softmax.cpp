@@ -16,7 +16,7 @@ struct Rows {
 void expect_like(const char* argument, const ArrayView& view, const ArrayView& like) {
     expect_dtype(argument, view, like.dtype);
     expect(view.size() == like.size(),
-           std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
+           std::string(argument) + " must be of the shape of " + like.describe() + ", got " + view.describe());
 }
 
 // max and sum of exp(x - max) of `count` rows; the exponentials stay in terms.
@@ -34,11 +34,11 @@ void expect_lengths(const ArrayView& lengths, const Rows& r) {
     if (!lengths) return;
     expect_dtype("lengths", lengths, DType::int64);
     expect(lengths.ndim == 1 && (lengths.size() ? r.count % lengths.size() == 0 : r.count == 0),
-           "lengths: " + lengths.describe() + " given, one per equal run of rows wanted");
+           "lengths must have one per equal run of rows, got " + lengths.describe());
     for (int64_t i = 0; i < lengths.size(); i++) {
         const int64_t length = lengths.as<int64_t>()[i];
         expect(length >= 0 && length <= r.K,
-               "lengths: " + std::to_string(length) + " given, 0 to " + std::to_string(r.K) + " wanted");
+               "lengths must be from 0 to " + std::to_string(r.K) + ", got " + std::to_string(length));
     }
 }
 
@@ -53,8 +53,8 @@ int64_t expect_labels(const ArrayView& labels, const Rows& r) {
     const int64_t* const label = labels.as<int64_t>();
     int64_t counted = 0;
     for (int64_t i = 0; i < r.count; i++) {
-        expect(label[i] < r.K, "labels: " + std::to_string(label[i]) + " given, a class in [0, " + std::to_string(r.K) +
-                                   "), or a negative number for none, wanted");
+        expect(label[i] < r.K, "labels must be a class in [0, " + std::to_string(r.K) +
+                                   "), or a negative number for none, got " + std::to_string(label[i]));
         counted += label[i] >= 0;
     }
     return counted;

@@ -1,6 +1,6 @@
 // Combines the block sums of a binary16 reduction: a binary counter of partial sums, so error grows with log(n), not n.
 // Equal levels merge as fl16(older + newer); at the end the leftovers are folded from the newest to the oldest.
-// A sum that is only wanted divided by the number of its terms is kept halved at every merge, fl16((older + newer) /
+// A sum that is only used divided by the number of its terms is kept halved at every merge, fl16((older + newer) /
 // 2): the same rounding, but it cannot overflow where the mean does not (131 072 squares of about 1 are more than 65
 // 504).
 #pragma once

@@ -12,8 +12,8 @@ namespace {
 // Checks q (B, H, Sq, D), k and v (B, H, Sk, D), probs (B, H, Sq, Sk), y like q, lengths (B,) or none.
 AttentionShape attention_shape(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                                const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator) {
-    expect(q.ndim == 4, "q: " + q.describe() + " given, (B, H, S, D) wanted");
-    expect(k.ndim == 4, "k: " + k.describe() + " given, (B, H, S, D) wanted");
+    expect(q.ndim == 4, "q must be (B, H, S, D), got " + q.describe());
+    expect(k.ndim == 4, "k must be (B, H, S, D), got " + k.describe());
     const int64_t B = q.shape[0], H = q.shape[1], queries = q.shape[2], keys = k.shape[2], width = q.shape[3];
     expect_shape("k", k, {B, H, keys, width});
     expect_shape("v", v, {B, H, keys, width});
@@ -22,8 +22,8 @@ AttentionShape attention_shape(const ArrayView& q, const ArrayView& k, const Arr
     for (const ArrayView* view : {&k, &v, &y, &probs}) expect_dtype("attention", *view, q.dtype);
     expect_half_terms("q", q, half_accumulator);
     expect(queries <= kMostAttended && keys <= kMostAttended && width <= kMostAttended,
-           "attention: q " + q.describe() + " and k " + k.describe() + " given, sequences and heads of at most " +
-               std::to_string(kMostAttended) + " wanted");
+           "sequences and heads must be at most " + std::to_string(kMostAttended) + ", got q " + q.describe() +
+               " and k " + k.describe());
     AttentionShape s{};
     s.queries = static_cast<int>(queries);
     s.keys = static_cast<int>(keys);
@@ -69,7 +69,7 @@ void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView&
     const AttentionShape s = attention_shape(q, k, v, dy, probs, false, {}, half_accumulator);
     const AttentionShape same = attention_shape(dq, dk, dv, dy, probs, false, {}, half_accumulator);
     expect(same.queries == s.queries && same.keys == s.keys && same.width == s.width && dq.dtype == q.dtype,
-           "dq: " + dq.describe() + " given, the shape of q " + q.describe() + " wanted");
+           "dq must be of the shape of q " + q.describe() + ", got " + dq.describe());
     const unsigned query_blocks = tiles_of(q), key_blocks = tiles_of(k);
     if (query_blocks == 0 && key_blocks == 0) return;
     const Workspace workspace(probs.size() + 1);

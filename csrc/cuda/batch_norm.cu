@@ -35,8 +35,8 @@ struct Tiling {
 Tiling tiling(const Rows& r, int width, int64_t blocks, int64_t most_slices, int64_t least) {
     const int64_t groups = ceil_divide(r.C, width), columns = ceil_divide(groups, kTileColumns / width),
                   lanes = ceil_divide(groups, columns);
-    const int64_t wanted = std::min(most_slices, std::max<int64_t>(1, blocks / columns));
-    const int64_t slice = std::max(ceil_divide(r.rows, wanted), least * (kColumnBlock / lanes));
+    const int64_t target = std::min(most_slices, std::max<int64_t>(1, blocks / columns));
+    const int64_t slice = std::max(ceil_divide(r.rows, target), least * (kColumnBlock / lanes));
     return {{r.rows, r.C, slice, static_cast<int>(lanes)}, columns, ceil_divide(r.rows, slice)};
 }
 
@@ -92,7 +92,7 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
                         const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
                         bool half_accumulator) {
     if (addend) {
-        expect(static_cast<bool>(sum), "sum: wanted with an addend");
+        expect(static_cast<bool>(sum), "sum must be given with an addend, got addend alone");
         expect_like("addend", addend, x);
         expect_like("sum", sum, x);
     }
@@ -104,7 +104,7 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std});
     expect_running(updates, rest, running_mean);
-    expect(r.rows > 0, "x: " + x.describe() + " given, at least one sample wanted");
+    expect(r.rows > 0, "x must have at least one sample, got " + x.describe());
     expect_like("y", y, x);
     if (residual) expect_like("residual", residual, x);
     expect_half_terms("x", x, half_accumulator);
@@ -261,8 +261,9 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
     const Rows r(x);
     expect_vectors(gamma, r, {&gamma, &beta, &mean, &inv_std, &dgamma, &dbeta});
     expect_like("dy", dy, x);
-    expect(static_cast<bool>(y) == static_cast<bool>(dr), "dr: wanted with y, and with no other");
-    expect(dx || (!waiting && !db), "dx: wanted where something is added to it or it is summed");
+    expect(static_cast<bool>(y) == static_cast<bool>(dr),
+           std::string("dr must be given with y only, got ") + (y ? "y alone" : "dr alone"));
+    expect(dx || (!waiting && !db), "dx must be given where something is added to it or it is summed, got none");
     for (const auto& [argument, view] : {std::pair{"dx", &dx}, {"y", &y}, {"dr", &dr}, {"waiting", &waiting}})
         if (*view) expect_like(argument, *view, x);
     if (db) {

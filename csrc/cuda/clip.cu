@@ -57,8 +57,7 @@ void global_norm(const Arrays& arrays, const ArrayView& norm) {
 void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double most) {
     expect_floats("arrays", arrays);
     expect_norm(norm);
-    expect(std::isfinite(most) && most > 0.0,
-           "most: " + std::to_string(most) + " given, a finite number > 0 is wanted");
+    expect(std::isfinite(most) && most > 0.0, "most must be a finite number > 0, got " + std::to_string(most));
     const auto scale_and_root = pointer<const float>(norm);
     const float limit = static_cast<float>(most);
     for_norm_tables<__half>(arrays, [&](const auto& table, unsigned slices) {

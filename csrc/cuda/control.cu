@@ -9,7 +9,7 @@ namespace fp16engine::gpu {
 namespace {
 
 void expect_one(const char* argument, const ArrayView& view) {
-    expect(view.size() == 1, std::string(argument) + ": " + view.describe() + " given, one number wanted");
+    expect(view.size() == 1, std::string(argument) + " must be one number, got " + view.describe());
 }
 
 // Counters (n,), int64, as twice as many floats: moving those changes no bit.
@@ -24,14 +24,14 @@ std::vector<ArrayView> as_floats(std::vector<ArrayView> arrays) {
 
 }  // namespace
 
-void batch_places(const ArrayView& control, const ArrayView& order, const ArrayView& places) {
+void batch_indices(const ArrayView& control, const ArrayView& order, const ArrayView& indices) {
     expect_dtype("order", order, DType::int64);
-    expect_dtype("places", places, DType::int64);
+    expect_dtype("indices", indices, DType::int64);
     const auto c = Ptr<const StepControl>(control_block(control));
     const auto from = pointer<const int64_t>(order);
-    const auto to = pointer<int64_t>(places);
-    const int64_t count = order.size(), n = places.size();
-    FP16_LAUNCH(batch_places_kernel, grid_for(n), kBlock, c, from, to, count, n);
+    const auto to = pointer<int64_t>(indices);
+    const int64_t count = order.size(), n = indices.size();
+    FP16_LAUNCH(batch_indices_kernel, grid_for(n), kBlock, c, from, to, count, n);
 }
 
 void loss_seed(const ArrayView& control, const ArrayView& dy) {
@@ -45,7 +45,7 @@ void loss_seed(const ArrayView& control, const ArrayView& dy) {
 }
 
 void count_correct(const ArrayView& logits, const ArrayView& labels, const ArrayView& control) {
-    expect(logits.ndim == 2 && logits.shape[1] > 0, "logits: " + logits.describe() + " given, (N, K) wanted");
+    expect(logits.ndim == 2 && logits.shape[1] > 0, "logits must be (N, K), got " + logits.describe());
     expect_dtype("labels", labels, DType::int64);
     expect_shape("labels", labels, {logits.shape[0]});
     const auto c = control_block(control);
@@ -61,8 +61,8 @@ void count_correct(const ArrayView& logits, const ArrayView& labels, const Array
 
 void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss,
                     bool origin, const ArrayView& control) {
-    expect(ranks.size() == arrays.size(), "ranks: " + std::to_string(ranks.size()) + " given, " +
-                                              std::to_string(arrays.size()) + " as in arrays wanted");
+    expect(ranks.size() == arrays.size(),
+           "ranks must be " + std::to_string(arrays.size()) + " as in arrays, got " + std::to_string(ranks.size()));
     expect_floats("arrays", arrays);
     expect_one("loss", loss);
     const auto c = control_block(control);
@@ -107,13 +107,13 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
 void replace(const std::vector<ArrayView>& given_arrays, const std::vector<ArrayView>& given_values,
              const ArrayView& scalars, bool applied) {
     const std::vector<ArrayView> arrays = as_floats(given_arrays), values = as_floats(given_values);
-    expect(values.size() == arrays.size(), "values: " + std::to_string(values.size()) + " given, " +
-                                               std::to_string(arrays.size()) + " as in arrays wanted");
+    expect(values.size() == arrays.size(),
+           "values must be " + std::to_string(arrays.size()) + " as in arrays, got " + std::to_string(values.size()));
     expect_floats("arrays", arrays);
     for (size_t i = 0; i < arrays.size(); i++) {
         expect_dtype("values", values[i], arrays[i].dtype);
         expect(values[i].size() == arrays[i].size(),
-               "values: " + values[i].describe() + " given for " + arrays[i].describe());
+               "values must be like the arrays' " + arrays[i].describe() + ", got " + values[i].describe());
     }
     const auto now = Ptr<const StepScalars>(structs<StepScalars>("scalars", scalars, 1));
     const auto put = [&](auto type) {
@@ -138,12 +138,13 @@ void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayVi
     expect_one("loss", loss);
     expect_dtype("results", results, DType::int32);
     expect(results.ndim == 2 && results.shape[1] == kStepResults,
-           "results: " + results.describe() + " given, (rows, 4) wanted");
-    expect(bool(counts) == automatic, "counts: of an automatic loss scale, and of no other, wanted");
+           "results must be (rows, 4), got " + results.describe());
+    expect(bool(counts) == automatic,
+           std::string("counts must be given with an automatic loss scale only, got ") + (counts ? "counts" : "None"));
     if (counts) {
         expect_dtype("counts", counts, DType::int64);
         expect_shape("counts", counts, {results.shape[0], kRangeColumns});
-        expect(every > 0, "every: " + std::to_string(every) + " given, at least 1 step wanted");
+        expect(every > 0, "every must be at least 1 step, got " + std::to_string(every));
     }
     const auto c = control_block(control);
     const auto to = pointer<int32_t>(results);

@@ -160,14 +160,14 @@ int64_t shared_alignment(std::initializer_list<const void*> pointers) {
 
 ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y, int64_t stride_h, int64_t stride_w,
                      const Pads& pads, int64_t groups) {
-    expect(x.ndim == 4, "x: " + x.describe() + " given, (N, H, W, C) wanted");
-    expect(w.ndim == 4, "w: " + w.describe() + " given, (out, kh, kw, in / groups) wanted");
-    expect(pads.size() == 4, "pads: four numbers wanted");
-    expect(stride_h > 0 && stride_w > 0, "stride: two numbers > 0 wanted");
+    expect(x.ndim == 4, "x must be (N, H, W, C), got " + x.describe());
+    expect(w.ndim == 4, "w must be (out, kh, kw, in / groups), got " + w.describe());
+    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
+    expect(stride_h > 0 && stride_w > 0,
+           "stride must be two numbers > 0, got " + std::to_string(stride_h) + ", " + std::to_string(stride_w));
     const int64_t C = x.shape[3], K = w.shape[0], R = w.shape[1], S = w.shape[2];
     expect(groups > 0 && C % groups == 0 && K % groups == 0 && w.shape[3] == C / groups,
-           "w: " + w.describe() + " given, does not match x " + x.describe() + " in " + std::to_string(groups) +
-               " groups");
+           "w must match x " + x.describe() + " in " + std::to_string(groups) + " groups, got " + w.describe());
     const int64_t OH = (x.shape[1] + pads[0] + pads[1] - R) / stride_h + 1,
                   OW = (x.shape[2] + pads[2] + pads[3] - S) / stride_w + 1;
     expect_shape("y", y, {x.shape[0], OH, OW, K});
@@ -195,7 +195,7 @@ void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bia
         expect_dtype("bias", bias, x.dtype);
     }
     if (y.size() == 0) return;
-    expect(x.size() > 0 && w.size() > 0, "x: " + x.describe() + " given, at least one element wanted");
+    expect(x.size() > 0 && w.size() > 0, "x must have at least one element, got " + x.describe());
     Pointers pointers = {{cudnn::kX, x.data}, {cudnn::kW, w.data}, {cudnn::kY, y.data}};
     if (bias) pointers[cudnn::kBias] = bias.data;
     run({shape, ConvPass::forward, x.dtype, compute, static_cast<bool>(bias),

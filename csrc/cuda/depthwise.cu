@@ -15,22 +15,24 @@ constexpr int64_t kMostSlices = 256, kLeastSlice = 256;  // of the float weight 
 // x (N, H, W, C), w (K, R, S, 1), y (N, OH, OW, K)
 DepthwiseShape depthwise_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y, int64_t stride_h,
                                int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator) {
-    expect(x.ndim == 4, "x: " + x.describe() + " given, (N, H, W, C) wanted");
-    expect(w.ndim == 4, "w: " + w.describe() + " given, (out, kh, kw, 1) wanted");
-    expect(pads.size() == 4, "pads: four numbers wanted");
+    expect(x.ndim == 4, "x must be (N, H, W, C), got " + x.describe());
+    expect(w.ndim == 4, "w must be (out, kh, kw, 1), got " + w.describe());
+    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
     const int64_t N = x.shape[0], H = x.shape[1], W = x.shape[2], C = x.shape[3], K = w.shape[0], R = w.shape[1],
                   S = w.shape[2];
     expect(groups == C && C > 0 && K % C == 0 && w.shape[3] == 1,
-           "w: " + w.describe() + " given, one input channel per group of x " + x.describe() + " wanted");
+           "w must have one input channel per group of x " + x.describe() + ", got " + w.describe());
     const int64_t OH = (H + pads[0] + pads[1] - R) / stride_h + 1, OW = (W + pads[2] + pads[3] - S) / stride_w + 1;
     expect_shape("y", y, {N, OH, OW, K});
     expect_dtype("w", w, x.dtype);
     expect_dtype("y", y, x.dtype);
     expect_half_terms("x", x, half_accumulator);
-    expect(N * H * W <= INT_MAX && N * OH * OW <= INT_MAX && R * S * K <= INT_MAX,
-           "x: " + x.describe() + " given, which is too large");
+    expect(
+        N * H * W <= INT_MAX && N * OH * OW <= INT_MAX && R * S * K <= INT_MAX,
+        "x and y must have fewer than 2^31 pixels and w as many weights, got " + x.describe() + " and " + w.describe());
     expect(R * S * (K / C) < (int64_t{kStrictBlock} << kDepthwiseLevels),
-           "w: " + w.describe() + " given, which is too large");
+           "w must have fewer than " + std::to_string(int64_t{kStrictBlock} << kDepthwiseLevels) +
+               " terms a channel, got " + w.describe());
     DepthwiseShape s{};
     s.N = static_cast<int>(N);
     s.H = static_cast<int>(H);

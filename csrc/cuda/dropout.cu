@@ -16,14 +16,14 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
 void dropout_counted(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, uint64_t offset,
                      const ArrayView& control) {
     expect_like("y", y, x);
-    expect(p >= 0.0 && p < 1.0, "p: " + std::to_string(p) + " given, a number in [0, 1) wanted");
+    expect(p >= 0.0 && p < 1.0, "p must be a number in [0, 1), got " + std::to_string(p));
     if (x.size() == 0) return;
-    const double wanted = std::ceil(p * 0x1p32);  // word * 2^-32 >= p, in integers
-    if (wanted >= 0x1p32) {
+    const double bound = std::ceil(p * 0x1p32);  // word * 2^-32 >= p, in integers
+    if (bound >= 0x1p32) {
         set_zero(y.data, static_cast<size_t>(y.size() * item_size(y.dtype)));
         return;
     }
-    const auto threshold = static_cast<unsigned>(wanted);
+    const auto threshold = static_cast<unsigned>(bound);
     const float scale = static_cast<float>(1.0 / (1.0 - p));
     const auto counted = control ? Ptr<const StepControl>(control_block(control)) : Ptr<const StepControl>();
     with_storage("x", x.dtype, [&](auto type) {

@@ -14,7 +14,7 @@ static_assert(kMaxAxes == kMaxDims, "an axis of the kernel for every axis of an 
 void expect_alike(const char* argument, const ArrayView& view, const ArrayView& like) {
     const bool same = view.dtype == like.dtype && view.ndim == like.ndim &&
                       std::equal(view.shape, view.shape + view.ndim, like.shape);
-    if (!same) fail(std::string(argument) + ": " + view.describe() + " given, " + like.describe() + " wanted");
+    if (!same) fail(std::string(argument) + " must be " + like.describe() + ", got " + view.describe());
 }
 
 template <class Body>
@@ -23,11 +23,11 @@ void with_binary(const std::string& op, Body body) {
     if (op == "sub") return body(Sub{});
     if (op == "mul") return body(Mul{});
     if (op == "div") return body(Div{});
-    fail("op: '" + op + "' given, add, sub, mul or div wanted");
+    fail("op must be add, sub, mul or div, got '" + op + "'");
 }
 
 [[noreturn]] void fail_unary(const std::string& op) {
-    fail("op: '" + op + "' given, relu, relu6, gelu, tanh, exp, log, sqrt or neg wanted");
+    fail("op must be relu, relu6, gelu, tanh, exp, log, sqrt or neg, got '" + op + "'");
 }
 
 template <class T>
@@ -71,8 +71,8 @@ struct Walk {
             const int64_t a_extent = back <= left.ndim ? left.dim(-back) : 1,
                           b_extent = back <= right.ndim ? right.dim(-back) : 1;
             if ((a_extent != n && a_extent != 1) || (b_extent != n && b_extent != 1))
-                fail("a, b: " + left.describe() + " and " + right.describe() + " given, shapes that broadcast to " +
-                     y.describe() + " wanted");
+                fail("a, b must be shapes that broadcast to " + y.describe() + ", got " + left.describe() + " and " +
+                     right.describe());
             if (n != 1) push(n, a_extent == 1 ? 0 : a_step, b_extent == 1 ? 0 : b_step);
             a_step *= a_extent;
             b_step *= b_extent;

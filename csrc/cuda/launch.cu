@@ -15,7 +15,7 @@ constexpr int kMostDevices = 64;
 
 int device_index() {
     const int device = current_device();
-    expect(device < kMostDevices, "device: " + std::to_string(device) + " given, one below 64 wanted");
+    expect(device < kMostDevices, "device must be one below 64, got " + std::to_string(device));
     return device;
 }
 
@@ -50,8 +50,8 @@ Workspace::Workspace(int64_t floats) {
     Arena& a = arena();
     if (floats > a.floats) {
         if (capturing())
-            fail("workspace: " + std::to_string(floats) +
-                 " floats wanted while a graph is captured; run the step once before");
+            fail("workspace must not grow while a graph is captured, got a need of " + std::to_string(floats) +
+                 " floats; run the step once before");
         // The outgrown block is kept: a graph captured before may still write to it.
         a.floats = floats * 2;
         FP16_CHECK(cudaMalloc(reinterpret_cast<void**>(&a.memory), static_cast<size_t>(a.floats) * sizeof(float)));

@@ -88,8 +88,8 @@ inline int64_t ceil_divide(int64_t n, int64_t by) { return (n + by - 1) / by; }
 // Blocks for n independent work items of one thread each, at most `waves` per multiprocessor; kernels stride over the
 // rest.
 inline unsigned grid_for(int64_t items, int64_t threads = kBlock, int64_t waves = 8) {
-    const int64_t wanted = ceil_divide(items, threads), most = waves * multiprocessors();
-    return static_cast<unsigned>(wanted < 1 ? 1 : wanted < most ? wanted : most);
+    const int64_t needed = ceil_divide(items, threads), most = waves * multiprocessors();
+    return static_cast<unsigned>(needed < 1 ? 1 : needed < most ? needed : most);
 }
 
 // Vector access needs pointers on a vector's boundary.
@@ -105,7 +105,7 @@ void with_storage(const char* argument, DType dtype, Body body) {
     else if (dtype == DType::float32)
         body(float{});
     else
-        fail(std::string(argument) + ": " + name(dtype) + " given, float16 or float32 wanted");
+        fail(std::string(argument) + " must be float16 or float32, got " + name(dtype));
 }
 
 }  // namespace fp16engine::gpu

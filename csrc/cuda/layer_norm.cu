@@ -15,7 +15,8 @@ constexpr int64_t kLeastPerTeam = 4;  // rows that a team should have
 void expect_vectors(const ArrayView& gamma, const Rows& r, std::initializer_list<const ArrayView*> columns,
                     std::initializer_list<const ArrayView*> rows) {
     for (const ArrayView* v : columns) expect_shape("gamma, beta", *v, {r.K});
-    for (const ArrayView* v : rows) expect(v->size() == r.count, "mean, inv_std: one value per row wanted");
+    for (const ArrayView* v : rows)
+        expect(v->size() == r.count, "mean and inv_std must have one value per row, got " + v->describe());
     for (const auto& vectors : {columns, rows})
         for (const ArrayView* v : vectors) expect_dtype("statistics", *v, gamma.dtype);
 }

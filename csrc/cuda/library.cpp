@@ -43,7 +43,7 @@ void set_library_path(const std::string& name, const std::string& path) {
         opened.path = path;
         return;
     }
-    fail("name: '" + name + "' given, 'cublasLt' or 'cudnn' wanted");
+    fail("name must be 'cublasLt' or 'cudnn', got '" + name + "'");
 }
 
 void* library_handle(Library library) {

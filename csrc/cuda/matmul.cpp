@@ -120,7 +120,7 @@ cublasLtHandle_t handle() {
 
 // --- plans ----------------------------------------------------------------------------------------------------------
 
-// What the library does with the vector beside the product.
+// What the library does with the vector next to the product.
 enum class Vector { none, bias, row_sums_of_a };
 
 // One product as asked for: sizes in our row-major terms, and the alignment of its pointers.
@@ -336,7 +336,7 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
         return strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, kHalves);
     const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
     const int64_t N = b.dim(transpose_b ? -2 : -1);
-    expect(b.dim(transpose_b ? -1 : -2) == K, "b: " + b.describe() + " given, does not match a " + a.describe());
+    expect(b.dim(transpose_b ? -1 : -2) == K, "b must match a " + a.describe() + ", got " + b.describe());
     expect_dtype("b", b, a.dtype);
     expect_dtype("c", c, a.dtype);
     if (bias) {
@@ -345,7 +345,7 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
     }
     const Compute compute = compute_type(a.dtype, half_accumulator, tf32);
     if (c.size() == 0) return;
-    expect(c.size() % (M * N) == 0 && c.dim(-1) == N, "c: " + c.describe() + " given, does not match a and b");
+    expect(c.size() % (M * N) == 0 && c.dim(-1) == N, "c must match a and b, got " + c.describe());
     if (K == 0) return empty_sum(bias, c);
     const Product p = {c.size() / (M * N),
                        M,
@@ -367,14 +367,13 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
     if (half_accumulator && !library_halves()) return strict_matmul(a, b, {}, c, false, false, scale, kHalves);
     const int64_t M = a.dim(-2), K = a.dim(-1), N = b.dim(-1);
     expect(a.ndim >= 2 && b.ndim == a.ndim && b.dim(-2) == K,
-           "b: " + b.describe() + " given, does not match a " + a.describe());
+           "b must match a " + a.describe() + ", got " + b.describe());
     expect_dtype("b", b, a.dtype);
     expect_dtype("c", c, a.dtype);
     const Compute compute = compute_type(a.dtype, half_accumulator, tf32);
     if (c.size() == 0) return;
     const int64_t batch = c.size() / (M * N);
-    expect(a.size() == batch * M * K && b.size() == batch * K * N,
-           "c: " + c.describe() + " given, does not match a and b");
+    expect(a.size() == batch * M * K && b.size() == batch * K * N, "c must match a and b, got " + c.describe());
     if (K == 0) return empty_sum({}, c);
     const Product p = {batch,
                        M,
@@ -400,7 +399,7 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
 void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& dw, const ArrayView& db,
                             bool half_accumulator, bool tf32) {
     expect(x.ndim == 2 && dy.ndim == 2 && x.shape[0] == dy.shape[0],
-           "dy: " + dy.describe() + " given, does not match x " + x.describe());
+           "dy must match x " + x.describe() + ", got " + dy.describe());
     const int64_t rows = x.shape[0], inputs = x.shape[1], outputs = dy.shape[1];
     expect_dtype("dy", dy, x.dtype);
     expect_dtype("dw", dw, x.dtype);

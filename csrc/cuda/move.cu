@@ -35,9 +35,9 @@ struct Walk {
     }
 };
 
-// The array's lowest place and extent in units: what a kernel may touch.
+// The array's lowest offset and extent in units: what a kernel may touch.
 template <class Unit>
-Ptr<Unit> place(uintptr_t address, const int64_t* extent, const int64_t* stride, int count) {
+Ptr<Unit> unit_pointer(uintptr_t address, const int64_t* extent, const int64_t* stride, int count) {
     auto* const first = reinterpret_cast<Unit*>(address);
 #if defined(__CUDACC__)
     (void)extent, (void)stride, (void)count;
@@ -62,8 +62,8 @@ void move_units(const Walk& walk, uintptr_t source, uintptr_t target) {
     const int64_t n = walk.size();
     if (n < kMostIndices)
         for (int d = 0; d < walk.count; d++) axes.divider[d] = Divider(walk.extent[d]);
-    const auto from = Ptr<const Unit>(place<Unit>(source, axes.extent, axes.from, axes.count));
-    const auto to = place<Unit>(target, axes.extent, axes.to, axes.count);
+    const auto from = Ptr<const Unit>(unit_pointer<Unit>(source, axes.extent, axes.from, axes.count));
+    const auto to = unit_pointer<Unit>(target, axes.extent, axes.to, axes.count);
     with_flag(n < kMostIndices, [&](auto small) {
         constexpr bool kSmall = decltype(small)::value;
         FP16_LAUNCH((move_kernel<Unit, kSmall>), grid_for(n), kBlock, from, to, axes, n);
@@ -86,14 +86,13 @@ void fill_units(const ArrayView& x, int64_t units, const void* pattern) {
 void move(uintptr_t source, uintptr_t target, int64_t item, const std::vector<int64_t>& shape,
           const std::vector<int64_t>& source_strides, const std::vector<int64_t>& target_strides) {
     expect(shape.size() <= kMoveAxes && source_strides.size() == shape.size() && target_strides.size() == shape.size(),
-           "shape: " + std::to_string(shape.size()) +
-               " axes given, at most 8 wanted, with a stride of each array for each");
+           "shape must be at most 8 axes, with a stride of each array for each, got " + std::to_string(shape.size()));
     Walk walk;
     for (size_t back = shape.size(); back-- > 0;) {
         if (shape[back] == 0) return;
         walk.push(shape[back], source_strides[back], target_strides[back]);
     }
-    // Whole runs of the innermost axis move in the widest units that divide every place.
+    // Whole runs of the innermost axis move in the widest units that divide every offset.
     const bool runs = walk.count && walk.from[0] == item && walk.to[0] == item;
     const auto fits = [&](int64_t unit) {
         int64_t rest = static_cast<int64_t>((source | target) % static_cast<uintptr_t>(unit));
@@ -122,7 +121,7 @@ void move(uintptr_t source, uintptr_t target, int64_t item, const std::vector<in
         case 1:
             return move_units<unsigned char>(walk, source, target);
         default:
-            fail("item: " + std::to_string(item) + " bytes given, 1, 2, 4 or 8 wanted");
+            fail("item must be 1, 2, 4 or 8 bytes, got " + std::to_string(item));
     }
 }
 

@@ -54,10 +54,10 @@ void move(uintptr_t source, uintptr_t target, int64_t item, const std::vector<in
 // Every element of x becomes the value whose bits are the lowest of `bits`.
 void fill(const ArrayView& x, uint64_t bits);
 
-// What a captured step does besides its network (kernels/control.cuh). control uint8 (sizeof StepControl,), scalars
-// uint8 (sizeof StepScalars,), table uint8 (rows * sizeof StepScalars,), loss () in its storage type.
-// places int64 (n,): the batch's part of order int64 (count,)
-void batch_places(const ArrayView& control, const ArrayView& order, const ArrayView& places);
+// What a captured step does in addition to its network (kernels/control.cuh). control uint8 (sizeof StepControl,),
+// scalars uint8 (sizeof StepScalars,), table uint8 (rows * sizeof StepScalars,), loss () in its storage type. indices
+// int64 (n,): the batch's part of order int64 (count,)
+void batch_indices(const ArrayView& control, const ArrayView& order, const ArrayView& indices);
 // dy () = the loss scale
 void loss_seed(const ArrayView& control, const ArrayView& dy);
 // logits (N, K), labels int64 (N,)

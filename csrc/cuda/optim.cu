@@ -37,9 +37,9 @@ void launch_counted(const WeightUpdate& update, const Arrays& first, const Array
         return tensor;
     };
     const StepScalars scalars = update.step.values;
-    ArrayView place = update.step.memory;
-    place.ndim = 0;  // one struct
-    const auto memory = pointer<const StepScalars>(place);
+    ArrayView packed = update.step.memory;
+    packed.ndim = 0;  // one struct
+    const auto memory = pointer<const StepScalars>(packed);
     const auto counts = pointer<unsigned long long>(update.counts);
     for_tables<T, Tensor>(update.params, kUpdateSlice, entry, [&](const Table& table, unsigned slices) {
         FP16_LAUNCH((update_kernel<T, W, kMaster, Rule, kRounding, kCount>), slices, kBlock, table, rule, scalars,
@@ -172,7 +172,7 @@ void rmsprop(const WeightUpdate& update, const Arrays& v, const Arrays& momenta,
 void nonfinite(const Arrays& arrays, const ArrayView& flag) {
     expect_floats("arrays", arrays);
     expect_dtype("flag", flag, DType::int32);
-    expect(flag.size() == 1, "flag: " + flag.describe() + " given, one number wanted");
+    expect(flag.size() == 1, "flag must be one number, got " + flag.describe());
     set_zero(flag.data, sizeof(int));
     const auto found = pointer<int>(flag);
     find_nonfinite<__half>(arrays, found);

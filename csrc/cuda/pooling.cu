@@ -10,16 +10,18 @@ namespace {
 
 Pool pool_of(const ArrayView& image, const ArrayView& windows, int64_t kh, int64_t kw, int64_t stride_h,
              int64_t stride_w, const Pads& pads) {
-    expect(image.ndim == 4, "x: " + image.describe() + " given, shape (N, H, W, C) wanted");
-    expect(pads.size() == 4, "pads: " + std::to_string(pads.size()) + " given, 4 wanted");
-    expect(kh > 0 && kw > 0 && stride_h > 0 && stride_w > 0, "size, stride: numbers > 0 are wanted");
+    expect(image.ndim == 4, "x must be of shape (N, H, W, C), got " + image.describe());
+    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
+    expect(kh > 0 && kw > 0 && stride_h > 0 && stride_w > 0,
+           "size and stride must be numbers > 0, got " + std::to_string(kh) + ", " + std::to_string(kw) + " and " +
+               std::to_string(stride_h) + ", " + std::to_string(stride_w));
     const int64_t H = image.shape[1], W = image.shape[2], C = image.shape[3];
     const int64_t OH = (H + pads[0] + pads[1] - kh) / stride_h + 1, OW = (W + pads[2] + pads[3] - kw) / stride_w + 1;
     expect_shape("y", windows, {image.shape[0], OH, OW, C});
     const int64_t padded = std::max(H + pads[0] + pads[1], W + pads[2] + pads[3]);
     expect(std::max({padded, kh, kw, stride_h, stride_w}) < kMostIndices && H * W * C < kMostIndices &&
                OH * OW * C < kMostIndices,
-           "x: " + image.describe() + " given, images of less than 2^31 elements wanted");
+           "x must be images of fewer than 2^31 elements, got " + image.describe());
     Pool p{};
     p.H = static_cast<int>(H), p.W = static_cast<int>(W), p.OH = static_cast<int>(OH), p.OW = static_cast<int>(OW);
     p.kh = static_cast<int>(kh), p.kw = static_cast<int>(kw);
@@ -79,10 +81,10 @@ void max_pool_forward(const ArrayView& x, const ArrayView& y, const ArrayView& i
             for_images(shape, x.shape[0], shape.OH, shape.OW, kWidth, [&](const Pool& p, int64_t first, int64_t n) {
                 const auto xs = pointer<const T>(x) + first * p.H * p.W * p.C;
                 const auto ys = pointer<T>(y) + first * p.OH * p.OW * p.C;
-                const auto places = pointer<uint8_t>(index) + first * p.OH * p.OW * p.C;
+                const auto slots = pointer<uint8_t>(index) + first * p.OH * p.OW * p.C;
                 with_size(p, kWidth, [&](auto size) {
                     constexpr int kSize = kWidth > 1 ? decltype(size)::value : 0;
-                    FP16_LAUNCH((max_pool_forward_kernel<T, kWidth, kSize>), grid_for(n), kBlock, xs, ys, places, n, p);
+                    FP16_LAUNCH((max_pool_forward_kernel<T, kWidth, kSize>), grid_for(n), kBlock, xs, ys, slots, n, p);
                 });
             });
         });
@@ -100,10 +102,10 @@ void max_pool_backward(const ArrayView& index, const ArrayView& dy, const ArrayV
         with_vectors<T>(shape, aligned(dy) && aligned(dx) && aligned(index, Vec<T>::N), [&](auto width) {
             constexpr int kWidth = decltype(width)::value;
             for_images(shape, dx.shape[0], shape.H, shape.W, kWidth, [&](const Pool& p, int64_t first, int64_t n) {
-                const auto places = pointer<const uint8_t>(index) + first * p.OH * p.OW * p.C;
+                const auto slots = pointer<const uint8_t>(index) + first * p.OH * p.OW * p.C;
                 const auto dys = pointer<const T>(dy) + first * p.OH * p.OW * p.C;
                 const auto dxs = pointer<T>(dx) + first * p.H * p.W * p.C;
-                FP16_LAUNCH((max_pool_backward_kernel<T, kWidth>), grid_for(n), kBlock, places, dys, dxs, n, p,
+                FP16_LAUNCH((max_pool_backward_kernel<T, kWidth>), grid_for(n), kBlock, slots, dys, dxs, n, p,
                             half_accumulator);
             });
         });

@@ -40,7 +40,7 @@ void measure_gradients(const std::vector<ArrayView>& arrays, const ArrayView& co
     expect_floats("arrays", arrays);
     expect_dtype("counts", counts, DType::int64);
     expect(counts.ndim == 2 && counts.shape[1] == kRangeColumns,
-           "counts: " + counts.describe() + " given, (steps, 47) wanted");
+           "counts must be (steps, 47), got " + counts.describe());
     count_all(arrays, counts, Ptr<const StepControl>(control_block(control)));
 }
 

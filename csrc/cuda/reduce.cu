@@ -31,7 +31,7 @@ struct Plan {
 
     unsigned grid() const {
         const int64_t blocks = ceil_divide(tiling.outer, tiling.outers()) * tiling.slices * tiling.tiles;
-        expect(blocks < int64_t{1} << 31, "x: more elements than one reduction can take");
+        expect(blocks < int64_t{1} << 31, "x must need fewer than 2^31 blocks, got " + std::to_string(blocks));
         return static_cast<unsigned>(blocks);
     }
 };
@@ -47,9 +47,10 @@ Plan make_plan(int64_t outer, int64_t terms, int64_t inner, int width, bool is_a
     t.tail = plan.fold ? terms % width : 0;
     t.inner = plan.fold ? width : inner;
     const int64_t columns = t.inner / (plan.vectors ? width : 1);
-    const int block_bits = bits_for(kBlock), wanted = std::min(block_bits, bits_for(t.terms));
-    t.lane_bits = std::min(bits_for(columns), std::max(bits_for(merging ? kMergeLanes : kLanes), block_bits - wanted));
-    t.row_bits = std::min(block_bits - t.lane_bits, wanted);
+    const int block_bits = bits_for(kBlock), term_bits = std::min(block_bits, bits_for(t.terms));
+    t.lane_bits =
+        std::min(bits_for(columns), std::max(bits_for(merging ? kMergeLanes : kLanes), block_bits - term_bits));
+    t.row_bits = std::min(block_bits - t.lane_bits, term_bits);
     t.tiles = static_cast<unsigned>(ceil_divide(columns, t.lanes()));
     const int64_t step = kSteps * t.rows(), others = ceil_divide(outer, t.outers()) * t.tiles;
     const int64_t slices = merging ? 1 : std::max<int64_t>(1, std::min(ceil_divide(t.terms, step), kBlocks / others));
@@ -145,7 +146,7 @@ void reduce_strict(const ArrayView& x, const ArrayView& y, int64_t outer, int64_
     Ptr<float> in, out = workspace.get() + rest_size;
     for (const StrictMerge& m : merges) {
         const int64_t grid = ceil_divide(outer, m.outers) * m.groups * m.tiles;
-        expect(grid < int64_t{1} << 31, "x: more elements than one reduction can take");
+        expect(grid < int64_t{1} << 31, "x must need fewer than 2^31 blocks, got " + std::to_string(grid));
         const auto launch_grid = static_cast<unsigned>(grid);
         if (&m != &merges.front())
             FP16_LAUNCH(strict_reduce_merge_kernel, launch_grid, kBlock, in, m, out, rest, ys);
@@ -162,9 +163,8 @@ void reduce_strict(const ArrayView& x, const ArrayView& y, int64_t outer, int64_
 }
 
 void expect_extents(const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner) {
-    expect(x.size() == outer * terms * inner,
-           "x: " + x.describe() + " given, as many elements as the extents say wanted");
-    expect(y.size() == outer * inner, "y: " + y.describe() + " given, one element for each group of terms wanted");
+    expect(x.size() == outer * terms * inner, "x must have as many elements as the extents say, got " + x.describe());
+    expect(y.size() == outer * inner, "y must have one element for each group of terms, got " + y.describe());
     expect_dtype("y", y, x.dtype);
 }
 
@@ -173,10 +173,10 @@ void expect_extents(const ArrayView& x, const ArrayView& y, int64_t outer, int64
 void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64_t outer, int64_t terms, int64_t inner,
             bool half_accumulator) {
     const bool mean = op == "mean", max = op == "max";
-    expect(mean || max || op == "sum", "op: '" + op + "' given, sum, mean or max wanted");
+    expect(mean || max || op == "sum", "op must be sum, mean or max, got '" + op + "'");
     expect_extents(x, y, outer, terms, inner);
     expect(!max || terms > 0 || y.size() == 0,
-           "x: " + x.describe() + " given, at least one element to take the maximum of wanted");
+           "x must have at least one element to take the maximum of, got " + x.describe());
     if (y.size() == 0) return;
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
@@ -187,7 +187,7 @@ void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64
     });
 }
 
-// Counts the places of each maximum, then gives each its share of dy.
+// Counts the elements equal to each maximum, then gives each its share of dy.
 void max_backward(const ArrayView& x, const ArrayView& y, const ArrayView& dy, const ArrayView& dx, int64_t outer,
                   int64_t terms, int64_t inner) {
     expect_extents(x, y, outer, terms, inner);

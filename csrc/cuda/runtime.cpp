@@ -89,8 +89,8 @@ void* library_workspace(size_t bytes) {
     const std::lock_guard<std::mutex> lock(guard());
     Block& block = blocks()[current_device()];
     if (bytes > block.bytes) {
-        expect(!capturing(), "workspace: " + std::to_string(bytes) +
-                                 " bytes wanted while a graph is captured; run the step once before");
+        expect(!capturing(), "workspace must not grow while a graph is captured, got a need of " +
+                                 std::to_string(bytes) + " bytes; run the step once before");
         Block larger;
         larger.bytes = std::max(bytes, 2 * block.bytes);
         FP16_CHECK(cudaMalloc(&larger.memory, larger.bytes));

@@ -80,7 +80,7 @@ void softmax(const ArrayView& x, const ArrayView& y, int64_t causal_rows, const 
     if (lengths) {
         expect_dtype("lengths", lengths, DType::int64);
         expect(lengths.ndim == 1 && (lengths.size() ? Rows(x).count % lengths.size() == 0 : x.size() == 0),
-               "lengths: " + lengths.describe() + " given, one per equal run of rows wanted");
+               "lengths must have one per equal run of rows, got " + lengths.describe());
     }
     exponentials<ExpOutput::softmax>(x, y, {}, {}, {}, {}, 0, 0, causal_rows, lengths, half_accumulator);
 }

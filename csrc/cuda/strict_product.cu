@@ -14,13 +14,13 @@ constexpr int64_t kFewOutputs = 1 << 16, kManyBlocks = 8, kMostPartials = 1 << 2
 
 template <class Product>
 void run(const Product& product, int64_t terms, const StrictStore& store, const ArrayView& y, int64_t accumulator) {
-    expect(accumulator >= 1, "accumulator: " + std::to_string(accumulator) + " given, at least 1 wanted");
+    expect(accumulator >= 1, "accumulator must be at least 1, got " + std::to_string(accumulator));
     const bool chunked = accumulator > 1;
     const int64_t length = chunked ? accumulator : kStrictBlock, outputs = y.size(),
                   blocks = ceil_divide(terms, length);
     if (outputs == 0) return;
     expect(chunked || blocks < (int64_t{1} << kProductLevels),
-           std::to_string(terms) + " terms of a binary16 sum given, fewer than 2^25 wanted");
+           "terms of a binary16 sum must be fewer than 2^25, got " + std::to_string(terms));
     const auto ys = pointer<__half>(y);
     if (outputs > kFewOutputs || blocks < kManyBlocks || blocks * outputs > kMostPartials) {
         if (chunked)
@@ -45,14 +45,14 @@ void expect_halves(const char* argument, const ArrayView& array) { expect_dtype(
 
 StrictConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y, int64_t stride_h,
                            int64_t stride_w, const Pads& pads, int64_t groups) {
-    expect(x.ndim == 4, "x: " + x.describe() + " given, (N, H, W, C) wanted");
-    expect(w.ndim == 4, "w: " + w.describe() + " given, (out, kh, kw, in / groups) wanted");
-    expect(pads.size() == 4, "pads: four numbers wanted");
-    expect(stride_h > 0 && stride_w > 0, "stride: two numbers > 0 wanted");
+    expect(x.ndim == 4, "x must be (N, H, W, C), got " + x.describe());
+    expect(w.ndim == 4, "w must be (out, kh, kw, in / groups), got " + w.describe());
+    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
+    expect(stride_h > 0 && stride_w > 0,
+           "stride must be two numbers > 0, got " + std::to_string(stride_h) + ", " + std::to_string(stride_w));
     const int64_t C = x.shape[3], K = w.shape[0];
     expect(groups > 0 && C % groups == 0 && K % groups == 0 && w.shape[3] == C / groups,
-           "w: " + w.describe() + " given, does not match x " + x.describe() + " in " + std::to_string(groups) +
-               " groups");
+           "w must match x " + x.describe() + " in " + std::to_string(groups) + " groups, got " + w.describe());
     const int64_t OH = (x.shape[1] + pads[0] + pads[1] - w.shape[1]) / stride_h + 1,
                   OW = (x.shape[2] + pads[2] + pads[3] - w.shape[2]) / stride_w + 1;
     expect_shape("y", y, {x.shape[0], OH, OW, K});
@@ -61,7 +61,7 @@ StrictConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayVi
     expect_halves("y", y);
     for (const ArrayView* array : {&x, &w, &y})
         for (int axis = 0; axis < 4; axis++)
-            expect(array->shape[axis] <= INT_MAX, array->describe() + " given, which is too large");
+            expect(array->shape[axis] <= INT_MAX, "extents must be below 2^31, got " + array->describe());
     const auto size = [](int64_t n) { return static_cast<int>(n); };
     return {size(x.shape[0]), size(x.shape[1]), size(x.shape[2]), size(C),          size(K),
             size(w.shape[1]), size(w.shape[2]), size(OH),         size(OW),         size(stride_h),
@@ -74,7 +74,7 @@ void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias
                    bool transpose_b, double scale, int64_t accumulator) {
     const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
     const int64_t N = b.dim(transpose_b ? -2 : -1);
-    expect(b.dim(transpose_b ? -1 : -2) == K, "b: " + b.describe() + " given, does not match a " + a.describe());
+    expect(b.dim(transpose_b ? -1 : -2) == K, "b must match a " + a.describe() + ", got " + b.describe());
     expect_halves("a", a);
     expect_halves("b", b);
     expect_halves("c", c);
@@ -85,7 +85,7 @@ void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias
     if (c.size() == 0) return;
     const int64_t batch = c.size() / (M * N);
     expect(c.size() == batch * M * N && a.size() == batch * M * K && b.size() == batch * K * N,
-           "c: " + c.describe() + " given, does not match a and b");
+           "c must match a and b, got " + c.describe());
     const StrictMatrices product = {
         pointer<const __half>(a), pointer<const __half>(b), M, N, K, transpose_a ? 1 : K, transpose_a ? M : 1,
         transpose_b ? K : 1,      transpose_b ? 1 : N};

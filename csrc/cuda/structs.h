@@ -14,8 +14,7 @@ Ptr<Struct> structs(const char* argument, const ArrayView& view, int64_t count) 
     constexpr auto kBytes = static_cast<int64_t>(sizeof(Struct));
     const int64_t bytes = view.size();
     expect(bytes > 0 && bytes % kBytes == 0 && (count == 0 || bytes == count * kBytes),
-           std::string(argument) + ": " + view.describe() + " given, structs of " + std::to_string(kBytes) +
-               " bytes wanted");
+           std::string(argument) + " must be structs of " + std::to_string(kBytes) + " bytes, got " + view.describe());
 #if defined(__CUDACC__)
     return static_cast<Struct*>(view.data);
 #else

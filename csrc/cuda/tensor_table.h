@@ -9,7 +9,7 @@
 
 namespace fp16engine::gpu {
 
-// A float dtype is wanted of every array.
+// Every array must have a float dtype.
 inline void expect_floats(const char* argument, const std::vector<ArrayView>& arrays) {
     for (const ArrayView& view : arrays) with_storage(argument, view.dtype, [](auto) {});
 }
@@ -18,7 +18,7 @@ inline void expect_floats(const char* argument, const std::vector<ArrayView>& ar
 // entry(i) is the table's line for tensors[i]. Tensors without elements are left out.
 template <class T, class Entry, class MakeEntry, class Launch>
 void for_tables(const std::vector<ArrayView>& tensors, int64_t slice, MakeEntry entry, Launch launch) {
-    constexpr DType wanted = sizeof(T) == 2 ? DType::float16 : DType::float32;
+    constexpr DType dtype = sizeof(T) == 2 ? DType::float16 : DType::float32;
     TensorTable<Entry> table{};
     const auto flush = [&] {
         if (table.count > 0) launch(table, static_cast<unsigned>(table.first_slice[table.count]));
@@ -26,8 +26,8 @@ void for_tables(const std::vector<ArrayView>& tensors, int64_t slice, MakeEntry 
     };
     for (size_t i = 0; i < tensors.size(); i++) {
         const int64_t slices = ceil_divide(tensors[i].size(), slice);
-        if (tensors[i].dtype != wanted || slices == 0) continue;
-        expect(slices <= INT_MAX, "tensors: " + tensors[i].describe() + " given, which is too large");
+        if (tensors[i].dtype != dtype || slices == 0) continue;
+        expect(slices <= INT_MAX, "tensors must need fewer than 2^31 slices, got " + tensors[i].describe());
         if (table.count == kTableTensors || table.first_slice[table.count] + slices > INT_MAX) flush();
         table.entries[table.count] = entry(i);
         table.first_slice[table.count + 1] = table.first_slice[table.count] + static_cast<int>(slices);

@@ -48,12 +48,12 @@ void with_accumulator(bool half_accumulator, Body body) {
 inline void expect_like(const char* argument, const ArrayView& view, const ArrayView& like) {
     expect_dtype(argument, view, like.dtype);
     expect(view.size() == like.size(),
-           std::string(argument) + ": " + view.describe() + " given, the shape of " + like.describe() + " wanted");
+           std::string(argument) + " must be of the shape of " + like.describe() + ", got " + view.describe());
 }
 
 inline void expect_half_terms(const char* argument, const ArrayView& x, bool half_accumulator) {
     expect(!half_accumulator || x.dtype == DType::float16,
-           std::string(argument) + ": " + x.describe() + " given, float16 wanted by a float16 accumulator");
+           std::string(argument) + " must be float16 for a float16 accumulator, got " + x.describe());
 }
 
 }  // namespace fp16engine::gpu

@@ -58,8 +58,8 @@ __global__ void __launch_bounds__(kBlock)
          i += static_cast<int64_t>(gridDim.y) * kBlock) {
         const int row = static_cast<int>(i / row_size), rest = static_cast<int>(i % row_size), column = rest / s.C,
                   channel = rest % s.C;
-        const AugmentationPlace place = augmentation_place(a, draw, s.H, s.W, row, column);
-        const float value = augmentation_value(a, draw, place, s.H, s.W, [&](int r, int c) {
+        const AugmentationSource source = augmentation_source(a, draw, s.H, s.W, row, column);
+        const float value = augmentation_value(a, draw, source, s.H, s.W, [&](int r, int c) {
             return as_float(from[(static_cast<int64_t>(r) * s.W + c) * s.C + channel]);
         });
         put(y[image * size + i], known ? value : __int_as_float(0x7fc00000));

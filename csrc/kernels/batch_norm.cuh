@@ -72,10 +72,10 @@ struct Normalise {
     }
 
     template <bool kResidual, class T>
-    __device__ __forceinline__ void rows(const ColumnThread<kWidth>& place, Ptr<const T> x, Ptr<const T> residual,
+    __device__ __forceinline__ void rows(const ColumnThread<kWidth>& thread, Ptr<const T> x, Ptr<const T> residual,
                                          Ptr<T> y) const {
         constexpr int kRows = kResidual ? kBatch / 2 : kBatch;  // as many vectors in flight
-        place.template each_row<kRows>(
+        thread.template each_row<kRows>(
             [&](int64_t at, int64_t step) {
                 float v[kRows][kWidth], r[kRows][kWidth];
                 for (int i = 0; i < kRows; i++) load_floats(x + (at + i * step), v[i]);
@@ -153,7 +153,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     __shared__ ColumnStage<kWidth> staged_sums;
     __shared__ ColumnStage<kWidth> staged_squares;
     __shared__ Shared<float, kColumnBlock> part;
-    const ColumnThread<kWidth> place(tiles);
+    const ColumnThread<kWidth> thread(tiles);
     float sum[kWidth] = {}, square[kWidth] = {}, n = 0.0f;
     const auto add = [&](int64_t at, float (&v)[kWidth]) {
         float a[kWidth];
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(kColumnBlock)
         square[j] = __fadd_rn(square[j], __fmaf_rn(__fmul_rn(distance, weight), distance, q));
         sum[j] = __fadd_rn(sum[j], s);
     };
-    place.template each_row<kMomentRows>(
+    thread.template each_row<kMomentRows>(
         [&](int64_t at, int64_t step) {
             float v[kMomentRows][kWidth];
             for (int i = 0; i < kMomentRows; i++) load_floats(x + (at + i * step), v[i]);
@@ -202,13 +202,13 @@ __global__ void __launch_bounds__(kColumnBlock)
     staged_squares.put(square);
     __syncthreads();
 
-    const int columns = tiles.lanes * kWidth, used = place.lanes_used();
+    const int columns = tiles.lanes * kWidth, used = thread.lanes_used();
     const float total = column_total(
         columns, used, [&](int64_t i, int c) { return staged_sums.get(static_cast<int>(i), c, tiles.lanes); }, part);
-    const float mean = __fdiv_rn(total, static_cast<float>(place.end - place.begin));
+    const float mean = __fdiv_rn(total, static_cast<float>(thread.end - thread.begin));
     const auto moved = [&](int64_t i, int c) {
         const int lane = static_cast<int>(i);
-        const float count = place.rows_of(lane),
+        const float count = thread.rows_of(lane),
                     distance = __fsub_rn(__fdiv_rn(staged_sums.get(lane, c, tiles.lanes), count), mean);
         return __fmaf_rn(__fmul_rn(distance, count), distance, staged_squares.get(lane, c, tiles.lanes));
     };
@@ -254,18 +254,18 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
     }
     __syncthreads();
 
-    const ColumnThread<kWidth> place(tiles);
-    if (!place.active) return;
+    const ColumnThread<kWidth> thread(tiles);
+    if (!thread.active) return;
     Normalise<kWidth> normalise;
     const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
     for (int j = 0; j < kWidth; j++) {
         normalise.mean[j] = means[first + j];
         normalise.inv_std[j] = deviations[first + j];
     }
-    load_floats(gamma + place.column, normalise.gamma);
-    load_floats(beta + place.column, normalise.beta);
+    load_floats(gamma + thread.column, normalise.gamma);
+    load_floats(beta + thread.column, normalise.beta);
     normalise.floor = floor;
-    normalise.template rows<kResidual>(place, x, residual, y);
+    normalise.template rows<kResidual>(thread, x, residual, y);
 }
 
 // x residual y (rows, C); gamma beta running_mean running_var (C,)
@@ -274,19 +274,19 @@ __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
                                 Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles,
                                 bool deviation, float eps, float floor) {
-    const ColumnThread<kWidth> place(tiles);
-    if (!place.active) return;
+    const ColumnThread<kWidth> thread(tiles);
+    if (!thread.active) return;
     Normalise<kWidth> normalise;
-    load_floats(running_mean + place.column, normalise.mean);
-    load_floats(running_var + place.column, normalise.inv_std);
+    load_floats(running_mean + thread.column, normalise.mean);
+    load_floats(running_var + thread.column, normalise.inv_std);
     for (int j = 0; j < kWidth; j++) {
         const float spread = normalise.inv_std[j];
         normalise.inv_std[j] = inverse_std(deviation ? __fmul_rn(spread, spread) : spread, eps);
     }
-    load_floats(gamma + place.column, normalise.gamma);
-    load_floats(beta + place.column, normalise.beta);
+    load_floats(gamma + thread.column, normalise.gamma);
+    load_floats(beta + thread.column, normalise.beta);
     normalise.floor = floor;
-    normalise.template rows<kResidual>(place, x, residual, y);
+    normalise.template rows<kResidual>(thread, x, residual, y);
 }
 
 // x dy (rows, C), gamma beta mean inv_std (C,) -> shifts, slopes (slices, C): each slice's sums of g and of g * xhat;
@@ -299,17 +299,17 @@ __global__ void __launch_bounds__(kColumnBlock)
     __shared__ ColumnStage<kWidth> staged_shifts;
     __shared__ ColumnStage<kWidth> staged_slopes;
     __shared__ Shared<float, kColumnBlock> part;
-    const ColumnThread<kWidth> place(tiles);
+    const ColumnThread<kWidth> thread(tiles);
     float shift[kWidth] = {}, slope[kWidth] = {};
     if (arrived && blockIdx.y == 0 && threadIdx.x == 0) arrived[blockIdx.x] = 0;
-    if (place.active) {
+    if (thread.active) {
         constexpr bool kStored = kMask == Mask::stored, kRelu = kMask == Mask::recomputed;
         constexpr int kRows = kStored ? kBatch / 2 : kBatch;
         float m[kWidth], s[kWidth], a[kWidth], b[kWidth];
-        load_floats(mean + place.column, m);
-        load_floats(inv_std + place.column, s);
-        load_floats(gamma + place.column, a);
-        load_floats(beta + place.column, b);
+        load_floats(mean + thread.column, m);
+        load_floats(inv_std + thread.column, s);
+        load_floats(gamma + thread.column, a);
+        load_floats(beta + thread.column, b);
         const auto join = [&](const float (&v)[kWidth], const float (&dv)[kWidth]) {
             for (int j = 0; j < kWidth; j++) {
                 const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
@@ -326,7 +326,7 @@ __global__ void __launch_bounds__(kColumnBlock)
             load_floats(y + at, stored);
             for (int j = 0; j < kWidth; j++) dv[j] = stored[j] > 0.0f ? dv[j] : 0.0f;
         };
-        place.template each_row<kRows>(
+        thread.template each_row<kRows>(
             [&](int64_t at, int64_t step) {
                 float v[kRows][kWidth], dv[kRows][kWidth];
                 for (int i = 0; i < kRows; i++) load(at + i * step, v[i], dv[i]);
@@ -344,7 +344,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     staged_slopes.put(slope);
     __syncthreads();
 
-    const int columns = tiles.lanes * kWidth, used = place.lanes_used();
+    const int columns = tiles.lanes * kWidth, used = thread.lanes_used();
     const int64_t column = staged_column<kWidth>(tiles);
     const bool writes = static_cast<int>(threadIdx.x) < columns && column < tiles.C;
     const auto sum_of = [&](ColumnStage<kWidth>& stage) {
@@ -387,15 +387,15 @@ __global__ void __launch_bounds__(kColumnBlock)
     }
     __syncthreads();
 
-    const ColumnThread<kWidth> place(tiles);
+    const ColumnThread<kWidth> thread(tiles);
     float total[kWidth] = {};
-    if (place.active && dx) {
+    if (thread.active && dx) {
         constexpr int kRows = kWaiting ? kBatch / 2 : kBatch;
         float m[kWidth], s[kWidth], a[kWidth], b[kWidth], shift[kWidth], slope[kWidth];
-        load_floats(mean + place.column, m);
-        load_floats(inv_std + place.column, s);
-        load_floats(gamma + place.column, a);
-        load_floats(beta + place.column, b);
+        load_floats(mean + thread.column, m);
+        load_floats(inv_std + thread.column, s);
+        load_floats(gamma + thread.column, a);
+        load_floats(beta + thread.column, b);
         const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
         for (int j = 0; j < kWidth; j++) {
             shift[j] = tile_shifts[first + j];
@@ -418,7 +418,7 @@ __global__ void __launch_bounds__(kColumnBlock)
             }
             store_floats(to, out);
         };
-        place.template each_row<kRows>(
+        thread.template each_row<kRows>(
             [&](int64_t at, int64_t step) {
                 float v[kRows][kWidth], dv[kRows][kWidth], w[kRows][kWidth];
                 for (int i = 0; i < kRows; i++) load(at + i * step, v[i], dv[i], w[i]);
@@ -436,7 +436,7 @@ __global__ void __launch_bounds__(kColumnBlock)
         staged.put(total);
         __syncthreads();
         const float mine = column_total(
-            columns, place.lanes_used(),
+            columns, thread.lanes_used(),
             [&](int64_t i, int k) { return staged.get(static_cast<int>(i), k, tiles.lanes); }, part);
         const int64_t staged_at = staged_column<kWidth>(tiles);
         const bool writes = static_cast<int>(threadIdx.x) < columns && staged_at < tiles.C;

@@ -1,4 +1,4 @@
-// The norm of many tensors together, and their scaling down to a wanted one.
+// The norm of many tensors together, and their scaling down to a largest norm.
 //   norm = scale * root,  root = sqrt(sum of (x / scale)^2),  scale = 2^e,  2^e <= max |x| < 2^(e+1)
 //   x = fl((x / scale) * (most / root)) where norm > most
 // Every quotient is below 2 and exact but for the smallest ones, so neither 300^2 in binary16 nor (1e30)^2 in binary32

@@ -17,7 +17,7 @@ struct ColumnTiles {
 
 // ---- device helpers -----------------------------------------------------------------------------------------------
 
-// A thread's place: its columns, and the rows begin + row, begin + row + row_lanes, ... of its block's slice.
+// A thread's share: its columns, and the rows begin + row, begin + row + row_lanes, ... of its block's slice.
 template <int kWidth>
 struct ColumnThread {
     int64_t column, begin, end, C;

@@ -1,6 +1,7 @@
-// What a captured step does besides its network: it takes its batch from the epoch's order, checks loss and gradients,
-// decides whether the step counts, and advances the run's account (common/step_control.h), all on the device.
-//   batch_places     place[i] = order[batch * n + i]
+// What a captured step does in addition to its network: it takes its batch from the epoch's order, checks loss and
+// gradients, decides whether the step counts, and advances the run's account (common/step_control.h), all on the
+// device.
+//   batch_indices    indices[i] = order[batch * n + i]
 //   loss_seed        the gradient of the loss is the loss scale
 //   count_correct    rows whose first maximum is their label; a row with a NaN or without a finite maximum is wrong
 //   rank_nonfinite   the highest rank of an array with an infinity or a NaN; the maximum of integers has no order
@@ -46,8 +47,8 @@ __device__ __forceinline__ void measure_scale(StepControl& c, const StepPolicy& 
     c.tops[c.measured++] = column - kRangeFirst + kRangeLowest - ilogb(c.loss_scale);
     int most = c.tops[0];
     for (int i = 1; i < c.measured; i++) most = c.tops[i] > most ? c.tops[i] : most;
-    const double wanted = ldexp(1.0, static_cast<int>(policy.top) - most);
-    const double least = wanted > policy.floor ? wanted : policy.floor;
+    const double target = ldexp(1.0, static_cast<int>(policy.top) - most);
+    const double least = target > policy.floor ? target : policy.floor;
     c.loss_scale = least < policy.cap ? least : policy.cap;
 }
 
@@ -102,11 +103,11 @@ struct ReplacedTensor {
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
-// order (count,), places (n,); past the end of the order there is no place: -1, which takes a row of NaN
-__global__ void __launch_bounds__(kBlock) batch_places_kernel(Ptr<const StepControl> control, Ptr<const int64_t> order,
-                                                              Ptr<int64_t> places, int64_t count, int64_t n) {
+// order (count,), indices (n,); past the end of the order an index is -1, which takes a row of NaN
+__global__ void __launch_bounds__(kBlock) batch_indices_kernel(Ptr<const StepControl> control, Ptr<const int64_t> order,
+                                                               Ptr<int64_t> indices, int64_t count, int64_t n) {
     const int64_t first = control[0].batch * n;
-    for (int64_t i = grid_thread(); i < n; i += grid_threads()) places[i] = first + i < count ? order[first + i] : -1;
+    for (int64_t i = grid_thread(); i < n; i += grid_threads()) indices[i] = first + i < count ? order[first + i] : -1;
 }
 
 template <class T>

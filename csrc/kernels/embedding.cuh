@@ -1,8 +1,8 @@
 // Rows of tables and sums of scattered rows.
 //   take_rows     y[i] = table[ids[i]], byte by byte. Bytes: each row read and written, one id per row.
 //   scatter_rows  dtable[r] = fl(sum of dy[i] over the i with ids[i] == r), added one by one in the order of i from +0.
-//     Float sums, or binary16 ones, rounded after every addition. One thread owns a place of the table and there are no
-//     atomics: the same order in every run. Bytes: dy and dtable once, the ids once per block (from the cache).
+//     Float sums, or binary16 ones, rounded after every addition. One thread owns an element of the table and there are
+//     no atomics: the same order in every run. Bytes: dy and dtable once, the ids once per block (from the cache).
 // An id outside the table takes a row of 0xff bytes, a NaN in float types, and its gradient is left out.
 #pragma once
 #include "kernels/wide.cuh"
@@ -14,7 +14,7 @@ namespace fp16engine::gpu {
 // The ids of a tile that fall into a block's rows, in their order.
 struct MatchList {
     Shared<int, kBlock> row;                     // from the block's first row
-    Shared<int, kBlock> place;                   // in the tile
+    Shared<int, kBlock> slot;                    // in the tile
     Shared<int, 2 * kBlock / kWarpSize> counts;  // of each warp; two sets, used in turn
 };
 
@@ -38,7 +38,7 @@ __device__ __forceinline__ int find_matches(MatchList& list, Ptr<const int64_t> 
     if (total == 0) return 0;
     if (matches) {
         list.row[before] = static_cast<int>(row);
-        list.place[before] = thread;
+        list.slot[before] = thread;
     }
     __syncthreads();
     return total;
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kBlock) scatter_rows_kernel(Ptr<const int64_t>
             for (int j = 0; j < kAhead; j++) {
                 const int entry = first + j;
                 mine[j] = entry < found && list.row[entry] == row;
-                if (mine[j]) load_floats<kWidth, T>(dy + ((tile + list.place[entry]) * K + column), terms[j]);
+                if (mine[j]) load_floats<kWidth, T>(dy + ((tile + list.slot[entry]) * K + column), terms[j]);
             }
             for (int j = 0; j < kAhead; j++) {
                 if (!mine[j]) continue;

@@ -18,14 +18,14 @@ struct MoveAxes {
 
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
-struct MovePlaces {
+struct MoveOffsets {
     int64_t from, to;
 };
 
 // kSmall: fewer than 2^31 units, whose index is divided by multiplication.
 template <bool kSmall>
-__device__ __forceinline__ MovePlaces move_places(const MoveAxes& axes, int64_t index) {
-    MovePlaces places = {0, 0};
+__device__ __forceinline__ MoveOffsets move_offsets(const MoveAxes& axes, int64_t index) {
+    MoveOffsets offsets = {0, 0};
     unsigned small = static_cast<unsigned>(index);
     for (int d = 0; d < axes.count; d++) {
         int64_t at;
@@ -35,21 +35,21 @@ __device__ __forceinline__ MovePlaces move_places(const MoveAxes& axes, int64_t 
             at = index % axes.extent[d];
             index /= axes.extent[d];
         }
-        places.from += at * axes.from[d];
-        places.to += at * axes.to[d];
+        offsets.from += at * axes.from[d];
+        offsets.to += at * axes.to[d];
     }
-    return places;
+    return offsets;
 }
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
-// from and to: the places of index 0, in units of 1 to 16 bytes; n units.
+// from and to: the offsets of index 0, in units of 1 to 16 bytes; n units.
 template <class Unit, bool kSmall>
 __global__ void __launch_bounds__(kBlock)
     move_kernel(Ptr<const Unit> from, Ptr<Unit> to, const __grid_constant__ MoveAxes axes, int64_t n) {
     for (int64_t i = grid_thread(); i < n; i += grid_threads()) {
-        const MovePlaces places = move_places<kSmall>(axes, i);
-        move_bytes<static_cast<int>(sizeof(Unit))>(&to[places.to], &from[places.from]);
+        const MoveOffsets offsets = move_offsets<kSmall>(axes, i);
+        move_bytes<static_cast<int>(sizeof(Unit))>(&to[offsets.to], &from[offsets.from]);
     }
 }
 

@@ -1,8 +1,8 @@
 // Pooling of x (N, H, W, C), windows row-major at (OH, OW); a thread takes the channels of one vector of one pixel.
-//   max: y = the largest of the window, index its place kh * KW + kw; the first maximum wins, the first NaN any number
+//   max: y = the largest of the window, index its slot kh * KW + kw; the first maximum wins, the first NaN any number
 //   avg: y = fl(sum / n), n the pixels of the window inside the image; the sum in the order (kh, kw)
 // The gradients gather: dx of a pixel is the sum, over the windows that cover it in the order (oh, ow), of dy where the
-// window chose the pixel, or of dy / n. No two threads write one place: no atomics, and the bits never vary.
+// window chose the pixel, or of dy / n. No two threads write one element: no atomics, and the bits never vary.
 // Sums are float, or rounded to binary16 at every step; above 32 taps binary16 averages take the order of blocks.
 // Bytes per element of y: sizeof(T) for each pixel of x that is a window's own, sizeof(T) written, 1 for the index.
 // Per element of dx: sizeof(T) written; dy and index once from memory, and from the cache for each pixel of a window.
@@ -14,7 +14,7 @@ namespace fp16engine::gpu {
 
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
-constexpr int kNoPlace = 255;    // the index of a window without a pixel
+constexpr int kNoSlot = 255;     // the index of a window without a pixel
 constexpr int kStrictTaps = 32;  // taps summed one after the other in binary16
 
 struct Pool {
@@ -52,13 +52,13 @@ __device__ __forceinline__ Span taps_inside(int out, int stride, int pad, int si
 
 // Windows that cover pixel `in`.
 __device__ __forceinline__ Span windows_over(int in, const Divider& stride, int pad, int size, int windows) {
-    const int before = in + pad - size;  // the last place a window may start without reaching the pixel
+    const int before = in + pad - size;  // the last index a window may start at without reaching the pixel
     const int first = before < 0 ? 0 : static_cast<int>(stride.divide(static_cast<unsigned>(before))) + 1;
     const int last = static_cast<int>(stride.divide(static_cast<unsigned>(in + pad))) + 1;
     return {first, last > windows ? windows : last};
 }
 
-// The part of a window inside the image: calls tap(place, values) for each pixel in the order (kh, kw). Windows of a
+// The part of a window inside the image: calls tap(slot, values) for each pixel in the order (kh, kw). Windows of a
 // size that is known when compiling are read at once.
 template <class T, int kWidth, int kSize, class Tap>
 __device__ __forceinline__ void for_taps(Ptr<const T> x, const Pool& p, const Pixel& at, const Span& rows,
@@ -129,28 +129,28 @@ __global__ void __launch_bounds__(kBlock)
     for (int64_t i = grid_thread(); i < n; i += grid_threads()) {
         const Pixel at(p, i, kWidth);
         float best[kWidth] = {};
-        int place[kWidth];
+        int slot[kWidth];
         FP16_UNROLL
-        for (int k = 0; k < kWidth; k++) place[k] = kNoPlace;
+        for (int k = 0; k < kWidth; k++) slot[k] = kNoSlot;
         for_taps<T, kWidth, kSize>(
             x, p, at, row_taps(p, at.row), column_taps(p, at.column), [&](int here, const Vec<T, kWidth>& v) {
                 FP16_UNROLL
                 for (int k = 0; k < kWidth; k++) {
                     const float value = as_float(v.values[k]);
-                    const bool wins = place[k] == kNoPlace || (best[k] == best[k] && !(value <= best[k]));
+                    const bool wins = slot[k] == kNoSlot || (best[k] == best[k] && !(value <= best[k]));
                     best[k] = wins ? value : best[k];
-                    place[k] = wins ? here : place[k];
+                    slot[k] = wins ? here : slot[k];
                 }
             });
         Vec<T, kWidth> out;
-        Vec<uint8_t, kWidth> places;
+        Vec<uint8_t, kWidth> slots;
         FP16_UNROLL
         for (int k = 0; k < kWidth; k++) {
             put(out.values[k], best[k]);
-            places.values[k] = static_cast<uint8_t>(place[k]);
+            slots.values[k] = static_cast<uint8_t>(slot[k]);
         }
         store_vector(y + i * kWidth, out);
-        store_vector(index + i * kWidth, places);
+        store_vector(index + i * kWidth, slots);
     }
 }
 
@@ -161,11 +161,11 @@ __global__ void __launch_bounds__(kBlock) max_pool_backward_kernel(Ptr<const uin
     for (int64_t i = grid_thread(); i < n; i += grid_threads())
         gather_windows<T, kWidth>(
             p, i, half_accumulator, dx, [&](int64_t from, const Pixel& at, int oh, int ow, float (&value)[kWidth]) {
-                const Vec<uint8_t, kWidth> places = load_vector<uint8_t, kWidth>(index + from);
+                const Vec<uint8_t, kWidth> slots = load_vector<uint8_t, kWidth>(index + from);
                 const Vec<T, kWidth> v = load_vector<T, kWidth>(dy + from);
                 const int here = (at.row + p.top - oh * p.stride_h) * p.kw + at.column + p.left - ow * p.stride_w;
                 FP16_UNROLL
-                for (int k = 0; k < kWidth; k++) value[k] = places.values[k] == here ? as_float(v.values[k]) : 0.0f;
+                for (int k = 0; k < kWidth; k++) value[k] = slots.values[k] == here ? as_float(v.values[k]) : 0.0f;
             });
 }
 
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(kBlock)
     }
 }
 
-// The same with binary16 sums of more than one block of taps: one channel per thread. Padding takes its place in the
+// The same with binary16 sums of more than one block of taps: one channel per thread. Padding keeps its turn in the
 // blocks, as a zero, which changes no sum. The block sums wait in a binary counter, one per level.
 //
 // x (N, H, W, C), y (N, OH, OW, C); n: elements of y
@@ -210,8 +210,8 @@ __global__ void __launch_bounds__(kBlock)
             blocks++;
             end += kStrictTaps;
         };
-        for_taps<__half, 1, 0>(x, p, at, rows, columns, [&](int place, const Vec<__half, 1>& v) {
-            while (place >= end) close_block();
+        for_taps<__half, 1, 0>(x, p, at, rows, columns, [&](int slot, const Vec<__half, 1>& v) {
+            while (slot >= end) close_block();
             sum = rounded<__half>(__fadd_rn(sum, as_float(v.values[0])));
         });
         while (end - kStrictTaps < p.kh * p.kw) close_block();

@@ -1,6 +1,6 @@
 // Sums and maxima of x (outer, terms, inner) over `terms`, and the gradient of the maximum.
 //   y[o, c] = fl(sum_t x[o, t, c] / divisor), or the largest x[o, t, c], NaN if there is one
-//   dx[o, t, c] = fl(dy[o, c] / n) at the n places where x[o, t, c] holds the maximum y[o, c], else 0
+//   dx[o, t, c] = fl(dy[o, c] / n) at the n indices where x[o, t, c] is the maximum y[o, c], else 0
 // Accumulators are float: a thread takes every so-many-th row of its slice, then the warp's rows are added in pairs and
 // the warps in their order. A slice depends on the shape alone, so the same input gives the same bits on every device.
 // Bytes per element of x: sizeof(T) read once; the gradient reads twice and writes once. Slices leave 4 bytes for each
@@ -38,12 +38,12 @@ struct Tiling {
 };
 
 // The part of x that one thread reads: rows first, first + rows, ... below last, columns c, c + 1, ... of one vector.
-struct Place {
+struct ThreadPart {
     int lane, row, layer;
     int64_t base, slice, tile;  // first outer index, slice and first column of the block
     int64_t o, c, first, last;
 
-    __device__ __forceinline__ Place(const Tiling& t, int width) {
+    __device__ __forceinline__ ThreadPart(const Tiling& t, int width) {
         const int i = static_cast<int>(threadIdx.x);
         lane = i & (t.lanes() - 1);
         row = i >> t.lane_bits & (t.rows() - 1);
@@ -67,7 +67,7 @@ struct Place {
 // Combines the totals of a block's rows; store(o, slice, c, total) is called once for each of its columns.
 template <class Op, int kWidth, bool kFold, class Store>
 __device__ __forceinline__ void combine_rows(float (&total)[kWidth], Shared<float, kBlock*(kFold ? 1 : kWidth)>& part,
-                                             const Tiling& t, const Place& p, const Store& store) {
+                                             const Tiling& t, const ThreadPart& p, const Store& store) {
     constexpr int kOut = kFold ? 1 : kWidth;
     if constexpr (kFold) {
         FP16_UNROLL
@@ -140,7 +140,8 @@ __device__ __forceinline__ bool holds(float x, float y) { return x == y || (x !=
 
 // What belongs to each column of a thread; folded, all its elements are terms of one output.
 template <class T, int kWidth, bool kFold>
-__device__ __forceinline__ void load_columns(Ptr<const T> y, const Tiling& t, const Place& p, float (&value)[kWidth]) {
+__device__ __forceinline__ void load_columns(Ptr<const T> y, const Tiling& t, const ThreadPart& p,
+                                             float (&value)[kWidth]) {
     FP16_UNROLL
     for (int k = 0; k < kWidth; k++) value[k] = as_float(kFold ? y[p.o] : y[p.o * t.inner + p.c + k]);
 }
@@ -151,7 +152,7 @@ __device__ __forceinline__ void load_columns(Ptr<const T> y, const Tiling& t, co
 template <class Op, class T, int kWidth, bool kFold, class Store>
 __global__ void __launch_bounds__(kBlock) reduce_kernel(Ptr<const T> x, Tiling t, Store store) {
     __shared__ Shared<float, kBlock*(kFold ? 1 : kWidth)> part;
-    const Place p(t, kWidth);
+    const ThreadPart p(t, kWidth);
     float total[kWidth];
     FP16_UNROLL
     for (int k = 0; k < kWidth; k++) total[k] = Op::kIdentity;
@@ -174,7 +175,7 @@ template <class T, int kWidth, bool kFold>
 __global__ void __launch_bounds__(kBlock)
     count_maxima_kernel(Ptr<const T> x, Ptr<const T> y, Tiling t, Share<T> store) {
     __shared__ Shared<float, kBlock*(kFold ? 1 : kWidth)> part;
-    const Place p(t, kWidth);
+    const ThreadPart p(t, kWidth);
     float total[kWidth] = {};
     if (p.inside(t)) {
         float maximum[kWidth];
@@ -197,7 +198,7 @@ __global__ void __launch_bounds__(kBlock)
 template <class T, int kWidth, bool kFold>
 __global__ void __launch_bounds__(kBlock)
     share_maxima_kernel(Ptr<const T> x, Ptr<const T> y, Ptr<const float> share, Ptr<T> dx, Tiling t) {
-    const Place p(t, kWidth);
+    const ThreadPart p(t, kWidth);
     if (!p.inside(t)) return;
     float maximum[kWidth], value[kWidth];
     load_columns<T, kWidth, kFold>(y, t, p, maximum);

@@ -25,7 +25,7 @@ namespace fp16engine::gpu {
 
 enum class ExpOutput { softmax, log_softmax, loss, loss_gradient };
 
-// What the kernels of the exponentials need beside x.
+// What the kernels of the exponentials need in addition to x.
 template <class T>
 struct ExpArguments {
     Ptr<T> y;                   // (rows, K)
@@ -33,7 +33,7 @@ struct ExpArguments {
     Ptr<float> losses;          // (rows,)
     Ptr<const T> dy;            // ()
     Ptr<const float> counted;   // (), n
-    float on, off;  // loss: 1 - smoothing and smoothing; gradient: what is wanted at the label and elsewhere
+    float on, off;              // loss: 1 - smoothing and smoothing; gradient: the targets at the label and elsewhere
     int64_t rows, K, causal_rows;  // causal_rows > 0: row r has its first r % causal_rows + 1 values only
     Ptr<const int64_t> lengths;    // (rows / run,)
     int64_t run;                   // > 0: row r has its first lengths[r / run] values at most

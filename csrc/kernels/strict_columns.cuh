@@ -22,7 +22,7 @@ __device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Pt
     const int64_t begin = static_cast<int64_t>(blockIdx.y) * kStrictRows;
     const int64_t end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
     const int blocks = static_cast<int>((end - begin + kStrictBlock - 1) / kStrictBlock);
-    const auto place = [](int quantity, int block, int c) {
+    const auto slot = [](int quantity, int block, int c) {
         return (quantity * kStrictGroup + block) * (kStrictColumns + 1) + c;
     };
 
@@ -34,13 +34,13 @@ __device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Pt
             term(r, column, terms);
             for (int q = 0; q < kQuantities; q++) sums[q] = fl16(__fadd_rn(sums[q], terms[q]));
         }
-        for (int q = 0; q < kQuantities; q++) stage[place(q, block, lane)] = sums[q];
+        for (int q = 0; q < kQuantities; q++) stage[slot(q, block, lane)] = sums[q];
     }
     __syncthreads();
     for (int c = warp; c < kStrictColumns && first_column + c < C; c += kBlock / kWarpSize) {
         for (int q = 0; q < kQuantities; q++) {
             const auto fold = strict_fold<kHalved>(
-                blocks, [&](int64_t i) -> float { return stage[place(q, static_cast<int>(i), c)]; });
+                blocks, [&](int64_t i) -> float { return stage[slot(q, static_cast<int>(i), c)]; });
             if (lane == 0)
                 groups[(q * static_cast<int64_t>(gridDim.y) + blockIdx.y) * C + first_column + c] = fold.value;
         }

@@ -58,10 +58,10 @@ struct StrictConvShape {
     }
 };
 
-// A place in an array of four axes whose last three have these extents.
-struct Place {
+// An index in an array of four axes whose last three have these extents.
+struct Index4 {
     int first, second, third, fourth;
-    __device__ __forceinline__ Place(int64_t index, int extent2, int extent3, int extent4) {
+    __device__ __forceinline__ Index4(int64_t index, int extent2, int extent3, int extent4) {
         const int64_t line = index / extent4, plane = line / extent3;
         fourth = static_cast<int>(index - line * extent4);
         third = static_cast<int>(line - plane * extent3);
@@ -70,11 +70,11 @@ struct Place {
     }
 };
 
-// A term's place among three axes, advanced one by one.
+// A term's index among three axes, advanced one by one.
 struct Counter {
     int a, b, c, extent_b, extent_c;
     __device__ __forceinline__ Counter(int64_t index, int eb, int ec) : extent_b(eb), extent_c(ec) {
-        const Place at(index, 1, eb, ec);
+        const Index4 at(index, 1, eb, ec);
         a = at.first;
         b = at.third;
         c = at.fourth;
@@ -95,7 +95,7 @@ struct StrictConvForward {
 
     struct Walk {
         const StrictConvForward& p;
-        Place at;  // n, oh, ow, k
+        Index4 at;  // n, oh, ow, k
         Counter tap;
         __device__ __forceinline__ void read(__half& a, __half& b) const {
             const StrictConvShape& s = p.s;
@@ -108,7 +108,7 @@ struct StrictConvForward {
     };
     __device__ __forceinline__ int64_t terms() const { return static_cast<int64_t>(s.R) * s.S * s.Cg; }
     __device__ __forceinline__ Walk walk(int64_t output, int64_t term) const {
-        return {*this, Place(output, s.OH, s.OW, s.K), Counter(term, s.S, s.Cg)};
+        return {*this, Index4(output, s.OH, s.OW, s.K), Counter(term, s.S, s.Cg)};
     }
 };
 
@@ -119,7 +119,7 @@ struct StrictConvDataGradient {
 
     struct Walk {
         const StrictConvDataGradient& p;
-        Place at;  // n, h, w, c
+        Index4 at;  // n, h, w, c
         Counter tap;
         __device__ __forceinline__ void read(__half& a, __half& b) const {
             const StrictConvShape& s = p.s;
@@ -134,7 +134,7 @@ struct StrictConvDataGradient {
     };
     __device__ __forceinline__ int64_t terms() const { return static_cast<int64_t>(s.R) * s.S * s.Kg; }
     __device__ __forceinline__ Walk walk(int64_t output, int64_t term) const {
-        return {*this, Place(output, s.H, s.W, s.C), Counter(term, s.S, s.Kg)};
+        return {*this, Index4(output, s.H, s.W, s.C), Counter(term, s.S, s.Kg)};
     }
 };
 
@@ -145,7 +145,7 @@ struct StrictConvWeightGradient {
 
     struct Walk {
         const StrictConvWeightGradient& p;
-        Place at;  // k, r, s, c
+        Index4 at;  // k, r, s, c
         Counter pixel;
         __device__ __forceinline__ void read(__half& a, __half& b) const {
             const StrictConvShape& s = p.s;
@@ -158,7 +158,7 @@ struct StrictConvWeightGradient {
     };
     __device__ __forceinline__ int64_t terms() const { return static_cast<int64_t>(s.N) * s.OH * s.OW; }
     __device__ __forceinline__ Walk walk(int64_t output, int64_t term) const {
-        return {*this, Place(output, s.R, s.S, s.Cg), Counter(term, s.OH, s.OW)};
+        return {*this, Index4(output, s.R, s.S, s.Cg), Counter(term, s.OH, s.OW)};
     }
 };
 

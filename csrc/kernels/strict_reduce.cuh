@@ -1,9 +1,9 @@
 // Sums of x (outer, terms, inner) over `terms` in binary16 accumulators, in the order of strict_sum.cuh, bit for bit.
 // The binary counter merges aligned pairs of aligned pairs, so a group of 2^k block sums is merged by threads in
 // parallel, whatever comes before and behind it. An incomplete last group leaves the sums of the set bits of its size;
-// they are folded from the newest to the oldest into the group's `rest`, and a later kernel goes on folding from there.
-// A mean halves at every merge, fl16((older + newer) / 2).
-// Bytes per term: 2 read; per group of at least 512 terms 4 written and read again.
+// they are folded from the newest to the oldest into the group's `rest`, and a later kernel continues to fold from
+// there. A mean halves at every merge, fl16((older + newer) / 2). Bytes per term: 2 read; per group of at least 512
+// terms 4 written and read again.
 #pragma once
 #include "kernels/strict_sum.cuh"
 

@@ -1,5 +1,5 @@
 // Elements in groups of kWidth = kWide<T>, moved by vectors of sixteen bytes, or one by one where an extent or a
-// pointer does not allow that; arrays of another type beside them move as many elements.
+// pointer does not allow that; arrays of another type next to them move as many elements.
 #pragma once
 #include "kernels/device.cuh"
 

@@ -18,7 +18,7 @@ namespace {
 
 int schedule = kFair;
 
-std::string place() {
+std::string location() {
     const auto text = [](const Dim3& d) {
         return "(" + std::to_string(d.x) + ", " + std::to_string(d.y) + ", " + std::to_string(d.z) + ")";
     };
@@ -152,11 +152,11 @@ void run(Block& b, size_t dynamic_shared_bytes) {
 
 void set_schedule(int value) { schedule = value; }
 
-void fail(const std::string& what) { throw Error(what + " [" + place() + "]"); }
+void fail(const std::string& what) { throw Error(what + " [" + location() + "]"); }
 
 void launch(Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body) {
     if (size.count() == 0 || size.count() > 1024)
-        throw Error("a block of " + std::to_string(size.count()) + " threads, 1 to 1024 wanted");
+        throw Error("a block must be 1 to 1024 threads, got " + std::to_string(size.count()));
     if (grid.count() == 0) throw Error("an empty grid");
     fp16engine::parallel_for(grid.count(), [&](int64_t task, int) {
         static thread_local Block storage;

@@ -38,7 +38,7 @@ void launch_planted(const std::string& fault, const ArrayView& x, const ArrayVie
     expect_dtype("x", x, DType::float32);
     expect_dtype("y", y, DType::float32);
     expect(x.size() == y.size() && x.size() % kBlock == 0,
-           "x: " + x.describe() + " given, a multiple of 256 elements, as in y, wanted");
+           "x must be a multiple of 256 elements, as y is, got " + x.describe());
     const auto blocks = static_cast<unsigned>(x.size() / kBlock);
     const auto xs = pointer<const float>(x);
     const auto ys = pointer<float>(y);
@@ -49,7 +49,7 @@ void launch_planted(const std::string& fault, const ArrayView& x, const ArrayVie
         return;
     }
     const auto found = kernels().find(fault);
-    expect(found != kernels().end(), "fault: '" + fault + "' given, one of planted_faults() wanted");
+    expect(found != kernels().end(), "fault must be one of planted_faults(), got '" + fault + "'");
     const Kernel kernel = found->second;
     FP16_LAUNCH(kernel, blocks, kBlock, xs, ys);
 }

@@ -1,4 +1,4 @@
-/* Stands in for NVIDIA's driver library where there is no GPU, so that cuDNN can be loaded and can plan for a GPU it is
+/* A fake of NVIDIA's driver library where there is no GPU, so that cuDNN can be loaded and can plan for a GPU it is
  * only told about. It holds no device: it accepts a compiled kernel without looking at it and refuses everything that
  * would run one. */
 #include <stddef.h>
@@ -45,7 +45,7 @@ int cuGetErrorName(int error, const char** text) {
 
 int cuGetErrorString(int error, const char** text) {
     (void)error;
-    *text = "stand-in for the driver, there is no GPU";
+    *text = "fake driver, there is no GPU";
     return SUCCESS;
 }
 

@@ -228,7 +228,7 @@ class Backend(Protocol):
         copy."""
 
     def index_add(self, shape: Shape, dtype: str, index: Any, dy: Array, acc: str) -> Array:
-        """Return zeros of `shape` with `dy` added at `index`; repeated places add up in the C order of
+        """Return zeros of `shape` with `dy` added at `index`; repeated indices add up in the C order of
         `dy`."""
 
     def cat(self, xs: Sequence[Array], axis: int) -> Array:
@@ -284,7 +284,7 @@ class Backend(Protocol):
         """Return the largest value over `axes`, kept with size 1; NaN if there is one."""
 
     def max_backward(self, x: Array, y: Array, dy: Array, axes: Axes) -> Array:
-        """Return dx (shape of x): fl(dy / n) at the n places of x that hold the maximum y, else 0."""
+        """Return dx (shape of x): fl(dy / n) at the n elements of x that hold the maximum y, else 0."""
 
     # Dot products
 
@@ -486,9 +486,9 @@ class Backend(Protocol):
     def cross_entropy_backward(
         self, logits: Array, labels: Array, dy: Array, acc: str, smoothing: float = 0.0
     ) -> Array:
-        """Return dlogits (N, K) = fl((softmax - wanted) * (dy / n)), softmax in registers, dy of shape ().
+        """Return dlogits (N, K) = fl((softmax - target) * (dy / n)), softmax in registers, dy of shape ().
 
-        wanted is 1 - h + h / K at the label and h / K elsewhere, h the `smoothing`.
+        target is 1 - h + h / K at the label and h / K elsewhere, h the `smoothing`.
         Rows whose label is negative are +0. dy / n is a register value, so a loss scale in dy acts before
         1 / n can underflow.
         """
@@ -496,7 +496,7 @@ class Backend(Protocol):
     # Pooling: x (N, H, W, C); windows lie row-major at (OH, OW) as in conv2d_forward
 
     def max_pool_forward(self, x: Array, size: Pair, stride: Pair, pads: Pads) -> tuple[Array, Array]:
-        """Return the largest value y (N, OH, OW, C) per window, and its place as uint8 kh * KW + kw
+        """Return the largest value y (N, OH, OW, C) per window, and its slot as uint8 kh * KW + kw
         (255: the window holds no pixel).
 
         The first maximum in (kh, kw) order wins, the first NaN wins over any number; padding is never chosen.

@@ -1,4 +1,4 @@
-"""What a backend can do besides the operations that every one has."""
+"""What a backend can do in addition to the operations that every one has."""
 
 from __future__ import annotations
 

@@ -549,7 +549,7 @@ def _dropout(size: str) -> Iterator[Kernel]:
         ("y",),
         2,
         math.prod(shape),
-        "element, beside Philox",
+        "element, plus Philox",
         lambda b, a, s: lambda: b.dropout(a["x"], 0.1, 7, 0),
     )
 

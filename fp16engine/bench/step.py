@@ -1,4 +1,4 @@
-"""A training step, measured: images per second beside PyTorch's, memory, and where the time goes.
+"""A training step, measured: images per second against PyTorch's, memory, and where the time goes.
 
 All contenders run in one process, turn by turn, so that a machine that slows down slows all of them. The
 step is forward, backward and an SGD update with momentum on one synthetic batch that is on the device.

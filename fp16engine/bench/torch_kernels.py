@@ -1,4 +1,4 @@
-"""PyTorch's operations beside ours, for `bench kernels`. Importable only where torch is.
+"""PyTorch's operations against ours, for `bench kernels`. Importable only where torch is.
 
 Feature maps are handed over as (N, C, H, W) views of the same NHWC memory (channels_last), as PyTorch runs
 them best. A backward pass is timed alone, from a graph that is kept.
@@ -21,7 +21,7 @@ _DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
 
 def missing(device: str) -> str | None:
-    """Return why torch cannot stand beside `device`, None if it can."""
+    """Return why torch cannot be measured on `device`, None if it can."""
     if device.startswith("cuda"):
         return None if torch.cuda.is_available() else "torch is here, but it finds no GPU"
     return None if device == "cpu" else f"torch has no device like {device!r}"

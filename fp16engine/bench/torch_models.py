@@ -1,4 +1,4 @@
-"""The same networks in PyTorch, to measure a training step beside ours. Importable only where torch is.
+"""The same networks in PyTorch, to measure a training step against ours. Importable only where torch is.
 
 Same layers, same padding, same shortcuts, same optimizer as `fp16engine.models`, written the way PyTorch
 runs them best: channels_last memory, in-place ReLU, one SGD with momentum, fused on a GPU.
@@ -39,7 +39,7 @@ def names() -> list[str]:
 
 
 def missing(device: str) -> str | None:
-    """Return why torch cannot stand beside `device`, None if it can."""
+    """Return why torch cannot be measured on `device`, None if it can."""
     if device.startswith("cuda") and not torch.cuda.is_available():
         return "torch is here, but it finds no GPU"
     return None

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     step = add_command(
         kinds,
         "step",
-        "a training step, beside PyTorch where it is installed",
+        "a training step, against PyTorch where it is installed",
         "Measure a training step (forward, backward, SGD with momentum) under each precision, turn by\n"
         "turn in one process: images per second, peak memory, and where the time goes, operation by\n"
         "operation and layer by layer. Images are synthetic.",
@@ -57,7 +57,9 @@ def add(commands: Any) -> None:
     step.add_argument(
         "--seconds", type=options.number(True), default=1.0, metavar="X", help="length of a turn (default: 1)"
     )
-    step.add_argument("--capture", action="store_true", help="measure the captured step beside the eager one")
+    step.add_argument(
+        "--capture", action="store_true", help="measure the captured step next to the eager one"
+    )
     options.add_device(step)
     step.add_argument(
         "--out", type=options.new_file, metavar="FILE", help="write the result as JSON to this new file"

@@ -27,10 +27,11 @@ def add(kinds: Any) -> None:
         kinds,
         "kernels",
         "every kernel against the time its bytes take at the machine's copy rate",
-        "Measure every kernel family (norms, softmax, pooling, optimizers, products, ...) and set its time\n"
-        "beside the floor: the bytes it must move at the rate of a copy of the same size, or its arithmetic\n"
-        "at the rate of a large matrix product, both measured in the same run. Sizes: in-situ (as in\n"
-        "ResNet-56, VGG-16 and ViT-8 at batch 256), large (arrays of 256 MB and more), tiny (for tests).",
+        "Measure every kernel family (norms, softmax, pooling, optimizers, products, ...) and set its "
+        "time\nnext to the floor: the bytes it must move at the rate of a copy of the same size, or its "
+        "arithmetic\nat the rate of a large matrix product, both measured in the same run. Sizes: in-situ "
+        "(as in\nResNet-56, VGG-16 and ViT-8 at batch 256), large (arrays of 256 MB and more), tiny (for "
+        "tests).",
         "  fp16engine bench kernels\n"
         "  fp16engine bench kernels --family 'batch norm,softmax' --peer torch\n"
         "  fp16engine bench kernels --device cuda --sizes in-situ,large --out kernels.json",

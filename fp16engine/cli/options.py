@@ -276,7 +276,9 @@ def add_output(parser: argparse.ArgumentParser, folder: bool) -> None:
         group.add_argument(
             "--out", type=folder_name, metavar="DIR", help="results folder (default: a new one under runs/)"
         )
-        group.add_argument("--resume", action="store_true", help="go on with what is in --out, bit for bit")
+        group.add_argument(
+            "--resume", action="store_true", help="continue with what is in --out, bit for bit"
+        )
         group.add_argument(
             "--checkpoint-every",
             type=whole(1),

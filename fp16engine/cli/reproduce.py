@@ -27,9 +27,9 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "reproduce",
-        "the tables and figures of the study, ours beside the paper's",
+        "the tables and figures of the study, ours next to the paper's",
         "Run what a table or figure of the FP16 study needs and is not done yet, and write a report with\n"
-        "ours and the paper's side by side. Stop it at any time, even by a kill: the same command goes on\n"
+        "ours and the paper's side by side. Stop it at any time, even by a kill: the same command continues\n"
         "where it was. Without options it is the study at full size, which is work for a GPU; --epochs,\n"
         "--limit, --seeds and --models make it smaller, and everything the report shows says by how much.",
         "  fp16engine reproduce figure2,figure3 --data-dir ~/mnist --epochs 10\n"
@@ -112,7 +112,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         "--activation",
         type=options.one_of(("relu", "relu6", "gelu", "tanh")),
         metavar="NAME",
-        help="relu, relu6, gelu, tanh: in the place of every network's own",
+        help="relu, relu6, gelu, tanh: instead of every network's own",
     )
     group.add_argument("--optimizer", type=options.one_of(options.OPTIMIZERS), metavar="NAME")
     group.add_argument("--lr", type=options.number(True), metavar="X", help="learning rate")
@@ -317,6 +317,6 @@ def _others(runs: list[str]) -> str:
 def _print_rest(outcome: Outcome) -> None:
     if outcome.left:
         why = "the time given is over" if outcome.out_of_time else "not done"
-        print(f"{outcome.left} runs are left ({why}); the same command goes on with them.")
+        print(f"{outcome.left} runs are left ({why}); the same command continues with them.")
     if outcome.elsewhere:
         print(f"{outcome.elsewhere} runs are being done by another process.")

@@ -109,7 +109,7 @@ def _print(result: dict[str, Any]) -> None:
     ]
     head = ("", "δ mean", "δ largest", "Γ mean", "Γ (paper)", "must agree", "agree")
     images = f"{result['test_images']:,} test images of {result['data']}"
-    print_table(f"{result['other']} beside {result['reference']} on {images}", head, rows)
+    print_table(f"{result['other']} against {result['reference']} on {images}", head, rows)
     one, two = result["accuracy"]
     cold = ", ".join(f"{t:.3g}" for t in result["temperature"])
     print(f"\nAccuracy {share(one)} and {share(two)}; temperatures {cold}.")

@@ -27,7 +27,7 @@ def add(commands: Any) -> None:
         "train",
         "one training run",
         "Train a network under one precision. Writes metrics.jsonl, summary.json and a checkpoint to --out;\n"
-        "Ctrl-C saves and stops, --resume goes on as if nothing had happened.",
+        "Ctrl-C saves and stops, --resume continues as if nothing had happened.",
         "  fp16engine train\n"
         "  fp16engine train --data mnist --data-dir ~/mnist --precision fp16 --epochs 10 --out runs/mnist\n"
         "  fp16engine train --data image_folder --data-dir ~/photos --model resnet20\n\n"

@@ -70,7 +70,7 @@ def _add_train(actions: Any) -> None:
         "train",
         "train under one or more precisions and measure BLEU",
         "Train the same network, weights and batch order under every precision, translate the test part and\n"
-        "print BLEU with sacrebleu's signature. Stop it at any time; --resume goes on bit for bit.",
+        "print BLEU with sacrebleu's signature. Stop it at any time; --resume continues bit for bit.",
         "  fp16engine translate train --data-dir ~/multi30k --precision fp32,fp16,mp --out runs/de-en",
     )
     _add_corpus(parser, "de", "en")

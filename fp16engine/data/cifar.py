@@ -91,9 +91,9 @@ def _from_archive(path: Path, layout: _Layout, names: tuple[str, ...]) -> dict[s
 def _locate(root: Path, layout: _Layout) -> Path | None:
     if root.is_file():
         return root if root.name == layout.archive else None
-    for place in (root, root / layout.folder):
-        if any((place / name).exists() for name in (*layout.train, layout.test)):
-            return place
+    for where in (root, root / layout.folder):
+        if any((where / name).exists() for name in (*layout.train, layout.test)):
+            return where
     packed = root / layout.archive
     return packed if packed.is_file() else None
 
@@ -155,10 +155,10 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
     else:
         path = folders.existing(root, name, valid)
     for layout in layouts:
-        place = _locate(path, layout)
-        if place is not None:
+        where = _locate(path, layout)
+        if where is not None:
             names = (*layout.train, layout.test)
-            files = _from_archive(place, layout, names) if place.is_file() else _from_folder(place, names)
+            files = _from_archive(where, layout, names) if where.is_file() else _from_folder(where, names)
             train = _split(files, layout.train, layout, len(classes))
             return Dataset(name, train, _split(files, (layout.test,), layout, len(classes)), classes)
     raise FileNotFoundError(

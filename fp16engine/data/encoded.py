@@ -180,7 +180,7 @@ def padded(lines: Sequence[np.ndarray], filler: int) -> np.ndarray:
 def cut(sizes: np.ndarray, order: np.ndarray, most: int) -> list[np.ndarray]:
     """Cut `order` (indices of `sizes`, shortest first) into batches of at most `most` padded tokens a side.
 
-    Every batch has at least one sentence. The places of the cuts depend on the sorted sizes alone.
+    Every batch has at least one sentence. The indices of the cuts depend on the sorted sizes alone.
     """
     batches, first = [], 0
     for last in range(1, len(order) + 1):

@@ -40,14 +40,14 @@ class _File(NamedTuple):
     source: bytes | Path
 
     @property
-    def place(self) -> str:
+    def path(self) -> str:
         return f"{self.split}/{self.label}/{self.name}"
 
     def read(self) -> bytes:
         """Return the whole file, from the disk if it lies there."""
         if isinstance(self.source, bytes):
             return self.source
-        return read_regular(self.source, _FILE_LIMIT, self.place)
+        return read_regular(self.source, _FILE_LIMIT, self.path)
 
 
 class _Found(NamedTuple):
@@ -81,7 +81,7 @@ def _in_folder(root: Path) -> _Found:
                     )
                 if _is_image(item.name):
                     file = _File(split, entry.name, item.name, Path(item.path))
-                    check_regular(Path(item.path), _FILE_LIMIT, file.place)
+                    check_regular(Path(item.path), _FILE_LIMIT, file.path)
                     found.files.append(file)
     return found
 
@@ -109,7 +109,7 @@ def _in_archive(path: Path) -> _Found:
         found.files.append(_File(split, label, file, member.data))
     if len(prefixes) > 1:
         raise DataError(f"{path.name} must hold images below one folder, got {len(prefixes)} folders")
-    if len({file.place for file in found.files}) != len(found.files):
+    if len({file.path for file in found.files}) != len(found.files):
         raise DataError(f"{path.name} must hold different names, got an image's name twice")
     return found
 
@@ -146,7 +146,7 @@ def _fingerprint(found: _Found) -> str:
     """Names the content: two folders or archives share one only if every name and byte is the same."""
     with _threads() as pool:
         sums = pool.map(lambda file: hashlib.sha256(file.read()).hexdigest(), found.files)
-        lines = sorted(f"{file.place}\0{digest}" for file, digest in zip(found.files, sums, strict=True))
+        lines = sorted(f"{file.path}\0{digest}" for file, digest in zip(found.files, sums, strict=True))
     return hashlib.sha256("\n".join([_VERSION, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -162,12 +162,12 @@ def _pillow() -> Any:
     return Image, ImageOps
 
 
-def _check_depth(data: bytes, place: str) -> None:
+def _check_depth(data: bytes, path: str) -> None:
     """Refuse a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
     depth = data[24] if len(data) > 24 and data.startswith(_PNG) else 8
     if depth > 8:
         raise DataError(
-            f"{place} must have 8 bits a channel, got {depth}; for example, ImageMagick's convert -depth 8 "
+            f"{path} must have 8 bits a channel, got {depth}; for example, ImageMagick's convert -depth 8 "
             "makes such a file"
         )
 
@@ -176,7 +176,7 @@ def _open(file: _File) -> Any:
     """Open an image in the orientation it is shown in; pixels are decoded later."""
     image_module, operations = _pillow()
     data = file.read()
-    _check_depth(data, file.place)
+    _check_depth(data, file.path)
     image = image_module.open(io.BytesIO(data), formats=("JPEG", "PNG"))
     return operations.exif_transpose(image) if "exif" in image.info else image
 
@@ -186,12 +186,12 @@ def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.nd
     image = _open(file)
     if image.size != size:
         got, valid = ("x".join(map(str, pair)) for pair in (image.size, size))
-        raise DataError(f"{file.place} must be {valid} (width x height) as {first} is, got {got}")
+        raise DataError(f"{file.path} must be {valid} (width x height) as {first} is, got {got}")
     if image.mode not in _MODES:
-        raise DataError(f"{file.place} must have 8 bits a channel, got pixels of mode {image.mode}")
+        raise DataError(f"{file.path} must have 8 bits a channel, got pixels of mode {image.mode}")
     has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
     if has_alpha and image.convert("RGBA").getextrema()[3] != (255, 255):
-        raise DataError(f"{file.place} must be opaque, got transparent pixels")
+        raise DataError(f"{file.path} must be opaque, got transparent pixels")
     if gray and image.mode not in _GRAY:
         return None
     return np.asarray(image.convert("L" if gray else "RGB"))
@@ -199,7 +199,7 @@ def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.nd
 
 def _named(file: _File, error: Exception) -> DataError:
     said = shorten(str(error) or type(error).__name__, 200)
-    return DataError(f"{file.place} must be a whole JPEG or PNG file, got one that is not decoded ({said})")
+    return DataError(f"{file.path} must be a whole JPEG or PNG file, got one that is not decoded ({said})")
 
 
 def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
@@ -210,7 +210,7 @@ def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
         images = np.empty((len(files), height, width, 1 if gray else 3), np.uint8)
     except MemoryError as error:
         raise DataError(
-            f"{first.place} must be smaller, got {len(files)} images of {width}x{height}, which exceed memory"
+            f"{first.path} must be smaller, got {len(files)} images of {width}x{height}, which exceed memory"
         ) from error
     except DataError:
         raise
@@ -220,7 +220,7 @@ def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
     def fill(start: int) -> bool:
         for at, file in enumerate(files[start : start + _BATCH], start):
             try:
-                pixels = _pixels(file, size, gray, first.place)
+                pixels = _pixels(file, size, gray, first.path)
             except DataError:
                 raise
             except Exception as error:

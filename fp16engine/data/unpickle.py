@@ -32,7 +32,7 @@ def _is_size(value: Any) -> bool:
 
 
 class _DType:
-    """Stands in for numpy.dtype; hostile state given to the real one could corrupt memory."""
+    """A fake numpy.dtype; hostile state given to the real one could corrupt memory."""
 
     def __init__(self, code: Any, align: Any = False, copy: Any = True) -> None:
         self.code = _text(code)
@@ -55,7 +55,7 @@ class _DType:
 
 
 class _Array:
-    """Stands in for numpy.ndarray; becomes a real array only when sizes fit."""
+    """A fake numpy.ndarray; becomes a real array only when sizes fit."""
 
     value: np.ndarray | None = None
 
@@ -222,7 +222,7 @@ class _Machine:
 def read_dict(data: bytes, name: str) -> dict[str, Any]:
     """Return a pickled dictionary, keys as text, whose values are arrays, numbers, text or lists.
 
-    Only our own stand-ins are ever called, so a pickle can neither run code nor make NumPy read where it
+    Only our own fakes are ever called, so a pickle can neither run code nor make NumPy read where it
     should not. CIFAR's files were written by Python 2: its text comes back as bytes.
 
     Args:

@@ -93,10 +93,10 @@ def run(
     FP16 weights in place, `statistics` for those with FP16 running statistics; the others keep theirs.
     Each run is `Trainer.fit`; initial weights and batch order follow from the seed, the same under every
     precision. `seeds` of them are run, from `seed` on. The runs follow one another. A run that ends with
-    `NonFiniteError` is recorded as failed and the others go on. With `resume`, finished runs are kept and an
-    unfinished one goes on from its checkpoint, bit for bit; more seeds or precisions than before are added.
-    `monitor_every` and `on_nonfinite` are those of `Trainer.fit` and `Trainer`; `strict` audits a step of
-    every run before the first one starts.
+    `NonFiniteError` is recorded as failed and the others continue. With `resume`, finished runs are kept and
+    an unfinished one continues from its checkpoint, bit for bit; more seeds or precisions than before are
+    added. `monitor_every` and `on_nonfinite` are those of `Trainer.fit` and `Trainer`; `strict` audits a step
+    of every run before the first one starts.
 
     Returns the contents of `summary.json`: device, model, data, `seeds`, `runs` (an entry per precision and
     seed), `tolerance` (delta, Gamma and shares of the fp32 reference against fp16, or against the first other

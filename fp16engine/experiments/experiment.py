@@ -51,8 +51,8 @@ class Experiment:
     """A table or a figure of a study, as the study ran it.
 
     `training` are the fields of `TrainConfig` that all arms share, `fitting` those of `Trainer.fit`, `keep`
-    what runs leave behind besides figures. `report` turns `Results` into tables and pictures. `claim` says
-    in a sentence what the study found.
+    what runs leave behind in addition to figures. `report` turns `Results` into tables and pictures. `claim`
+    says in a sentence what the study found.
     """
 
     name: str

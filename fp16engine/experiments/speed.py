@@ -112,7 +112,7 @@ def rates(
 ) -> dict[str, list[float]]:
     """Return the images per second of each trainer in every round, all on one batch of the training images.
 
-    Nothing where a step cannot go on with finite numbers, since the time of such a step is another.
+    Nothing where a step cannot continue with finite numbers, since the time of such a step is another.
     """
     part = dataset.limit(batch_size)
     contenders = []

@@ -1,4 +1,4 @@
-"""The report of experiments: one page that needs nothing but itself, pictures, CSV and JSON beside it."""
+"""The report of experiments: one page that needs nothing but itself, pictures, CSV and JSON next to it."""
 
 from __future__ import annotations
 

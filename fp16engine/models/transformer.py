@@ -125,7 +125,7 @@ class DecoderState:
         self.layers, self.lengths, self.position = layers, lengths, 0
 
     def select(self, index: np.ndarray) -> None:
-        """Go on with the hypotheses of an int64 index (B',), in its order; one may come several times."""
+        """Continue with the hypotheses of an int64 index (B',), in its order; one may come several times."""
         for layer in self.layers:
             layer.memory = (_rows(layer.memory[0], index), _rows(layer.memory[1], index))
             if layer.keys is not None and layer.values is not None:

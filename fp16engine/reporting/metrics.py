@@ -1,4 +1,4 @@
-"""metrics.jsonl: one JSON row per epoch and every few steps; TensorBoard beside it on request."""
+"""metrics.jsonl: one JSON row per epoch and every few steps; TensorBoard next to it on request."""
 
 from __future__ import annotations
 

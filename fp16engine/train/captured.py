@@ -164,9 +164,9 @@ class CapturedStep:
 
     def _first(self) -> None:
         """Take a step while its memory is traced, then record the same step without taking it."""
-        places = self._backend.traced(self._step)
+        plan = self._backend.traced(self._step)
         try:
-            self.recording = self._backend.recorded(places, self._step)
+            self.recording = self._backend.recorded(plan, self._step)
         except (RuntimeError, ValueError, TypeError) as error:
             self.reason = str(error)
         self._key = self._frozen()
@@ -175,7 +175,7 @@ class CapturedStep:
     def _step(self) -> None:
         state, backend = self._state, self._backend
         indices = backend.empty((self.batch_size,), "int64")
-        backend.native.batch_places(self._block.control, self._order, indices)
+        backend.native.batch_indices(self._block.control, self._order, indices)
         if self._augmenting is None:
             images = backend.gather(self._images, indices)
         else:

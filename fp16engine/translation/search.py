@@ -103,7 +103,7 @@ def translate(
 
 
 class _Search:
-    """One batch: the hypotheses that go on lie side by side, `beam` rows a sentence."""
+    """One batch: the hypotheses that continue lie side by side, `beam` rows a sentence."""
 
     def __init__(
         self, model: Transformer, sources: list[np.ndarray], beam: int, alpha: float, extra: int
@@ -138,13 +138,13 @@ class _Search:
         length = self.tokens.shape[2] + 1
         totals = np.nan_to_num(self.scores[:, :, None] + log_probs, nan=-np.inf, neginf=-np.inf)
         totals = totals.reshape(count, beam * vocabulary)
-        # at most `beam` of the best 2 * beam are ends, so `beam` that go on are among them
+        # at most `beam` of the best 2 * beam are ends, so `beam` that continue are among them
         best = _largest(totals, min(2 * beam, beam * vocabulary))
         kept_rows, kept_tokens, kept_scores, stay = [], [], [], []
         for i, sentence in enumerate(self.open.tolist()):
             going: list[tuple[int, int, float]] = []
-            for rank, place in enumerate(best[i]):
-                row, token, total = place // vocabulary, place % vocabulary, totals[i, place]
+            for rank, index in enumerate(best[i]):
+                row, token, total = index // vocabulary, index % vocabulary, totals[i, index]
                 if token == END and rank >= beam:
                     continue  # not among the best
                 if token == END:
@@ -182,7 +182,7 @@ class _Search:
 
 
 def _largest(values: np.ndarray, count: int) -> np.ndarray:
-    """Return the places of the `count` largest values of each row, the largest first, ties by place."""
+    """Return the indices of the `count` largest values of each row, the largest first, ties by index."""
     if count < values.shape[1]:
         part = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
     else:

@@ -40,8 +40,8 @@ def _draw(*shape: int) -> np.ndarray:
     return (rng.standard_normal(shape) * np.exp2(rng.integers(-6, 6, shape))).astype(np.float32)
 
 
-def _same(backend: Any, got: Any, wanted: Any) -> None:
-    bounds.same_bits(np.asarray(backend.to_numpy(got)), np.asarray(backend.to_numpy(wanted)))
+def _same(backend: Any, got: Any, expected: Any) -> None:
+    bounds.same_bits(np.asarray(backend.to_numpy(got)), np.asarray(backend.to_numpy(expected)))
 
 
 @pytest.fixture(params=FORMATS)
@@ -132,7 +132,7 @@ def test_convolution_blocks_follow_each_product(
 
 
 def test_attention_rounds_all_six_products(backend: Any, fmt: BlockFormat) -> None:
-    """Against the same steps one by one; stochastic words go on from product to product."""
+    """Against the same steps one by one; stochastic words continue from product to product."""
     q, k, v, dy = (backend.from_numpy(_draw(2, 3, s, 20)) for s in (9, 11, 11, 9))
     operand, acc = fmt, "float32"
 

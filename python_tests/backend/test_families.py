@@ -6,7 +6,7 @@ from pathlib import Path
 
 from fp16engine.backend import compiled, reference
 
-# What a side needs besides the operations.
+# What a side needs in addition to the operations.
 HELPERS = {
     "reference": {"arrays", "random", "registers", "stochastic", "sums", "windows"},
     "compiled": {"device", "host"},

@@ -14,8 +14,8 @@ FINITE = np.sort(np.unique(HALVES[np.isfinite(HALVES)].astype(np.float32)))
 
 @pytest.mark.parametrize("op", ["relu", "relu6", "neg", "sqrt"])
 def test_exact_functions(compiled: Any, reference: Any, op: str) -> None:
-    wanted = reference.unary(op, HALVES)
-    bounds.same_bits(np.array(compiled.to_numpy(compiled.unary(op, compiled.from_numpy(HALVES)))), wanted)
+    expected = reference.unary(op, HALVES)
+    bounds.same_bits(np.array(compiled.to_numpy(compiled.unary(op, compiled.from_numpy(HALVES)))), expected)
 
 
 @pytest.mark.parametrize("op", ["gelu", "tanh", "exp", "log"])
@@ -43,13 +43,13 @@ def test_ties_go_to_even(backend: Any) -> None:
     low, high = FINITE[:-1], FINITE[1:]
     tie = (low + high) / 2  # exact in float32
     even = np.where(low.astype(np.float16).view(np.uint16) % 2 == 0, low, high).astype(np.float16)
-    for x, wanted in (
+    for x, expected in (
         (tie, even),
         (np.nextafter(tie, low), low.astype(np.float16)),
         (np.nextafter(tie, high), high.astype(np.float16)),
     ):
         got = np.array(backend.to_numpy(backend.cast(backend.from_numpy(x), "float16")))
-        np.testing.assert_array_equal(got, wanted)
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_edges_of_the_range(backend: Any) -> None:

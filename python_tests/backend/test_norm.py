@@ -122,10 +122,10 @@ def test_backward(backend: Any, reference: Any, case: Case, values: str, dtype: 
         mean, inv_std = mean[..., None], inv_std[..., None]
     rows = tuple(range(x.ndim - 1))
     count = x.size // x.shape[-1] + 3  # forming dy * xhat takes three roundings more
-    for got, wanted, terms in zip(sums[:2], exact_sums[:2], (dy * (x - mean) * inv_std, dy), strict=True):
-        assert got is not None and wanted is not None
+    for got, expected, terms in zip(sums[:2], exact_sums[:2], (dy * (x - mean) * inv_std, dy), strict=True):
+        assert got is not None and expected is not None
         accumulated = bounds.any_inputs(np.abs(terms).sum(rows), count, "float32")
-        bounds.bounded(got, wanted, accumulated, got.dtype.name)
+        bounds.bounded(got, expected, accumulated, got.dtype.name)
 
 
 def _further_gradients(
@@ -176,8 +176,8 @@ def test_exact_batch_norm(backend: Any, dtype: str, acc: str, relu: bool) -> Non
     xhat = x.astype(np.float64) / 2
     np.testing.assert_array_equal(dbeta, g.sum((0, 1, 2)))
     np.testing.assert_array_equal(dgamma, (g * xhat).sum((0, 1, 2)))
-    wanted = gamma.astype(np.float64) / 2 * (g - g.mean((0, 1, 2)) - xhat * (g * xhat).mean((0, 1, 2)))
-    np.testing.assert_array_equal(dx, wanted)
+    expected = gamma.astype(np.float64) / 2 * (g - g.mean((0, 1, 2)) - xhat * (g * xhat).mean((0, 1, 2)))
+    np.testing.assert_array_equal(dx, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])

@@ -70,10 +70,10 @@ def test_bit_equal(compiled: Any, reference: Any, case: Case, values: str, dtype
     outputs, definition = call(compiled, case, inputs, acc), call(reference, case, inputs, acc)
     if acc == CHUNKED and case.method.endswith("_backward"):
         del outputs[2], definition[2]  # a bias gradient: an FP32 sum then, whose order is free
-    for got, wanted in zip(outputs, definition, strict=True):
-        assert (got is None) == (wanted is None)
-        if got is not None and wanted is not None:
-            bounds.same_bits(got, wanted)
+    for got, expected in zip(outputs, definition, strict=True):
+        assert (got is None) == (expected is None)
+        if got is not None and expected is not None:
+            bounds.same_bits(got, expected)
 
 
 @pytest.mark.parametrize(
@@ -95,18 +95,18 @@ def test_bounded(backend: Any, reference: Any, case: Case, values: str, dtype: s
     signed = values != "positive"
     sizes = call(reference, case, mapped(inputs, np.square if signed else np.abs), "float32")
     terms = call(reference, case, mapped(inputs, np.ones_like), "float32")
-    for got, wanted, size, count in zip(
+    for got, expected, size, count in zip(
         call(backend, case, inputs, "float32"), exact, sizes, terms, strict=True
     ):
-        if got is None or wanted is None or size is None or count is None:
-            assert got is None and wanted is None
+        if got is None or expected is None or size is None or count is None:
+            assert got is None and expected is None
             continue
         with np.errstate(all="ignore"):
             bound = bounds.zero_mean if signed else bounds.any_inputs
             n = _averaged(case, inputs)
             share = n if signed and case.method == "mean" else 1
             accumulated = bound(size / share, n or count, "float32")
-        bounds.bounded(got, wanted, accumulated, dtype)
+        bounds.bounded(got, expected, accumulated, dtype)
 
 
 def _averaged(case: Case, inputs: Any) -> int:
@@ -132,9 +132,9 @@ def test_relative(compiled: Any, reference: Any, case: Case, values: str, dtype:
     inputs = arrays(case, values, dtype)
     naive = call(reference, case, inputs, acc)
     exact = _exactly(reference, case, inputs)
-    for got, version, wanted in zip(call(compiled, case, inputs, acc), naive, exact, strict=True):
-        assert got is not None and version is not None and wanted is not None
-        bounds.relative(got, version, wanted, dtype)
+    for got, version, expected in zip(call(compiled, case, inputs, acc), naive, exact, strict=True):
+        assert got is not None and version is not None and expected is not None
+        bounds.relative(got, version, expected, dtype)
 
 
 @pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(CASES, ("normal",)))
@@ -145,9 +145,9 @@ def test_deterministic(threads: Any, case: Case, values: str, dtype: str, acc: s
     first = call(threads, case, inputs, acc)
     for count in (1, 2, 3):
         threads.set_num_threads(count)
-        for got, wanted in zip(call(threads, case, inputs, acc), first, strict=True):
-            if got is not None and wanted is not None:
-                bounds.same_bits(got, wanted)
+        for got, expected in zip(call(threads, case, inputs, acc), first, strict=True):
+            if got is not None and expected is not None:
+                bounds.same_bits(got, expected)
 
 
 # The simulator has no kernel for these: NumPy moves the data.
@@ -177,9 +177,9 @@ def test_every_schedule(simt: Any, case: Case, values: str, dtype: str, acc: str
             simt.native.set_num_threads(1 + schedule % 3)
             outputs = call(simt, case, inputs, acc)
             first = outputs if first is None else first
-            for got, wanted in zip(outputs, first, strict=True):
-                if got is not None and wanted is not None:
-                    bounds.same_bits(got, wanted)
+            for got, expected in zip(outputs, first, strict=True):
+                if got is not None and expected is not None:
+                    bounds.same_bits(got, expected)
 
 
 @pytest.mark.parametrize(

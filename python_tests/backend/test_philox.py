@@ -34,8 +34,8 @@ def test_dropout_takes_words_in_order(backend: Any) -> None:
     words = np.array(_words(VECTORS[0][2])) / 2.0**32
     for p in (0.3, 0.5, 0.8, float(words[1])):
         y = backend.to_numpy(backend.dropout(backend.from_numpy(np.ones(4, np.float32)), p, 0, 0))
-        wanted = np.where(words >= p, np.float32(1 / (1 - p)), np.float32(0))
-        np.testing.assert_array_equal(y, wanted)
+        expected = np.where(words >= p, np.float32(1 / (1 - p)), np.float32(0))
+        np.testing.assert_array_equal(y, expected)
 
 
 def test_dropout_offset_counts_in_fours(backend: Any) -> None:

@@ -137,8 +137,8 @@ def test_tiles_share_one_exponent(backend: Any) -> None:
     got = _rounded(backend, x, "hbfp4-t4")
     for row, column in itertools.product((0, 4), (0, 4, 8)):
         tile = x[row : row + 4, column : column + 4]
-        wanted = _by_definition(tile.reshape(1, -1), 4).reshape(tile.shape)
-        bounds.same_bits(got[row : row + 4, column : column + 4].copy(), wanted)
+        expected = _by_definition(tile.reshape(1, -1), 4).reshape(tile.shape)
+        bounds.same_bits(got[row : row + 4, column : column + 4].copy(), expected)
 
 
 def test_stochastic_rounding_is_replayable_and_fair(backend: Any) -> None:

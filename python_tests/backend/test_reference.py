@@ -58,17 +58,17 @@ LENGTHS = (0, 1, 31, 32, 33, 64, 95, 96, 97, 224, 1000)
 def test_strict_sum_in_documented_order(reference: Any, length: int) -> None:
     for seed in range(5):
         x = _spread(length, seed)
-        wanted = _strict([Fraction(float(v)) for v in x])
-        assert float(reference.sum(x, (0,), "float16")[0]) == float(wanted)
+        expected = _strict([Fraction(float(v)) for v in x])
+        assert float(reference.sum(x, (0,), "float16")[0]) == float(expected)
 
 
 @pytest.mark.parametrize("length", LENGTHS)
 def test_strict_dot_is_fused(reference: Any, length: int) -> None:
     for seed in range(5):
         a, b = _spread(length, seed), _spread(length, seed + 100)
-        wanted = _strict([Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a, b, strict=True)])
+        expected = _strict([Fraction(float(p)) * Fraction(float(q)) for p, q in zip(a, b, strict=True)])
         got = reference.matmul(a[None], b[:, None], False, False, "float16")
-        assert float(got[0, 0]) == float(wanted)
+        assert float(got[0, 0]) == float(expected)
 
 
 def test_strict_dot_rounds_once(backend: Any) -> None:

@@ -28,11 +28,11 @@ def _convolve() -> np.ndarray:
 
 
 def test_python_threads_may_call_at_once() -> None:
-    wanted = _convolve()
+    expected = _convolve()
     found: list[bool] = []
 
     def call() -> None:
-        found.extend(np.array_equal(_convolve(), wanted) for _ in range(20))
+        found.extend(np.array_equal(_convolve(), expected) for _ in range(20))
 
     callers = [threading.Thread(target=call) for _ in range(4)]
     for caller in callers:

@@ -55,7 +55,7 @@ def test_declared_arrays_are_those_of_the_call(kernel: Kernel, precision: str, b
 
 
 def test_bytes_are_counted_by_hand() -> None:
-    """An example a reader can check: two reads of x and a write of y, beside eight vectors of channels."""
+    """An example a reader can check: two reads of x and a write of y, next to eight vectors of channels."""
     forward = next(kernel for kernel in TINY if kernel.name == "batch_norm_forward")
     x = 2 * 6 * 6 * 8
     fp16, mp = (forward.bytes(Setting("cpu", Precision.get(name))) for name in ("fp16", "mp"))
@@ -70,7 +70,7 @@ def test_bytes_are_counted_by_hand() -> None:
     "kernel", [k for k in TINY if k.dot_products or k.family == "depthwise convolution"], ids=lambda k: k.name
 )
 def test_arithmetic_of_dot_products(kernel: Kernel, reference: Any) -> None:
-    """With ones for factors an output counts its products; those away from the border have all of them."""
+    """With ones for factors an output counts its products; those away from the boundary have all of them."""
     setting = Setting("reference", Precision.get("fp32"))
     ones = {
         name: np.ones_like(a) if name != "b" else np.zeros_like(a)
@@ -238,14 +238,14 @@ def test_peer_does_the_same(kernel: Kernel, reference: Any) -> None:
         return
     got = got if isinstance(got, tuple | list) else (got,)
     got = [y for y in got if y is not None]
-    for y, wanted in zip(got, _returned(ours), strict=False):
+    for y, expected in zip(got, _returned(ours), strict=False):
         host = y.detach().numpy()
         host = host.transpose(0, 2, 3, 1) if kernel.family != "attention" and host.ndim == 4 else host
         if kernel.name.startswith("max_pool") and host.dtype == np.int64:
             continue  # places of the image, ours are of the window
-        scale = max(1.0, float(np.abs(wanted).max()))
+        scale = max(1.0, float(np.abs(expected).max()))
         tolerance = 100 * bounds.EPS["float16" if "16" in kernel.name else "float32"] * scale
-        np.testing.assert_allclose(host.reshape(wanted.shape), wanted, rtol=0, atol=tolerance)
+        np.testing.assert_allclose(host.reshape(expected.shape), expected, rtol=0, atol=tolerance)
 
 
 @needs_torch

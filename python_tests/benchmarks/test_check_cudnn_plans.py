@@ -23,8 +23,8 @@ def script() -> Any:
 
 
 def test_a_graph_of_several_models_is_asked_for_once(script: Any) -> None:
-    alone = script.wanted(["resnet20"], 4)
-    both = script.wanted(["resnet20", "resnet32"], 4)
+    alone = script.expected(["resnet20"], 4)
+    both = script.expected(["resnet20", "resnet32"], 4)
     assert [row["graph"] for row in both] == [row["graph"] for row in alone]
     inner = next(row for row in both if row["what"] == "conv 3x3/1 64->64 at 8x8, data gradient")
     assert inner["models"] == {"resnet20": 5, "resnet32": 9}
@@ -35,7 +35,7 @@ def test_a_graph_of_several_models_is_asked_for_once(script: Any) -> None:
 
 
 def test_strict_attention_is_products_of_every_head(script: Any) -> None:
-    rows = script.wanted(["vit-block"], 8)
+    rows = script.expected(["vit-block"], 8)
     scores = next(row for row in rows if "attention scores" in row["what"])
     assert scores["graph"]["shape"] == [8 * 4, 25, 25, 64]
     assert list(scores["plans"]) == ["fp16-strict"]
@@ -44,7 +44,7 @@ def test_strict_attention_is_products_of_every_head(script: Any) -> None:
 
 
 def test_files_hold_every_answer_and_name_what_has_none(script: Any, tmp_path: Path) -> None:
-    rows = script.wanted(["dnn"], 2)
+    rows = script.expected(["dnn"], 2)
     good = {"plans": 3, "offered": 3, "workspace": 2048, "engine": "eng", "compiled": True}
     none = {"plans": 0, "reason": "no engine | at all"}
     for row in rows:

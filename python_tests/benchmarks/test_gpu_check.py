@@ -176,7 +176,7 @@ def _parts() -> dict[str, Any]:
     return {name: {"status": "done", "result": result} for name, result in results.items()}
 
 
-def test_everything_as_wanted_passes(report: Any) -> None:
+def test_everything_as_expected_passes(report: Any) -> None:
     assert [row["what"] for row in report.must_show(_parts(), dry=False) if row["passed"] is not True] == []
 
 

@@ -23,12 +23,12 @@ FIRST = {(case.method, case.accumulates): case for case in reversed(CASES)}.valu
 def test_every_operation_as_on_the_simulator(cuda: Any, case: Case) -> None:
     for acc in ("float32", "float16") if case.accumulates else ("float32",):
         inputs = arrays(case, "normal" if "normal" in case.ranges else case.ranges[0], case.storage[0])
-        for got, wanted in zip(
+        for got, expected in zip(
             call(cuda, case, inputs, acc), call(fe.backend.get("simt"), case, inputs, acc), strict=True
         ):
-            assert (got is None) == (wanted is None)
-            if got is not None and wanted is not None:
-                bounds.same_bits(got, wanted)
+            assert (got is None) == (expected is None)
+            if got is not None and expected is not None:
+                bounds.same_bits(got, expected)
 
 
 def test_everything_is_on_one_stream(cuda: Any, gpu: Any) -> None:
@@ -75,8 +75,8 @@ def test_two_gpus_take_turns(cuda: Any, gpu: Any) -> None:
     for backend in (cuda, cuda, other, cuda):
         backend.zeros((3,), "float32")
     turns = [entry for entry in gpu.log if entry[0] in ("device", "stream")]
-    wanted = [(0, cuda), (1, other), (0, cuda)]
-    assert turns == [e for index, b in wanted for e in (("device", index), ("stream", b.stream.ptr))]
+    expected = [(0, cuda), (1, other), (0, cuda)]
+    assert turns == [e for index, b in expected for e in (("device", index), ("stream", b.stream.ptr))]
 
 
 def test_memory_is_counted_until_the_last_view_is_gone(cuda: Any) -> None:
@@ -134,8 +134,8 @@ def test_products_are_told_what_the_policy_says(cuda: Any, gpu: Any, precision: 
     if precision == "fp16-strict":  # our own kernels have the binary16 sums
         assert not products
         return
-    wanted = {"matmul", "linear_weight_gradient", "conv2d_forward", "conv2d_backward"}
-    assert {entry[0] for entry in products} == wanted
+    expected = {"matmul", "linear_weight_gradient", "conv2d_forward", "conv2d_backward"}
+    assert {entry[0] for entry in products} == expected
     assert {entry[1:] for entry in products} == {(False, precision == "tf32")}
 
 
@@ -161,22 +161,22 @@ def test_audit_shows_tf32(cuda: Any) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])
 def test_no_tf32_elsewhere(cpu: Any, device: str) -> None:
-    wanted = pytest.raises(fe.UnsupportedPrecision, match="'tf32' needs the tensor cores of a CUDA device")
+    expected = pytest.raises(fe.UnsupportedPrecision, match="'tf32' needs the tensor cores of a CUDA device")
     model = fe.nn.Sequential(fe.nn.Linear(2, 2))
-    with wanted:
+    with expected:
         fe.Trainer(model, precision="tf32", device=device)
-    with wanted:
+    with expected:
         model.to(device, "tf32")
     x: Any = fe.tensor([[1.0]], device=device)
     with fe.Precision.get("tf32").use():
         assert (x + x).item() == 2
-        with wanted:
+        with expected:
             x @ x
-        with wanted:
+        with expected:
             fe.functional.linear(x, x)
-        with wanted:
+        with expected:
             fe.functional.conv2d(x.reshape(1, 1, 1, 1), x.reshape(1, 1, 1, 1))
-        with wanted:
+        with expected:
             fe.functional.attention(*[x.reshape(1, 1, 1, 1)] * 3)
 
 

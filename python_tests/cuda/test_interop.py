@@ -53,7 +53,7 @@ def test_array_interface_comes_in(cuda: Any, gpu: Any, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    ("given", "dtype", "wanted"),
+    ("given", "dtype", "expected"),
     [
         ("float32", "float16", "float16"),
         ("float16", "float32", "float32"),
@@ -64,11 +64,11 @@ def test_array_interface_comes_in(cuda: Any, gpu: Any, monkeypatch: pytest.Monke
     ],
 )
 def test_other_types_are_converted(
-    cuda: Any, monkeypatch: pytest.MonkeyPatch, given: str, dtype: str | None, wanted: str
+    cuda: Any, monkeypatch: pytest.MonkeyPatch, given: str, dtype: str | None, expected: str
 ) -> None:
     monkeypatch.setitem(fe.backend._loaded, "cuda:0", cuda)
     t = fe.tensor(Foreign(np.arange(4).astype(given), None), dtype=dtype, device="cuda:0")
-    assert (t.dtype, t.numpy().tolist()) == (wanted, [0, 1, 2, 3])
+    assert (t.dtype, t.numpy().tolist()) == (expected, [0, 1, 2, 3])
 
 
 def test_to_another_device(cuda: Any, cpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:

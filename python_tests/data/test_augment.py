@@ -76,7 +76,7 @@ def test_angles_are_uniform(reference: Any) -> None:
 
 
 def test_draws_never_change() -> None:
-    """A run that a later version resumes must go on as it began: words 0 to 7 of a sample, pinned."""
+    """A run that a later version resumes must continue as it began: words 0 to 7 of a sample, pinned."""
     from fp16engine.backend.reference.augment import _words
 
     words = _words(np.array([7, 2**32 + 7]), 2**40 + 5, 3)
@@ -99,8 +99,8 @@ def test_small_images_exactly(backend: Any) -> None:
     image = np.arange(1, 7, dtype=np.float16).reshape(2, 3)
     images = np.tile(image[None, :, :, None], (20, 1, 1, 1))
     flipped = augmented(backend, images, flip_lr=True, flip_ud=True)[..., 0]
-    wanted = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
-    kinds = [[bool(np.array_equal(got, one)) for one in wanted] for got in flipped]
+    expected = [image, image[:, ::-1], image[::-1], image[::-1, ::-1]]
+    kinds = [[bool(np.array_equal(got, one)) for one in expected] for got in flipped]
     assert np.all(np.sum(kinds, 1) == 1) and np.all(np.any(kinds, 0))
 
     def windows(padded: np.ndarray) -> list[np.ndarray]:

@@ -91,26 +91,26 @@ def test_normalised_is_float64_rounded_once(images, dtype):
     if dataset.std == 0:
         return
     for part in ("train", "test"):
-        wanted = ((images.astype(np.float64) - dataset.mean) / dataset.std).astype(dtype)
+        expected = ((images.astype(np.float64) - dataset.mean) / dataset.std).astype(dtype)
         result = dataset.normalised(part, dtype)
         assert result.dtype == dtype and result.flags.c_contiguous
-        np.testing.assert_array_equal(result, wanted)
+        np.testing.assert_array_equal(result, expected)
 
 
 def test_normalised_over_many_chunks():
     images = np.random.default_rng(0).integers(0, 256, (1500, 4, 4, 3), dtype=np.uint8)
     dataset = make(images)
-    wanted = ((images.astype(np.float64) - dataset.mean) / dataset.std).astype(np.float16)
-    np.testing.assert_array_equal(dataset.normalised("train", "float16"), wanted)
+    expected = ((images.astype(np.float64) - dataset.mean) / dataset.std).astype(np.float16)
+    np.testing.assert_array_equal(dataset.normalised("train", "float16"), expected)
 
 
 def test_test_split_uses_training_moments():
     train = Split(ramp(4, 3, 3, 1), np.zeros(4, np.int64))
     test = Split(np.full((2, 3, 3, 1), 200, np.uint8), np.zeros(2, np.int64))
     dataset = Dataset("x", train, test, ("a",))
-    wanted = (200 - train.images.mean(dtype=np.float64)) / train.images.std(dtype=np.float64)
+    expected = (200 - train.images.mean(dtype=np.float64)) / train.images.std(dtype=np.float64)
     np.testing.assert_allclose(
-        dataset.normalised("test", "float64"), wanted, rtol=8 * np.finfo(np.float64).eps
+        dataset.normalised("test", "float64"), expected, rtol=8 * np.finfo(np.float64).eps
     )
 
 

@@ -121,8 +121,8 @@ def test_folder(root):
     assert (data.name, data.classes, data.image_size, data.channels) == ("pets", ("cat", "dog"), (4, 6), 3)
     assert data.train.labels.tolist() == [0, 1, 0, 1, 0, 1] and data.test.labels.tolist() == [0, 1, 0, 1]
     for i, (label, name) in enumerate((label, f"{i:03}.png") for i in range(3) for label in ("cat", "dog")):
-        wanted = unpacked((root / "train" / label / name).read_bytes())
-        np.testing.assert_array_equal(data.train.images[i], wanted)
+        expected = unpacked((root / "train" / label / name).read_bytes())
+        np.testing.assert_array_equal(data.train.images[i], expected)
 
 
 @pytest.mark.parametrize("name", ["pets.tar.gz", "pets.tgz", "pets.tar", "pets.zip"])
@@ -131,11 +131,11 @@ def test_folder(root):
 def test_archives_equal_the_folder(tmp_path, root, name, prefix, folders):
     path = write_archive(tmp_path / name, make_files(), prefix, folders)
     before = sorted(tmp_path.rglob("*"))
-    data, wanted = image_folder(path, cache=False), image_folder(root, cache=False)
-    assert (data.name, data.classes) == ("pets", wanted.classes)
+    data, expected = image_folder(path, cache=False), image_folder(root, cache=False)
+    assert (data.name, data.classes) == ("pets", expected.classes)
     for part in ("train", "test"):
-        np.testing.assert_array_equal(getattr(data, part).images, getattr(wanted, part).images)
-        np.testing.assert_array_equal(getattr(data, part).labels, getattr(wanted, part).labels)
+        np.testing.assert_array_equal(getattr(data, part).images, getattr(expected, part).images)
+        np.testing.assert_array_equal(getattr(data, part).labels, getattr(expected, part).labels)
     assert sorted(tmp_path.rglob("*")) == before  # nothing is unpacked to disk
 
 
@@ -440,11 +440,11 @@ def test_cache_follows_the_bytes(root):
 
 
 def test_a_cache_next_to_the_images_is_not_believed(root, own_cache):
-    wanted = image_folder(root).train.images
+    expected = image_folder(root).train.images
     shutil.move(kept(own_cache), root.parent / ".pets.fp16engine.npz")
     planted = kept_arrays(root.parent / ".pets.fp16engine.npz")
-    np.savez(root.parent / ".pets.fp16engine.npz", **planted | {"train_images": 255 - wanted})
-    np.testing.assert_array_equal(image_folder(root).train.images, wanted)
+    np.savez(root.parent / ".pets.fp16engine.npz", **planted | {"train_images": 255 - expected})
+    np.testing.assert_array_equal(image_folder(root).train.images, expected)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "other", "empty", "bomb", "swap"])

@@ -45,5 +45,5 @@ def test_reads_what_tarfile_writes(form: str, name: str, size: int, taken: bool)
         found.append(
             (entry.name.rstrip("/"), reader.data(entry.size) if entry.size is not None and taken else None)
         )
-    wanted = data[:size] if taken else None
-    assert found == [("folder", None), *((_NAMES[name] + suffix, wanted) for suffix in "12")]
+    expected = data[:size] if taken else None
+    assert found == [("folder", None), *((_NAMES[name] + suffix, expected) for suffix in "12")]

@@ -47,11 +47,11 @@ def test_weights_travel() -> None:
 def test_residual_only_where_the_shape_stays() -> None:
     x = fe.tensor(model_checks.images(1, 4), "float32", "reference")
     block: Any
-    for block, wanted in ((Block(3, 3, 2, 1), x.numpy()), (Block(3, 4, 2, 1), 0), (Block(3, 3, 1, 2), 0)):
+    for block, expected in ((Block(3, 3, 2, 1), x.numpy()), (Block(3, 4, 2, 1), 0), (Block(3, 3, 1, 2), 0)):
         block.to("reference").eval()
         block.layers[-2].weight.data[...] = 0
         y = block(x).numpy()
-        np.testing.assert_array_equal(y, np.broadcast_to(wanted, y.shape))
+        np.testing.assert_array_equal(y, np.broadcast_to(expected, y.shape))
 
 
 @pytest.mark.parametrize(("width", "expansion", "stride"), [(3, 2, 1), (4, 2, 2), (4, 1, 1)])
@@ -59,6 +59,6 @@ def test_gradient_of_a_block(width: int, expansion: int, stride: int) -> None:
     model_checks.block_gradient(Block(3, width, expansion, stride), (2, 5, 4, 3))
 
 
-@pytest.mark.parametrize(("stride", "wanted"), [(1, (2, 5, 4, 3)), (2, (2, 3, 2, 3))])
-def test_a_block_on_every_backend(backend_name: str, stride: int, wanted: tuple[int, ...]) -> None:
-    model_checks.block_runs(Block(3, 3, 2, stride), (2, 5, 4, 3), wanted, backend_name)
+@pytest.mark.parametrize(("stride", "expected"), [(1, (2, 5, 4, 3)), (2, (2, 3, 2, 3))])
+def test_a_block_on_every_backend(backend_name: str, stride: int, expected: tuple[int, ...]) -> None:
+    model_checks.block_runs(Block(3, 3, 2, stride), (2, 5, 4, 3), expected, backend_name)

@@ -40,7 +40,7 @@ def test_sizes_are_the_papers() -> None:
 
 @pytest.mark.parametrize(("precision", "device"), POLICIES)
 def test_padding_changes_no_bit(precision: str, device: str) -> None:
-    """A pair by itself, and beside longer ones."""
+    """A pair by itself, and next to longer ones."""
     model = small(device, precision)
     with fe.no_grad(), fe.Precision.get(precision).use():
         alone = logits(model, device, [[5, 6, 2]], [3], [[1, 7, 8]])

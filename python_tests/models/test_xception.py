@@ -57,8 +57,8 @@ def test_gradient_of_a_unit(shrink: bool) -> None:
 
 @pytest.mark.parametrize(("rectified", "shrink"), [(True, False), (False, True)])
 def test_a_unit_on_every_backend(backend_name: str, rectified: bool, shrink: bool) -> None:
-    widths, wanted = ((4, 5), (2, 3, 2, 5)) if shrink else ((4, 3), (2, 5, 4, 3))
-    model_checks.block_runs(Unit(3, widths, shrink, rectified), (2, 5, 4, 3), wanted, backend_name)
+    widths, expected = ((4, 5), (2, 3, 2, 5)) if shrink else ((4, 3), (2, 5, 4, 3))
+    model_checks.block_runs(Unit(3, widths, shrink, rectified), (2, 5, 4, 3), expected, backend_name)
 
 
 def test_small_images() -> None:

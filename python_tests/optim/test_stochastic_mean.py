@@ -58,8 +58,8 @@ def test_the_exact_difference_decides() -> None:
         low, high = float(FINITE[i - 1]), float(FINITE[i])
         position = (exact - Fraction(low)) / (Fraction(high) - Fraction(low)) * 2**32
         # the kernel's position is right to one unit of 2^-32
-        wanted = {high if int(position) + k + r >= 2**32 else low for k in (-1, 0, 1)}
-        assert result in wanted, (a, b, r)
+        expected = {high if int(position) + k + r >= 2**32 else low for k in (-1, 0, 1)}
+        assert result in expected, (a, b, r)
 
 
 def test_a_zero_update_keeps_every_half() -> None:
@@ -77,9 +77,9 @@ def test_the_same_bits_everywhere(backend_name: str) -> None:
         optimizer.step(count=True)
         return p.numpy(), optimizer.counts
 
-    (got, counts), (wanted, wanted_counts) = stepped(backend_name), stepped("reference")
-    bounds.same_bits(got, wanted)
-    np.testing.assert_array_equal(counts, wanted_counts)
+    (got, counts), (expected, expected_counts) = stepped(backend_name), stepped("reference")
+    bounds.same_bits(got, expected)
+    np.testing.assert_array_equal(counts, expected_counts)
 
 
 def pairs(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -118,5 +118,5 @@ def test_a_compensation_has_the_same_bits_everywhere(backend_name: str) -> None:
             counts.append(optimizer.counts)
         return [p.numpy(), optimizer.state_dict()["compensation.0"], np.array(counts)]
 
-    for got, wanted in zip(stepped(backend_name), stepped("reference"), strict=True):
-        bounds.same_bits(got, wanted)
+    for got, expected in zip(stepped(backend_name), stepped("reference"), strict=True):
+        bounds.same_bits(got, expected)

@@ -114,8 +114,8 @@ def test_long_tensors_are_cut_where_random_bits_are(cpu: Any) -> None:
         Adam(params, lr=1e-4, update="stochastic").step()
         return [p.numpy() for p in params]
 
-    for got, wanted in zip(stepped("cpu"), stepped("reference"), strict=True):
-        bounds.same_bits(got, wanted)
+    for got, expected in zip(stepped("cpu"), stepped("reference"), strict=True):
+        bounds.same_bits(got, expected)
 
 
 @pytest.mark.parametrize("isa", ["avx512", "avx2", "portable"])
@@ -132,14 +132,14 @@ def test_every_instruction_set_gives_the_same_bits(cpu: Any, isa: str) -> None:
             results += [p.numpy(), optimizer.counts, *optimizer.state_arrays().values()]
         return [np.array(r) for r in results]
 
-    wanted = stepped()
+    first = stepped()
     before = cpu.native.isa()
     try:
         cpu.native.select_isa(isa)
     except ValueError:
         pytest.skip(f"this machine has no {isa}")
     try:
-        for got, expected in zip(stepped(), wanted, strict=True):
+        for got, expected in zip(stepped(), first, strict=True):
             bounds.same_bits(got, expected)
     finally:
         cpu.native.select_isa(before)

@@ -85,7 +85,7 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
 
 
 def test_an_automatic_scale_goes_on_as_on_the_host(simt: Any) -> None:
-    """Gradients of random sizes, of nothing but zeros, and overflows; the host's scaler beside it."""
+    """Gradients of random sizes, of nothing but zeros, and overflows; the host's scaler next to it."""
     scaler = LossScaler(LossScale(initial=4.0, cap=2.0**12, floor=0.5, automatic=True), "float16", 1000)
     rng = np.random.default_rng(6)
     steps = 120
@@ -107,10 +107,10 @@ def test_an_automatic_scale_goes_on_as_on_the_host(simt: Any) -> None:
         simt.write(control, np.frombuffer(block.tobytes(), np.uint8))
         simt.native.measure_gradients(grads, control, counts)
         simt.native.advance_step(control, loss, results, counts, *limits, *rest)
-        wanted = simt.to_numpy(simt.range_statistics(grads)).sum(axis=0) * scaler.measuring
-        assert (simt.to_numpy(counts)[step] == wanted).all()
+        expected = simt.to_numpy(simt.range_statistics(grads)).sum(axis=0) * scaler.measuring
+        assert (simt.to_numpy(counts)[step] == expected).all()
         if kind != "overflow" and scaler.measuring:
-            scaler.observe(Ranges.of_counts(wanted))
+            scaler.observe(Ranges.of_counts(expected))
             measured += 1
         scaler.update(kind != "overflow")
         found, state = _read(simt, control), scaler.state_dict()
@@ -160,8 +160,8 @@ def test_scalars_are_those_of_the_applied_step(simt: Any) -> None:
         control = _control(simt, applied=applied, loss_scale=1024.0)
         simt.native.decide_step(control, loss, None, 1.0, table, scalars)
         got = StepScalars.unpack(simt.to_numpy(scalars).tobytes())
-        wanted = rows[min(applied, 2)]._replace(grad_scale=1 / 1024)
-        assert got == StepScalars.unpack(wanted.pack())
+        expected = rows[min(applied, 2)]._replace(grad_scale=1 / 1024)
+        assert got == StepScalars.unpack(expected.pack())
     for values, loss_value in (({"culprit": 1}, 1.0), ({}, np.nan), ({"halted": 1}, 1.0)):
         loss = simt.full((), loss_value, "float16")
         control = _control(simt, loss_scale=1.0, **values)
@@ -182,9 +182,9 @@ def test_the_factor_that_clips_is_the_hosts(simt: Any) -> None:
         most = length * float(rng.choice([0.3, 0.99, 1.0, 1.01, 7.0]))
         control = _control(simt, loss_scale=scale)
         simt.native.decide_step(control, loss, simt.from_numpy(norm), most, table, scalars)
-        wanted = (most / length if length > most else 1.0) / scale
+        expected = (most / length if length > most else 1.0) / scale
         found = StepScalars.unpack(simt.to_numpy(scalars).tobytes()).grad_scale
-        assert found == np.float32(wanted)
+        assert found == np.float32(expected)
         acted += length > most
     assert 10 < acted < 50
 
@@ -208,12 +208,12 @@ def test_the_highest_rank_is_found(simt: Any, origin: bool) -> None:
     arrays = [np.zeros(n, dtype) for n, dtype in ((5, "float16"), (9000, "float16"), (33, "float32"))]
     loss = simt.full((), np.inf if origin else 1.0, "float32")
     other = simt.full((), 1.0 if origin else np.inf, "float32")
-    for places, wanted in (((), 0), ((0,), 1), ((1,), 2), ((0, 1), 2), ((2, 0), 3)):
+    for indices, code in (((), 0), ((0,), 1), ((1,), 2), ((0, 1), 2), ((2, 0), 3)):
         given = [a.copy() for a in arrays]
-        for place in places:
-            given[place][-1] = np.nan if place else -np.inf
+        for index in indices:
+            given[index][-1] = np.nan if index else -np.inf
         moved, ranks = [simt.from_numpy(a) for a in given], [1, 2, 3]
-        for value, expected in ((loss, wanted), (other, 0)):
+        for value, expected in ((loss, code), (other, 0)):
             control = _control(simt)
             simt.native.rank_nonfinite(moved, ranks, value, origin, control)
             found = _read(simt, control)
@@ -222,21 +222,21 @@ def test_the_highest_rank_is_found(simt: Any, origin: bool) -> None:
 
 def test_batches_follow_the_order(simt: Any) -> None:
     order = np.random.default_rng(2).permutation(10)
-    places = simt.empty((4,), "int64")
+    indices = simt.empty((4,), "int64")
     parts: list[Any] = [order[:4], order[4:8], [*order[8:], -1, -1]]
-    for batch, wanted in enumerate(parts):
-        simt.native.batch_places(_control(simt, batch=batch), simt.from_numpy(order), places)
-        assert simt.to_numpy(places).tolist() == list(wanted)
+    for batch, expected in enumerate(parts):
+        simt.native.batch_indices(_control(simt, batch=batch), simt.from_numpy(order), indices)
+        assert simt.to_numpy(indices).tolist() == list(expected)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_replaced_where_the_step_is_applied_or_where_it_is_not(simt: Any, wanted: bool) -> None:
+@pytest.mark.parametrize("when_applied", [True, False])
+def test_replaced_where_the_step_is_applied_or_where_it_is_not(simt: Any, when_applied: bool) -> None:
     for applied in (True, False):
         now = simt.from_numpy(np.frombuffer(StepScalars(lr=1.0, applied=applied).pack(), np.uint8))
         arrays = [simt.full((n,), 1.0, dtype) for n, dtype in ((9, "float16"), (3000, "float32"))]
         values = [simt.full(a.shape, 2.0, str(a.dtype)) for a in arrays]
-        simt.native.replace(arrays, values, now, wanted)
-        assert all((simt.to_numpy(a) == (2.0 if applied == wanted else 1.0)).all() for a in arrays)
+        simt.native.replace(arrays, values, now, when_applied)
+        assert all((simt.to_numpy(a) == (2.0 if applied == when_applied else 1.0)).all() for a in arrays)
 
 
 def test_dropout_counts_from_the_control_block(simt: Any) -> None:
@@ -252,14 +252,14 @@ def test_block_rounding_counts_from_the_control_block(simt: Any, axis: int) -> N
     rng = np.random.default_rng(4)
     x = simt.from_numpy(rng.standard_normal((1, 20, 30)).astype(np.float32))
     blocks, fmt = Blocks((1, 20, 30), axis), BlockFormat(3, 8, rounding="stochastic")
-    wanted = simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 2**33 + 21)))
+    expected = simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 2**33 + 21)))
     simt.control = _control(simt, dropout=2**33 + 4)
     try:
         found = simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 17)))
     finally:
         simt.control = None
-    assert (found == wanted).all()
-    assert (simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 17))) != wanted).any()
+    assert (found == expected).all()
+    assert (simt.to_numpy(simt.quantize(x, blocks, fmt.drawing(5, 17))) != expected).any()
 
 
 @pytest.mark.parametrize(

@@ -42,18 +42,18 @@ def test_resnet56_is_at_most_400_kernels(simt: Any) -> None:
 
 def test_a_convolution_before_a_norm_has_no_kernel_for_its_bias(simt: Any) -> None:
     """On CUDA every gradient of a convolution is a kernel of its own, and a bias' would be two."""
-    wanted: Counter[str] = Counter()
+    expected: Counter[str] = Counter()
 
     def around(call: BackendCall) -> Any:
         if call.op == "conv2d_backward":
             needs = call.named_arguments()["needs"]
-            wanted.update(name for name, need in zip(("x", "w", "b"), needs, strict=True) if need)
+            expected.update(name for name, need in zip(("x", "w", "b"), needs, strict=True) if need)
         return call.run()
 
     trainer = _trainer()
     with observe(around):
         assert trainer.step(_images(), LABELS).applied
-    assert wanted == {"x": 54, "w": 55}
+    assert expected == {"x": 54, "w": 55}
     biases = [
         p for name, p in trainer.model.named_parameters() if name.endswith(("conv1.bias", "conv2.bias"))
     ]

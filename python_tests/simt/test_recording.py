@@ -29,14 +29,14 @@ def test_a_replay_does_it_again_on_the_same_memory(simt: Any) -> None:
         simt._assign(out, z)
 
     plan = simt.traced(step)
-    wanted = np.array(out)
+    expected = np.array(out)
     simt._fill(out, 0)
     recording = simt.recorded(plan, step)
     assert not out.any()
     for _ in range(2):
         simt._fill(out, 0)
         recording.replay()
-        bounds.same_bits(np.array(out), wanted)
+        bounds.same_bits(np.array(out), expected)
     simt.write(x, np.zeros((16, 16), np.float16))
     recording.replay()
     assert (out == 1).all()
@@ -91,7 +91,7 @@ def test_the_host_is_out_of_reach(simt: Any, what: Any, words: str) -> None:
     with pytest.raises((fe.errors.CaptureError, ValueError), match=f"{words}.* while a step is recorded"):
         _recorded(simt, lambda: what(simt, x))
     assert not simt.recording and not simt.native.recording()
-    assert simt.binary("add", x, 1.0)[0] == 1  # and everything goes on as before
+    assert simt.binary("add", x, 1.0)[0] == 1  # and everything continues as before
 
 
 def test_one_recording_at_a_time(simt: Any) -> None:

@@ -59,9 +59,9 @@ def _squared_error(device: str) -> tuple[list[np.ndarray], dict[str, np.ndarray]
     for step, (x, labels) in enumerate(_batches()):
         if device == "simt":
             fe.backend.get(device).set_schedule(step % SCHEDULES)  # type: ignore[attr-defined]
-        wanted = fe.tensor(np.eye(CLASSES)[labels], "float16", device)
+        expected = fe.tensor(np.eye(CLASSES)[labels], "float16", device)
         with policy.use():
-            error = model(fe.tensor(x, "float16", device)) - wanted
+            error = model(fe.tensor(x, "float16", device)) - expected
             loss = (error * error).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -71,12 +71,12 @@ def _squared_error(device: str) -> tuple[list[np.ndarray], dict[str, np.ndarray]
 
 
 def test_strict_training_has_the_same_bits(simt: Any, cpu: Any) -> None:
-    (losses, state), (wanted_losses, wanted) = _squared_error("simt"), _squared_error("cpu")
-    for got, expected in zip(losses, wanted_losses, strict=True):
-        bounds.same_bits(got, expected)
-    assert state.keys() == wanted.keys()
-    for name in wanted:
-        bounds.same_bits(state[name], wanted[name])
+    (losses, state), (expected_losses, expected) = _squared_error("simt"), _squared_error("cpu")
+    for got, loss in zip(losses, expected_losses, strict=True):
+        bounds.same_bits(got, loss)
+    assert state.keys() == expected.keys()
+    for name in expected:
+        bounds.same_bits(state[name], expected[name])
     assert float(losses[-1]) < 0.5 * float(losses[0])
 
 
@@ -94,7 +94,7 @@ def _cross_entropy(device: str, precision: str) -> list[float]:
 
 @pytest.mark.parametrize("precision", ["fp16", "fp16-strict", "mp", "fp32"])
 def test_training_with_cross_entropy(simt: Any, cpu: Any, precision: str) -> None:
-    got, wanted = (np.array(_cross_entropy(device, precision)) for device in ("simt", "cpu"))
-    bounds.within_ulps(got[:1].astype(np.float16), wanted[:1], 1, "float16")
-    assert np.abs(got - wanted).max() <= DRIFT[precision]
+    got, expected = (np.array(_cross_entropy(device, precision)) for device in ("simt", "cpu"))
+    bounds.within_ulps(got[:1].astype(np.float16), expected[:1], 1, "float16")
+    assert np.abs(got - expected).max() <= DRIFT[precision]
     assert got[-5:].mean() < 0.5 * got[0]

@@ -1,4 +1,4 @@
-"""Training on pairs: batches, learning by heart, checkpoints that go on to the bit."""
+"""Training on pairs: batches, learning by heart, checkpoints that continue to the bit."""
 
 from __future__ import annotations
 

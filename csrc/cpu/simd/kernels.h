@@ -84,7 +84,7 @@ struct ReduceKernels {
     void (*row_totals)(Reduction op, const T* x, int64_t rows, int64_t n, float* totals);
     // totals (n,) takes in the columns of x (rows, n), whose rows lie `stride` apart.
     void (*column_totals)(Reduction op, const T* x, int64_t rows, int64_t stride, int64_t n, float* totals);
-    // counts (n,) += the number of places in each column that hold its maximum y; then dx = share at those places, else
+    // counts (n,) += the number of elements in each column equal to its maximum y; then dx = share at those, else
     // 0.
     void (*count_maxima)(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, float* counts);
     void (*share_maxima)(const T* x, int64_t rows, int64_t stride, int64_t n, const T* y, const float* share, T* dx);

@@ -1,5 +1,5 @@
 // Pooling of one row of output (forward) or input (backward) pixels of one image (H, W, C), sixteen channels at a time.
-// Backward gathers: a pixel sums its windows in the order (oh, ow), so no two threads write the same place.
+// Backward gathers: a pixel sums its windows in the order (oh, ow), so no two threads write the same element.
 #include "cpu/simd/blocked_sum.h"
 #include "cpu/simd/columns.h"
 #include "cpu/simd/tables.h"
@@ -20,7 +20,7 @@ FP16_INLINE Span taps_inside(int64_t out, int64_t stride, int64_t pad, int64_t s
 
 // Windows that cover pixel `in`.
 FP16_INLINE Span windows_over(int64_t in, int64_t stride, int64_t pad, int64_t size, int64_t windows) {
-    const int64_t before = in + pad - size;  // the last place a window may start without reaching the pixel
+    const int64_t before = in + pad - size;  // the last index a window may start at without reaching the pixel
     const int64_t first = before < 0 ? 0 : before / stride + 1, last = (in + pad) / stride + 1;
     return {first, last > windows ? windows : last};
 }
@@ -32,7 +32,7 @@ FP16_KERNEL void max_pool_row(const T* image, const cpu::PoolShape& s, int64_t o
         const Span columns = taps_inside(ow, s.stride_w, s.left, s.kw, s.W);
         for_column_blocks(s.C, [&](int64_t c, auto lanes) {
             f32x16 best = {};
-            i32x16 place = i32x16(-1);
+            i32x16 slot = i32x16(-1);
             bool first = true;
             for (int64_t r = rows.first; r < rows.last; r++) {
                 const T* const line =
@@ -42,18 +42,18 @@ FP16_KERNEL void max_pool_row(const T* image, const cpu::PoolShape& s, int64_t o
                     const i32x16 here = i32x16(static_cast<int32_t>(r * s.kw + k));
                     // NaN fails every comparison, so a new one wins and an old one stays.
                     const i32x16 keeps = (value <= best) | (best != best);
-                    place = first ? here : select(keeps, place, here);
+                    slot = first ? here : select(keeps, slot, here);
                     best = first ? value : select(keeps, best, value);
                     first = false;
                 }
             }
             lanes.put(y + ow * s.C + c, best);
-            lanes.put(index + ow * s.C + c, place);
+            lanes.put(index + ow * s.C + c, slot);
         });
     }
 }
 
-// Sums term(window offset, place of the pixel in the window) over the windows of each pixel of row `ih`.
+// Sums term(window offset, slot of the pixel in the window) over the windows of each pixel of row `ih`.
 template <class T, class Term>
 FP16_INLINE void gather_windows(const cpu::PoolShape& s, int64_t ih, bool half_accumulator, T* dx, Term term) {
     const Span rows = windows_over(ih, s.stride_h, s.top, s.kh, s.OH);
@@ -63,8 +63,8 @@ FP16_INLINE void gather_windows(const cpu::PoolShape& s, int64_t ih, bool half_a
             f32x16 sum = {};
             for (int64_t oh = rows.first; oh < rows.last; oh++) {
                 for (int64_t ow = columns.first; ow < columns.last; ow++) {
-                    const int64_t place = (ih + s.top - oh * s.stride_h) * s.kw + iw + s.left - ow * s.stride_w;
-                    sum = sum + term(oh, ow, (oh * s.OW + ow) * s.C + c, place, lanes);
+                    const int64_t slot = (ih + s.top - oh * s.stride_h) * s.kw + iw + s.left - ow * s.stride_w;
+                    sum = sum + term(oh, ow, (oh * s.OW + ow) * s.C + c, slot, lanes);
                     if (half_accumulator) sum = round_half(sum);
                 }
             }
@@ -76,8 +76,8 @@ FP16_INLINE void gather_windows(const cpu::PoolShape& s, int64_t ih, bool half_a
 template <class T>
 FP16_KERNEL void max_pool_gradient_row(const uint8_t* index, const T* dy, const cpu::PoolShape& s, int64_t ih,
                                        bool half_accumulator, T* dx) {
-    gather_windows(s, ih, half_accumulator, dx, [&](int64_t, int64_t, int64_t at, int64_t place, auto lanes) {
-        return select(lanes.get(index + at) == static_cast<int32_t>(place), lanes.get(dy + at), f32x16{});
+    gather_windows(s, ih, half_accumulator, dx, [&](int64_t, int64_t, int64_t at, int64_t slot, auto lanes) {
+        return select(lanes.get(index + at) == static_cast<int32_t>(slot), lanes.get(dy + at), f32x16{});
     });
 }
 
@@ -87,7 +87,7 @@ FP16_INLINE float pixels_inside(const cpu::PoolShape& s, int64_t oh, int64_t ow)
     return static_cast<float>((rows.last - rows.first) * (columns.last - columns.first));
 }
 
-// Padding takes its place in the order of the sum, as a zero.
+// Padding keeps its turn in the order of the sum, as a zero.
 template <class T, bool kHalf>
 FP16_INLINE void avg_pool_row_ordered(const T* image, const cpu::PoolShape& s, int64_t oh, T* y) {
     const Span rows = taps_inside(oh, s.stride_h, s.top, s.kh, s.H);

@@ -68,9 +68,9 @@ public:
         : seed_(step.seed), step_(static_cast<uint64_t>(step.step) << 32), stream_(stream), index_(index) {}
 
     FP16_INLINE u32x16 next(int64_t i) {
-        const int64_t place = i % cpu::kRandomBlock;
-        if (place == 0) refill(i);
-        return load(bits_ + place);
+        const int64_t slot = i % cpu::kRandomBlock;
+        if (slot == 0) refill(i);
+        return load(bits_ + slot);
     }
 
 private:

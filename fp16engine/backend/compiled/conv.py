@@ -87,7 +87,7 @@ class Convolutions(Quantizer):
     def _conv2d_gradients(
         self, x: Array, w: Array, needs: Needs
     ) -> tuple[Array | None, Array | None, Array | None]:
-        """Room for dx, dw and db, where they are wanted."""
+        """Room for dx, dw and db, where they are needed."""
         dx = self._empty_like(x) if needs[0] else None
         dw = self._empty_like(w) if needs[1] else None
         db = self.empty((w.shape[0],), w.dtype) if needs[2] else None

@@ -69,7 +69,7 @@ class Storage(Device):
 
 
 def is_basic(index: object) -> bool:
-    """True for integers, slices, None and Ellipsis: such an index names no place twice, and gives a view."""
+    """True for integers, slices, None and Ellipsis: such an index repeats no element, and gives a view."""
     parts = index if isinstance(index, tuple) else (index,)
     return all(
         part is None

@@ -5,9 +5,9 @@ is rounded. So the bits of a result tell where sums were rounded: not before the
 product, or after every few products that a tensor core adds at once. A library that accepts a compute type
 has promised nothing: what was found here is what counts, for one GPU and one version of the library.
 
-Findings of a GPU are kept in `proven_accumulators.json` beside the backends (`benchmarks/gpu_check.py` writes
-one). `fp16-strict` means every partial sum in binary16: a library's sums are used for it only where the
-findings say so on every path, otherwise the engine's own kernels add.
+Findings of a GPU are kept in `proven_accumulators.json` next to the backends (`benchmarks/gpu_check.py`
+writes one). `fp16-strict` means every partial sum in binary16: a library's sums are used for it only where
+the findings say so on every path, otherwise the engine's own kernels add.
 """
 
 from __future__ import annotations

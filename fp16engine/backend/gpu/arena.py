@@ -1,8 +1,8 @@
-"""Memory of a recorded step: one block, in which every array has a place that was planned beforehand.
+"""Memory of a recorded step: one block, in which every array has a slot that was planned beforehand.
 
 A step that was recorded once and is replayed writes to the same memory every time, so that memory belongs to
 it alone. The step runs once under a `Trace`, which notes when each array comes and goes; `plan` gives every
-array a place such that arrays alive at the same time do not overlap; an `Arena` hands these places out in the
+array a slot such that arrays alive at the same time do not overlap; an `Arena` hands these slots out in the
 same order while the step is recorded, and refuses a step that does not repeat itself.
 """
 
@@ -85,7 +85,7 @@ def plan(lifetimes: Sequence[tuple[int, int, int]]) -> Plan:
     """Place allocations (size, first, end) in one block, largest first, each in the smallest gap that fits.
 
     Greedy by size (Pisarchyk and Lee, Efficient Memory Management for Deep Neural Net Inference, 2020), with
-    best fit. The same lifetimes give the same places.
+    best fit. The same lifetimes give the same slots.
     """
     count = len(lifetimes)
     sizes = np.array([size for size, _, _ in lifetimes], np.int64)
@@ -93,10 +93,10 @@ def plan(lifetimes: Sequence[tuple[int, int, int]]) -> Plan:
     end = np.array([stop for _, _, stop in lifetimes], np.int64)
     offsets = np.zeros(count, np.int64)
     placed = np.zeros(count, bool)
-    # of equal sizes, the one that lives longest has the fewest places to go
+    # of equal sizes, the one that lives longest has the fewest slots to fit
     for i in sorted(range(count), key=lambda i: (-sizes[i], first[i] - end[i], i)):
-        beside = np.flatnonzero(placed & (first < end[i]) & (end > first[i]))
-        offsets[i] = _gap(offsets[beside], sizes[beside], int(sizes[i]))
+        overlapping = np.flatnonzero(placed & (first < end[i]) & (end > first[i]))
+        offsets[i] = _gap(offsets[overlapping], sizes[overlapping], int(sizes[i]))
         placed[i] = True
     changes = np.zeros(count + 1, np.int64)
     np.add.at(changes, first, sizes)
@@ -109,14 +109,14 @@ def plan(lifetimes: Sequence[tuple[int, int, int]]) -> Plan:
     )
 
 
-def _gap(offsets: np.ndarray, sizes: np.ndarray, wanted: int) -> int:
-    """The start of the smallest free gap of at least `wanted` bytes between blocks, else behind them all."""
+def _gap(offsets: np.ndarray, sizes: np.ndarray, size: int) -> int:
+    """The start of the smallest free gap of at least `size` bytes between blocks, else behind them all."""
     order = np.argsort(offsets, kind="stable")
     starts = offsets[order]
     ends = np.maximum.accumulate(starts + sizes[order]) if len(order) else starts
     before = np.concatenate(([0], ends))[: len(starts)]
     gaps = starts - before
-    fits = np.flatnonzero(gaps >= wanted)
+    fits = np.flatnonzero(gaps >= size)
     if not len(fits):
         return int(ends[-1]) if len(ends) else 0
     return int(before[fits[np.argmin(gaps[fits])]])
@@ -124,7 +124,7 @@ def _gap(offsets: np.ndarray, sizes: np.ndarray, wanted: int) -> int:
 
 @dataclass
 class Arena(_Watched):
-    """Hands out the places of a plan, in order; `memory` is what the device keeps under them."""
+    """Hands out the slots of a plan, in order; `memory` is what the device keeps under them."""
 
     plan: Plan
     memory: Any
@@ -139,7 +139,7 @@ class Arena(_Watched):
         """Return the number and the offset of the next allocation.
 
         Raises:
-            CaptureError: the step asks for other memory than it did when it was traced, or for a place that
+            CaptureError: the step asks for other memory than it did when it was traced, or for a slot that
                 is still in use.
         """
         number, size = self._next, _padded(nbytes)

@@ -29,7 +29,7 @@ class Replayable(Protocol):
 class Recordable(Device):
     # The control block of the captured step that runs or is recorded (train/captured.py), else None.
     control: Array | None = None
-    # Where new arrays are noted or come from, besides the device's pool.
+    # Where new arrays are noted or come from, other than the device's pool.
     _trace: Trace | None = None
     _arena: Arena | None = None
 
@@ -45,13 +45,13 @@ class Recordable(Device):
             lifetimes = trace.close()
         return plan(lifetimes)
 
-    def recorded(self, places: Plan, step: Callable[[], None]) -> Replayable:
-        """Record what `step` does, without running it, its arrays in an arena laid out by `places`.
+    def recorded(self, layout: Plan, step: Callable[[], None]) -> Replayable:
+        """Record what `step` does, without running it, its arrays in an arena laid out by `layout`.
 
         Raises:
             CaptureError: the step cannot be recorded; nothing has run then.
         """
-        arena = Arena(places, self._arena_memory(places.nbytes))
+        arena = Arena(layout, self._arena_memory(layout.nbytes))
         with _no_collection():
             self._begin()
             self._arena, self.recording = arena, True

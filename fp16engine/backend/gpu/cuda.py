@@ -314,7 +314,7 @@ class Recording:
 
 
 class _Owner:
-    """Stands for a place in an arena, and keeps the arena's memory."""
+    """A slot in an arena; keeps the arena's memory."""
 
     __slots__ = ("__weakref__", "_memory")
 

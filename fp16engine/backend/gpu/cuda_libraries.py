@@ -68,7 +68,7 @@ def preload() -> dict[str, str]:
         BackendUnavailable: one is not found, or cannot be loaded; the message says which and what brings it.
     """
     found = find()
-    paths = {name: place.path if place else None for name, place in found.items()}
+    paths = {name: file.path if file else None for name, file in found.items()}
     for library in LIBRARIES:
         path = paths[library.name] or _ask_pathfinder(library)
         if path is None:
@@ -115,7 +115,7 @@ def _folders() -> Iterator[tuple[str, Path]]:
             yield "toolkit", folder
     for searched in filter(None, os.environ.get("LD_LIBRARY_PATH", "").split(":")):
         yield "system", Path(searched)
-    # NVRTC's builtins have no name the loader could be asked for: they are beside the system's NVRTC.
+    # NVRTC's builtins have no name the loader could be asked for: they are next to the system's NVRTC.
     for fixed in ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"):
         yield "system", Path(fixed)
 

@@ -93,8 +93,8 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
     def _in_arena(self, arena: Arena, nbytes: int, shape: Shape, dtype: np.dtype) -> np.ndarray:
         number, start = arena.allocate(nbytes)
         # A memoryview between them: NumPy would make the arena itself the base of every view of this array.
-        place = memoryview(arena.memory)[start : start + nbytes]
-        x: np.ndarray = np.ndarray(shape, dtype, place, self.offset * dtype.itemsize)
+        memory = memoryview(arena.memory)[start : start + nbytes]
+        x: np.ndarray = np.ndarray(shape, dtype, memory, self.offset * dtype.itemsize)
         arena.watch(x, number)
         if x.size:
             self.native.poison(x)
@@ -143,8 +143,8 @@ def _borrowed(argument: Any) -> Any:
     """An array as a launch takes it: where it lies, without keeping its memory."""
     if not isinstance(argument, np.ndarray) or not argument.size:
         return argument
-    place = (ctypes.c_char * argument.nbytes).from_address(argument.__array_interface__["data"][0])
-    return np.ndarray(argument.shape, argument.dtype, place)
+    memory = (ctypes.c_char * argument.nbytes).from_address(argument.__array_interface__["data"][0])
+    return np.ndarray(argument.shape, argument.dtype, memory)
 
 
 class _OnTheStream:

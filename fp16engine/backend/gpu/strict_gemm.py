@@ -8,7 +8,7 @@ from ..base import Array, Pads
 
 
 class StrictGemm:
-    """Stands in for the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
+    """Replaces the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
 
     `accumulator` is 0 for the library's float32 sums, 1 for binary16 ones, n > 1 for chunks of n; `how` is
     what else it is told (`Device.compute`).

@@ -50,10 +50,10 @@ def augment(
     else:
         y, x = _rotated(r, c, np.float32(rotation) * _signed(words[:, 2]), height, width)
         top, left = np.floor(y), np.floor(x)
-        below, beside = ((a - b)[..., None].astype(images.dtype) for a, b in ((y, top), (x, left)))
+        below, across = ((a - b)[..., None].astype(images.dtype) for a, b in ((y, top), (x, left)))
         r, c = top.astype(np.int64), left.astype(np.int64)
-        upper = _between(pixel(r, c), pixel(r, c + 1), beside)
-        lower = _between(pixel(r + 1, c), pixel(r + 1, c + 1), beside)
+        upper = _between(pixel(r, c), pixel(r, c + 1), across)
+        lower = _between(pixel(r + 1, c), pixel(r + 1, c + 1), across)
         value = _between(upper, lower, below)
     if brightness != 0:
         change = np.float32(brightness) * _signed(words[:, 3])

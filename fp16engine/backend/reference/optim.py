@@ -1,4 +1,4 @@
-"""Optimizer steps, in place; state and weights are rounded once, when stored."""
+"""Optimizer steps, in at; state and weights are rounded once, when stored."""
 
 from __future__ import annotations
 
@@ -229,9 +229,9 @@ class _Tensor:
 
     def _count(self, column: str, changes: np.ndarray, unchanged: np.ndarray) -> None:
         assert self.counts is not None
-        place = COUNTS.index(column)
-        self.counts[self.i, place] += np.count_nonzero(changes)
-        self.counts[self.i, place + 1] += np.count_nonzero(changes & unchanged)
+        at = COUNTS.index(column)
+        self.counts[self.i, at] += np.count_nonzero(changes)
+        self.counts[self.i, at + 1] += np.count_nonzero(changes & unchanged)
 
 
 def _tensors(

@@ -10,21 +10,21 @@ from .registers import accumulator, load, store
 from .sums import rounded, total
 from .windows import Pads, Pair, output_size, patches, reached
 
-NOWHERE = 255  # the place in a window without a pixel
+NO_SLOT = 255  # the slot in a window without a pixel
 
 
 def max_pool_forward(x: np.ndarray, size: Pair, stride: Pair, pads: Pads) -> tuple[np.ndarray, np.ndarray]:
     n, height, width, channels = x.shape
     shape = (n, *output_size(height, width, size, stride, pads), channels)
-    y, index = np.zeros(shape, x.dtype), np.full(shape, NOWHERE, np.uint8)
+    y, index = np.zeros(shape, x.dtype), np.full(shape, NO_SLOT, np.uint8)
     for kh in range(size[0]):
         rows, ys = reached(height, shape[1], kh, stride[0], pads[0])
         for kw in range(size[1]):
             columns, xs = reached(width, shape[2], kw, stride[1], pads[2])
-            best, place = y[:, rows, columns], index[:, rows, columns]
+            best, slot = y[:, rows, columns], index[:, rows, columns]
             value = x[:, ys, xs]
-            wins = (place == NOWHERE) | (value > best) | (np.isnan(value) & ~np.isnan(best))
-            best[wins], place[wins] = value[wins], kh * size[1] + kw
+            wins = (slot == NO_SLOT) | (value > best) | (np.isnan(value) & ~np.isnan(best))
+            best[wins], slot[wins] = value[wins], kh * size[1] + kw
     return y, index
 
 

@@ -41,7 +41,7 @@ def _stochastic(scaled: np.ndarray, blocks: Blocks, fmt: BlockFormat) -> np.ndar
     drawn = words(outer * rows * columns, seed, counter)
     thresholds[:, :rows, :columns] = ((2 * (drawn >> 9) + 1) * 2.0**-24).reshape(blocks.shape)
     floor = np.floor(scaled)
-    # The fraction of a value that FP32 cannot hold beside its integer part is below every threshold.
+    # The fraction of a value that FP32 cannot hold next to its integer part is below every threshold.
     return floor + (thresholds.reshape(scaled.shape) < scaled - floor)
 
 

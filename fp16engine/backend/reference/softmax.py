@@ -52,8 +52,8 @@ def cross_entropy_backward(
     exps, sums = _exps(load(logits), 1, accumulator(logits, acc))
     everywhere = smoothing / logits.shape[1]
     on, off = (exps.dtype.type(value) for value in (1.0 - smoothing + everywhere, everywhere))
-    wanted = np.where(np.arange(logits.shape[1]) == labels[:, None], on, off)
-    gradients = (exps / sums - wanted) * (load(dy) / exps.dtype.type(_counted(labels)))
+    target = np.where(np.arange(logits.shape[1]) == labels[:, None], on, off)
+    gradients = (exps / sums - target) * (load(dy) / exps.dtype.type(_counted(labels)))
     gradients[labels < 0] = 0
     return store(gradients, logits.dtype)
 

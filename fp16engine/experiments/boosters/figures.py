@@ -1,6 +1,6 @@
 """Figures 1 and 2 of Accuracy Boosters (2211.10737): distances of weights, losses around trained networks.
 
-Beside Figure 2's lines the losses over a plane: two directions at a time show whether one was typical.
+Next to Figure 2's lines come the losses over a plane: two directions at a time show whether one was typical.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def trained(
     device: str | None = None,
     progress: bool | Reporter | None = None,
 ) -> Trainer:
-    """Return a trainer whose network was trained in `folder`; a run that is there goes on, or is done."""
+    """Return a trainer whose network was trained in `folder`; a run that is there continues, or is done."""
     made = models.create(
         model,
         num_classes=len(dataset.classes),

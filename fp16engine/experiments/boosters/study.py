@@ -119,7 +119,7 @@ def density() -> Table:
 
 
 def accuracy_table(results: Results) -> list[Part]:
-    """Return test accuracies by format and network, ours beside the paper's, and the format's density."""
+    """Return test accuracies by format and network, ours next to the paper's, and the format's density."""
     rows = []
     for arm in results.arms:
         row: dict[str, Any] = {"precision": arm.label, "gain": format_gain(arm.precision)}

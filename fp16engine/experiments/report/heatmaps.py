@@ -20,7 +20,7 @@ from .plots import themed
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_LABELS = 48  # layer names that still fit beside a map
+_LABELS = 48  # layer names that still fit next to a map
 _UNKNOWN = "#8A8A8A"
 _SMALLEST_NORMAL = -14
 

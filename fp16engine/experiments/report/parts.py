@@ -1,4 +1,4 @@
-"""What a report is made of: tables and pictures, with the raw values beside the words."""
+"""What a report is made of: tables and pictures, with the raw values next to the words."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def _results(out: Path) -> list[str]:
 
 
 def claim(out: Path, settings: dict[str, Any], resume: bool, may_change: frozenset[str]) -> None:
-    """Take `out` for a comparison, or go on with the one in it.
+    """Take `out` for a comparison, or continue with the one in it.
 
     Without `resume`, a folder with results in it is refused; with `resume`, the settings stored there must be
     the same but for the keys in `may_change`. Nothing existing is touched before that is settled. Raises

@@ -1,4 +1,4 @@
-"""Does the runs of a plan: claims them in a shared store, trains, records, goes on after an interruption."""
+"""Does the runs of a plan: claims them in a shared store, trains, records, resumes after an interruption."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ class RunWorker:
     def work(self, specs: Sequence[RunSpec]) -> Outcome:
         """Do what is not done of these runs, as long as the budget lasts.
 
-        A run that fails is recorded with its reason and the others go on. Raises Interrupted after a signal
-        (the run is saved and given back), and SaveError when the disk refuses.
+        A run that fails is recorded with its reason and the others continue. Raises Interrupted after a
+        signal (the run is saved and given back), and SaveError when the disk refuses.
         """
         by_key = {spec.key: spec for spec in specs}
         self.store.add(by_key.values())
@@ -169,7 +169,7 @@ class RunWorker:
                 result = self._train(spec, dataset, folder, heart)
             except (Interrupted, OSError):  # the disk's fault is not the run's
                 raise
-            except Exception as error:  # whatever it is: the other runs go on and this one says why
+            except Exception as error:  # whatever it is: the other runs continue and this one says why
                 result = Result(FAILED, reason=f"{type(error).__name__}: {error}")
         measured = {**result.measured, "machine": machine(self.device)}
         with contextlib.suppress(ClaimLost):
@@ -320,7 +320,7 @@ def _inference_rate(trainer: Trainer, dataset: Dataset, batch_size: int) -> floa
 
 
 def _remove_checkpoint(folder: Path) -> None:
-    """Remove what only an unfinished run needs, as far as the disk lets us; what is kept beside it stays."""
+    """Remove what only an unfinished run needs, as far as the disk lets us; what is kept next to it stays."""
     for path in folder.glob("checkpoint*"):
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)

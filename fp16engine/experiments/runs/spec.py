@@ -25,7 +25,7 @@ class RunSpec:
 
     `training` are fields of `TrainConfig` and `fitting` those of `Trainer.fit`, JSON values; None means
     an argument that is not given. `device` is a kind ("cpu", "cuda"), without a number. `keep` names what the
-    run leaves behind besides its figures (`PROBABILITIES`). `data` is what people call the data set;
+    run leaves behind in addition to its figures (`PROBABILITIES`). `data` is what people call the data set;
     only its content counts for the key.
 
     >>> spec = RunSpec("dnn", "digits", "00", 32, 32, "fp16", epochs=1, batch_size=8, seed=0)

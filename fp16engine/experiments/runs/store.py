@@ -3,7 +3,7 @@
 A run is pending, running, done or failed. Whoever wants to do a run claims it in one transaction; the claim
 holds while its process lives (seen at once on the same machine) or beats (elsewhere), so the run of a killed
 owner is taken over. What the spec decides (`figures`, the records of epochs) is kept apart from what was
-measured beside it (times, memory, machine): two stores of the same runs have equal `export()`s, bit for bit.
+measured next to it (times, memory, machine): two stores of the same runs have equal `export()`s, bit for bit.
 
 The journal is SQLite's rollback journal: unlike a write-ahead log it needs no memory shared between the
 processes, so the file may lie on a network drive. Writes are few, one per epoch and heartbeat.

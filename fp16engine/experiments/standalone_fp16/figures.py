@@ -92,7 +92,7 @@ def figure2(results: Results) -> list[Part]:
 
 
 def figure3(results: Results) -> list[Part]:
-    """Return Figure 3: training and test accuracy over the epochs, precisions beside one another."""
+    """Return Figure 3: training and test accuracy over the epochs, precisions side by side."""
     parts: list[Part] = []
     for case in results.cases:
         curves = _curves(results, case)

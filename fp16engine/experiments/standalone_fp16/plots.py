@@ -116,7 +116,7 @@ def _plain_log_ticks(axes: Axes) -> None:
 
 
 def _name_networks(figure: Figure, axes: Axes, points: Sequence[Circle]) -> None:
-    """Write each network's name beside its fastest circle, where it covers least."""
+    """Write each network's name next to its fastest circle, where it covers least."""
     figure.draw_without_rendering()
     spots = axes.transData.transform([(p.seconds, p.accuracy) for p in points])
     scale = figure.dpi / 72
@@ -207,14 +207,14 @@ def boxes(values: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         figure, grid = _grid(len(values), 1.65)
         for axes, (model, own) in zip(grid, values.items(), strict=True):
             axes.set_title(model)
-            for place, (precision, numbers) in enumerate(own.items()):
+            for at, (precision, numbers) in enumerate(own.items()):
                 look = style(precision)
                 if len(numbers) < 2:
-                    axes.plot(place, numbers[0], marker=look.marker, color=look.colour, markersize=7)
+                    axes.plot(at, numbers[0], marker=look.marker, color=look.colour, markersize=7)
                     continue
                 axes.boxplot(
                     [numbers],
-                    positions=[place],
+                    positions=[at],
                     widths=0.55,
                     patch_artist=True,
                     boxprops={"facecolor": look.colour, "edgecolor": look.colour, "alpha": 0.8},

@@ -89,7 +89,7 @@ _ALL = (
         name="table4",
         title="Table 4: Adam in FP16, by epsilon",
         claim="Adam with FP16 state works with eps from 1e-2 to 1e-4 and collapses from 1e-5 down, where eps "
-        "vanishes beside the square root of an underflowed second moment.",
+        "vanishes next to the square root of an underflowed second moment.",
         cases=tuple(Case(model) for model in paper.TABLE4),
         arms=_adam_arms(),
         seeds=1,

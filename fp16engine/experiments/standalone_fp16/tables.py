@@ -1,4 +1,4 @@
-"""Tables 2 to 4 of the standalone FP16 study: ours beside the printed ones."""
+"""Tables 2 to 4 of the standalone FP16 study: ours next to the printed ones."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
         columns.append(Column(f"{arm}_accuracy", "ours", spread, capital(label(arm))))
         if any(f"paper_{arm}_accuracy" in row for row in rows):
             columns.append(Column(f"paper_{arm}_accuracy", "paper", _printed, capital(label(arm))))
-    columns += _beside(rows, "points", MINUS, signed)
+    columns += _against(rows, "points", MINUS, signed)
     note = "Mean ± standard deviation over the seeds; one seed has no deviation. Paper: 50 seeds, 100 epochs."
     failed = [
         f"{row[f'{arm}_failed']} of {row['model']} in {label(arm)}"
@@ -136,8 +136,8 @@ def _accuracies(name: str, title: str, rows: Sequence[dict[str, Any]], names: Se
     return Table(name, title, columns, rows, note)
 
 
-def _beside(rows: Sequence[dict[str, Any]], key: str, word: str, text: Callable[[Any], str]) -> list[Column]:
-    """Return columns that set FP16 beside the others, ours and the paper's, where there are values."""
+def _against(rows: Sequence[dict[str, Any]], key: str, word: str, text: Callable[[Any], str]) -> list[Column]:
+    """Return columns that set FP16 against the others, ours and the paper's, where there are values."""
     result = []
     for name in dict.fromkeys(name for row in rows for name in row if name.startswith(f"{key}_")):
         other = name.removeprefix(f"{key}_")
@@ -153,7 +153,7 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
     for arm in names:
         speed.append(Column(f"{arm}_train_seconds", "seconds", _seconds, capital(label(arm))))
         speed.append(Column(f"{arm}_images_per_second", "images/s", _thousands, capital(label(arm))))
-    speed += _beside(rows, "speed", "beside", _times)
+    speed += _against(rows, "speed", "against", _times)
     use = [Column("model", "model", left=True)]
     for key, group, text in (
         ("peak_memory_bytes", "peak memory, MB", _megabytes),
@@ -191,7 +191,7 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
 
 
 def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Claim]:
-    """Say per precision how FP16 stands beside it, on the mean of the networks."""
+    """Say per precision how FP16 compares with it, on the mean of the networks."""
     findings = []
     for other in names:
         points = [row[f"points_{other}"] for row in rows if f"points_{other}" in row]
@@ -260,7 +260,7 @@ def table3(results: Results) -> list[Part]:
     ]
     note = "Test accuracy in %, mean ± standard deviation over the seeds; paper: 4 seeds, 300 epochs."
     return [
-        Table("table3", "Test accuracy with augmentation, and FP16's speed beside FP32", columns, rows, note)
+        Table("table3", "Test accuracy with augmentation, and FP16's speed against FP32", columns, rows, note)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What each form of the weight update buys: FP16 with four of them beside FP32, on real images.
+"""What each form of the weight update buys: FP16 with four of them against FP32, on real images.
 
 No part of the study, which rounds to nearest; the question it leaves open is what the lost updates cost.
 """
@@ -39,7 +39,7 @@ def report(results: Results) -> list[Part]:
         Column("model", "model", left=True),
         Column("arm", "update", left=True),
         Column("accuracy", "test accuracy, %", spread),
-        Column("points", "points beside FP32", signed),
+        Column("points", "points against FP32", signed),
         Column("bytes", "bytes per parameter", str),
         Column("rate", "images per second", "{:,.0f}".format),
         Column("lost", "updates lost, %", lambda share: f"{100 * share:.1f}"),
@@ -71,7 +71,7 @@ def _sentence(rows: list[dict[str, Any]]) -> str:
     if not known:
         return "No run of FP16 and FP32 is done yet."
     parts = [f"{row['arm']} {signed(row['points'])}" for row in known]
-    return f"Test accuracy beside FP32, in points: {', '.join(parts)}."
+    return f"Test accuracy against FP32, in points: {', '.join(parts)}."
 
 
 UPDATE_FORMS = Experiment(

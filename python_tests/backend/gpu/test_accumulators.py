@@ -81,7 +81,7 @@ LIBRARIES = {"cublasLt": "13.0.2", "cudnn": "9.19.0"}
 
 
 @pytest.mark.parametrize(
-    ("findings", "gpu", "libraries", "wanted"),
+    ("findings", "gpu", "libraries", "expected"),
     [
         (_findings(EVERY_PRODUCT[0]), "NVIDIA H200", LIBRARIES, True),
         (_findings(EVERY_PRODUCT[0]), "NVIDIA H100", LIBRARIES, False),
@@ -93,14 +93,14 @@ LIBRARIES = {"cublasLt": "13.0.2", "cudnn": "9.19.0"}
     ],
 )
 def test_only_what_was_found_on_every_path_is_proven(
-    tmp_path: Path, findings: list[AccumulatorProbe], gpu: str, libraries: dict[str, str], wanted: bool
+    tmp_path: Path, findings: list[AccumulatorProbe], gpu: str, libraries: dict[str, str], expected: bool
 ) -> None:
     file = tmp_path / "found.json"
     accumulators.record(file, "NVIDIA H200", LIBRARIES, findings)
     allowed: list[bool] = []
     native = SimpleNamespace(set_library_halves=allowed.append)
-    assert accumulators.allow_proven(native, gpu, libraries, accumulators.load(file)) is wanted
-    assert allowed == [wanted]
+    assert accumulators.allow_proven(native, gpu, libraries, accumulators.load(file)) is expected
+    assert allowed == [expected]
 
 
 @pytest.mark.parametrize("cudnn", [91900, 92000])

@@ -1,4 +1,4 @@
-"""The area model: its cells and circuits by hand, its outcome beside the paper's."""
+"""The area model: its cells and circuits by hand, its outcome next to the paper's."""
 
 from __future__ import annotations
 

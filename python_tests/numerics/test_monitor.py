@@ -255,6 +255,7 @@ def test_a_network_that_has_learned_may_have_small_updates() -> None:
 # No false alarms: defaults of the command line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["dnn", "resnet20"])
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_no_alarm_where_training_is_fine(model: str, precision: str, cpu: Any) -> None:

@@ -24,6 +24,7 @@ def pairs(draw):
     return tuple(draw(hnp.arrays(dtype, shape, elements=elements)) for _ in range(2))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(pairs())
 def test_guaranteed_share_never_exceeds_agreement(pair):
@@ -31,6 +32,7 @@ def test_guaranteed_share_never_exceeds_agreement(pair):
     assert result.guaranteed_share <= result.agreement
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(pairs())
 def test_every_guaranteed_sample_has_the_same_class(pair):

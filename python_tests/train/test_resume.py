@@ -48,6 +48,7 @@ def test_kill_at_any_step_and_within_saves(tmp_path, cpu, device, precision, opt
     assert len(names) == 4, names  # one tensor file, checkpoint.json, metrics.jsonl, summary.json
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("precision", "optimizer", "schedule"),
     [
@@ -73,6 +74,7 @@ def test_resume_from_the_middle_of_an_epoch(tmp_path, backend_name, precision, o
     assert [record.epoch for record in history.epochs] == [1, 2, 3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [("adam", {"update": "stochastic"}), ("sgd", {"update": "kahan", "clip_norm": 0.1}), ("rmsprop", {})],

@@ -47,7 +47,7 @@ class Arm:
     Args:
         label: what reports call it.
         precision: the name of a preset.
-        training: fields of `TrainConfig`, by name.
+        training: keyword arguments of `Trainer`.
 
     >>> Arm("adam", "fp16", {"optimizer": "adam"}).precision
     'fp16'
@@ -84,7 +84,7 @@ class Experiment:
         epochs: of a run.
         batch_size: of a run.
         report: turns `Results` into tables and pictures.
-        training: fields of `TrainConfig` that all arms share.
+        training: keyword arguments of `Trainer` that all arms share.
         fitting: arguments of `Trainer.fit` that all arms share.
         keep: what runs leave behind in addition to figures.
 
@@ -122,7 +122,7 @@ class Request:
             its own.
         device: "cpu", "cuda", "cuda:1" or "reference".
         activation: takes the place of every network's own non-linearity.
-        training: fields of `TrainConfig` that override those of every arm.
+        training: keyword arguments of `Trainer` that override those of every arm.
         fitting: arguments of `Trainer.fit` that override those of every arm.
 
     >>> Request(epochs=1).device

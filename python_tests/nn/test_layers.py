@@ -212,21 +212,25 @@ def test_dropout_only_in_training(backend_name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features is 0, an integer >= 1 is wanted"),
-        (lambda: nn.Linear(2, HALVES), ValueError, "Linear: out_features is 1.5, an integer >= 1 is wanted"),
-        (lambda: nn.Conv2d(3, 8, 0), ValueError, "Conv2d: size is 0, values >= 1 are wanted"),
-        (lambda: nn.Conv2d(3, 8, (3, 3, 3)), TypeError, "Conv2d: size is .*, an integer or a pair"),
+        (lambda: nn.Linear(0, 3), ValueError, r"Linear: in_features must .* got 0"),
+        (lambda: nn.Linear(2, HALVES), TypeError, r"Linear: out_features must .* got 1.5"),
+        (lambda: nn.Conv2d(3, 8, 0), ValueError, r"Conv2d: size must .* got 0"),
+        (lambda: nn.Conv2d(3, 8, (3, 3, 3)), TypeError, r"Conv2d: size must .* got \(3, 3, 3\)"),
         (
             lambda: nn.Conv2d(3, 8, 3, groups=2),
             ValueError,
-            "Conv2d: groups is 2, a divisor of 3 input and 8 output",
+            r"Conv2d: groups must .* got 2",
         ),
-        (lambda: nn.BatchNorm2d(3, activation="swish"), ValueError, "BatchNorm2d: activation is 'swish'"),
-        (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p is 1.0, a probability in \[0, 1\) is wanted"),
+        (
+            lambda: nn.BatchNorm2d(3, activation="swish"),
+            ValueError,
+            r"BatchNorm2d: activation must .* got 'swish'",
+        ),
+        (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p must .* got 1.0"),
         (
             lambda: nn.MultiHeadAttention(8, 3),
             ValueError,
-            "MultiHeadAttention: num_heads is 3, a divisor of dim 8",
+            r"MultiHeadAttention: num_heads must .* got 3",
         ),
     ],
 )

@@ -9,7 +9,8 @@ import numpy as np
 
 import fp16engine as fe
 from fp16engine import backend as backends
-from fp16engine.precision import LossScale, Precision
+from fp16engine.loss_scale import LossScale
+from fp16engine.precision import Precision
 from fp16engine.train.batches import ImageOrder
 from fp16engine.train.captured import CapturedStep
 

@@ -15,7 +15,8 @@ from .autograd import no_grad
 from .backend import devices
 from .block_format import BlockFormat
 from .errors import BackendUnavailable, CheckpointError, DataError, NonFiniteError, UnsupportedPrecision
-from .precision import LossScale, Precision
+from .loss_scale import LossScale
+from .precision import Precision
 from .random import manual_seed
 from .tensor import Tensor, tensor
 

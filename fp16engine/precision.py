@@ -6,19 +6,18 @@ Every other file that needs an accumulator asks `active().accumulate`; none name
 from __future__ import annotations
 
 import functools
-import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
-from .validate import choice, integer, must_be, number, one_of, shown
-
-Operand: TypeAlias = str | BlockFormat
+from .loss_scale import LossScale
+from .operand_plan import Operand, OperandPlan, operand_name
+from .validate import choice, must_be, one_of, shown
 
 CHUNKS = (8, 16, 32, 64, 128, 256)  # terms of a chunk that binary16 partial sums may cover
 NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
@@ -36,6 +35,7 @@ _UPDATES = {
     "kahan": "in place, with a compensation of the storage type that keeps what rounding takes, on the mean",
     "master32": "on an FP32 master copy, then rounded to storage",
 }
+UPDATES = tuple(_UPDATES)
 
 
 def _is_chunked(accumulate: object) -> bool:
@@ -62,132 +62,6 @@ def _accumulate_in_words(accumulate: str) -> str:
     if not terms:
         return _WORDS[accumulate]
     return f"{_WORDS['float16']} within {terms} terms of a dot product, else {_WORDS['float32']}"
-
-
-@dataclass(frozen=True)
-class LossScale:
-    """Factor on the loss that keeps small FP16 gradients from underflowing.
-
-    Args:
-        initial: the scale of the first step.
-        growth: factor >= 1 on the scale after `interval` applied steps in a row.
-        backoff: factor <= 1 on the scale at every overflow.
-        interval: applied steps in a row before the scale grows, >= 1.
-        floor: the smallest scale.
-        cap: the largest scale. It enters the backward pass as a binary16 gradient of the loss, so the default
-            is the largest power of two there is in binary16.
-        dynamic: False keeps the scale constant.
-        automatic: choose the scale from the histogram of the gradients instead, without crash and halve: the
-            power of two that puts the largest of the last measured gradients of weights at 2^13, a factor of
-            eight below infinity.
-
-    All five factors are powers of two, so that scaling is exact.
-
-    Raises:
-        ValueError: a factor is no power of two, `initial` is outside [`floor`, `cap`], or growth, backoff or
-            interval is out of range.
-
-    Source:
-        Micikevicius et al., 2017, arXiv 1710.03740.
-
-    >>> LossScale(initial=1024.0, dynamic=False).initial
-    1024.0
-    """
-
-    initial: float = 32768.0
-    growth: float = 2.0
-    backoff: float = 0.5
-    interval: int = 2000
-    floor: float = 1.0
-    cap: float = 32768.0
-    dynamic: bool = True
-    automatic: bool = False
-
-    @classmethod
-    def from_histogram(cls) -> LossScale:
-        """Return the policy that chooses the scale from the histogram of the gradients, starting at 1.
-
-        >>> LossScale.from_histogram().initial
-        1.0
-        """
-        return cls(initial=1.0, automatic=True)
-
-    def __post_init__(self) -> None:
-        for name in ("initial", "growth", "backoff", "floor", "cap"):
-            value = getattr(self, name)
-            value = number(name, getattr(self, name), above=0)
-            if math.frexp(value)[0] != 0.5:
-                raise ValueError(must_be(name, "a power of two, so that scaling is exact", value))
-            number("growth", self.growth, minimum=1)
-            number("backoff", self.backoff, maximum=1)
-            number("initial", self.initial, minimum=self.floor, maximum=self.cap)
-            integer("interval", self.interval, 1)
-
-
-@dataclass(frozen=True)
-class OperandPlan:
-    """The layers and epochs whose dot products take other operands than the policy's own.
-
-    Args:
-        edges: operand of the first and the last layer with weights, in the epochs before the late ones.
-        layers: (path, operand) pairs, each for the layer of that path or all layers below it.
-        late: operand of every layer but those of `layers` in the last `late_epochs` epochs.
-        late_epochs: how many epochs these are, >= 1.
-
-    An operand is a `BlockFormat` or "float32"; None means no exception.
-
-    Raises:
-        ValueError: late_epochs is no integer >= 1.
-        UnsupportedPrecision: an operand is neither a `BlockFormat` nor "float32".
-
-    Source:
-        Harma et al., 2022, arXiv 2211.10737 (Accuracy Boosters).
-
-    >>> OperandPlan(edges=BlockFormat.named("hbfp6")).words()
-    ['first and last layer in hbfp6']
-    """
-
-    edges: Operand | None = None
-    layers: tuple[tuple[str, Operand], ...] = ()
-    late: Operand | None = None
-    late_epochs: int = 1
-
-    def __post_init__(self) -> None:
-        integer("late_epochs", self.late_epochs, 1)
-        for operand in (self.edges, self.late, *(operand for _, operand in self.layers)):
-            if operand is not None:
-                _check_operand(operand)
-
-    def words(self) -> list[str]:
-        """Return the exceptions in words, the strongest first.
-
-        >>> OperandPlan(late="float32", late_epochs=2).words()
-        ['the last 2 epochs in float32']
-        """
-        said = [f"{path} in {operand_name(operand)}" for path, operand in self.layers]
-        if self.late is not None:
-            epochs = "the last epoch" if self.late_epochs == 1 else f"the last {self.late_epochs} epochs"
-            said.append(f"{epochs} in {operand_name(self.late)}")
-        if self.edges is not None:
-            said.append(f"first and last layer in {operand_name(self.edges)}")
-        return said
-
-
-def operand_name(operand: Operand) -> str:
-    """Return the short name of an operand type: "float32", "hbfp4-b16".
-
-    Args:
-        operand: a dtype's name or a `BlockFormat`.
-
-    >>> operand_name(BlockFormat.named("hbfp4-b16"))
-    'hbfp4-b16'
-    """
-    return operand if isinstance(operand, str) else operand.name
-
-
-def _check_operand(operand: Operand) -> None:
-    if not isinstance(operand, BlockFormat) and operand != "float32":
-        raise UnsupportedPrecision(must_be("operand", "a BlockFormat or 'float32'", operand))
 
 
 def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:

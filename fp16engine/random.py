@@ -166,5 +166,31 @@ def fork(seed: int) -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def using(state: Mapping[str, int]) -> Iterator[None]:
+    """Continue from `state` in this thread inside a `with` block and restore the outer state after it.
+
+    Args:
+        state: what `get_state` returned.
+
+    Raises:
+        TypeError: a field is no integer.
+        ValueError: a field is missing, unknown or below 0.
+
+    >>> manual_seed(7)
+    >>> with using({"seed": 1, "stream": 0, "dropout": 5}):
+    ...     dropout_counter(4)
+    (1, 5)
+    >>> dropout_counter(4)
+    (7, 0)
+    """
+    outer = _current.get()
+    try:
+        set_state(state)
+        yield
+    finally:
+        _current.set(outer)
+
+
 def _state() -> _State:
     return _current.get() or _initial

@@ -11,7 +11,7 @@ import numpy as np
 from fp16engine.data import Dataset, Split
 from fp16engine.experiments import reproduce
 from fp16engine.experiments.experiment import Arm, Case, Experiment, Request, Results, plain_arms
-from fp16engine.experiments.report.parts import Finding, Part
+from fp16engine.experiments.report.parts import Claim, Part
 from fp16engine.experiments.runs.spec import PROBABILITIES
 
 
@@ -28,8 +28,8 @@ def data(count: int = 40, seed: int = 0) -> Dataset:
     return Dataset("tiny", split(count), split(20), tuple("abc"))
 
 
-class Tiny(reproduce.Library):
-    """A library that has the tiny data set only."""
+class Tiny(reproduce.DatasetCache):
+    """A cache that has the tiny data set only."""
 
     def get(self, name: str) -> tuple[Dataset, str]:
         made = self.by_fingerprint.setdefault(f"tiny {name}", data())
@@ -37,7 +37,7 @@ class Tiny(reproduce.Library):
 
 
 def report(results: Results) -> list[Part]:
-    return [Finding(f"{len(results.runs)} runs")]
+    return [Claim(f"{len(results.runs)} runs")]
 
 
 # An Adam whose learning rate no FP16 weight survives: its runs fail.
@@ -66,9 +66,9 @@ def prepare(out: Path, experiment: Experiment = EXPERIMENT, device: str = DEVICE
 
 def main() -> None:
     """study_run.py OUT: do what is missing, saving every step."""
-    with prepare(Path(sys.argv[1]), checkpoint_every=1) as work:
-        work.run()
-        work.compare()
+    with prepare(Path(sys.argv[1]), checkpoint_every=1) as session:
+        session.run()
+        session.compare()
 
 
 if __name__ == "__main__":

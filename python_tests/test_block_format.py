@@ -87,7 +87,7 @@ def test_describe_says_the_plan() -> None:
 
 def test_a_layers_operand_reaches_its_products_in_both_directions() -> None:
     model = nn.Sequential(nn.Linear(6, 5), nn.Linear(5, 4), nn.Linear(4, 3)).to("reference")
-    fe.train.operands.assign(model, fe.Precision.get("booster"))
+    fe.train.layer_formats.assign(model, fe.Precision.get("booster"))
     x = fe.tensor(np.ones((2, 6), np.float32), device="reference", requires_grad=True)
     with Audit() as audit, fe.Precision.get("booster").use():
         model(x).sum().backward()
@@ -95,14 +95,14 @@ def test_a_layers_operand_reaches_its_products_in_both_directions() -> None:
     assert seen == {
         (f"linear_{way}", f): n for way in ("forward", "backward") for f, n in (("hbfp6", 2), ("hbfp4", 1))
     }
-    fe.train.operands.assign(model, fe.Precision.get("fp32"))
+    fe.train.layer_formats.assign(model, fe.Precision.get("fp32"))
     assert all(module.operand is None for _, module in model.named_modules())
 
 
 def test_a_layer_kept_in_fp32_takes_its_operands_as_stored() -> None:
     model: Any = nn.Sequential(nn.Linear(6, 5)).to("reference")
     policy = fe.Precision.get("hbfp2").with_layers({"0": "fp32"})
-    fe.train.operands.assign(model, policy)
+    fe.train.layer_formats.assign(model, policy)
     x = fe.tensor(np.linspace(-1, 1, 12, dtype=np.float32).reshape(2, 6), device="reference")
     with policy.use():
         y = model(x).numpy()

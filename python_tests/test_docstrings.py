@@ -20,7 +20,7 @@ import fp16engine as fe
 
 # Packages whose `__all__` is public, files whose every name without an underscore is, and single names.
 PACKAGES = ("fp16engine", "functional", "ops", "nn", "optim", "data", "models", "numerics", "translation")
-FILES = ("autograd", "block_format", "precision", "random")
+FILES = ("autograd", "block_format", "loss_scale", "operand_plan", "precision", "random")
 NAMES = {
     "data.encoded": ("EncodedPairs", "EncodedText", "PairBatch"),
     "data.tokenizer": ("Tokenizer",),
@@ -61,7 +61,7 @@ NO_ERROR = {
     "optim.Optimizer.change": "computes on what was stored",
     "optim.Adam.scalars": "keeps numbers that step() checked",
     "optim.Optimizer.scalars": "keeps numbers that step() checked",
-    "precision.operand_name": "takes checked operands",
+    "operand_plan.operand_name": "takes checked operands",
     "random.dropout_counter": "counts",
 }
 

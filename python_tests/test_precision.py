@@ -11,7 +11,8 @@ import pytest
 
 import fp16engine as fe
 from fp16engine import functional as F
-from fp16engine.precision import LossScale, active
+from fp16engine.loss_scale import LossScale
+from fp16engine.precision import active
 
 
 def test_presets_say_what_the_contract_says() -> None:

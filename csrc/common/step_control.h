@@ -24,7 +24,7 @@ struct StepControl {
     int32_t correct;          // images classified correctly
     int32_t culprit, origin;  // highest rank of an array that is not finite: gradients and buffers; input and weights
 };
-static_assert(sizeof(StepControl) == 136, "CONTROL of train/captured.py lays it out");
+static_assert(sizeof(StepControl) == 136, "CONTROL of train/control_block.py lays it out");
 
 // How the loss scale and the account of bad steps continue: LossScaler and Trainer on the host, whose numbers they are.
 struct StepPolicy {

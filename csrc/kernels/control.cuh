@@ -77,8 +77,8 @@ __device__ __forceinline__ void advance_scale(StepControl& c, const StepPolicy& 
     if (c.stuck_steps >= policy.patience) c.halted = 1;
 }
 
-// What Trainer._grad_scale returns, in the same double operations; norm (2,): scale and root, where gradients are
-// clipped.
+// What grad_scale of train/step.py returns, in the same double operations; norm (2,): scale and root, where gradients
+// are clipped.
 __device__ __forceinline__ double grad_factor(double loss_scale, const Ptr<const float>& norm, double most) {
     if (!norm) return 1.0 / loss_scale;
     const double length = static_cast<double>(norm[0]) * static_cast<double>(norm[1]) / loss_scale;

@@ -71,7 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
         monitor_every=arguments.monitor_every,
         on_nonfinite=arguments.on_nonfinite,
         strict=arguments.strict,
-        **options.training_settings(arguments),
+        seed=arguments.seed,
+        device=arguments.device,
+        **options.train_config(arguments).arguments(),
     )
     if arguments.json:
         print_json(summary)

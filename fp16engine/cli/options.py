@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import validate
 from ..errors import UnsupportedPrecision
-from ..precision import Precision
+from ..optim import BY_NAME
+from ..optim.optimizer import STATES
+from ..precision import STATISTICS_FORMS, UPDATES, Precision
 from . import suggest
 
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..nn import Module
+    from ..train import TrainConfig
 
 T = TypeVar("T")
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
-OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop")
+OPTIMIZERS = tuple(BY_NAME)
+IN_PLACE_UPDATES = tuple(update for update in UPDATES if update != "master32")
+# As the engine has them, which a test sees to: a parser is built without loading data sets and the trainer.
 AUGMENTATIONS = ("none", "study", "crop-flip")
-UPDATES = ("nearest", "stochastic", "kahan")
-STATES = ("native", "plain")
 SCHEDULES = ("constant", "cosine")
 ON_NONFINITE = ("skip", "stop", "explain")
 
@@ -47,7 +50,6 @@ DEFAULTS = {
     "cifar100": Defaults("resnet20", 30, 128, 0.1),
     "image_folder": Defaults("resnet20", 20, 64, 0.05),
 }
-_SGD_MOMENTUM = 0.9
 _ADAPTIVE_LR = 1e-3  # for adam, adamw and rmsprop, whose steps do not scale with the gradient
 
 
@@ -176,13 +178,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--update",
-        type=one_of(UPDATES),
+        type=one_of(IN_PLACE_UPDATES),
         metavar="NAME",
         help="how FP16 weights take an update: nearest, stochastic or kahan (default: the precision's)",
     )
     group.add_argument(
         "--statistics",
-        type=one_of(STATES),
+        type=one_of(STATISTICS_FORMS),
         metavar="NAME",
         help="running statistics of batch norms in FP16: native (standard deviations, and what rounding "
         "takes) or plain (variances, which overflow from a standard deviation of 256 on) (default: native)",
@@ -354,21 +356,41 @@ def use_threads(arguments: argparse.Namespace) -> None:
         backend.set_num_threads(arguments.threads)
 
 
-def training_settings(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the keyword arguments that `Trainer` and `compare.run` share."""
-    names = ["optimizer", "lr", "device", "seed", "eps", "weight_decay", "nesterov", "schedule"]
-    names += ["state", "update", "statistics", "clip_norm"]
-    settings = {name: getattr(arguments, name) for name in names}
-    settings["label_smoothing"] = arguments.label_smoothing
-    settings["augment"] = None if arguments.augment == "none" else arguments.augment
-    if arguments.optimizer == "sgd":
-        settings["momentum"] = _SGD_MOMENTUM if arguments.momentum is None else arguments.momentum
-    elif arguments.momentum is not None:
+def train_config(arguments: argparse.Namespace) -> TrainConfig:
+    """Return how the options say to train."""
+    from ..train import TrainConfig
+
+    if arguments.optimizer != "sgd" and arguments.momentum is not None:
         raise ValueError(
             f"--momentum must not be given with {arguments.optimizer}, got {arguments.momentum:g}; only sgd "
             "has it"
         )
-    return settings
+    return TrainConfig(
+        optimizer=arguments.optimizer,
+        lr=arguments.lr,
+        momentum=arguments.momentum,
+        eps=arguments.eps,
+        weight_decay=arguments.weight_decay,
+        nesterov=arguments.nesterov,
+        state=arguments.state,
+        clip_norm=arguments.clip_norm,
+        schedule=arguments.schedule,
+        augment=None if arguments.augment == "none" else arguments.augment,
+        label_smoothing=arguments.label_smoothing,
+        update=arguments.update,
+        statistics=arguments.statistics,
+    )
+
+
+def training_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the fields of `TrainConfig` that the options change; None takes away what the study has."""
+    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
+    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
+    if training.get("augment") == "none":
+        training["augment"] = None
+    if arguments.optimizer not in (None, "sgd"):
+        training.setdefault("momentum", None)  # sgd's, which the study's runs have
+    return training
 
 
 def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:

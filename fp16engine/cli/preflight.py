@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..precision import Precision
@@ -48,12 +49,12 @@ def run(arguments: argparse.Namespace) -> int:
     options.fill(arguments)
     dataset = options.load_data(arguments)
     options.use_threads(arguments)
-    settings = options.training_settings(arguments)
+    config = options.train_config(arguments)
 
     def make(policy: Precision) -> Trainer:
         model = options.make_model(arguments, dataset)
-        own = {} if policy.statistics == "float16" else {"statistics": None}
-        return Trainer(model, precision=policy, **{**settings, **own})
+        own = config if policy.statistics == "float16" else replace(config, statistics=None)
+        return Trainer.of(model, policy, own, arguments.device, arguments.seed)
 
     count = preflight.STEPS * preflight.PROBE
     images, labels = dataset.normalised("train", "float32")[:count], dataset.train.labels[:count]

@@ -14,11 +14,10 @@ from .parser import add_command
 
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
-    from ..experiments.reproduce import Work
+    from ..experiments.reproduce import StudySession
     from ..experiments.runs.runner import Outcome
 
 _ALL = "all"
-_NONE = "none"
 _SMALL = {"--epochs": 1, "--limit": 2000, "--seeds": 1}  # what makes a reduced form of a long plan
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -123,7 +122,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--schedule", type=options.one_of(options.SCHEDULES), metavar="NAME")
     group.add_argument(
         "--state",
-        type=options.one_of(("native", "plain")),
+        type=options.one_of(options.STATES),
         metavar="NAME",
         help="FP16 state of adam, adamw, rmsprop: native or plain",
     )
@@ -152,7 +151,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = {**EXPERIMENTS, **study.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
     options.use_threads(arguments)
-    library = reproduce.Library(
+    datasets = reproduce.DatasetCache(
         options.by_data_set(arguments.data, "--data"),
         options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
@@ -162,16 +161,16 @@ def run(arguments: argparse.Namespace) -> int:
     with reproduce.prepare(
         chosen,
         _request(arguments),
-        library,
+        datasets,
         Path(arguments.out),
         budget=arguments.budget,
         checkpoint_every=arguments.checkpoint_every,
         progress=False if arguments.json else None,
         keep=not arguments.dry_run,
-    ) as work:
+    ) as session:
         if arguments.retry_failed and not arguments.dry_run:
-            work.workshop.retry(work.specs)
-        rows = work.estimate()
+            session.worker.retry(session.specs)
+        rows = session.estimate()
         seconds = sum(row["seconds"] for row in rows)
         if arguments.dry_run:
             if arguments.json:
@@ -179,15 +178,16 @@ def run(arguments: argparse.Namespace) -> int:
             else:
                 _print_plan(rows, seconds)
                 if seconds > DAY:
-                    print(f"A reduced form: {_reduced(work, arguments.argv)}")
+                    print(f"A reduced form: {_reduced(session, arguments.argv)}")
             return 0
         if seconds > DAY and not arguments.yes and arguments.budget is None:
             raise ValueError(
                 f"--yes or --budget TIME must be given for more than a day of work, got {duration(seconds)} "
-                f"for {_open(rows):,} runs on this machine; a reduced form: {_reduced(work, arguments.argv)}"
+                f"for {_open(rows):,} runs on this machine; "
+                f"a reduced form: {_reduced(session, arguments.argv)}"
             )
-        outcome = work.run(rows)
-        summary = work.report()
+        outcome = session.run(rows)
+        summary = session.report()
     if arguments.json:
         print_json(summary)
     else:
@@ -202,12 +202,6 @@ def _request(arguments: argparse.Namespace) -> Request:
 
     for name in arguments.models or ():
         options.check_model(name, "--models")
-    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "state", "augment")
-    training = {name: value for name in names if (value := getattr(arguments, name)) is not None}
-    if training.get("augment") == _NONE:
-        training["augment"] = None
-    if arguments.optimizer not in (None, "sgd"):
-        training.setdefault("momentum", None)  # sgd's, which the study's runs have
     return Request(
         seeds=arguments.seeds,
         epochs=arguments.epochs,
@@ -216,7 +210,7 @@ def _request(arguments: argparse.Namespace) -> Request:
         precisions=None if arguments.precisions is None else tuple(arguments.precisions),
         device=arguments.device,
         activation=arguments.activation,
-        training=training,
+        training=options.training_changes(arguments),
     )
 
 
@@ -282,7 +276,7 @@ def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
     print(f"\nIn all about {duration(seconds)} for {_open(rows):,} runs, one after the other.")
 
 
-def _reduced(work: Work, argv: list[str]) -> str:
+def _reduced(session: StudySession, argv: list[str]) -> str:
     """Return the same command line made small, and how long it takes."""
     from ..reporting.progress import duration
 
@@ -296,7 +290,7 @@ def _reduced(work: Work, argv: list[str]) -> str:
         elif name not in ("--dry-run", "--yes"):
             kept.append(word)
     small = [part for name, value in _SMALL.items() for part in (name, str(value))]
-    seconds = work.reduced(_SMALL["--epochs"], _SMALL["--limit"])
+    seconds = session.reduced(_SMALL["--epochs"], _SMALL["--limit"])
     return f"{shlex.join(['fp16engine', *kept, *small])} (about {duration(seconds)})"
 
 

@@ -54,16 +54,18 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
     from ..experiments.boosters import figures, study
     from ..experiments.report.plots import save
     from ..experiments.runs.results_dir import write_json
+    from ..reporting.history import SUMMARY
+    from ..train import TrainConfig
 
     options.use_threads(arguments)
-    library = reproduce.Library(
+    datasets = reproduce.DatasetCache(
         options.by_data_set(arguments.data, "--data"),
         options.by_data_set(arguments.data_dir, "--data-dir"),
         arguments.limit,
         arguments.test_limit,
         arguments.download,
     )
-    dataset, _ = library.get("cifar10")
+    dataset, _ = datasets.get("cifar10")
     out = Path(arguments.out) / what
     asked = arguments.precisions
     precisions = asked or (["fp32"] if what == FIGURE1 else ["fp32", "hbfp6", "hbfp4", "booster"])
@@ -76,7 +78,7 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
             model=model,
             epochs=arguments.epochs or study.EPOCHS,
             batch_size=arguments.batch_size or study.BATCH,
-            training={**study.TRAINING, **_changed(arguments)},
+            training=TrainConfig.from_dict({**study.TRAINING, **options.training_changes(arguments)}),
             device=arguments.device,
             progress=False if arguments.json else None,
         )
@@ -103,15 +105,10 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
             summary |= {"plane_steps": figures.plane_steps(arguments.plane), "planes": planes}
             save(figures.draw_planes(planes), out, _PLANE)
     save(figure, out, what)
-    write_json(out / "summary.json", summary)
+    write_json(out / SUMMARY, summary)
     if arguments.json:
         print_json(summary)
     else:
         for name in (what, *([_PLANE] if arguments.plane else [])):
             print(out / f"{name}.svg")
     return 0
-
-
-def _changed(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("optimizer", "lr", "momentum", "eps", "weight_decay", "schedule", "augment")
-    return {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}

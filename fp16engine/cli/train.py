@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..precision import LossScale, Precision
+from ..loss_scale import LossScale
+from ..precision import Precision
 from . import options
 from .output import megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
@@ -15,7 +16,6 @@ from .parser import add_command
 if TYPE_CHECKING:
     from ..data import Dataset
 
-AUDIT_BATCH = 4
 WATCH_EVERY = 10
 LOSS_SCALES = ("policy", "auto")
 
@@ -78,18 +78,20 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     from ..doctor import machine
     from ..errors import NonFiniteError
     from ..experiments.report import number_line
-    from ..experiments.runs.results_dir import SUMMARY, refuse_results, write_json
+    from ..experiments.runs.results_dir import refuse_results, write_json
     from ..numerics import strict
-    from ..numerics.audit import audit_step
+    from ..numerics.audit import audit_batch, audit_step
+    from ..reporting.history import SUMMARY
     from ..train import Checkpoint, Trainer
 
     def trainer() -> Trainer:
-        model = options.make_model(arguments, dataset)
-        return Trainer(
-            model,
-            precision=policy,
+        return Trainer.of(
+            options.make_model(arguments, dataset),
+            policy,
+            options.train_config(arguments),
+            arguments.device,
+            arguments.seed,
             on_nonfinite=arguments.on_nonfinite,
-            **options.training_settings(arguments),
         )
 
     runner = trainer()
@@ -98,11 +100,10 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     else:
         refuse_results(out)
     # a twin is audited, so that the run itself is exactly what Trainer.fit gives
-    images = dataset.normalised("train", runner.precision.storage)[:AUDIT_BATCH]
-    labels = dataset.train.labels[:AUDIT_BATCH]
+    batch = audit_batch(dataset, runner.precision)
     if arguments.strict:
-        strict.check(trainer(), images, labels)
-    runner.audit = audit_step(trainer(), images, labels).to_dict(runner.precision)
+        strict.check(trainer(), *batch)
+    runner.state.audit = audit_step(trainer(), *batch).to_dict(runner.precision)
     history = runner.fit(
         dataset,
         arguments.epochs,
@@ -114,7 +115,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         tensorboard=arguments.tensorboard,
         monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )
-    summary = {**history.summary(), "audit": runner.audit, "machine": machine(arguments.device)}
+    summary = {**history.summary(), "audit": runner.state.audit, "machine": machine(arguments.device)}
     if runner.monitor is not None:
         summary["findings"] = [finding.to_dict() for finding in runner.monitor.findings]
         summary["report"] = number_line.write(out, summary)

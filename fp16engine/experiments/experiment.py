@@ -34,7 +34,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train: a precision, and `Trainer` arguments that only this arm has."""
+    """A way to train: a precision, and fields of `TrainConfig` that only this arm changes."""
 
     label: str
     precision: str
@@ -50,7 +50,7 @@ def plain_arms(*precisions: str) -> tuple[Arm, ...]:
 class Experiment:
     """A table or a figure of a study, as the study ran it.
 
-    `training` are `Trainer`'s keyword arguments that all arms share, `fitting` those of `Trainer.fit`, `keep`
+    `training` are the fields of `TrainConfig` that all arms share, `fitting` those of `Trainer.fit`, `keep`
     what runs leave behind in addition to figures. `report` turns `Results` into tables and pictures. `claim`
     says in a sentence what the study found.
     """

@@ -16,7 +16,7 @@ from . import study_pages
 from .experiment import Experiment, Planned, Request, Results, plan
 from .runs import pairs
 from .runs.estimate import Estimator
-from .runs.runner import Outcome, Workshop
+from .runs.runner import Outcome, RunWorker
 from .runs.spec import RunSpec
 from .runs.store import DONE, FAILED, PENDING, Row, Store
 
@@ -27,7 +27,7 @@ STORE, RUNS = "results.sqlite", "runs"
 
 
 @dataclass
-class Library:
+class DatasetCache:
     """The data sets that plans use, each loaded once.
 
     `instead` maps the name that an experiment asks for to the one to load; `roots` where each one's files
@@ -66,12 +66,12 @@ class Library:
 
 
 @dataclass(frozen=True)
-class Work:
-    """Experiments with their plans, and the workshop that does them."""
+class StudySession:
+    """Experiments with their plans, and the worker that does them."""
 
     experiments: Sequence[Experiment]
     plans: Sequence[Sequence[Planned]]
-    workshop: Workshop
+    worker: RunWorker
     out: Path
     shown: Reporter
 
@@ -82,7 +82,7 @@ class Work:
 
     def estimate(self) -> list[dict[str, Any]]:
         """Return the runs with their status and the seconds they need; measures what was never seen."""
-        store, library = self.workshop.store, self.workshop.datasets
+        store, datasets = self.worker.store, self.worker.datasets
         status = store.status([spec.key for spec in self.specs])
         rows = []
         noted: set[tuple[str, str]] = set()
@@ -93,17 +93,17 @@ class Work:
                 if open_:
                     if (
                         kind not in noted
-                        and self.workshop.estimator.known(spec, library[spec.data_sha256]) is None
+                        and self.worker.estimator.known(spec, datasets[spec.data_sha256]) is None
                     ):
                         self.shown.note(f"measuring the speed of {spec.model} in {spec.precision}")
                         noted.add(kind)
-                    self.workshop.estimator.rate(spec, library[spec.data_sha256])
+                    self.worker.estimator.rate(spec, datasets[spec.data_sha256])
                 reason = None
             except OSError:
                 raise
             except Exception as error:  # this run will fail and say so; the others have estimates
                 reason = f"{type(error).__name__}: {error}"
-            seconds = self.workshop.seconds([spec]) if open_ and reason is None else 0.0
+            seconds = self.worker.seconds([spec]) if open_ and reason is None else 0.0
             rows.append(
                 {
                     "key": spec.key,
@@ -121,9 +121,9 @@ class Work:
     def reduced(self, epochs: int, images: int) -> float:
         """Estimate one seed of everything, with so many epochs and images; after `estimate`."""
         first = min(spec.seed for spec in self.specs)
-        rate, library, seconds = self.workshop.estimator.known, self.workshop.datasets, 0.0
+        rate, datasets, seconds = self.worker.estimator.known, self.worker.datasets, 0.0
         for spec in self.specs:
-            found = rate(spec, library[spec.data_sha256]) if spec.seed == first else None
+            found = rate(spec, datasets[spec.data_sha256]) if spec.seed == first else None
             if found is not None:
                 small = replace(
                     spec,
@@ -144,16 +144,16 @@ class Work:
             if missing
             else f"all {len(rows)} runs are done"
         )
-        return self.workshop.work(self.specs)
+        return self.worker.work(self.specs)
 
     def compare(self) -> None:
         """Enter what the predictions of done runs say about one another."""
-        pairs.update(self.workshop.store, self.workshop.folder, self.specs)
+        pairs.update(self.worker.store, self.worker.folder, self.specs)
 
     def report(self) -> dict[str, Any]:
         """Write the report and return the summary."""
         self.compare()
-        store = self.workshop.store
+        store = self.worker.store
         all_results = [
             Results(one, tuple((p, store.row(p.spec.key) or Row(p.spec, PENDING)) for p in planned), store)
             for one, planned in zip(self.experiments, self.plans, strict=True)
@@ -165,32 +165,32 @@ class Work:
 def prepare(
     experiments: Sequence[Experiment],
     request: Request,
-    library: Library,
+    datasets: DatasetCache,
     out: Path,
     *,
     budget: float | None = None,
     checkpoint_every: int | None = None,
     progress: bool | Reporter | None = None,
     keep: bool = True,
-) -> Iterator[Work]:
+) -> Iterator[StudySession]:
     """Plan experiments and open their store in `out`; with `keep=False` nothing is written there.
 
     Raises ValueError (wrong settings, no store), UnsupportedPrecision, and what loading the data raises.
     """
-    plans = [plan(experiment, request, library.get) for experiment in experiments]
+    plans = [plan(experiment, request, datasets.get) for experiment in experiments]
     if keep:
         make_folder(out)
     shown = reporter(progress)
     with Store(out / STORE if keep or (out / STORE).exists() else ":memory:") as store:
         estimator = Estimator(store, request.device)
-        workshop = Workshop(
+        worker = RunWorker(
             store,
             out / RUNS,
-            library.by_fingerprint,
+            datasets.by_fingerprint,
             request.device,
             shown,
             estimator,
             budget,
             checkpoint_every,
         )
-        yield Work(experiments, plans, workshop, out, shown)
+        yield StudySession(experiments, plans, worker, out, shown)

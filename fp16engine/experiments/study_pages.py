@@ -15,14 +15,15 @@ from typing import Any
 
 from .._version import __version__
 from ..reporting.files import make_folder, write_atomically
+from ..reporting.history import SUMMARY
 from .experiment import Results
 from .report.pages import PLOTS, REPORT, Plot, environment, missing
-from .report.parts import Finding, Part, Picture, Table
+from .report.parts import Claim, Part, Picture, Table
 from .runs.results_dir import write_json
 from .runs.spec import canonical
 from .runs.store import DONE, FAILED, Store
 
-SUMMARY, RUNS_JSON, RUNS_CSV = "summary.json", "results.json", "results.csv"
+RUNS_JSON, RUNS_CSV = "results.json", "results.csv"
 _TITLE = "Experiments, repeated with fp16engine"
 
 
@@ -81,7 +82,7 @@ def _summary(results: Results, parts: Sequence[Part]) -> dict[str, Any]:
         "title": results.experiment.title,
         "reductions": results.reductions(),
         "runs": {status: results.count(status) for status in (DONE, FAILED)} | {"all": len(results.runs)},
-        "findings": [part.text for part in parts if isinstance(part, Finding)],
+        "findings": [part.text for part in parts if isinstance(part, Claim)],
         "tables": {part.name: _table(part) for part in parts if isinstance(part, Table)},
         "pictures": {part.name: raw(part.values) for part in parts if isinstance(part, Picture)},
         "failures": _failures(results),
@@ -143,7 +144,7 @@ def _section(results: Results, parts: Sequence[Part], folder: Path) -> dict[str,
         "title": results.experiment.title,
         "claim": results.experiment.claim,
         "reductions": reductions,
-        "findings": [part.text for part in parts if isinstance(part, Finding)],
+        "findings": [part.text for part in parts if isinstance(part, Claim)],
         "tables": [_shown(part) for part in parts if isinstance(part, Table)],
         "plots": [_plot(part, foot, folder) for part in parts if isinstance(part, Picture)],
         "failures": _failures(results),

@@ -142,10 +142,10 @@ def _outputs(
     backend = backends.get(trainer.device)
     images = dataset.normalised("test", trainer.precision.storage)
     parts = []
-    with trainer._inference():
+    with trainer.evaluator.inference():
         for start in range(0, len(images), batch_size):
             batch = backend.from_numpy(np.ascontiguousarray(images[start : start + batch_size]))
-            logits = trainer._logits(batch)
+            logits = trainer.evaluator.logits(batch)
             parts.append([np.array(t.numpy(), np.float64) for t in (logits, F.softmax(logits))])
     logits_of_all, probabilities = (np.concatenate(part) for part in zip(*parts, strict=True))
     return logits_of_all, probabilities

@@ -17,12 +17,15 @@ from ..errors import NonFiniteError
 from ..models import transformer
 from ..precision import Precision
 from ..reporting.files import write_atomically
+from ..reporting.history import SUMMARY
 from ..reporting.lock import holds_out
 from ..reporting.metrics import finished_epochs
 from ..reporting.progress import Reporter, reporter
+from ..train import TrainConfig
+from ..train.checkpoint import FILE_NAME as CHECKPOINT
 from ..translation import TranslationTrainer
 from ..translation.bleu import bleu
-from .runs.results_dir import SUMMARY, claim, read_run, write_json
+from .runs.results_dir import claim, read_run, write_json
 
 TOKENIZER, RUN, TRANSLATIONS, CURVES = "tokenizer.json", "run.json", "translations.txt", "loss"
 _SCORE = float | int | None
@@ -146,18 +149,15 @@ def run(
 
 def _trainer(settings: Settings, policy: Precision, tokenizer: Tokenizer) -> TranslationTrainer:
     model = transformer.create(settings.model, tokenizer.size, dropout=settings.dropout, seed=settings.seed)
-    return TranslationTrainer(
-        model,
-        policy,
+    config = TrainConfig(
         "adam",
         settings.lr,
-        device=settings.device,
-        seed=settings.seed,
         betas=(0.9, 0.98),
         schedule="inverse-sqrt",
         warmup=settings.warmup,
         label_smoothing=settings.label_smoothing,
     )
+    return TranslationTrainer.of(model, policy, config, settings.device, settings.seed)
 
 
 def _one(
@@ -175,7 +175,7 @@ def _one(
         shown.note(f"{policy.name}: already done, taken from {record}")
         return read_run(record, _RECORD)
     trainer = _trainer(settings, policy, tokenizer)
-    resumed = (folder / "checkpoint.json").exists()
+    resumed = (folder / CHECKPOINT).exists()
     result: dict[str, Any] = {"precision": policy.name, "precision_choices": policy.describe()}
     try:
         history = trainer.fit(

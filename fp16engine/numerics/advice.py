@@ -11,6 +11,7 @@ from .stagnation import FORGIVING
 
 if TYPE_CHECKING:
     from .monitor import Row, Sample
+    from .protocols import TrainingView
 
 PATIENCE = 3  # samples in a row that show a slow fault before it is reported
 LOST_SHARE = 0.9  # of nonzero updates lost, and
@@ -23,7 +24,7 @@ UNDERFLOW_SIZE = 0.01  # of the sum of what it keeps: a few large values can mak
 OFF_SHARE = 0.05  # of the channels of a norm layer
 VARIANCE_LIMIT = 65504.0  # of a running variance in binary16: a standard deviation of 256
 VARIANCE_NEAR = VARIANCE_LIMIT / 4  # a standard deviation of 128: reported before it breaks
-TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradients: a factor of 4 below 2^15
+TOP_EXPONENT = 13  # where a chosen loss scale puts the largest gradient: 2^13 to 2^14, 2^16 being infinite
 
 OVERFLOW = "overflow"
 NEAR = "near the largest number"
@@ -58,15 +59,15 @@ def rounded_up(value: float) -> str:
     return f"{digit * 10**exponent:.0e}" if value < 0.01 else f"{digit * 10**exponent:.{max(0, -exponent)}f}"
 
 
-class Judge:
+class FindingFilter:
     """Turns samples into findings; what is slow to show (lost updates, underflow) has to last."""
 
     def __init__(self) -> None:
         self._streaks: dict[tuple[str, str, str], int] = {}
 
-    def findings(self, sample: Sample, trainer: Any) -> list[Finding]:
+    def findings(self, sample: Sample, run: TrainingView) -> list[Finding]:
         """Return what this sample shows, a stored type of FP16 provided."""
-        if trainer.precision.storage != "float16":
+        if run.precision.storage != "float16":
             return []
         found = [*_constants(sample), *_variances(sample)]
         overflow = _overflow(sample)
@@ -75,7 +76,7 @@ class Judge:
         found += _near(sample)
         lasting = [*_running(sample)]
         if sample.loss is None or sample.chance is None or sample.loss > LEARNED * sample.chance:
-            lasting += [*_underflow(sample), *_lost(sample, trainer)]
+            lasting += [*_underflow(sample), *_lost(sample, run)]
         keys = {(f.layer, f.kind, f.problem) for f in lasting}
         self._streaks = {key: self._streaks.get(key, 0) + 1 for key in keys}
         return found + [f for f in lasting if self._streaks[f.layer, f.kind, f.problem] >= PATIENCE]
@@ -176,8 +177,8 @@ def _wanted_scale(sample: Sample) -> str:
     return f"{loss_scale(max(tops)) * sample.loss_scale:g}" if tops else "32768"
 
 
-def _lost(sample: Sample, trainer: Any) -> list[Finding]:
-    if trainer.optimizer.update in FORGIVING or sample.lr < TAIL_LR * trainer.base_lr:
+def _lost(sample: Sample, run: TrainingView) -> list[Finding]:
+    if run.optimizer.update in FORGIVING or sample.lr < TAIL_LR * run.base_lr:
         return []
     result = []
     for row in sample.updates:

@@ -1,9 +1,9 @@
 """What a step of training really ran in: every operation's stored types and its accumulator.
 
 A policy is a promise ("no 32-bit tensor anywhere"); the audit is the evidence. It sees every array that
-passes through the backend, and `residents` adds the arrays that stay with model, optimizer and trainer
-(parameters, gradients, buffers, optimizer state, master weights). It does not see what a module of the user's
-own computes or keeps outside: NumPy arrays, tensors that are neither parameters nor buffers. Conversion tiles
+passes through the backend, and `persistent_arrays` adds those that stay with model and optimizer (parameters,
+gradients, buffers, optimizer state, master weights). It does not see what a module of the user's own computes
+or keeps outside: NumPy arrays, tensors that are neither parameters nor buffers. Conversion tiles
 inside a CPU kernel live in registers and cache and are no tensors; their size is reported as `scratch_bytes`.
 """
 
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..observer import BackendCall, Observer, arrays_in
 
 if TYPE_CHECKING:
+    from ..data import Dataset
     from ..precision import Precision
+    from .protocols import Steppable, TrainingView
 
 _OUTPUTS = {
     "batch_norm_forward": ("y", "mean", "inv_std", "s"),
@@ -35,7 +37,7 @@ WIDE = ("float32", "float64")
 _STATISTICS = {"gamma", "beta", "running_mean", "running_var", "mean", "inv_std", "dgamma", "dbeta"}
 _OPTIMIZERS = {"sgd", "adam", "rmsprop"}
 _READS_STATE = {"all_finite", "global_norm", "range_statistics", "copy"}
-OF_NORMS = " of norms"  # ends the kind of a resident array that a policy's `statistics` is about
+OF_NORMS = " of norms"  # ends the kind of a persistent array that a policy's `statistics` is about
 # Sums whose accumulator no policy chooses: the norm of all gradients, for clip_norm, is FP32's in fp16-strict
 # too. It is a number of the host's bookkeeping, as the learning rate is.
 _OWN_ACCUMULATOR = {"global_norm": "float32"}
@@ -47,6 +49,7 @@ _NOTE = (
     "kernel are no tensors; their size is scratch_bytes."
 )
 
+BATCH = 4
 ATTEMPTS = 20  # a loss scale of 65536 is halved to its floor in 16
 
 Named = tuple[str, str]  # (argument or result name, dtype)
@@ -89,7 +92,7 @@ class AuditRow:
 
 
 @dataclass(frozen=True)
-class Resident:
+class PersistentArrays:
     """Arrays that outlive a step, by kind and type: parameters, buffers, optimizer state, master weights."""
 
     kind: str
@@ -119,7 +122,7 @@ class Audit(Observer):
     """
 
     def __init__(self) -> None:
-        self.resident: list[Resident] = []
+        self.persistent: list[PersistentArrays] = []
         self.scratch_bytes = 0
         self._counts: dict[AuditKey, int] = {}
 
@@ -166,21 +169,21 @@ class Audit(Observer):
         """Return the rows that added up in FP32."""
         return [row for row in self.rows if row.accumulator == "float32"]
 
-    def float32_resident(self) -> list[Resident]:
+    def float32_persistent(self) -> list[PersistentArrays]:
         """Return the 32-bit and 64-bit parameters, buffers and optimizer state that `audit_step` found."""
-        return [entry for entry in self.resident if entry.dtype in WIDE]
+        return [entry for entry in self.persistent if entry.dtype in WIDE]
 
     def to_dict(self, policy: Precision | None = None) -> dict[str, Any]:
-        """Return counts, rows and resident arrays as JSON values (the `audit` entry of summary.json).
+        """Return counts, rows and persistent arrays as JSON values (the `audit` entry of summary.json).
 
-        `float32_tensors` counts kinds of 32-bit or 64-bit arrays seen (rows with one, and resident kinds);
+        `float32_tensors` counts kinds of 32-bit or 64-bit arrays seen (rows with one, and persistent arrays);
         `not_allowed` counts those among them that `policy` forbids.
         """
         forbidden_rows = self.float32_tensors(policy)
         rows = [{**row.to_dict(), "not_allowed": row in forbidden_rows} for row in self.rows]
         resident = [
-            {**vars(entry), "not_allowed": resident_forbidden(entry.kind, entry.dtype, policy)}
-            for entry in self.resident
+            {**vars(entry), "not_allowed": persistent_forbidden(entry.kind, entry.dtype, policy)}
+            for entry in self.persistent
         ]
         return {
             **counted(rows, resident),
@@ -205,13 +208,18 @@ class Audit(Observer):
         )
 
 
-def audit_step(trainer: Any, x: Any, y: Any) -> Audit:
+def audit_batch(dataset: Dataset, policy: Precision) -> tuple[Any, Any]:
+    """Return images and labels of a batch that is enough to audit a step on."""
+    return dataset.normalised("train", policy.storage)[:BATCH], dataset.train.labels[:BATCH]
+
+
+def audit_step(trainer: Steppable, x: Any, y: Any) -> Audit:
     """Audit one real training step and one evaluation of a batch; the trainer is a step further after it.
 
     trainer: fe.Trainer; x: (N, H, W, C), y: (N,) as for `Trainer.step`. A step that is not applied, as the
     first ones under a dynamic loss scale, is followed by another, so that the weight update is seen too; the
     last one is recorded. A schedule is laid out over these few steps, so audit a trainer made for it. Returns
-    the `Audit`, with the arrays that stay after the step in `resident`.
+    the `Audit`, with the arrays that stay after the step in `persistent`.
     """
     from .. import backend as backends
 
@@ -222,30 +230,30 @@ def audit_step(trainer: Any, x: Any, y: Any) -> Audit:
             trainer.predict(x, len(x))
         if applied:
             break
-    audit.scratch_bytes = int(backends.get(trainer.device).memory()["scratch"])
-    audit.resident = list(residents(trainer))
+    audit.scratch_bytes = int(backends.get(trainer.state.device).memory()["scratch"])
+    audit.persistent = list(persistent_arrays(trainer.state))
     return audit
 
 
-def audit_quietly(trainer: Any, inputs: Any, labels: Any) -> Audit:
+def audit_quietly(trainer: Steppable, inputs: Any, labels: Any) -> Audit:
     """Audit a training step on a batch as `Trainer.train_batch` takes it; the trainer stays what it was."""
-    from .replay import preserved
-
-    with preserved(trainer):
+    with trainer.rehearsal():
         trainer.set_total_steps(ATTEMPTS)
         for _ in range(ATTEMPTS):
             with Audit() as audit:
                 applied = trainer.train_batch(inputs, labels)[0].applied
             if applied:
                 break
-        audit.resident = list(residents(trainer))
+        audit.persistent = list(persistent_arrays(trainer.state))
     return audit
 
 
-def residents(trainer: Any) -> Iterable[Resident]:
+def persistent_arrays(run: TrainingView) -> Iterable[PersistentArrays]:
     """Yield the arrays that stay between steps, by kind and type."""
-    model, optimizer = trainer.model, trainer.optimizer
-    norms = {id(tensor) for _, module, name, tensor in model._named_tensors() if name in module.statistics}
+    model, optimizer = run.model, run.optimizer
+    norms = {
+        id(getattr(module, name, None)) for _, module in model.named_modules() for name in module.statistics
+    }
     groups: dict[str, list[Any]] = {}
 
     def note(kind: str, tensor: Any, array: Any) -> None:
@@ -257,17 +265,17 @@ def residents(trainer: Any) -> Iterable[Resident]:
             note("gradients", p, p.grad.data)
     for _, b in model.named_buffers():
         note("buffers" if b.dtype.startswith("float") else "counters", b, b.data)
-    for name, array in optimizer._state_arrays().items():
+    for name, array in optimizer.state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)
     for kind, arrays in groups.items():
         for dtype in sorted({str(a.dtype) for a in arrays}):
             same = [a for a in arrays if str(a.dtype) == dtype]
-            yield Resident(kind, dtype, len(same), sum(int(a.nbytes) for a in same))
+            yield PersistentArrays(kind, dtype, len(same), sum(int(a.nbytes) for a in same))
 
 
 def counted(rows: list[dict[str, Any]], resident: list[dict[str, Any]]) -> dict[str, int]:
-    """Return the counts of an audit's rows and resident arrays, as JSON values (see `Audit.to_dict`)."""
+    """Return the counts of an audit's rows and persistent arrays, as JSON values (see `Audit.to_dict`)."""
     wide = [row for row in rows if any(t in " ".join(_dtypes(row)) for t in WIDE)]
     return {
         "float32_tensors": len(wide) + sum(entry["dtype"] in WIDE for entry in resident),
@@ -316,8 +324,8 @@ def forbidden(op: str, name: str, dtype: str, policy: Precision | None) -> bool:
     return not (masters and policy.update == "master32")
 
 
-def resident_forbidden(kind: str, dtype: str, policy: Precision | None) -> bool:
-    """Tell whether `policy` forbids resident arrays of a kind to be of `dtype` (None: if wide)."""
+def persistent_forbidden(kind: str, dtype: str, policy: Precision | None) -> bool:
+    """Tell whether `policy` forbids persistent arrays of a kind to be of `dtype` (None: if wide)."""
     if dtype not in WIDE:
         return False
     if policy is None or dtype == "float64":

@@ -12,23 +12,23 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .audit import Audit, counted, residents
+from .audit import Audit, counted, persistent_arrays
 
 if TYPE_CHECKING:
-    from ..train import Trainer
+    from .protocols import TrainingView
 
 EVERY = 1000
 
 
 class AuditLog:
-    """Keeps `trainer.audit` up to date during `Trainer.fit`."""
+    """Keeps the audit of a run up to date during `Trainer.fit`."""
 
-    def __init__(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+    def __init__(self, run: TrainingView) -> None:
+        self._run = run
 
     def due(self, ahead: int = 0) -> bool:
         """Tell whether the step that is `ahead` steps from the next one is audited."""
-        step = self._trainer.step_count + ahead + 1
+        step = self._run.step_count + ahead + 1
         return step & (step - 1) == 0 or step % EVERY == 0 or self._phase() not in self._audited()
 
     @contextmanager
@@ -37,18 +37,18 @@ class AuditLog:
         if not self.due():
             yield
             return
-        trainer, phase = self._trainer, self._phase()
+        run, phase = self._run, self._phase()
         with Audit() as audit:
             yield
-        audit.resident = list(residents(trainer))
-        found = {**audit.to_dict(trainer.in_force), "audited": {phase: [trainer.step_count]}}
-        trainer.audit = merged(trainer.audit, found)
+        audit.persistent = list(persistent_arrays(run))
+        found = {**audit.to_dict(run.in_force), "audited": {phase: [run.step_count]}}
+        run.audit = merged(run.audit, found)
 
     def _phase(self) -> str:
-        return self._trainer.in_force.name
+        return self._run.in_force.name
 
     def _audited(self) -> dict[str, list[int]]:
-        audited: dict[str, list[int]] = (self._trainer.audit or {}).get("audited", {})
+        audited: dict[str, list[int]] = (self._run.audit or {}).get("audited", {})
         return audited
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from .. import backend as backends
 from ..observer import BackendCall, arrays_in
@@ -15,7 +14,7 @@ from .ranges import Ranges
 from .watch import BACKWARD, FORWARD, Call, Watch, watch
 
 if TYPE_CHECKING:
-    from ..train.step import Stepping
+    from .protocols import TrainingView
 
 Array = Any
 
@@ -70,9 +69,9 @@ class _Found(Exception):
 
 
 class _Search:
-    def __init__(self, trainer: Stepping) -> None:
-        self._trainer = trainer
-        self._backend = backends.get(trainer.device)
+    def __init__(self, run: TrainingView) -> None:
+        self._run = run
+        self._backend = backends.get(run.device)
         self._busy = False
         self._lost: list[constants.Lost] = []
         self.watch: Watch | None = None
@@ -85,7 +84,7 @@ class _Search:
         looked_at = {name: self._ranges(value) for name, value in named.items()}
         inputs = {name: ranges for name, ranges in looked_at.items() if ranges is not None}
         if call.phase == FORWARD:
-            self._lost += constants.lost(call.layer, call.op, named, self._trainer.precision)
+            self._lost += constants.lost(call.layer, call.op, named, self._run.precision)
         result = backend_call.run()
         output = self._ranges(result)
         if output is not None and not output.finite:
@@ -107,45 +106,43 @@ class _Search:
     def _report(self, call: Call, named: dict[str, Any], inputs: dict[str, Ranges], output: Ranges) -> None:
         cause, remedy = _cause(call, named, inputs, output, self._lost)
         op = f"{call.op} {named['op']}" if call.op in ("binary", "unary", "unary_backward") else call.op
-        step = self._trainer.step_count
+        step = self._run.step_count
         self.found = Explanation(step, call.phase, call.layer, op, inputs, output, cause, remedy)
 
 
 def explain(
-    trainer: Stepping, images: Array, labels: np.ndarray, random_state: dict[str, Any], scale: float = 1.0
+    run: TrainingView, forward: Callable[[], Tensor], inputs: list[Array], scale: float = 1.0
 ) -> Explanation:
     """Replay the forward and backward pass of a step that was not applied, and find where it went wrong.
 
-    trainer: in the state it had before the step, as it is after a step that was not applied; images:
-    (N, H, W, C) on its device; labels: (N,) int64; random_state: the trainer's before the step; scale: its
-    loss scale. Nothing of the trainer is changed.
+    run: in the state it had before the step, as it is after a step that was not applied; forward: computes
+    the step's loss again; inputs: the float arrays of its batch, on the device; scale: its loss scale. Draws
+    from the random counters in force. Nothing of the run is changed.
     """
-    backend = backends.get(trainer.device)
-    search = _Search(trainer)
-    kept_state, trainer._random_state = trainer._random_state, dict(random_state)
-    buffers = [(buffer, backend.copy(buffer.data)) for buffer in trainer._buffers]
-    grads = [(p, p.grad) for _, p in trainer._parameters]
+    backend = backends.get(run.device)
+    search = _Search(run)
+    buffers = [(buffer, backend.copy(buffer.data)) for _, buffer in run.buffers]
+    grads = [(p, p.grad) for _, p in run.parameters]
     try:
-        bad = _given(trainer, images)
+        bad = _given(run, inputs)
         if bad is not None:
             return bad
-        trainer.optimizer.zero_grad()
-        with trainer.in_force.use(), trainer._own_randomness(), watch(trainer.model, search.around) as state:
+        run.optimizer.zero_grad()
+        with run.in_force.use(), watch(run.model, search.around) as state:
             search.watch = state
-            loss = trainer._loss(trainer._logits(images), labels)
+            loss = forward()
             state.phase = BACKWARD
-            loss.backward(Tensor(backend.full(loss.shape, scale, loss.dtype), trainer.device))
+            loss.backward(Tensor(backend.full(loss.shape, scale, loss.dtype), run.device))
     except _Found:
         assert search.found is not None
         return search.found
     finally:
-        trainer._random_state = kept_state
         for buffer, data in buffers:
             buffer.data = data
         for parameter, grad in grads:
             parameter.grad = grad
     return Explanation(
-        trainer.step_count,
+        run.step_count,
         FORWARD,
         None,
         None,
@@ -156,20 +153,21 @@ def explain(
     )
 
 
-def _given(trainer: Stepping, images: Array) -> Explanation | None:
+def _given(run: TrainingView, inputs: list[Array]) -> Explanation | None:
     """What was not finite before any operation ran: the input, or a parameter."""
-    backend = backends.get(trainer.device)
+    backend = backends.get(run.device)
 
     def ranges(array: Array) -> Ranges:
         return Ranges.of_counts(backend.to_numpy(backend.range_statistics([array]))[0])
 
-    step = trainer.step_count
-    if not trainer._is_finite(images):
-        remedy = "check the data; values beyond 65504 are infinite in binary16, so normalise them"
-        return Explanation(
-            step, FORWARD, "(input)", "x", {"x": ranges(images)}, None, "the input is not finite", remedy
-        )
-    for name, parameter in trainer._parameters:
+    step = run.step_count
+    for x in inputs:
+        if not backend.all_finite([x]):
+            remedy = "check the data; values beyond 65504 are infinite in binary16, so normalise them"
+            return Explanation(
+                step, FORWARD, "(input)", "x", {"x": ranges(x)}, None, "the input is not finite", remedy
+            )
+    for name, parameter in run.parameters:
         if not backend.all_finite([parameter.data]):
             remedy = "go back to an earlier checkpoint; lower the learning rate or clip the gradient"
             where, _, what = name.rpartition(".")

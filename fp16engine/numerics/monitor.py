@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from ..observer import BackendCall, arrays_in
 from . import advice, constants, stagnation
 from .ranges import EMPTY, Ranges
 from .watch import BACKWARD, FORWARD, UPDATE, Call, Watch, watch
+
+if TYPE_CHECKING:
+    from .protocols import TrainingView
 
 EVERY = 50
 SHADOW = 4
@@ -161,29 +164,29 @@ class Monitor:
         self.every, self.shadow, self.on_sample = every, shadow, on_sample
         self.samples: list[Sample] = []
         self.findings: list[advice.Finding] = []
-        self._judge = advice.Judge()
+        self._filter = advice.FindingFilter()
 
     @property
     def advice(self) -> list[str]:
         """One line per finding: layer, share, remedy."""
         return [finding.text for finding in self.findings]
 
-    def due(self, trainer: Any, ahead: int = 0) -> bool:
-        """Tell whether the next step of `trainer`, or the one `ahead` steps after it, is one to look at."""
-        return bool((trainer.step_count + ahead) % self.every == 0)
+    def due(self, run: TrainingView, ahead: int = 0) -> bool:
+        """Tell whether the next step of `run`, or the one `ahead` steps after it, is one to look at."""
+        return (run.step_count + ahead) % self.every == 0
 
     @contextmanager
-    def sample(self, trainer: Any) -> Iterator[Callable[[str], bool]]:
+    def sample(self, run: TrainingView) -> Iterator[Callable[[str], bool]]:
         """Watch one step; yields what is to be called at the start of each phase ("backward", "update").
 
         It returns whether the optimizer is to count its updates.
         """
-        looking = _Look(trainer, self)
-        with watch(trainer.model, looking.around) as state:
+        looking = SampledStep(run, self)
+        with watch(run.model, looking.around) as state:
             looking.watch = state
             yield looking.phase
         found = looking.finish()
-        found.findings = self._judge.findings(found, trainer)
+        found.findings = self._filter.findings(found, run)
         known = {(f.layer, f.kind, f.problem) for f in self.findings}
         self.findings += [f for f in found.findings if (f.layer, f.kind, f.problem) not in known]
         self.samples = [*self.samples[1 - KEPT :], found]
@@ -191,15 +194,15 @@ class Monitor:
             self.on_sample(found)
 
 
-class _Look:
+class SampledStep:
     """One sampled step while it runs."""
 
-    def __init__(self, trainer: Any, monitor: Monitor) -> None:
+    def __init__(self, run: TrainingView, monitor: Monitor) -> None:
         self.watch: Watch | None = None
-        self._trainer = trainer
-        self._backend: Any = backends.unobserved(trainer.device)
+        self._run = run
+        self._backend: Any = backends.unobserved(run.device)
         self._monitor = monitor
-        self._turn = trainer.step_count // monitor.every
+        self._turn = run.step_count // monitor.every
         self._calls = 0
         self._busy = False
         self._counts: dict[tuple[str, str], list[Any]] = {}
@@ -208,16 +211,16 @@ class _Look:
         self._constants: list[constants.Lost] = []
         self._meter: stagnation.Meter | None = None
         self._loss: tuple[Any, int] | None = None
-        self._storage = trainer.precision.storage
-        self._scale = 1.0 if trainer.scaler is None else trainer.scaler.scale
+        self._storage = run.precision.storage
+        self._scale = run.loss_scale
 
     def phase(self, name: str) -> bool:
         assert self.watch is not None
         self.watch.phase = name
         if name == UPDATE:
             self._stored()
-            names = [path for path, _ in self._trainer._parameters]
-            self._meter = stagnation.Meter(self._trainer.optimizer, names, 1.0 / self._scale)
+            names = [path for path, _ in self._run.parameters]
+            self._meter = stagnation.Meter(self._run.optimizer, names, 1.0 / self._scale)
         return name == UPDATE
 
     def around(self, call: Call, backend_call: BackendCall) -> Any:
@@ -234,7 +237,7 @@ class _Look:
             now = self._averages(named)
             self._running.append((call.layer, named["eps"], before, now, result[1], result[2]))
         if call.phase == FORWARD and self._storage == "float16":
-            self._constants += constants.lost(call.layer, call.op, named, self._trainer.precision)
+            self._constants += constants.lost(call.layer, call.op, named, self._run.precision)
         if call.phase == FORWARD and call.op.startswith("cross_entropy"):
             self._loss = result, int(named["logits"].shape[-1])
         outputs = self._outputs(call, result)
@@ -246,13 +249,13 @@ class _Look:
         return result
 
     def finish(self) -> Sample:
-        trainer = self._trainer
+        run = self._run
         rows: dict[tuple[str, str], Row] = {}
         to_numpy = self._backend.to_numpy
         for key, arrays in self._counts.items():
             total = sum((to_numpy(counts).sum(axis=0) for counts in arrays), np.zeros(47, np.int64))
             rows[key] = Row(*key, Ranges.of_counts(total))
-        strict = trainer.precision.accumulate == "float16"
+        strict = run.precision.accumulate == "float16"
         for key, shadow, own in self._shadows:
             row = rows.setdefault(key, Row(*key))
             wide = Ranges.of_counts(to_numpy(shadow)[0])
@@ -263,9 +266,9 @@ class _Look:
         if self._meter is None:  # the step was not applied
             self._stored()
         return Sample(
-            step=trainer.step_count + 1,
+            step=run.step_count + 1,
             applied=self._meter is not None,
-            lr=float(trainer.optimizer.lr),
+            lr=float(run.optimizer.lr),
             loss_scale=self._scale,
             loss=None if self._loss is None else float(to_numpy(self._loss[0])),
             chance=None if self._loss is None else math.log(max(self._loss[1], 2)),
@@ -295,9 +298,9 @@ class _Look:
         """Count weights, their gradients and the optimizer's state, before the update."""
         if any(kind == WEIGHTS for _, kind in self._counts):
             return
-        optimizer = self._trainer.optimizer
+        optimizer = self._run.optimizer
         groups: dict[tuple[str, str], list[Any]] = {}
-        for i, (path, parameter) in enumerate(self._trainer._parameters):
+        for i, (path, parameter) in enumerate(self._run.parameters):
             layer = path.rpartition(".")[0] or path
             groups.setdefault((layer, WEIGHTS), []).append(parameter.data)
             if parameter.grad is not None:
@@ -364,7 +367,7 @@ class _Look:
                 if str(own.dtype) != "float16":
                     continue
                 counts = self._backend.range_statistics([reference])
-                strict = self._trainer.precision.accumulate == "float16"
+                strict = self._run.precision.accumulate == "float16"
                 mine = self._backend.range_statistics([own]) if strict else None
                 self._shadows.append(((call.layer, kind), counts, mine))
         finally:

@@ -8,22 +8,22 @@ from ..errors import PrecisionViolation
 from ..observer import BackendCall, arrays_in
 from ..precision import Precision
 from . import audit
-from .replay import preserved
 from .watch import UPDATE, Call, watch
 
 if TYPE_CHECKING:
-    from ..train import Trainer
+    from .protocols import Steppable
 
 
-def check(trainer: Trainer, x: Any, y: Any) -> None:
+def check(trainer: Steppable, x: Any, y: Any) -> None:
     """Run one training step of `trainer` on a batch and hold every operation to its policy.
 
     x: (N, H, W, C), y: (N,) as for `Trainer.step`. The trainer is bit for bit what it was afterwards. Under a
     loss scale, steps are repeated until one is applied, so that the update is seen too.
 
-    Raises PrecisionViolation at the first array, result or accumulator that `trainer.precision` forbids.
+    Raises PrecisionViolation at the first array, result or accumulator that its precision forbids.
     """
-    policy = trainer.precision
+    run = trainer.state
+    policy = run.precision
 
     def around(call: Call, backend_call: BackendCall) -> Any:
         if call.op in audit._NOT_OPERATIONS:
@@ -38,15 +38,15 @@ def check(trainer: Trainer, x: Any, y: Any) -> None:
             _arrays(call, name, part, policy)
         return result
 
-    with preserved(trainer):
+    with trainer.rehearsal():
         trainer.set_total_steps(audit.ATTEMPTS)
         for _ in range(audit.ATTEMPTS):
-            with watch(trainer.model, around):
+            with watch(run.model, around):
                 applied = trainer.step(x, y).applied
             if applied:
                 break
-        for entry in audit.residents(trainer):
-            if audit.resident_forbidden(entry.kind, entry.dtype, policy):
+        for entry in audit.persistent_arrays(run):
+            if audit.persistent_forbidden(entry.kind, entry.dtype, policy):
                 raise PrecisionViolation(
                     f"strict: {entry.kind} are {entry.dtype} after a step; {_line(policy, 'storage')}"
                 )

@@ -1,5 +1,7 @@
 """Optimizers: multi-tensor, in place, FP32 registers, one rounding per stored value."""
 
+from collections.abc import Callable
+
 from ..backend.base import COUNTS, StepScalars
 from .adam import Adam, AdamW
 from .clip import clip_global_norm
@@ -7,4 +9,16 @@ from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .sgd import SGD
 
-__all__ = ["COUNTS", "SGD", "Adam", "AdamW", "Optimizer", "RMSprop", "StepScalars", "clip_global_norm"]
+BY_NAME: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+
+__all__ = [
+    "BY_NAME",
+    "COUNTS",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "StepScalars",
+    "clip_global_norm",
+]

@@ -11,11 +11,11 @@ from .. import backend as backends
 from .. import random
 from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
+from ..precision import UPDATES
 from ..tensor import Tensor
 from ..validate import choice, must_be, number, shown
 
 Array = Any
-UPDATES = ("nearest", "stochastic", "kahan", "master32")
 STATES = ("native", "plain")
 
 
@@ -290,7 +290,7 @@ class Optimizer:
         backend = backends.get(self.device)
         state: dict[str, Any] = {name: getattr(self, name) for name in self.hyper}
         state["step"] = self.step_count
-        for key, array in self._state_arrays().items():
+        for key, array in self.state_arrays().items():
             state[key] = np.array(backend.to_numpy(array))
         return state
 
@@ -311,7 +311,7 @@ class Optimizer:
         >>> a.lr
         0.2
         """
-        arrays = self._state_arrays()
+        arrays = self.state_arrays()
         expected = [*self.hyper, "step", *arrays]
         for key in expected:
             if key not in state:
@@ -346,7 +346,17 @@ class Optimizer:
             setattr(self, name, kind(state[name]))
         self.step_count = int(state["step"])
 
-    def _state_arrays(self) -> dict[str, Array]:
+    def state_arrays(self) -> dict[str, Array]:
+        """Return the arrays that `state_dict` copies, as they lie on the device, by the same names.
+
+        Returns:
+            arrays on the optimizer's device, each of the shape of its parameter and the dtype of the state.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> list(fe.optim.SGD([w], lr=0.1, momentum=0.9).state_arrays())
+        ['momentum.0']
+        """
         arrays = {
             f"{slot}.{i}": array for slot, values in self.state.items() for i, array in enumerate(values)
         }

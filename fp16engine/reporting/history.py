@@ -8,6 +8,7 @@ from typing import Any
 
 from ..validate import must_be
 
+SUMMARY = "summary.json"  # what a run, a comparison or a study came to
 WALL_TIME_FIELDS = ("seconds", "images_per_second")
 
 

@@ -4,8 +4,11 @@ from ..reporting.files import SaveError
 from ..reporting.history import EpochRecord, History
 from ..reporting.interrupt import Interrupted
 from .checkpoint import Checkpoint
+from .config import TrainConfig
+from .counters import StepResult
 from .scaler import LossScaler
-from .trainer import StepResult, Trainer
+from .state import TrainState
+from .trainer import Trainer
 
 __all__ = [
     "Checkpoint",
@@ -15,5 +18,7 @@ __all__ = [
     "LossScaler",
     "SaveError",
     "StepResult",
+    "TrainConfig",
+    "TrainState",
     "Trainer",
 ]

@@ -15,7 +15,7 @@ from ..tensor import Tensor
 if TYPE_CHECKING:
     from ..data import Augmentation, Dataset
     from ..nn import Module
-    from .task import Task
+    from .state import TrainState
 
 Array = Any
 
@@ -40,7 +40,7 @@ def count(name: str, value: Any, least: int) -> int:
 
 
 @dataclass(frozen=True)
-class Resident:
+class DeviceSplit:
     """One split of a data set: images (N, H, W, C) on the device in training dtype, labels on the host."""
 
     images: Array
@@ -48,7 +48,7 @@ class Resident:
     device: str
 
     @classmethod
-    def of(cls, dataset: Dataset, split: str, dtype: str, device: str) -> Resident:
+    def of(cls, dataset: Dataset, split: str, dtype: str, device: str) -> DeviceSplit:
         """Normalise, round once to `dtype` and move the whole split to the device."""
         labels = np.asarray(getattr(dataset, split).labels, np.int64)
         if not len(labels):
@@ -111,7 +111,7 @@ class ImageOrder:
 
 
 class Labelled(Protocol):
-    """What `Trainer.score` takes: batches of inputs and labels; the length is the number of labels that
+    """What `Evaluator.score` takes: batches of inputs and labels; the length is the number of labels that
     count."""
 
     def __len__(self) -> int: ...
@@ -122,27 +122,27 @@ class Labelled(Protocol):
 
 @dataclass(frozen=True)
 class ImageFeed:
-    """What the epoch loop trains on and evaluates on: here, two resident splits in batches of one size.
+    """What the epoch loop trains on and evaluates on: here, two splits on the device in batches of one size.
 
-    Another task brings a feed of its own: these members, with batches that its trainer's `train_batch` takes.
+    Another objective brings a feed of its own: these members, with batches that it takes.
     """
 
-    train: Resident
-    test: Resident
+    train: DeviceSplit
+    test: DeviceSplit
     batch_size: int
     augmenting: Augmenting | None = None
 
     unit = "img/s"
 
     @classmethod
-    def of(cls, trainer: Task, dataset: Dataset, batch_size: int) -> ImageFeed:
-        """Both splits on the trainer's device; ValueError when the data do not fit its model."""
-        check_dataset(trainer.model, dataset)
-        place = trainer.precision.storage, trainer.device
-        changes = Augmenting.of(trainer.augment, dataset, trainer.seed)
-        return cls(
-            Resident.of(dataset, "train", *place), Resident.of(dataset, "test", *place), batch_size, changes
+    def of(cls, state: TrainState, dataset: Dataset, batch_size: int) -> ImageFeed:
+        """Both splits on the run's device; ValueError when the data do not fit its model."""
+        check_dataset(state.model, dataset)
+        train, test = (
+            DeviceSplit.of(dataset, split, state.precision.storage, state.device)
+            for split in ("train", "test")
         )
+        return cls(train, test, batch_size, Augmenting.of(state.config.augment, dataset, state.seed))
 
     @property
     def steps(self) -> int:

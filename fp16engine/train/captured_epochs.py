@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 from .. import observer
 from .batches import ImageFeed
 from .captured import CapturedStep
-from .step import Stepping
 
 if TYPE_CHECKING:
     from ..numerics.audit_log import AuditLog
     from .trainer import Trainer
-
-# What CapturedStep does in place of the trainer's own: a trainer with another one of these keeps its steps.
-OWN = ("train_batch", "_logits", "_loss", "_device_loss", "_grad_scale", "_gradient_ranges", "_settle")
 
 
 class CapturedEpochs:
@@ -64,7 +60,7 @@ class CapturedEpochs:
 
     def _monitored(self, ahead: int = 0) -> bool:
         trainer = self._trainer
-        return trainer.monitor is not None and trainer.monitor.due(trainer, ahead)
+        return trainer.monitor is not None and trainer.monitor.due(trainer.state, ahead)
 
     def _audited(self, ahead: int = 0) -> bool:
         return self._audits is not None and self._audits.due(ahead)
@@ -73,11 +69,11 @@ class CapturedEpochs:
         trainer, feed = self._trainer, self._feed
         if observer.observed():
             return "every operation is looked at, by an audit or a timer"
-        if trainer.on_nonfinite != "skip":
-            return f"on_nonfinite={trainer.on_nonfinite!r} wants to know of every step at once"
+        if trainer.nonfinite.action != "skip":
+            return f"on_nonfinite={trainer.nonfinite.action!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):
             return "the batches are made on the host"
-        if any(getattr(type(trainer), name) is not getattr(Stepping, name) for name in OWN):
+        if trainer.overrides_step:
             return f"{type(trainer).__name__} has a step of its own"
         if self._step is not None and self._step.reason is not None:
             return self._step.reason

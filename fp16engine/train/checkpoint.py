@@ -25,12 +25,15 @@ from .._version import __version__
 from ..block_format import BlockFormat
 from ..bounded import JSON_LIMIT, parse_json, read_regular
 from ..errors import CheckpointError
-from ..precision import LossScale, OperandPlan, Precision
+from ..loss_scale import LossScale
+from ..operand_plan import OperandPlan
+from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
 
 if TYPE_CHECKING:
     from ..nn import Module
+    from .state import TrainState
     from .trainer import Trainer
 
 FORMAT = 1
@@ -93,42 +96,42 @@ def first_difference(theirs: Any, ours: Any, name: str = "") -> str | None:
     return f"{name}: the checkpoint has {theirs!r}, this run has {ours!r}"
 
 
-def save(directory: Path, trainer: Trainer, run: RunState) -> Path:
-    """Write a checkpoint of the trainer into `directory` and remove the one before; the JSON file's path.
+def save(directory: Path, state: TrainState, run: RunState) -> Path:
+    """Write a checkpoint of the state into `directory` and remove the one before; the JSON file's path.
 
     Raises SaveError when the disk refuses; the previous checkpoint is whole then, and temporary files are
     gone.
     """
     from safetensors.numpy import save as serialise
 
-    optimizer = trainer.optimizer.state_dict()
-    tensors = {f"model.{name}": array for name, array in trainer.model.state_dict().items()}
+    optimizer = state.optimizer.state_dict()
+    tensors = {f"model.{name}": array for name, array in state.model.state_dict().items()}
     tensors |= {
         f"optimizer.{key}": value for key, value in optimizer.items() if isinstance(value, np.ndarray)
     }
     content = serialise(tensors)
     digest = hashlib.sha256(content).hexdigest()
-    file_name = f"checkpoint-{trainer.step_count}-{digest[:12]}.safetensors"
+    file_name = f"checkpoint-{state.step_count}-{digest[:12]}.safetensors"
     body = {
         "format": FORMAT,
         "version": __version__,
         "tensors": {"file": file_name, "sha256": digest},
-        "model": describe_model(trainer.model),
-        "precision": asdict(trainer.precision),
-        "precision_choices": trainer.precision.describe(),
-        "device": trainer.device,
-        "libraries": libraries(trainer.device),
-        "seed": trainer.seed,
+        "model": describe_model(state.model),
+        "precision": asdict(state.precision),
+        "precision_choices": state.precision.describe(),
+        "device": state.device,
+        "libraries": libraries(state.device),
+        "seed": state.seed,
         "optimizer": {key: value for key, value in optimizer.items() if not isinstance(value, np.ndarray)},
-        "training": trainer.settings,
+        "training": state.config.to_dict(),
         "run": run.settings,
-        "trainer": trainer.state_dict(),
+        "trainer": state.state_dict(),
         "epoch": run.epoch,
         "step": run.step,
         "sums": asdict(run.sums),
         "history": [record.to_json() for record in run.history.epochs],
         "peak_memory_bytes": run.history.peak_memory_bytes,
-        "audit": trainer.audit,
+        "audit": state.audit,
     }
     document = {"sha256": _digest(body), "checkpoint": body}
     write_atomically(directory / file_name, content)
@@ -253,7 +256,7 @@ class Checkpoint:
     def check(self, trainer: Trainer) -> None:
         """CheckpointError naming the first difference from a trainer's model and settings."""
         self._check_model(trainer.model)
-        ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.settings}
+        ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.config.to_dict()}
         theirs = {
             "precision": plain(asdict(self.precision)),
             "seed": self.body["seed"],
@@ -270,17 +273,18 @@ class Checkpoint:
         is another; nothing is changed then.
         """
         self.check(trainer)
-        before = trainer.optimizer.state_dict(), trainer.state_dict()
+        state = trainer.state
+        before = state.optimizer.state_dict(), state.state_dict()
         try:
             run = self._run_state()
-            trainer.load_state_dict(self.body["trainer"])
-            trainer.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
-            trainer.model.load_state_dict(self._part("model."))
+            state.load_state_dict(self.body["trainer"])
+            state.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
+            state.model.load_state_dict(self._part("model."))
         except _FAULTS as error:
-            trainer.optimizer.load_state_dict(before[0])
-            trainer.load_state_dict(before[1])
+            state.optimizer.load_state_dict(before[0])
+            state.load_state_dict(before[1])
             raise CheckpointError(f"{self.path} does not fit this trainer: {_said(error)}") from error
-        trainer.audit = self.body.get("audit")
+        state.audit = self.body.get("audit")
         return run
 
     def refuse(self, difference: str | None) -> None:

@@ -23,27 +23,28 @@ from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
 from ..reporting import metrics
 from ..reporting.files import make_folder, write_atomically
-from ..reporting.history import EpochSums, History, json_number
+from ..reporting.history import SUMMARY, EpochSums, History, json_number
 from ..reporting.interrupt import Interrupted, InterruptGuard
 from ..reporting.lock import hold
 from ..reporting.progress import Reporter, reporter
-from . import checkpoint, settings
+from . import checkpoint
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
+from .counters import StepCounters
+from .evaluator import BATCH as EVALUATION_BATCH
+from .notes import account, own_decays
 from .outcome import failure
 
 if TYPE_CHECKING:
     from ..data import Dataset
     from ..data.encoded import EncodedText
-    from .trainer import StepResult, Trainer
+    from .counters import StepResult
+    from .trainer import Trainer
 
     Corpus = Dataset | EncodedText
 
-SUMMARY_NAME = "summary.json"
 EXPLANATION_NAME = "nonfinite.json"
-MOST_ADVICE = 8  # lines at the end of a run
-EVALUATION_BATCH = 256
 TICK_SECONDS = 0.25  # how long replayed steps run ahead before their outcomes are read and shown
 
 
@@ -79,15 +80,15 @@ def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     else:
         if out is not None:
             _prepare(out)
-        trainer.reset_counters()
+        trainer.state.counters = StepCounters()
         state = RunState(
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
     state.history.run = _describe(trainer, dataset, options)
     if options.monitor_every is not None:
         trainer.monitor = Monitor(every=options.monitor_every)
-    if out is not None and trainer.audit is None:
-        trainer.audit = _audit(trainer, feed)
+    if out is not None and trainer.state.audit is None:
+        trainer.state.audit = _audit(trainer, feed)
     return _Run(trainer, feed, options, out, state).go()
 
 
@@ -102,7 +103,7 @@ class _Run:
         self.reporter = reporter(options.progress, feed.unit)
         self.guard = InterruptGuard(enabled=out is not None)
         self.metrics: metrics.MetricsWriter | None = None
-        self.audits = None if out is None else AuditLog(trainer)
+        self.audits = None if out is None else AuditLog(trainer.state)
         self.captured = CapturedEpochs(trainer, feed, self.audits) if trainer.capture else None
 
     def go(self) -> History:
@@ -122,7 +123,7 @@ class _Run:
                 )
             self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
             stack.callback(self.reporter.end)
-            if decays := settings.own_decays(trainer.settings["weight_decay"], trainer.model):
+            if decays := own_decays(trainer.config.weight_decay, trainer.model):
                 self.reporter.note(decays)
             while self.state.epoch < options.epochs:
                 self.epoch()
@@ -137,7 +138,7 @@ class _Run:
             history.failure = failure(trainer.step_count, trainer.applied_steps, accuracy)
         if self.out is not None:
             write_atomically(
-                self.out / SUMMARY_NAME,
+                self.out / SUMMARY,
                 json.dumps(history.summary(), indent=1, allow_nan=False).encode() + b"\n",
             )
         return history
@@ -154,7 +155,7 @@ class _Run:
         peak = int(backends.get(trainer.device).memory()["peak"])
         history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
         lr = trainer.optimizer.lr
-        accuracy, loss = trainer.score(
+        accuracy, loss = trainer.evaluator.score(
             self.feed.test, max(EVALUATION_BATCH, self.options.batch_size), self.stop_if_asked
         )
         scale = None if trainer.scaler is None else trainer.scaler.scale
@@ -174,7 +175,7 @@ class _Run:
         start = time.perf_counter()
         inputs, labels = self.feed.batch(order, self.state.step)
         before = trainer.skipped_steps, trainer.nonfinite_steps
-        looking = trainer.monitor is not None and trainer.monitor.due(trainer)
+        looking = trainer.monitor is not None and trainer.monitor.due(trainer.state)
         result, correct = self.train_batch(inputs, labels)
         self.count(result, correct, labelled(labels), time.perf_counter() - start, before, looking)
         self.stop_if_asked()
@@ -267,7 +268,7 @@ class _Run:
         if self.out is not None:
             if self.metrics is not None:
                 self.metrics.sync()
-            checkpoint.save(self.out, self.trainer, self.state)
+            checkpoint.save(self.out, self.trainer.state, self.state)
 
     def stop_if_asked(self) -> None:
         """After a signal, or when `stop` says so: save and raise Interrupted."""
@@ -294,25 +295,6 @@ class _Run:
         )
 
 
-def account(trainer: Trainer) -> list[str]:
-    """One line each about skipped and non-finite steps; empty when every step was applied."""
-    notes = []
-    skips = None if trainer.scaler is None else trainer.scaler.summary()
-    if skips:
-        notes.append(skips)
-    if trainer.nonfinite_steps:
-        notes.append(
-            f"{trainer.nonfinite_steps} of {trainer.step_count} steps were not applied: "
-            "their loss or gradient was not finite"
-        )
-    if trainer.monitor is not None:
-        advice = trainer.monitor.advice
-        notes += [f"monitor: {line}" for line in advice[:MOST_ADVICE]]
-        if len(advice) > MOST_ADVICE:
-            notes.append(f"monitor: {len(advice) - MOST_ADVICE} more layers with such faults")
-    return notes
-
-
 def _audit(trainer: Trainer, feed: Any) -> dict[str, Any]:
     """What a step of this trainer runs in, for its checkpoints; the trainer stays bit for bit what it was.
 
@@ -334,7 +316,7 @@ def _existing(out: Path | None) -> Path:
 
 def _prepare(out: Path) -> None:
     """Make the directory; ValueError when it holds a run already, so nothing is ever overwritten."""
-    for name in (checkpoint.FILE_NAME, metrics.FILE_NAME, SUMMARY_NAME):
+    for name in (checkpoint.FILE_NAME, metrics.FILE_NAME, SUMMARY):
         if (out / name).exists():
             raise ValueError(
                 f"out: {out} holds a run already ({name}); go on with it by --resume "
@@ -356,7 +338,7 @@ def _resumed(
         saved.refuse(f"data: the samples of {dataset.name!r} are not the ones it was trained on")
     planned = trainer.precision.plan is not None and trainer.precision.plan.late is not None
     laid_out = trainer.precision.name if planned else "cosine schedule"
-    if (planned or trainer.settings["schedule"] == "cosine") and theirs.get("epochs") != ours["epochs"]:
+    if (planned or trainer.config.schedule == "cosine") and theirs.get("epochs") != ours["epochs"]:
         saved.refuse(
             f"epochs: the {laid_out} was laid out for {theirs.get('epochs')}, this run has {options.epochs}"
         )
@@ -410,5 +392,5 @@ def _describe(trainer: Trainer, dataset: Corpus, options: Options) -> dict[str, 
         "precision_choices": trainer.precision.describe(),
         "batch_size": options.batch_size,
         "seed": trainer.seed,
-        **trainer.settings,
+        **trainer.config.to_dict(),
     }

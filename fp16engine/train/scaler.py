@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..numerics.advice import TOP_EXPONENT
+
 if TYPE_CHECKING:
+    from fp16engine.loss_scale import LossScale
     from fp16engine.numerics.ranges import Ranges
-    from fp16engine.precision import LossScale
 
 Number = int | float
 
-TOP_EXPONENT = 13  # where an automatic scale puts the largest gradient: 2^13 to 2^14, 2^16 being infinite
 SETTLING = 16  # applied steps that are all measured
 MEASURED_EVERY = 16  # applied steps from one measurement to the next, later on
 WINDOW = 8  # measurements whose largest gradient counts
@@ -33,7 +34,7 @@ def largest_power_of_two(dtype: str) -> float:
 class LossScaler:
     """Chooses the loss scale of the next step from whether the gradients of the last one were finite.
 
-    policy: `precision.LossScale`, whose factors are powers of two. dtype: the dtype of the loss, in which the
+    policy: `LossScale`, whose factors are powers of two. dtype: the dtype of the loss, in which the
     scale enters the backward pass. 65536 is infinite in binary16, so the cap is at most 2**15 for "float16".
     patience: overflows in a row at the floor before `diagnosis` speaks. Nothing is rounded: scale and 1/scale
     are powers of two. Raises ValueError for a floor above that cap.

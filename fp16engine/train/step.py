@@ -1,160 +1,201 @@
-"""One training step, operation by operation: forward, backward, checks, update."""
+"""One training step: what is the same however it runs, and the step taken operation by operation.
+
+`run_step` is the step; a `StepControl` decides what the loss and the gradients decide. `HostControl` reads
+them back after every operation that matters; device_control.py leaves them on the device.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from .. import backend as backends
 from .. import random
+from ..numerics.explain import explain
+from ..numerics.watch import BACKWARD, UPDATE
 from ..tensor import Tensor
-from . import batches, operands
-from .account import Account, StepResult
-from .task import Task, judged
+from . import layer_formats
+from .counters import NonfiniteRule, StepResult
+from .objective import Objective, judged, on_device
+from .outcome import origin_in_words, settle
+from .state import TrainState
 
 if TYPE_CHECKING:
     from ..numerics.explain import Explanation
     from ..numerics.monitor import Monitor
-    from ..numerics.ranges import Ranges
-    from ..optim import Optimizer
 
 Array = Any
 
 
-class Stepping(Task, Account):
-    """The part of `Trainer` that takes a step; captured.py takes the same one as one recording."""
+class StepControl(Protocol):
+    """What decides, on the host or on the device, whether and how a step is applied."""
 
-    optimizer: Optimizer
-    monitor: Monitor | None
-    _parameters: list[tuple[str, Tensor]]
-    _buffers: list[Tensor]
-    _averages: list[tuple[str, Tensor]]  # the buffers that are no counters
+    def keep_buffers(self) -> None:
+        """Keep the running statistics, which a step that is not applied leaves as they were."""
 
-    def step(self, x: Any, y: Any) -> StepResult:
-        """One training step on images x (N, H, W, C), floating point, and labels y (N,), integers.
+    def randomness(self) -> AbstractContextManager[None]:
+        """Surround the forward and the backward pass with the run's own random counters."""
 
-        x is rounded once to the storage dtype; loss is the mean cross-entropy of the batch, rounded to it.
-        Raises TypeError or ValueError naming x or y, and NonFiniteError after `max_bad_steps` bad steps in a
-        row.
-        """
-        images = batches.device_images(x, self.device, self.precision.storage)
-        return self.train_batch(images, batches.host_labels(y, images.shape[0]))[0]
+    def judge(self, logits: Tensor) -> None:
+        """Count the labels that the logits predict."""
 
-    def train_batch(self, images: Array, labels: np.ndarray) -> tuple[StepResult, int]:
-        """`step` on checked inputs: images on the device in the storage dtype, labels int64 on the host.
+    def loss_gradient(self, loss: Tensor) -> Tensor | None:
+        """The seed of the backward pass, the loss scale; None where there is nothing to go back from."""
 
-        Also returns how many labels the step's own logits (before its update) predict correctly.
-        """
-        backend = backends.get(self.device)
-        if not self.model.training:
-            self.model.train()
-        self.optimizer.lr = self.learning_rate()
-        self.optimizer.zero_grad()
-        before = [(buffer, backend.copy(buffer.data)) for buffer in self._buffers]
-        drawn = dict(self._random_state)
-        scale = 1.0 if self.scaler is None else self.scaler.scale
-        with self.in_force.use(), self._own_randomness(), self._watched() as phase:
-            logits = self._logits(images)
-            correct, _ = judged(logits, labels)
-            loss = self._loss(logits, labels)
-            value = float(loss.item())
-            culprit = None
-            if math.isfinite(value):
-                phase("backward")
-                loss.backward(Tensor(backend.full(loss.shape, scale, loss.dtype), self.device))
-                culprit = self._nonfinite()
-            applied = math.isfinite(value) and culprit is None
-            if applied:
-                self.optimizer.step(grad_scale=self._grad_scale(scale), count=phase("update"))
-                operands.keep_weights(self.model, self.precision)
-        if not applied:
-            for buffer, data in before:
-                buffer.data = data
-        result = self._settle(
-            value,
-            culprit,
-            lambda: self._why(images),
-            explained=lambda: self._explained(images, labels, drawn, scale),
-        )
-        return result, correct
+    def update(self, inputs: Any, loss: Tensor) -> None:
+        """Check the gradients; then update weights and optimizer state, or bring the buffers back."""
 
-    @contextlib.contextmanager
-    def _own_randomness(self) -> Iterator[None]:
-        """Dropout draws from the trainer's counter, so trainers side by side do not disturb one another."""
-        outer = random.get_state()
-        random.set_state(self._random_state)
-        try:
-            yield
-        finally:
-            self._random_state = random.get_state()
-            random.set_state(outer)
 
-    def _watched(self) -> contextlib.AbstractContextManager[Callable[[str], bool]]:
-        """What surrounds a step: the monitor where it is its turn, nothing otherwise."""
-        if self.monitor is not None and self.monitor.due(self):
-            return self.monitor.sample(self)
-        return contextlib.nullcontext(_unwatched)
+def run_step(
+    state: TrainState, objective: Objective, control: StepControl, inputs: Any, labels: Tensor
+) -> None:
+    """Forward, backward, checks, update."""
+    state.optimizer.zero_grad()
+    control.keep_buffers()
+    with state.in_force.use(), control.randomness():
+        logits = objective.logits(state, inputs)
+        control.judge(logits)
+        loss = objective.loss(logits, labels)
+        gradient = control.loss_gradient(loss)
+        if gradient is not None:
+            loss.backward(gradient)
+    control.update(inputs, loss)
 
-    def _grad_scale(self, scale: float) -> float:
-        """The factor on the gradients: 1 / loss scale, and what brings their common norm down to clip_norm.
 
-        It acts in the optimizer's registers, so that clipped gradients are not rounded once more.
-        """
-        most = self.settings.get("clip_norm")
-        if most is None:
-            return 1.0 / scale
-        backend = backends.get(self.device)
-        power, root = backend.global_norm([p.grad.data for _, p in self._parameters if p.grad is not None])
-        norm = power * root / scale
-        return (most / norm if norm > most else 1.0) / scale
+class HostControl:
+    """Reads loss and gradients back, and decides by them.
 
-    def _judged(self) -> list[tuple[str, Array | None]]:
-        """What must be finite after a backward pass, in words, the first to become infinite last.
+    phase: called where a phase begins; tells whether the optimizer is to count its updates.
 
-        Running statistics are made before any gradient; the backward pass meets parameters in reverse order.
-        """
-        gradients = [(f"the gradient of {name!r}", p.grad) for name, p in self._parameters]
-        averages = [(f"the buffer {name!r}", buffer) for name, buffer in reversed(self._averages)]
-        return [(words, None if t is None else t.data) for words, t in (*gradients, *averages)]
+    Attributes, after the step:
+        value: the loss.
+        culprit: the gradient or running statistic that was not finite, in words.
+        correct: how many labels the logits predict.
+    """
 
-    def _nonfinite(self) -> str | None:
-        """The gradient or running statistic that was the first not to be finite, in words, or None."""
-        backend = backends.get(self.device)
-        judged = [(words, data) for words, data in self._judged() if data is not None]
-        if not judged or backend.all_finite([data for _, data in judged]):
+    def __init__(self, state: TrainState, labels: np.ndarray, phase: Callable[[str], bool]) -> None:
+        self._state, self._labels, self._phase = state, labels, phase
+        self._backend = backends.get(state.device)
+        self._before: list[tuple[Tensor, Array]] = []
+        self.value, self.correct = math.nan, 0
+        self.culprit: str | None = None
+
+    @property
+    def applied(self) -> bool:
+        """Whether everything was finite."""
+        return math.isfinite(self.value) and self.culprit is None
+
+    def keep_buffers(self) -> None:
+        self._before = [(buffer, self._backend.copy(buffer.data)) for _, buffer in self._state.buffers]
+
+    def randomness(self) -> AbstractContextManager[None]:
+        return self._state.randomness()
+
+    def judge(self, logits: Tensor) -> None:
+        self.correct, _ = judged(logits, self._labels)
+
+    def loss_gradient(self, loss: Tensor) -> Tensor | None:
+        self.value = float(loss.item())
+        if not math.isfinite(self.value):
             return None
-        return next(words for words, data in reversed(judged) if not backend.all_finite([data]))
+        self._phase(BACKWARD)
+        return Tensor(self._backend.full(loss.shape, self._state.loss_scale, loss.dtype), loss.device)
 
-    def _gradient_ranges(self) -> Ranges:
-        """Where the gradients of all parameters, as they are stored, lie on binary16's number line."""
-        from ..numerics.ranges import Ranges
+    def update(self, inputs: Any, loss: Tensor) -> None:
+        state = self._state
+        if math.isfinite(self.value):
+            self.culprit = state.first_nonfinite()
+        if self.applied:
+            state.optimizer.step(grad_scale=grad_scale(state), count=self._phase(UPDATE))
+            layer_formats.requantize_weights(state.model, state.precision)
+        else:
+            for buffer, data in self._before:
+                buffer.data = data
 
-        backend = backends.get(self.device)
-        grads = [p.grad.data for _, p in self._parameters if p.grad is not None]
-        return Ranges.of_counts(backend.to_numpy(backend.range_statistics(grads)).sum(axis=0))
 
-    def _why(self, images: Array) -> str:
-        """Where a non-finite loss comes from, as far as input and weights tell."""
-        backend = backends.get(self.device)
-        if not self._is_finite(images):
-            return f"the input x holds nan, infinity or values beyond {self.precision.storage}"
-        for name, parameter in self._parameters:
-            if not backend.all_finite([parameter.data]):
-                return f"the parameter {name!r} is not finite"
-        return "input and parameters are finite, so the forward pass overflowed"
+def grad_scale(state: TrainState) -> float:
+    """The factor on the gradients: 1 / loss scale, and what brings their common norm down to clip_norm.
 
-    def _explained(
-        self, images: Array, labels: np.ndarray, drawn: dict[str, Any], scale: float
-    ) -> Explanation:
-        from ..numerics.explain import explain
+    It acts in the optimizer's registers, so that clipped gradients are not rounded once more.
+    """
+    most, scale = state.config.clip_norm, state.loss_scale
+    if most is None:
+        return 1.0 / scale
+    power, root = backends.get(state.device).global_norm(state.gradients())
+    norm = power * root / scale
+    return (most / norm if norm > most else 1.0) / scale
 
-        return explain(self, images, labels, drawn, scale)
+
+def take_step(
+    state: TrainState,
+    objective: Objective,
+    inputs: Any,
+    labels: np.ndarray,
+    rule: NonfiniteRule,
+    monitor: Monitor | None = None,
+) -> tuple[StepResult, int]:
+    """One step on a batch, operation by operation: its result, and how many labels its logits predict.
+
+    inputs: on the device in the storage dtype; labels: int64 (N,) on the host. Raises NonFiniteError as
+    `rule` has it.
+    """
+    if not state.model.training:
+        state.model.train()
+    state.optimizer.lr = state.learning_rate()
+    drawn, scale = dict(state.random), state.loss_scale
+    with _sampled(state, monitor) as phase:
+        host = HostControl(state, labels, phase)
+        run_step(state, objective, host, inputs, on_device(labels, state.device))
+    result = settle(
+        state,
+        rule,
+        host.value,
+        host.culprit,
+        why=partial(_why, state, objective, inputs),
+        gradients=state.gradient_ranges,
+        explained=partial(_explained, state, objective, inputs, labels, drawn, scale),
+    )
+    return result, host.correct
+
+
+def _sampled(state: TrainState, monitor: Monitor | None) -> AbstractContextManager[Callable[[str], bool]]:
+    """What surrounds a step: the monitor where it is its turn, nothing otherwise."""
+    if monitor is not None and monitor.due(state):
+        return monitor.sample(state)
+    return contextlib.nullcontext(_unwatched)
 
 
 def _unwatched(phase: str) -> bool:
     """Where nobody looks, a phase begins unnoticed and nothing is counted."""
     return False
+
+
+def _why(state: TrainState, objective: Objective, inputs: Any) -> str:
+    """Where a non-finite loss comes from, as far as input and weights tell."""
+    backend = backends.get(state.device)
+    given = [objective.float_arrays(inputs), *([parameter.data] for _, parameter in state.parameters)]
+    bad = (i for i, arrays in enumerate(given) if not all(backend.all_finite([array]) for array in arrays))
+    return origin_in_words(state, next(bad, None))
+
+
+def _explained(
+    state: TrainState,
+    objective: Objective,
+    inputs: Any,
+    labels: np.ndarray,
+    drawn: dict[str, int],
+    scale: float,
+) -> Explanation:
+    """Replay a step from the random counters and the loss scale that it had."""
+
+    def forward() -> Tensor:
+        return objective.loss(objective.logits(state, inputs), on_device(labels, state.device))
+
+    with random.using(drawn):
+        return explain(state, forward, objective.float_arrays(inputs), scale)

@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
-from .. import random
 from ..data.augment import Augmentation
+from ..numerics.monitor import Monitor
 from ..precision import Precision
-from ..validate import number
-from . import batches, operands, settings
-from . import schedule as _schedules
-from .account import StepResult
-from .scaler import LossScaler
-from .scoring import Scoring
-from .step import Stepping
+from . import batches
+from .captured import wants_capture
+from .config import TrainConfig
+from .counters import NonfiniteRule, StepResult
+from .evaluator import BATCH as EVALUATION_BATCH
+from .evaluator import Evaluator
+from .objective import Objective
+from .state import TrainState
+from .step import take_step
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from ..data import Dataset
     from ..data.encoded import EncodedText
     from ..nn import Module
-    from ..numerics.monitor import Monitor
     from ..reporting.history import History
     from ..reporting.progress import Reporter
 
-__all__ = ["StepResult", "Trainer"]
 
-
-class Trainer(Stepping, Scoring):
+class Trainer:
     """Trains `model` with cross-entropy under one precision policy.
 
     The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
@@ -54,7 +56,8 @@ class Trainer(Stepping, Scoring):
     (docs/captured-step.md); None: where the device is a GPU.
 
     Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
-    + nonfinite_steps (no loss scale would help).
+    + nonfinite_steps (no loss scale would help). `state` is everything that a step reads and changes,
+    `config` the arguments that decide the bits of a run.
 
     Raises ValueError or TypeError naming the argument, UnsupportedPrecision, BackendUnavailable.
 
@@ -72,7 +75,7 @@ class Trainer(Stepping, Scoring):
         precision: str | Precision = "fp16",
         optimizer: str = "sgd",
         lr: float = 0.01,
-        momentum: float = 0.9,
+        momentum: float | None = 0.9,
         device: str | None = None,
         seed: int = 0,
         *,
@@ -93,65 +96,104 @@ class Trainer(Stepping, Scoring):
         monitor: Monitor | int | None = None,
         capture: bool | None = None,
     ) -> None:
-        self.precision = Precision.get(precision)
-        if update is not None:
-            self.precision = self.precision.changed(update=update)
-        if statistics is not None:
-            self.precision = self.precision.changed(statistics_form=statistics)
-        self.device = "cpu" if device is None else device
-        self.precision.check(backends.get(self.device))
-        self.capture = settings.capture(capture, self.device)
-        self.seed = batches.count("seed", seed, 0)
-        self.max_bad_steps = batches.count("max_bad_steps", max_bad_steps, 1)
-        if on_nonfinite not in settings.ON_NONFINITE:
-            raise ValueError(
-                f"on_nonfinite: {on_nonfinite!r} given, one of {', '.join(settings.ON_NONFINITE)} is wanted"
-            )
-        self.on_nonfinite = on_nonfinite
-        self.monitor = settings.monitor(monitor)
-        if not (isinstance(lr, int | float | np.number) and math.isfinite(lr) and lr > 0):
-            raise ValueError(f"lr: {lr} given, a finite number > 0 is wanted")
-        self.base_lr = float(lr)
-        self.settings = settings.of_optimizer(
-            optimizer, self.base_lr, momentum, eps, weight_decay, nesterov, state
+        config = TrainConfig(
+            optimizer=optimizer,
+            lr=lr,
+            momentum=momentum,
+            eps=eps,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            state=state,
+            betas=betas,
+            clip_norm=clip_norm,
+            schedule=schedule,
+            warmup=warmup,
+            augment=Augmentation.get(augment),
+            label_smoothing=label_smoothing,
+            update=update,
+            statistics=statistics,
         )
-        if betas is not None:
-            self.settings["betas"] = settings.betas(optimizer, betas)
-        if clip_norm is not None:
-            self.settings["clip_norm"] = number("clip_norm", clip_norm, above=0)
-        self.settings["schedule"] = _schedules.check(schedule)
-        warmup = batches.count("warmup", warmup, 0)
-        if warmup or schedule == "inverse-sqrt":
-            self.settings["warmup"] = _schedules.check_warmup(schedule, warmup)
-        self.augment = Augmentation.get(augment)
-        if self.augment is not None:
-            self.settings["augment"] = self.augment.to_dict()
-        if not (isinstance(label_smoothing, int | float) and 0 <= label_smoothing <= 1):
-            raise ValueError(f"label_smoothing: {label_smoothing} given, a number in [0, 1] is wanted")
-        if label_smoothing:
-            self.settings["label_smoothing"] = float(label_smoothing)
-        self._schedule: _schedules.Schedule | None = None
-        with random.fork(self.seed):
-            self._random_state = random.get_state()
+        policy = config.policy(precision)
+        device = "cpu" if device is None else device
+        policy.check(backends.get(device))
+        self.capture = wants_capture(capture, device)
+        self.nonfinite = NonfiniteRule(on_nonfinite, max_bad_steps)
+        self.monitor = _monitor(monitor)
+        seed = batches.count("seed", seed, 0)
+        self.state = TrainState(model, policy, config.without_policy(), device, seed, max_bad_steps)
+        self.model, self.optimizer, self.scaler = self.state.model, self.state.optimizer, self.state.scaler
+        self.precision, self.device, self.seed = policy, device, seed
+        self.objective = self.make_objective(self.state)
+        self.evaluator = Evaluator(self.state, self.objective)
 
-        masters = None
-        if self.precision.update == "master32":
-            # taken before the model is rounded: FP32 masters start from the FP32 initial weights
-            masters = [settings.host_values(parameter) for parameter in model.parameters()]
-        self.model = model.to(self.device, self.precision)
-        self.in_force = self.precision
-        operands.assign(self.model, self.in_force)
-        operands.keep_weights(self.model, self.precision)
-        self._parameters = list(self.model.named_parameters())
-        self._buffers = [buffer for _, buffer in self.model.named_buffers()]
-        self._averages = [(n, b) for n, b in self.model.named_buffers() if b.dtype.startswith("float")]
-        self.optimizer = settings.make_optimizer(
-            self.settings, self.model, self.precision.update, masters, self.seed
-        )
-        scale = self.precision.loss_scale
-        self.scaler = None if scale is None else LossScaler(scale, self.precision.storage, self.max_bad_steps)
-        self.audit: Any = None
-        self.reset_counters()
+    @classmethod
+    def of(
+        cls,
+        model: Module,
+        precision: str | Precision,
+        config: TrainConfig,
+        device: str | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Self:
+        """The trainer that a config describes; options: arguments that are no part of it."""
+        return cls(model, precision, device=device, seed=seed, **config.arguments(), **options)
+
+    def make_objective(self, state: TrainState) -> Objective:
+        """What the network is trained for; another kind of trainer has another one."""
+        return Objective(state.config.label_smoothing)
+
+    @property
+    def config(self) -> TrainConfig:
+        """How the network is trained; `precision` has the policy."""
+        return self.state.config
+
+    @property
+    def overrides_step(self) -> bool:
+        """Whether a subclass has a `train_batch` of its own, which a captured step would never call."""
+        return type(self).train_batch is not Trainer.train_batch
+
+    @property
+    def in_force(self) -> Precision:
+        """What `precision` plans for the epoch begun last."""
+        return self.state.in_force
+
+    @property
+    def step_count(self) -> int:
+        """Attempted steps of the current run."""
+        return self.state.counters.step_count
+
+    @property
+    def applied_steps(self) -> int:
+        """Steps that updated the weights."""
+        return self.state.counters.applied_steps
+
+    @property
+    def skipped_steps(self) -> int:
+        """Steps whose loss scale was too high."""
+        return self.state.counters.skipped_steps
+
+    @property
+    def nonfinite_steps(self) -> int:
+        """Steps that no loss scale would have helped."""
+        return self.state.counters.nonfinite_steps
+
+    def step(self, x: Any, y: Any) -> StepResult:
+        """One training step on images x (N, H, W, C), floating point, and labels y (N,), integers.
+
+        x is rounded once to the storage dtype; loss is the mean cross-entropy of the batch, rounded to it.
+        Raises TypeError or ValueError naming x or y, and NonFiniteError after `max_bad_steps` bad steps in a
+        row.
+        """
+        images = batches.device_images(x, self.device, self.precision.storage)
+        return self.train_batch(images, batches.host_labels(y, images.shape[0]))[0]
+
+    def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
+        """`step` on checked inputs: images on the device in the storage dtype, labels int64 on the host.
+
+        Also returns how many labels the step's own logits (before its update) predict correctly.
+        """
+        return take_step(self.state, self.objective, inputs, labels, self.nonfinite, self.monitor)
 
     def fit(
         self,
@@ -208,12 +250,66 @@ class Trainer(Stepping, Scoring):
             ),
         )
 
+    def evaluate(self, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
+        """(accuracy, mean cross-entropy) on dataset.test, with running statistics; accuracy in 0..1.
+
+        An output that is not finite is a wrong answer; where none is finite the accuracy is nan. Each batch's
+        loss is rounded to the storage dtype; the mean over batches is float64 on the host.
+        """
+        batches.count("batch_size", batch_size, 1)
+        batches.check_dataset(self.model, dataset)
+        data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
+        return self.evaluator.score(data, batch_size)
+
+    def predict(self, images: Any, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
+        """Class probabilities of images (N, H, W, C), floating point: float32 (N, classes) on the host.
+
+        Images are rounded once to the storage dtype and the softmax rounds once to it.
+        """
+        return self.evaluator.predict(images, batches.count("batch_size", batch_size, 1))
+
+    def feed(self, dataset: Any, batch_size: int) -> Any:
+        """The batches that `fit` trains on and evaluates on."""
+        return self.objective.feed(self.state, dataset, batch_size)
+
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Put in force what the precision plans for `epoch` (from 0) of `epochs`; `fit` does so.
 
         Evaluation and prediction use the policy of the epoch begun last; before the first, that of the start.
         """
-        planned = self.precision.at(epoch, epochs)
-        if planned is not self.in_force:
-            operands.assign(self.model, planned)
-            self.in_force = planned
+        self.state.begin_epoch(epoch, epochs)
+
+    def set_total_steps(self, total: int | None) -> None:
+        """Lay the schedule out over `total` steps; `fit` does so. None is enough for "constant"."""
+        self.state.set_total_steps(total)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, randomness and loss scale as JSON values; weights and optimizer state are apart."""
+        return self.state.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave; ValueError or KeyError for anything else."""
+        self.state.load_state_dict(state)
+
+    @contextmanager
+    def rehearsal(self) -> Iterator[None]:
+        """Try steps inside a `with` block and leave no trace: the trainer's bits after are those before.
+
+        Nobody monitors, and a step that is not finite is skipped.
+        """
+        kept = self.monitor, self.nonfinite
+        self.monitor, self.nonfinite = None, NonfiniteRule("skip", sys.maxsize)
+        try:
+            with self.state.preserved():
+                yield
+        finally:
+            self.monitor, self.nonfinite = kept
+
+
+def _monitor(given: Monitor | int | None) -> Monitor | None:
+    """The monitor that was given, or one that looks every so many steps; TypeError for anything else."""
+    if given is None or isinstance(given, Monitor):
+        return given
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise TypeError(f"monitor: {given!r} given, a numerics.Monitor or a number of steps is wanted")
+    return Monitor(every=given)

@@ -16,12 +16,14 @@ from ..precision import Precision
 from ..tensor import Tensor
 from ..train import StepResult, Trainer
 from ..train.batches import data_order
+from ..train.objective import Objective
+from ..train.state import TrainState
 from ..validate import must_be
 from .search import Hypothesis, translate
 
 
 @dataclass(frozen=True)
-class ResidentPairs:
+class PairSplit:
     """Pairs to evaluate on, in batches of like length."""
 
     pairs: EncodedPairs
@@ -56,8 +58,8 @@ class TextFeed:
     unit = "tokens/s"
 
     def __init__(self, text: EncodedText, most_tokens: int) -> None:
-        self.train = ResidentPairs(text.train, most_tokens)
-        self.test = ResidentPairs(text.test, most_tokens)
+        self.train = PairSplit(text.train, most_tokens)
+        self.test = PairSplit(text.test, most_tokens)
         self._sizes = text.train.sizes()
         self._most_tokens = most_tokens
         self.steps = len(self._cut(np.arange(len(self._sizes))))
@@ -80,6 +82,35 @@ class TextFeed:
         return f"{len(self._sizes):,} pairs in {self.steps} batches of at most {self._most_tokens:,} tokens"
 
 
+class TokenPrediction(Objective):
+    """The tokens of a translation, each from the ones before it and the source."""
+
+    def feed(self, state: TrainState, dataset: EncodedText, batch_size: int) -> TextFeed:
+        """See `TextFeed`; ValueError when a token is none of the model's."""
+        model: Any = state.model
+        vocabulary = model.source_embedding.weight.shape[0]
+        most = max(int(array.max()) for part in (dataset.train, dataset.test) for array in part.arrays()[::2])
+        if most >= vocabulary:
+            raise ValueError(
+                f"dataset {dataset.name!r} must hold tokens from 0 to {vocabulary - 1}, got {most}"
+            )
+        return TextFeed(dataset, batch_size)
+
+    def float_arrays(self, inputs: PairBatch) -> list[Any]:
+        """None: they are token numbers."""
+        return []
+
+    def logits(self, state: TrainState, inputs: PairBatch) -> Tensor:
+        """Logits (B * T, vocabulary) of what follows each token that the decoder reads."""
+        backend = backends.get(state.device)
+        source, lengths, target = (
+            Tensor(backend.from_numpy(ids), state.device)
+            for ids in (inputs.source, inputs.source_lengths, inputs.target)
+        )
+        logits: Tensor = state.model(source, lengths, target)
+        return F.reshape(logits, (-1, logits.shape[2]))
+
+
 class TranslationTrainer(Trainer):
     """Trains a `Transformer` with cross-entropy over the tokens of the translations; the rest is `Trainer`'s.
 
@@ -99,7 +130,9 @@ class TranslationTrainer(Trainer):
     def __init__(self, model: Transformer, precision: str | Precision = "fp16", *args: Any, **options: Any):
         super().__init__(model, precision, *args, **options)
         self.network = model
-        self._vocabulary = model.source_embedding.weight.shape[0]
+
+    def make_objective(self, state: TrainState) -> Objective:
+        return TokenPrediction(state.config.label_smoothing)
 
     def step(self, x: PairBatch, y: Any = None) -> StepResult:
         """One training step on the pairs of a batch, which has its labels; TypeError for anything else."""
@@ -109,35 +142,13 @@ class TranslationTrainer(Trainer):
 
     def evaluate(self, dataset: EncodedText, batch_size: int = 4096) -> tuple[float, float]:  # type: ignore[override]
         """(share of tokens predicted, mean cross-entropy) on dataset.test, `batch_size` tokens at a time."""
-        return self.score(self.feed(dataset, batch_size).test, batch_size)
+        return self.evaluator.score(self.feed(dataset, batch_size).test, batch_size)
 
     def translate(self, sources: Sequence[np.ndarray], beam: int = 4, **options: Any) -> list[Hypothesis]:
         """The best hypothesis for each source, in the precision in force; see `translation.translate`."""
-        with self._inference():
+        with self.evaluator.inference():
             return translate(self.network, sources, None, beam, **options)
 
     def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
         """No class probabilities here: TypeError. `translate` gives translations."""
         raise TypeError("predict must be called on a classifier, got a TranslationTrainer; use translate")
-
-    def feed(self, dataset: EncodedText, batch_size: int) -> TextFeed:
-        """See `TextFeed`; ValueError when a token is none of the model's."""
-        most = max(int(array.max()) for part in (dataset.train, dataset.test) for array in part.arrays()[::2])
-        if most >= self._vocabulary:
-            raise ValueError(
-                f"dataset {dataset.name!r} must hold tokens from 0 to {self._vocabulary - 1}, got {most}"
-            )
-        return TextFeed(dataset, batch_size)
-
-    def _logits(self, batch: PairBatch) -> Tensor:
-        """Logits (B * T, vocabulary) of what follows each token that the decoder reads."""
-        backend = backends.get(self.device)
-        source, lengths, target = (
-            Tensor(backend.from_numpy(ids), self.device)
-            for ids in (batch.source, batch.source_lengths, batch.target)
-        )
-        logits: Tensor = self.model(source, lengths, target)
-        return F.reshape(logits, (-1, logits.shape[2]))
-
-    def _is_finite(self, batch: PairBatch) -> bool:
-        return True  # token numbers

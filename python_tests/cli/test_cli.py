@@ -19,7 +19,8 @@ from fp16engine.cli import main
 from fp16engine.cli.encoding import any_terminal
 from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.experiments.report.labels import NOTHING
-from fp16engine.train import schedule, settings
+from fp16engine.optim import BY_NAME
+from fp16engine.train import schedule
 
 TINY = ["--device", "reference", "--limit", "16", "--model", "dnn", "--epochs", "1", "--batch-size", "8"]
 
@@ -176,7 +177,7 @@ def test_version(capsys):
 
 def test_names_on_the_command_line_are_those_of_the_engine():
     assert tuple(fe.data.names()) == DATA == tuple(DEFAULTS)
-    assert settings.OPTIMIZERS == OPTIMIZERS
+    assert tuple(BY_NAME) == OPTIMIZERS
     assert ("none", *fe.data.Augmentation.names()) == AUGMENTATIONS
     assert set(SCHEDULES) == {name for name in schedule.NAMES if name != "inverse-sqrt"}  # wants a warm-up
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())

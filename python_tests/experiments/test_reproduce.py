@@ -20,7 +20,7 @@ from fp16engine.cli import main
 from fp16engine.experiments import reproduce, study_pages
 from fp16engine.experiments.experiment import Arm, Case, Request, Results, plain_arms, plan
 from fp16engine.experiments.runs.estimate import Estimator, Rate, make_trainer
-from fp16engine.experiments.runs.runner import BUDGET_SPENT, Outcome, Workshop
+from fp16engine.experiments.runs.runner import BUDGET_SPENT, Outcome, RunWorker
 from fp16engine.experiments.runs.store import DONE, FAILED, PENDING, Row, Store
 from fp16engine.experiments.standalone_fp16.study import EXPERIMENTS
 from fp16engine.reporting.progress import duration
@@ -45,9 +45,9 @@ def start(out: Path) -> subprocess.Popen[bytes]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an experiment that nothing interrupted."""
     out = tmp_path_factory.mktemp("whole") / "out"
-    with study_run.prepare(out) as work:
-        outcome = work.run()
-        work.compare()
+    with study_run.prepare(out) as session:
+        outcome = session.run()
+        session.compare()
     assert (outcome.done, outcome.failed, outcome.left, outcome.elsewhere) == (3, 1, 0, 0)
     return out
 
@@ -64,9 +64,9 @@ def test_a_failed_run_says_why_and_the_others_go_on(whole: Path) -> None:
 
 def test_done_runs_are_skipped(whole: Path) -> None:
     before = export(whole)
-    with study_run.prepare(whole) as work:
-        assert dataclasses.astuple(work.run())[:2] == (0, 0)
-        assert all(work.workshop.store.row(spec.key).claims == 1 for spec in work.specs)
+    with study_run.prepare(whole) as session:
+        assert dataclasses.astuple(session.run())[:2] == (0, 0)
+        assert all(session.worker.store.row(spec.key).claims == 1 for spec in session.specs)
     assert export(whole) == before
     kept = [path.parent.name for path in (whole / reproduce.RUNS).glob("*/checkpoint.json")]
     assert kept == [run["key"] for run in json.loads(before)["runs"] if run["status"] == FAILED]
@@ -95,37 +95,37 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(whole: Path, tmp_pa
 def test_processes_share_a_store(whole: Path, tmp_path: Path) -> None:
     children = [start(tmp_path) for _ in range(2)]
     assert [child.wait() for child in children] == [0, 0]
-    with study_run.prepare(tmp_path) as work:
-        assert work.run().done == 0
-        work.compare()
-        assert [work.workshop.store.row(spec.key).claims for spec in work.specs] == [1, 1, 1]
+    with study_run.prepare(tmp_path) as session:
+        assert session.run().done == 0
+        session.compare()
+        assert [session.worker.store.row(spec.key).claims for spec in session.specs] == [1, 1, 1]
     assert export(tmp_path) == export(whole)
 
 
 def test_a_budget_stops_within_a_run_and_the_next_call_goes_on(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with study_run.prepare(tmp_path, budget=1e6) as work:
+    with study_run.prepare(tmp_path, budget=1e6) as session:
         left = iter([1e6] * 4)  # seconds left at each question; none after the fourth, amid the first run
-        monkeypatch.setattr(Workshop, "_time_left", lambda self: next(left, 0.0))
-        outcome = work.run()
+        monkeypatch.setattr(RunWorker, "_time_left", lambda self: next(left, 0.0))
+        outcome = session.run()
         assert outcome.out_of_time and (outcome.done, outcome.left) == (0, 3)
         assert len(list((tmp_path / reproduce.RUNS).glob("*/checkpoint.json"))) == 1
-        assert work.run().done == 0
+        assert session.run().done == 0
     monkeypatch.undo()
-    with study_run.prepare(tmp_path) as work:
-        assert work.run().left == 0
-        work.compare()
+    with study_run.prepare(tmp_path) as session:
+        assert session.run().left == 0
+        session.compare()
     assert export(tmp_path) == export(whole)
     assert "--budget" in BUDGET_SPENT
 
 
 def test_a_signal_gives_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with study_run.prepare(tmp_path) as work:
-        monkeypatch.setattr(Workshop, "_train", _interrupted)
+    with study_run.prepare(tmp_path) as session:
+        monkeypatch.setattr(RunWorker, "_train", _interrupted)
         with pytest.raises(Interrupted):
-            work.run()
-        assert set(work.workshop.store.status([spec.key for spec in work.specs]).values()) == {PENDING}
+            session.run()
+        assert set(session.worker.store.status([spec.key for spec in session.specs]).values()) == {PENDING}
 
 
 def _interrupted(*arguments: Any) -> Any:
@@ -134,31 +134,31 @@ def _interrupted(*arguments: Any) -> Any:
 
 def test_a_run_that_applies_almost_no_step_is_recorded_as_failed(tmp_path: Path) -> None:
     wild = dataclasses.replace(study_run.EXPERIMENT, arms=(Arm("wilder", "fp16", {"lr": 1e30}),))
-    with study_run.prepare(tmp_path, wild) as work:
-        assert work.run().failed == len(work.specs)
-        row = work.workshop.store.row(work.specs[0].key)
+    with study_run.prepare(tmp_path, wild) as session:
+        assert session.run().failed == len(session.specs)
+        row = session.worker.store.row(session.specs[0].key)
     assert "outputs are not finite and only" in row.reason
     assert row.figures["test_accuracy"] is None
 
 
 def test_a_failed_run_is_done_again_when_asked(tmp_path: Path, whole: Path) -> None:
     only = dataclasses.replace(study_run.EXPERIMENT, arms=(study_run.WILD,))
-    with study_run.prepare(tmp_path, only) as work:
-        assert work.run().failed == 1
-        assert work.run().done == 0
-        work.workshop.retry(work.specs)
-        assert work.run().failed == 1
-        row = work.workshop.store.row(work.specs[0].key)
+    with study_run.prepare(tmp_path, only) as session:
+        assert session.run().failed == 1
+        assert session.run().done == 0
+        session.worker.retry(session.specs)
+        assert session.run().failed == 1
+        row = session.worker.store.row(session.specs[0].key)
     assert row.claims == 2 and row.reason in export(whole)
 
 
 def test_a_damaged_checkpoint_begins_the_run_again(whole: Path, tmp_path: Path) -> None:
-    with study_run.prepare(tmp_path) as work:
-        folder = work.workshop.folder / work.specs[0].key
+    with study_run.prepare(tmp_path) as session:
+        folder = session.worker.folder / session.specs[0].key
         folder.mkdir(parents=True)
         (folder / "checkpoint.json").write_text("{")
-        work.run()
-        work.compare()
+        session.run()
+        session.compare()
     assert export(tmp_path) == export(whole)
 
 
@@ -167,22 +167,22 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, schedule: str) -> None:
     planned = dataclasses.replace(
         study_run.EXPERIMENT, training={**study_run.EXPERIMENT.training, "schedule": schedule}
     )
-    with study_run.prepare(tmp_path / "out", planned, keep=False) as work:
-        rows = work.estimate()
+    with study_run.prepare(tmp_path / "out", planned, keep=False) as session:
+        rows = session.estimate()
     assert [row["status"] for row in rows] == [PENDING] * 3
     assert all(row["seconds"] > 0 and row["reason"] is None for row in rows)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_plan_is_the_study_at_full_size() -> None:
-    library = study_run.Tiny()
-    runs = {name: len(plan(one, Request(), library.get)) for name, one in EXPERIMENTS.items()}
+    datasets = study_run.Tiny()
+    runs = {name: len(plan(one, Request(), datasets.get)) for name, one in EXPERIMENTS.items()}
     assert runs == {
         "table2": 12 * 3 * 50, "table3": 5 * 2 * 4, "table4": 2 * 3 * 7,
         "figure1": 1800, "figure2": 2, "figure3": 2, "figure4": 1800, "figure5": 1800, "updates": 5 * 3,
     }  # fmt: skip
     keys = {
-        name: {p.spec.key for p in plan(one, Request(), library.get)} for name, one in EXPERIMENTS.items()
+        name: {p.spec.key for p in plan(one, Request(), datasets.get)} for name, one in EXPERIMENTS.items()
     }
     assert keys["table2"] == keys["figure1"] == keys["figure4"] == keys["figure5"]
     assert keys["figure2"] == keys["figure3"]
@@ -197,7 +197,7 @@ def test_every_arm_trains(name: str) -> None:
     for one in planned:
         trainer = make_trainer(one.spec, dataset, "reference")
         assert trainer.step(x, labels).applied or one.spec.precision == "mp"
-        assert trainer.settings["optimizer"] == one.spec.training["optimizer"]
+        assert trainer.config.optimizer == one.spec.training["optimizer"]
 
 
 def test_a_request_changes_a_plan() -> None:
@@ -269,7 +269,7 @@ def test_what_takes_longer_than_a_day_asks_first(
     monkeypatch.setattr(Estimator, "rate", lambda self, spec, data: Rate(60.0, 1.0))
     monkeypatch.setattr(Estimator, "known", lambda self, spec, data: Rate(60.0, 1.0))
     trained: list[Any] = []
-    monkeypatch.setattr(Workshop, "work", lambda self, specs: trained.append(specs) or Outcome())
+    monkeypatch.setattr(RunWorker, "work", lambda self, specs: trained.append(specs) or Outcome())
     assert main(["reproduce", "table2", *small, "--dry-run"]) == 0
     plan_text = capsys.readouterr().out
     assert "1 day " in plan_text.replace("days", "day") and "150 runs" in plan_text
@@ -285,9 +285,9 @@ def test_what_takes_longer_than_a_day_asks_first(
 
 
 def test_progress_counts_runs_and_estimates_by_the_same_rates(tmp_path: Path, capsys: Any) -> None:
-    with study_run.prepare(tmp_path / "out", progress=None) as work:
-        rows = work.estimate()
-        work.run(rows)
+    with study_run.prepare(tmp_path / "out", progress=None) as session:
+        rows = session.estimate()
+        session.run(rows)
     said = capsys.readouterr().err
     total = duration(sum(row["seconds"] for row in rows))
     assert f"3 of 3 runs to do, about {total} on this machine" in said

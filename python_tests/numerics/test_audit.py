@@ -22,7 +22,7 @@ def audited(precision, model="resnet20", device="reference", **options):
 def test_fp16_has_no_32_bit_tensor(backend_name):
     audit, trainer = audited("fp16", device=backend_name)
     assert audit.float32_tensors() == []
-    assert audit.float32_resident() == []
+    assert audit.float32_persistent() == []
     assert audit.float32_accumulators() != []
     assert audit.to_dict(trainer.precision)["float32_tensors"] == 0
 
@@ -38,7 +38,7 @@ def test_fp16_strict_has_no_32_bit_accumulator_either(backend_name):
 def test_fp16_state_of_every_optimizer_is_16_bit(optimizer):
     audit, _ = audited("fp16", model="dnn", optimizer=optimizer, lr=1e-3)
     assert audit.float32_tensors() == []
-    assert {entry.dtype for entry in audit.resident} == {"float16"}
+    assert {entry.dtype for entry in audit.persistent} == {"float16"}
 
 
 def test_mp_keeps_32_bit_only_where_it_says_so():
@@ -49,7 +49,7 @@ def test_mp_keeps_32_bit_only_where_it_says_so():
         row for row in audit.rows if row.op == "sgd"
     )  # recorded although the first steps are skipped
     assert ("masters", "float32") in update.inputs
-    assert {"master weights", "optimizer state"} <= {e.kind for e in audit.float32_resident()}
+    assert {"master weights", "optimizer state"} <= {e.kind for e in audit.float32_persistent()}
 
 
 def test_fp32_is_32_bit_and_allowed():

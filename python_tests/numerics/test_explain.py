@@ -86,7 +86,12 @@ def test_a_gradient_that_overflows_is_found_in_the_backward_pass() -> None:
 
     labels = y.astype(np.int64)
     images = fe.backend.get(DEVICE).from_numpy(x)
-    found = explain(trainer, images, labels, trainer._random_state, scale=2.0**15)
+    state, objective = trainer.state, trainer.objective
+
+    def forward() -> fe.Tensor:
+        return objective.loss(objective.logits(state, images), fe.Tensor(labels, DEVICE))
+
+    found = explain(state, forward, [images], scale=2.0**15)
     assert (found.phase, found.layer) == ("backward", "classifier")
     assert "the gradient leaves binary16" in found.cause and "loss scale" in found.remedy
 
@@ -123,7 +128,7 @@ def test_stop_says_why_and_skip_goes_on() -> None:
         stopping.step(*batch())
     skipping = fe.Trainer(net(Times(60000.0)), "fp16", device=DEVICE)
     assert skipping.step(*batch()).applied is False
-    with pytest.raises(ValueError, match="on_nonfinite: 'ignore' given, one of skip, stop, explain"):
+    with pytest.raises(ValueError, match="on_nonfinite must be one of skip, stop, explain, got 'ignore'"):
         fe.Trainer(net(), on_nonfinite="ignore")
 
 

@@ -48,7 +48,7 @@ def test_only_training_smooths() -> None:
         trainer = fe.Trainer(model, "fp32", device="reference", label_smoothing=smoothing)
         scores.append(trainer.evaluate(digits))
         losses.append(trainer.step(digits.normalised("train", "float32"), digits.train.labels).loss)
-        assert trainer.settings.get("label_smoothing", 0.0) == smoothing
+        assert trainer.config.label_smoothing == smoothing
     assert scores[0] == scores[1] and losses[0] != losses[1]
-    with pytest.raises(ValueError, match="label_smoothing: 2 given"):
+    with pytest.raises(ValueError, match=r"label_smoothing must be .*, got 2"):
         fe.Trainer(model, "fp32", device="reference", label_smoothing=2)

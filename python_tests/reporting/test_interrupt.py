@@ -13,6 +13,7 @@ import tiny_run
 import fp16engine as fe
 from fp16engine.reporting.interrupt import InterruptGuard
 from fp16engine.train import Interrupted
+from fp16engine.train.evaluator import Evaluator
 
 
 class SignalAt:
@@ -85,17 +86,17 @@ def test_a_signal_between_epochs(tmp_path):
     assert (checkpoint.epoch, checkpoint.body["step"]) == (2, 0)
 
 
-def test_a_signal_during_evaluation_evaluates_again_on_resume(tmp_path):
+def test_a_signal_during_evaluation_evaluates_again_on_resume(tmp_path, monkeypatch):
     whole = fit(tiny_run.trainer(), tmp_path / "whole")
     trainer = tiny_run.trainer()
-    score = trainer.score
+    score = Evaluator.score
 
     def interrupted(*arguments):
         os.kill(os.getpid(), signal.SIGINT)
         return score(*arguments)
 
-    trainer.score = interrupted
-    with pytest.raises(Interrupted):
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr(Evaluator, "score", interrupted)
         fit(trainer, tmp_path / "out")
     checkpoint = fe.Checkpoint.load(tmp_path / "out")
     assert (checkpoint.epoch, checkpoint.body["step"]) == (0, 4)

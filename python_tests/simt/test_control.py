@@ -11,11 +11,12 @@ import fp16engine as fe
 from fp16engine import BlockFormat
 from fp16engine.backend.base import StepScalars
 from fp16engine.backend.blocks import Blocks
+from fp16engine.loss_scale import LossScale
+from fp16engine.numerics.advice import TOP_EXPONENT
 from fp16engine.numerics.ranges import Ranges
-from fp16engine.precision import LossScale
-from fp16engine.train.captured import CONTROL, RESULTS
-from fp16engine.train.scaler import MEASURED_EVERY, SETTLING, TOP_EXPONENT, LossScaler
-from fp16engine.train.task import judged
+from fp16engine.train.control_block import CONTROL, RESULTS
+from fp16engine.train.objective import judged
+from fp16engine.train.scaler import MEASURED_EVERY, SETTLING, LossScaler
 
 NOT_AUTOMATIC = (False, 0, 1, 0)
 KINDS = ("applied", "overflow", "loss")

@@ -32,7 +32,7 @@ def test_order_has_no_favourite_position():
 
 def test_batches_in_order_cover_all_images_and_the_last_is_smaller():
     data = tiny_run.data()
-    resident = batches.Resident.of(data, "train", "float16", tiny_run.DEVICE)
+    resident = batches.DeviceSplit.of(data, "train", "float16", tiny_run.DEVICE)
     assert resident.images is data.normalised("train", "float16")  # not copied on a host device
     parts = list(resident.in_order(16))
     assert [len(labels) for _, labels in parts] == [16, 16, 16, 2]

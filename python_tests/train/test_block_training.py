@@ -48,7 +48,7 @@ def test_formats_by_epoch_are_those_of_the_plan() -> None:
 def test_resume_is_bit_exact_across_the_switch(tmp_path: Path, backend_name: str, precision: str) -> None:
     policy = fe.Precision.get(precision)
     if precision == "booster":  # a layer that changes at the switch
-        plan = fe.precision.OperandPlan(late=fe.BlockFormat(6))
+        plan = fe.operand_plan.OperandPlan(late=fe.BlockFormat(6))
         policy = fe.Precision(**{**vars(policy), "name": "planned", "plan": plan})
 
     def made() -> fe.Trainer:

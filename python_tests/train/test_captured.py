@@ -18,11 +18,12 @@ from tiny_run import outcome
 import fp16engine as fe
 from fp16engine import functional as F
 from fp16engine import nn
-from fp16engine.precision import LossScale, OperandPlan
-from fp16engine.train import captured, loop
+from fp16engine.loss_scale import LossScale
+from fp16engine.operand_plan import OperandPlan
+from fp16engine.train import captured, loop, step
 from fp16engine.train.captured import CapturedStep
+from fp16engine.train.evaluator import Evaluator
 from fp16engine.train.scaler import LossScaler
-from fp16engine.train.step import Stepping
 
 TRAIN = 165  # ten full batches of 16 and one of 5
 EPOCHS = 5
@@ -141,14 +142,14 @@ def test_same_bits_where_some_steps_are_clipped(
     """Norm and factor stay on the device, under a loss scale that moves and skips."""
     _planted(monkeypatch, {3: np.inf} | dict.fromkeys(range(10, TRAIN, 15), 300.0))
     factors: list[bool] = []
-    plain = Stepping._grad_scale
+    plain = step.grad_scale
 
-    def noted(self: Any, scale: float) -> float:
-        factor = plain(self, scale)
-        factors.append(factor < 1.0 / scale)
+    def noted(state: Any) -> float:
+        factor = plain(state)
+        factors.append(factor < 1.0 / state.loss_scale)
         return factor
 
-    monkeypatch.setattr(Stepping, "_grad_scale", noted)
+    monkeypatch.setattr(step, "grad_scale", noted)
     outcomes = []
     for capture in (False, True):
         out = tmp_path / str(capture)
@@ -279,7 +280,7 @@ def test_the_host_looks_twice_an_epoch(device: str, monkeypatch: pytest.MonkeyPa
     plain = type(backend).to_numpy
     trainer = _trainer(device, True)
     monkeypatch.setattr(type(backend), "to_numpy", lambda self, x: reads.append(0) or plain(self, x))
-    monkeypatch.setattr(trainer, "score", lambda *arguments: (0.0, 0.0))
+    monkeypatch.setattr(Evaluator, "score", lambda *arguments: (0.0, 0.0))
     monkeypatch.setattr(trainer, "train_batch", lambda *arguments: (fe.train.StepResult(0.0, True), 0))
     trainer.optimizer.zero_grad()
     data = tiny_run.data(TRAIN - TRAIN % tiny_run.BATCH)  # no last smaller batch
@@ -435,6 +436,18 @@ def test_what_looks_at_every_step_sees_it(device: str, options: dict[str, Any], 
     history = _fit(_trainer(device, True, **options), None, epochs=1)
     (found,) = history.run["capture"]["reasons"]
     assert found.startswith(reason) and history.run["capture"]["eager_steps"] == 11
+
+
+def test_a_trainer_with_a_step_of_its_own_takes_it(device: str) -> None:
+    class Own(fe.Trainer):
+        def train_batch(self, inputs: Any, labels: np.ndarray) -> Any:
+            taken.append(0)
+            return super().train_batch(inputs, labels)
+
+    taken: list[int] = []
+    trainer = Own(_Net(), device=device, capture=True, lr=0.05)
+    history = _fit(trainer, None, epochs=1)
+    assert len(taken) == 11 and history.run["capture"]["reasons"] == ["Own has a step of its own"]
 
 
 def test_an_audit_sees_every_step(device: str) -> None:

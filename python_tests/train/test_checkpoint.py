@@ -36,7 +36,7 @@ def stepped(precision="fp16", **options):
 @pytest.fixture
 def saved(tmp_path):
     trainer = stepped()
-    checkpoint.save(tmp_path, trainer, state())
+    checkpoint.save(tmp_path, trainer.state, state())
     return tmp_path
 
 
@@ -81,7 +81,7 @@ def test_restores_every_bit(tmp_path, precision, optimizer):
         5,
     ]  # subnormals
     trainer.model[4].bias.data[0] = -0.0
-    checkpoint.save(tmp_path, trainer, state())
+    checkpoint.save(tmp_path, trainer.state, state())
     other = tiny_run.trainer(precision, optimizer=optimizer, lr=0.01)
     assert bits(other) != bits(trainer)
     fe.Checkpoint.load(tmp_path).restore(other)
@@ -102,14 +102,14 @@ def test_restored_arrays_are_writable_and_not_shared(saved):
 
 def test_holds_the_policy_in_words_and_the_audit(tmp_path):
     trainer = stepped("mp")
-    trainer.audit = {"float32_tensors": 3, "rows": [["conv2d_forward", "float16"]]}
-    checkpoint.save(tmp_path, trainer, state())
+    trainer.state.audit = {"float32_tensors": 3, "rows": [["conv2d_forward", "float16"]]}
+    checkpoint.save(tmp_path, trainer.state, state())
     loaded = fe.Checkpoint.load(tmp_path / "checkpoint.json")
     assert loaded.precision == fe.Precision.get("mp")
     assert loaded.body["precision_choices"] == fe.Precision.get("mp").describe()
     other = tiny_run.trainer("mp")
     loaded.restore(other)
-    assert other.audit == trainer.audit
+    assert other.state.audit == trainer.state.audit
     assert loaded.settings["optimizer"] == "sgd" and loaded.settings["batch_size"] == 16
 
 
@@ -118,7 +118,7 @@ def test_builds_named_models_and_gives_the_same_predictions(tmp_path):
     model = fe.models.create("dnn", num_classes=3, image_size=(4, 4), channels=1, seed=5)
     trainer = fe.Trainer(model, "fp16", device=tiny_run.DEVICE)
     trainer.step(data.normalised("train", "float32")[:8], data.train.labels[:8])
-    checkpoint.save(tmp_path, trainer, state())
+    checkpoint.save(tmp_path, trainer.state, state())
     loaded = fe.Checkpoint.load(tmp_path)
     again = fe.Trainer(loaded.create_model(tiny_run.DEVICE), loaded.precision, device=tiny_run.DEVICE)
     x = data.normalised("test", "float32")
@@ -141,7 +141,7 @@ def test_running_statistics_of_the_first_version_are_read(tmp_path):
     trainer = stepped()
     data = tiny_run.data()
     x = data.normalised("test", "float32")
-    checkpoint.save(tmp_path, trainer, state())
+    checkpoint.save(tmp_path, trainer.state, state())
     tensors = load_file(tensor_file(tmp_path))
     std = tensors.pop("model.1.running_std").astype(np.float64)
     del tensors["model.1.rest"], tensors["model.1.updates"]
@@ -165,7 +165,7 @@ def test_replaces_the_one_before_and_what_a_kill_left(saved):
     trainer = stepped()
     data = tiny_run.data()
     trainer.step(data.normalised("train", "float32")[:16], data.train.labels[:16])
-    checkpoint.save(saved, trainer, state())
+    checkpoint.save(saved, trainer.state, state())
     names = sorted(path.name for path in saved.iterdir())
     assert len(names) == 2 and first not in names and names[1] == "checkpoint.json"
     assert fe.Checkpoint.load(saved).step == 2
@@ -385,7 +385,7 @@ def test_another_model_is_refused(saved, tmp_path):
 def test_named_models_are_compared_by_name(tmp_path, change, words):
     config: dict[str, Any] = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1, "seed": 0}
     trainer = fe.Trainer(fe.models.create(**config), device=tiny_run.DEVICE)
-    checkpoint.save(tmp_path, trainer, state())
+    checkpoint.save(tmp_path, trainer.state, state())
     other = fe.models.create(**{**config, **change})
     with pytest.raises(fe.CheckpointError, match=re.escape(words)):
         fe.Checkpoint.load(tmp_path).load_model(other, tiny_run.DEVICE)
@@ -426,7 +426,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(saved, monkeypatch, name, fa
     with pytest.raises(
         SaveError, match="No space left on device; what was saved there before is kept"
     ) as caught:
-        checkpoint.save(saved, trainer, state())
+        checkpoint.save(saved, trainer.state, state())
     assert caught.value.errno == errno.ENOSPC and isinstance(caught.value, OSError)
     after = contents(saved)
     assert before.items() <= after.items()

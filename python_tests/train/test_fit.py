@@ -168,8 +168,10 @@ def test_an_epoch_without_a_finite_loss_is_null_in_json(tmp_path):
 
 def test_skips_of_the_loss_scale_are_one_line(tmp_path):
     trainer = tiny_run.trainer("mp")
-    original, calls = trainer._nonfinite, iter(range(100))
-    trainer._nonfinite = lambda: "the gradient of '0.weight'" if next(calls) in (0, 1, 5) else original()
+    original, calls = trainer.state.first_nonfinite, iter(range(100))
+    trainer.state.first_nonfinite = lambda: (
+        "the gradient of '0.weight'" if next(calls) in (0, 1, 5) else original()
+    )
     listener = Listener()
     history = fit(trainer, progress=listener)
     notes = [call[1] for call in listener.calls if call[0] == "note"]

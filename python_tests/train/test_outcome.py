@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
+from fp16engine.train.objective import judged
 from fp16engine.train.outcome import failure
-from fp16engine.train.task import judged
 
 DIGITS = fe.data.digits().limit(64)
 

@@ -13,6 +13,7 @@ import tiny_run
 from tiny_run import StopAt, fit, outcome
 
 import fp16engine as fe
+from fp16engine.train.notes import own_decays
 
 ROOT = Path(fe.__file__).parents[1]
 SCRIPT = Path(tiny_run.__file__)
@@ -210,7 +211,10 @@ def test_a_checkpoint_names_the_convolution_library_of_the_cpu():
 
 
 def test_kernels_with_their_own_l2_are_told():
-    own = fe.train.settings.own_decays
-    assert own(0.0, fe.models.create("resnet20")) is None and own(0.1, tiny_run.model()) is None
-    text = own(0.001, fe.models.create("resnet20"))
-    assert text.startswith("weight_decay 0.001 is for ") and "keep their own L2 factor, 0.0002" in text
+    assert own_decays(0.0, fe.models.create("resnet20")) is None and own_decays(0.1, tiny_run.model()) is None
+    text = own_decays(0.001, fe.models.create("resnet20"))
+    assert (
+        text is not None
+        and text.startswith("weight_decay 0.001 is for ")
+        and "keep their own L2 factor, 0.0002" in text
+    )

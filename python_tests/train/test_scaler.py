@@ -10,8 +10,9 @@ import tiny_run as tiny
 from planted import Times, batch, net
 
 import fp16engine as fe
+from fp16engine.loss_scale import LossScale
 from fp16engine.numerics import ranges
-from fp16engine.precision import LossScale, Precision
+from fp16engine.precision import Precision
 from fp16engine.train.scaler import LossScaler, largest_power_of_two
 
 

@@ -121,14 +121,14 @@ def test_a_checkpoint_builds_its_network_again(tmp_path: Path) -> None:
 def test_evaluation_counts_tokens_and_leaves_dropout_out() -> None:
     trainer, text = tiny_text.trainer("fp32", dropout=0.5), tiny_text.text()
     first, again = (
-        trainer.score(trainer.feed(text, 12).test, 0),
-        trainer.score(trainer.feed(text, 99).test, 0),
+        trainer.evaluator.score(trainer.feed(text, 12).test, 0),
+        trainer.evaluator.score(trainer.feed(text, 99).test, 0),
     )
     assert first[0] == again[0] and abs(first[1] - again[1]) < 2 * bounds.EPS["float32"] * first[1]
     assert trainer.evaluate(text) == first and trainer.model.training
     batch = text.test.batch(range(3))
     trainer.model.eval()
-    logits = trainer._logits(batch).numpy()
+    logits = trainer.evaluator.logits(batch).numpy()
     assert first[0] == (logits.argmax(1) == batch.labels).sum() / text.test.tokens
 
 

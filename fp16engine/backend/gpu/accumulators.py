@@ -35,7 +35,7 @@ _OUTPUTS = 64
 
 
 @dataclass(frozen=True)
-class Finding:
+class AccumulatorProbe:
     """What one path did when it was asked for sums in `asked`.
 
     found: "float32", one of `EVERY_PRODUCT`, "float16, rounded after every N products", or `UNKNOWN`.
@@ -51,7 +51,7 @@ class Finding:
     ones: float
 
 
-def probe(backend: Any, asked: Iterable[str] = ("float32", "float16")) -> list[Finding]:
+def probe(backend: Any, asked: Iterable[str] = ("float32", "float16")) -> list[AccumulatorProbe]:
     """Find the accumulators of `backend` (any device's) on every path, for sums of 64, 288 and 2304 products.
 
     >>> from fp16engine import backend
@@ -61,14 +61,16 @@ def probe(backend: Any, asked: Iterable[str] = ("float32", "float16")) -> list[F
     return [_probe(backend, path, acc, terms) for acc in asked for path in PATHS for terms in TERMS]
 
 
-def _probe(backend: Any, path: str, acc: str, terms: int) -> Finding:
+def _probe(backend: Any, path: str, acc: str, terms: int) -> AccumulatorProbe:
     a, b = _factors(terms)
     got = _run(backend, path, a, b, acc)
     products = a.astype(np.float64)[:, None, :] * b.astype(np.float64)[None, :, :]
     exact = _halved(products.sum(-1))
     ones = _run(backend, path, np.ones((1, 4096), np.float16), np.ones((1, 4096), np.float16), acc)
     differing = float(np.mean(got != exact))
-    return Finding(path, acc, terms, _recognise(got, exact, products), differing, float(ones.reshape(-1)[0]))
+    return AccumulatorProbe(
+        path, acc, terms, _recognise(got, exact, products), differing, float(ones.reshape(-1)[0])
+    )
 
 
 def _factors(terms: int) -> tuple[np.ndarray, np.ndarray]:
@@ -152,7 +154,7 @@ def _blocks_of_32(products: np.ndarray) -> np.ndarray:
 
 
 def record(
-    file: str | os.PathLike[str], gpu: str, libraries: dict[str, str], findings: Iterable[Finding]
+    file: str | os.PathLike[str], gpu: str, libraries: dict[str, str], findings: Iterable[AccumulatorProbe]
 ) -> None:
     """Add the findings of a GPU and its libraries' versions to a file, in place of older ones of both."""
     entries = [entry for entry in load(file) if not _same(entry, gpu, libraries)]
@@ -214,10 +216,10 @@ def allow_proven(
     return allowed
 
 
-def summary(findings: Iterable[Finding]) -> list[str]:
+def summary(findings: Iterable[AccumulatorProbe]) -> list[str]:
     """Return one sentence per path and accumulator asked for.
 
-    >>> summary([Finding("matmul", "float16", n, "float32", 0.0, 4096.0) for n in (64, 288)])
+    >>> summary([AccumulatorProbe("matmul", "float16", n, "float32", 0.0, 4096.0) for n in (64, 288)])
     ['matmul asked for float16 sums: float32 (64, 288 products); 4096 ones give 4096']
     """
     groups: dict[tuple[str, str, str, float], list[int]] = {}

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ... import models
 from ...block_format import BlockFormat
-from ...train import Trainer
-from ...train.batches import Resident
+from ...train import TrainConfig, Trainer
+from ...train.batches import DeviceSplit
 from ...train.checkpoint import FILE_NAME as CHECKPOINT
 from ..report.labels import style
 from ..report.plots import plain_numbers, themed
@@ -42,7 +42,7 @@ def trained(
     model: str,
     epochs: int,
     batch_size: int,
-    training: Mapping[str, Any],
+    training: TrainConfig,
     device: str | None = None,
     progress: bool | Reporter | None = None,
 ) -> Trainer:
@@ -53,7 +53,7 @@ def trained(
         image_size=dataset.image_size,
         channels=dataset.channels,
     )
-    trainer = Trainer(made, precision=precision, device=device, **training)
+    trainer = Trainer.of(made, precision, training, device)
     resume = (folder / CHECKPOINT).exists()
     trainer.fit(dataset, epochs, batch_size, out=folder, resume=resume, progress=progress)
     return trainer
@@ -129,8 +129,8 @@ def plane_steps(points: int) -> list[float]:
     return [float(step) for step in np.linspace(-1, 1, points)]
 
 
-def _test_images(trainer: Trainer, dataset: Dataset) -> Resident:
-    return Resident.of(dataset, "test", trainer.precision.storage, trainer.device)
+def _test_images(trainer: Trainer, dataset: Dataset) -> DeviceSplit:
+    return DeviceSplit.of(dataset, "test", trainer.precision.storage, trainer.device)
 
 
 def draw_landscapes(losses: Mapping[str, Sequence[float]]) -> Figure:

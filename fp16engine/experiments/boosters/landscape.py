@@ -12,7 +12,7 @@ from ... import backend as backends
 
 if TYPE_CHECKING:
     from ...train import Trainer
-    from ...train.batches import Resident
+    from ...train.batches import DeviceSplit
 
 Direction = dict[str, np.ndarray]
 
@@ -39,10 +39,10 @@ def direction(weights: dict[str, np.ndarray], seed: int) -> Direction:
     return made
 
 
-def line(trainer: Trainer, data: Resident, steps: Sequence[float], seed: int = 0) -> np.ndarray:
+def line(trainer: Trainer, data: DeviceSplit, steps: Sequence[float], seed: int = 0) -> np.ndarray:
     """Return the mean losses (len(steps),) at w + a * d for every a in `steps`; the weights stay as they are.
 
-    data: the images and labels the loss is of, `batches.Resident`. Evaluated as `Trainer.evaluate` does,
+    data: the images and labels the loss is of, `batches.DeviceSplit`. Evaluated as `Trainer.evaluate` does,
     under the policy in force: a block format rounds the moved weights as it rounds the trained ones.
     """
     return plane(trainer, data, steps, [0.0], (seed, seed))[:, 0]
@@ -50,7 +50,7 @@ def line(trainer: Trainer, data: Resident, steps: Sequence[float], seed: int = 0
 
 def plane(
     trainer: Trainer,
-    data: Resident,
+    data: DeviceSplit,
     across: Sequence[float],
     up: Sequence[float],
     seeds: tuple[int, int] = (0, 1),
@@ -62,7 +62,7 @@ def plane(
         for i, a in enumerate(across):
             for j, b in enumerate(up):
                 _move(trainer, {name: stored[name] + a * d[name] + b * e[name] for name in d})
-                losses[i, j] = trainer.score(data, 256)[1]
+                losses[i, j] = trainer.evaluator.score(data, 256)[1]
     return losses
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ...precision import Precision
 from ..experiment import Arm, Case, Experiment, Results, plain_arms
-from ..report.parts import Column, Finding, Part, Picture, Table
+from ..report.parts import Claim, Column, Part, Picture, Table
 from ..standalone_fp16.figures import figure4
 from ..standalone_fp16.tables import spread
 from . import area
@@ -156,7 +156,7 @@ def _recovered(results: Results) -> list[Part]:
             lost = 100 * (ends["fp32"] - ends["hbfp4"])
             won = 100 * (ends["booster"] - ends["hbfp4"])
             said.append(
-                Finding(
+                Claim(
                     f"{case.model}: HBFP4 is {lost:.1f} points below FP32, the booster {won:.1f} above HBFP4."
                 )
             )

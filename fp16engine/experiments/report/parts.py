@@ -67,10 +67,10 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Claim:
     """A sentence that says what came out, and what the study found."""
 
     text: str
 
 
-Part = Table | Picture | Finding
+Part = Table | Picture | Claim

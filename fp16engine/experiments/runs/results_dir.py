@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...reporting.files import make_folder, write_atomically
+from ...reporting.history import SUMMARY
+from ...reporting.metrics import FILE_NAME as METRICS
+from ...train.checkpoint import FILE_NAME as CHECKPOINT
 from ...validate import must_be, shown
 
-SUMMARY = "summary.json"
 COMPARISON = "compare.json"  # the settings of a comparison
 
 
@@ -57,7 +59,7 @@ def refuse_results(out: Path) -> None:
 
 
 def _results(out: Path) -> list[str]:
-    names = (SUMMARY, COMPARISON, "checkpoint.json", "metrics.jsonl")
+    names = (SUMMARY, COMPARISON, CHECKPOINT, METRICS)
     return [name for name in names if (out / name).exists()]
 
 

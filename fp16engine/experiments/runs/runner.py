@@ -20,7 +20,7 @@ from ...reporting.history import json_number
 from ...reporting.metrics import finished_epochs, losses
 from ...reporting.progress import Reporter, duration
 from ...train import Interrupted, SaveError, Trainer
-from ...train.batches import Resident
+from ...train.batches import DeviceSplit
 from ...train.checkpoint import FILE_NAME as CHECKPOINT
 from ..report import heatmaps
 from .estimate import Estimator, Rate, make_trainer
@@ -56,7 +56,7 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Workshop:
+class RunWorker:
     """Where and how runs are done.
 
     `datasets` holds a data set per fingerprint, `folder` the folders of unfinished runs. `budget` are the
@@ -310,12 +310,12 @@ def _inference_rate(trainer: Trainer, dataset: Dataset, batch_size: int) -> floa
     """Return how many test images per second the trained network classifies, after one batch of warm-up."""
     dtype = trainer.precision.storage
     first, data = (
-        Resident.of(dataset.limit(count), "test", dtype, trainer.device)
+        DeviceSplit.of(dataset.limit(count), "test", dtype, trainer.device)
         for count in (min(batch_size, _INFERENCE_IMAGES), _INFERENCE_IMAGES)
     )
-    trainer.score(first, batch_size)
+    trainer.evaluator.score(first, batch_size)
     start = time.perf_counter()
-    trainer.score(data, batch_size)
+    trainer.evaluator.score(data, batch_size)
     return len(data) / (time.perf_counter() - start)
 
 

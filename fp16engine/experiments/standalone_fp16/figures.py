@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..experiment import Results
 from ..report.labels import label
 from ..report.pages import scientific
-from ..report.parts import Finding, Part, Picture
+from ..report.parts import Claim, Part, Picture
 from ..report.verdict import percent, signed
 from ..runs.pairs import pairs
 from ..runs.store import DONE
@@ -39,7 +39,7 @@ def figure1(results: Results) -> list[Part]:
                     )
                 )
     if not points:
-        return [Finding(_NOT_DONE)]
+        return [Claim(_NOT_DONE)]
     return [
         Picture(
             "figure1",
@@ -66,7 +66,7 @@ def figure2(results: Results) -> list[Part]:
         if known:
             small, large = mean(d for d, _ in known), mean(g for _, g in known)
             parts.append(
-                Finding(
+                Claim(
                     f"{other.model} on {other.data}, {label(other.precision)} against "
                     f"{label(reference.precision)}, mean over the epochs: δ {scientific(small)} (paper about "
                     f"{scientific(paper.MNIST_DELTA)}), Γ {scientific(large)} (paper about "
@@ -88,7 +88,7 @@ def figure2(results: Results) -> list[Part]:
                 records,
             )
         )
-    return parts or [Finding(_NOT_DONE)]
+    return parts or [Claim(_NOT_DONE)]
 
 
 def figure3(results: Results) -> list[Part]:
@@ -102,7 +102,7 @@ def figure3(results: Results) -> list[Part]:
         if {"fp16", "fp32"} <= set(ends):
             points = 100 * (ends["fp16"] - ends["fp32"])
             parts.append(
-                Finding(
+                Claim(
                     f"{case.model}: FP16 {percent(ends['fp16'])}, FP32 {percent(ends['fp32'])} of the test "
                     f"images right after the last epoch, {signed(points)} points."
                 )
@@ -118,14 +118,14 @@ def figure3(results: Results) -> list[Part]:
                 [curve.to_json() for curve in curves],
             )
         )
-    return parts or [Finding(_NOT_DONE)]
+    return parts or [Claim(_NOT_DONE)]
 
 
 def figure4(results: Results) -> list[Part]:
     """Return Figure 4: test accuracy per epoch, a panel per network."""
     panels = {case.model: curves for case in results.cases if (curves := _curves(results, case))}
     if not panels:
-        return [Finding(_NOT_DONE)]
+        return [Claim(_NOT_DONE)]
     return [
         Picture(
             "figure4",
@@ -152,7 +152,7 @@ def figure5(results: Results) -> list[Part]:
             if values:
                 boxes.setdefault(case.model, {})[arm.precision] = values
     if not boxes:
-        return [Finding(_NOT_DONE)]
+        return [Claim(_NOT_DONE)]
     seeds = max(len(values) for arms in boxes.values() for values in arms.values())
     caption = (
         "Boxes: quartiles and median of the final test accuracy over the seeds; whiskers reach to 1.5 times "

@@ -9,7 +9,7 @@ from typing import Any
 from ..experiment import Arm, Case, Results, Spread
 from ..report.labels import MINUS, label, short
 from ..report.pages import superscript
-from ..report.parts import Column, Finding, Part, Table
+from ..report.parts import Claim, Column, Part, Table
 from ..report.verdict import capital, signed
 from ..runs.store import DONE, FAILED, Row
 from . import paper
@@ -66,7 +66,7 @@ def table2(results: Results) -> list[Part]:
     names = [arm.label for arm in results.arms]
     return [
         *_points(rows, names),
-        Finding(_fallen(results)),
+        Claim(_fallen(results)),
         _accuracies("table2", "Test accuracy, %", rows, names),
         *_speed_tables("table2", rows, names),
     ]
@@ -190,7 +190,7 @@ def _speed_tables(name: str, rows: Sequence[dict[str, Any]], names: Sequence[str
     ]
 
 
-def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Finding]:
+def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Claim]:
     """Say per precision how FP16 compares with it, on the mean of the networks."""
     findings = []
     for other in names:
@@ -200,8 +200,8 @@ def _points(rows: Sequence[dict[str, Any]], names: Sequence[str]) -> list[Findin
             text += "networks" if len(points) > 1 else "network"
             if other in paper.TABLE2_POINTS:
                 text += f" (paper {signed(paper.TABLE2_POINTS[other])})"
-            findings.append(Finding(text + "."))
-    return findings or [Finding("There is no pair of FP16 and another precision to compare yet.")]
+            findings.append(Claim(text + "."))
+    return findings or [Claim("There is no pair of FP16 and another precision to compare yet.")]
 
 
 def _ends(row: Row) -> tuple[float, float] | None:
@@ -297,7 +297,7 @@ def table4(results: Results) -> list[Part]:
     return [*findings, Table("table4", "Test accuracy by epsilon", columns, rows, note)]
 
 
-def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) -> list[Finding]:
+def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) -> list[Claim]:
     ours, reference = by_form.get("FP16 native", {}), by_form.get("FP32", {})
     gaps = []
     for eps, one in ours.items():
@@ -308,7 +308,7 @@ def _adam_finding(case: Case, by_form: dict[str, dict[float, Spread | None]]) ->
         return []
     points, eps = max(gaps, key=lambda gap: abs(gap[0]))
     return [
-        Finding(
+        Claim(
             f"{case.model}: FP16-native Adam is within {abs(points):.1f} points of FP32 Adam at every eps "
             f"(furthest at {eps:g}, {signed(points)})."
         )

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...precision import UPDATES
 from ..experiment import Arm, Case, Experiment, Results
-from ..report.parts import Column, Finding, Part, Table
+from ..report.parts import Claim, Column, Part, Table
 from ..report.verdict import signed
 from .tables import spread
 
@@ -24,8 +25,7 @@ _BYTES = {
     "FP32": 4 + 4 + 4,
 }
 
-FORMS = ("nearest", "stochastic", "kahan", "master32")
-ARMS = (*(Arm(f"FP16, {form}", "fp16", {"update": form}) for form in FORMS), Arm("FP32", "fp32"))
+ARMS = (*(Arm(f"FP16, {form}", "fp16", {"update": form}) for form in UPDATES), Arm("FP32", "fp32"))
 
 
 def report(results: Results) -> list[Part]:
@@ -49,7 +49,7 @@ def report(results: Results) -> list[Part]:
         f"lost: share of the nonzero ones that left all that is stored as it was, in every {MONITOR_EVERY}th "
         "step; with stochastic rounding those that no random number would have kept."
     )
-    return [Finding(_sentence(rows)), Table(NAME, "FP16 by form of the weight update", columns, rows, note)]
+    return [Claim(_sentence(rows)), Table(NAME, "FP16 by form of the weight update", columns, rows, note)]
 
 
 def _row(results: Results, case: Case, arm: Arm) -> dict[str, Any]:

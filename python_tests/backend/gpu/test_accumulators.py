@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from fp16engine.backend.gpu import accumulators
-from fp16engine.backend.gpu.accumulators import BINARY32, EVERY_PRODUCT, PATHS, TERMS, UNKNOWN, Finding
+from fp16engine.backend.gpu.accumulators import (
+    BINARY32,
+    EVERY_PRODUCT,
+    PATHS,
+    TERMS,
+    UNKNOWN,
+    AccumulatorProbe,
+)
 
 
 def test_our_own_accumulators_are_recognised(backend: Any) -> None:
@@ -66,8 +73,8 @@ def test_made_up_libraries_are_told_apart(
         assert (one.found, one.ones) == (found, ones)
 
 
-def _findings(found: str, paths: tuple[str, ...] = PATHS) -> list[Finding]:
-    return [Finding(path, "float16", 64, found, 0.9, 2048.0) for path in paths]
+def _findings(found: str, paths: tuple[str, ...] = PATHS) -> list[AccumulatorProbe]:
+    return [AccumulatorProbe(path, "float16", 64, found, 0.9, 2048.0) for path in paths]
 
 
 LIBRARIES = {"cublasLt": "13.0.2", "cudnn": "9.19.0"}
@@ -86,7 +93,7 @@ LIBRARIES = {"cublasLt": "13.0.2", "cudnn": "9.19.0"}
     ],
 )
 def test_only_what_was_found_on_every_path_is_proven(
-    tmp_path: Path, findings: list[Finding], gpu: str, libraries: dict[str, str], expected: bool
+    tmp_path: Path, findings: list[AccumulatorProbe], gpu: str, libraries: dict[str, str], expected: bool
 ) -> None:
     file = tmp_path / "found.json"
     accumulators.record(file, "NVIDIA H200", LIBRARIES, findings)

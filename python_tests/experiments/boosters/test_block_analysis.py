@@ -12,7 +12,7 @@ from fp16engine import nn
 from fp16engine.data import Dataset
 from fp16engine.experiments.boosters import distance, landscape
 from fp16engine.experiments.boosters.operations import Operations, of_run
-from fp16engine.train.batches import Resident
+from fp16engine.train.batches import DeviceSplit
 
 
 def _data(train: int = 48) -> Dataset:
@@ -66,20 +66,20 @@ def test_directions_are_as_long_as_the_filters() -> None:
 
 def test_landscapes_agree_and_leave_the_weights(backend_name: str) -> None:
     trainer, data = _trainer("hbfp4", backend_name), _data(20)
-    resident = Resident.of(data, "test", "float32", backend_name)
+    resident = DeviceSplit.of(data, "test", "float32", backend_name)
     before = trainer.model.state_dict()
     line = landscape.line(trainer, resident, [-1.0, 0.0, 1.0], seed=5)
     plane = landscape.plane(trainer, resident, [0.0, 1.0], [0.0, -0.5], seeds=(5, 6))
     after = trainer.model.state_dict()
     assert all(np.array_equal(after[name], before[name]) for name in before)
-    assert line[1] == plane[0, 0] == trainer.score(resident, 256)[1]
+    assert line[1] == plane[0, 0] == trainer.evaluator.score(resident, 256)[1]
     assert line[2] == plane[1, 0]
     assert len({*line.tolist(), *plane.reshape(-1).tolist()}) == 5  # every other place has a loss of its own
 
 
 def test_operations_by_hand(backend_name: str) -> None:
     model = nn.Sequential(nn.Conv2d(2, 4, 3, stride=2), nn.Flatten(), nn.Linear(16, 3)).to(backend_name)
-    fe.train.operands.assign(model, fe.Precision.get("hbfp4").with_layers({"2": "fp32"}))
+    fe.train.layer_formats.assign(model, fe.Precision.get("hbfp4").with_layers({"2": "fp32"}))
     x = fe.tensor(np.ones((5, 4, 4, 2), np.float32), device=backend_name)
     with Operations() as operations, fe.Precision.get("hbfp4").use():
         model(x).sum().backward()
@@ -105,7 +105,7 @@ def test_operations_of_matrix_products_and_attention() -> None:
 
 def test_a_run_is_counted_as_its_steps_are() -> None:
     """One step per policy, times the steps, against every step of the real run counted."""
-    plan = fe.precision.OperandPlan(late=fe.BlockFormat(6))
+    plan = fe.operand_plan.OperandPlan(late=fe.BlockFormat(6))
     choices = {"plan": plan, "name": "hbfp4, the last epoch in hbfp6"}
     policy = fe.Precision(**{**vars(fe.Precision.get("hbfp4")), **choices})
     data = _data()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fp16engine.cli import main
-from fp16engine.experiments.standalone_fp16.update_forms import FORMS
+from fp16engine.precision import UPDATES
 
 pytestmark = pytest.mark.slow
 
@@ -25,8 +25,10 @@ def test_every_form_is_trained_and_its_lost_updates_are_counted(
     text = capsys.readouterr().out
     document = json.loads(text)
     rows = {row["arm"]: row for row in document["experiments"][0]["tables"]["updates"]["rows"]}
-    assert set(rows) == {*(f"FP16, {form}" for form in FORMS), "FP32"}
-    assert [rows[f"FP16, {form}"]["bytes"] for form in FORMS] == [6, 6, 8, 12] and rows["FP32"]["bytes"] == 12
+    assert set(rows) == {*(f"FP16, {form}" for form in UPDATES), "FP32"}
+    assert [rows[f"FP16, {form}"]["bytes"] for form in UPDATES] == [6, 6, 8, 12] and rows["FP32"][
+        "bytes"
+    ] == 12
     # far too small steps: lost to nearest, kept by masters and by FP32
     assert rows["FP16, nearest"]["lost"] > 0.5 > rows["FP16, master32"]["lost"]
     assert rows["FP16, kahan"]["lost"] < rows["FP16, nearest"]["lost"]

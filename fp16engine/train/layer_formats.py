@@ -25,17 +25,17 @@ def assign(model: Module, precision: Precision) -> None:
         module.operand = chosen.get(path)
 
 
-def keep_weights(model: Module, precision: Precision) -> None:
+def requantize_weights(model: Module, precision: Precision) -> None:
     """Round the weights of dot products to the block format they are kept in between steps, if there is one.
 
     Blocks lie as in the forward product: along all that belongs to one output. Vectors (biases, norms) stay.
     """
-    for parameter, rounded in kept_weights(model, precision):
+    for parameter, rounded in requantized_weights(model, precision):
         parameter.data = rounded
 
 
-def kept_weights(model: Module, precision: Precision) -> Iterator[tuple[Parameter, Any]]:
-    """Yield each weight that `keep_weights` rounds, and what it is rounded to."""
+def requantized_weights(model: Module, precision: Precision) -> Iterator[tuple[Parameter, Any]]:
+    """Yield each weight that `requantize_weights` rounds, and what it is rounded to."""
     if precision.weights is None:
         return
     fmt = precision.weights.to_nearest()

@@ -1,0 +1,112 @@
+"""What all runs of a comparison share, and the trainer of one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .. import models
+from ..precision import Precision
+from ..train import TrainConfig, Trainer
+from ..validate import integer, must_be
+
+if TYPE_CHECKING:
+    from ..data import Dataset
+
+REFERENCE = "fp32"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The settings of a comparison; `training` without the changes of a precision that `policies` has made.
+
+    Raises ValueError for no precision, or one that is there twice, and for `seeds` below 1.
+    """
+
+    model: str
+    data: str
+    policies: tuple[Precision, ...]
+    epochs: int
+    batch_size: int
+    training: TrainConfig
+    seed: int
+    seeds: int
+    device: str
+    train_images: int
+    test_images: int
+
+    def __post_init__(self) -> None:
+        names = self.precisions
+        if not names:
+            raise ValueError("precision must be at least one name, got none")
+        if len(set(names)) < len(names):
+            raise ValueError(must_be("precision", "different names", ",".join(names)))
+        integer("seeds", self.seeds, 1)
+
+    @property
+    def precisions(self) -> list[str]:
+        """The names of the precisions, in their order."""
+        return [policy.name for policy in self.policies]
+
+    @property
+    def all_seeds(self) -> range:
+        """The seeds of the runs."""
+        return range(self.seed, self.seed + self.seeds)
+
+    def run_name(self, precision: str, seed: int) -> str:
+        """The folder of a run: the first seed has the precision's name, the others the seed's too."""
+        return precision if seed == self.seed else f"{precision}-seed{seed}"
+
+    def trainer(
+        self, policy: Precision, dataset: Dataset, seed: int | None = None, on_nonfinite: str = "skip"
+    ) -> Trainer:
+        """A trainer of one run, on its untrained network; the first seed's unless `seed` says another."""
+        seed = self.seed if seed is None else seed
+        model = models.create(
+            self.model,
+            num_classes=len(dataset.classes),
+            image_size=dataset.image_size,
+            channels=dataset.channels,
+            seed=seed,
+        )
+        training = self.training.without_policy()
+        return Trainer.of(model, policy, training, self.device, seed, on_nonfinite=on_nonfinite)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The settings as JSON values: what a resumed comparison must have the same, and summary.json."""
+        training = self.training.arguments()
+        if self.training.augment is not None:
+            training["augment"] = self.training.augment.to_dict()
+        for name in ("warmup", "betas"):  # only where they are given
+            if not training[name]:
+                del training[name]
+        return {
+            "model": self.model,
+            "data": self.data,
+            "precisions": self.precisions,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            **training,
+            "seed": self.seed,
+            "seeds": self.seeds,
+            "device": self.device,
+            "train_images": self.train_images,
+            "test_images": self.test_images,
+        }
+
+
+def policies(precisions: Sequence[str], training: TrainConfig) -> tuple[Precision, ...]:
+    """The precisions with the `update` and the `statistics` of `training`, where they have such a choice.
+
+    `update` is for those that update FP16 weights in place, `statistics` for FP16 running statistics.
+    """
+    return tuple(_changed(Precision.get(name), training) for name in precisions)
+
+
+def _changed(policy: Precision, training: TrainConfig) -> Precision:
+    if training.update is not None and policy.update != "master32" and policy.storage == "float16":
+        policy = policy.changed(update=training.update)
+    if training.statistics is not None and policy.statistics == "float16":
+        policy = policy.changed(statistics_form=training.statistics)
+    return policy

@@ -1,0 +1,142 @@
+"""How a network is trained, in one record: what a trainer, a comparison, a study and the options use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from ..data.augment import Augmentation
+from ..optim import BY_NAME
+from ..precision import Precision
+from ..validate import choice, must_be, number
+from . import batches, schedule
+
+SGD_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimizer, schedule, augmentation and loss of a training run, checked when it is made.
+
+    `momentum` None is 0.9 for sgd; the other optimizers have none, so theirs is None. `eps` None is the
+    optimizer's default for its state. `update` and `statistics` are changes of a precision, which `policy`
+    makes; everything else is explained at `Trainer`, which takes the same names.
+
+    Raises ValueError or TypeError naming the field.
+
+    >>> TrainConfig(lr=0.1, augment="crop-flip").to_dict()["momentum"]
+    0.9
+    """
+
+    optimizer: str = "sgd"
+    lr: float = 0.01
+    momentum: float | None = None
+    eps: float | None = None
+    weight_decay: float = 0.0
+    nesterov: bool = False
+    state: str = "native"
+    betas: tuple[float, float] | None = None
+    clip_norm: float | None = None
+    schedule: str = "constant"
+    warmup: int = 0
+    augment: Augmentation | None = None
+    label_smoothing: float = 0.0
+    update: str | None = None
+    statistics: str | None = None
+
+    def __post_init__(self) -> None:
+        choice("optimizer", self.optimizer, BY_NAME)
+        checked: dict[str, Any] = {
+            "lr": number("lr", self.lr, above=0),
+            "weight_decay": float(self.weight_decay),
+            "schedule": schedule.check(self.schedule),
+            "warmup": schedule.check_warmup(self.schedule, batches.count("warmup", self.warmup, 0)),
+            "augment": Augmentation.get(self.augment),
+            "label_smoothing": number("label_smoothing", self.label_smoothing, minimum=0, maximum=1),
+            **(self._of_sgd() if self.optimizer == "sgd" else self._of_adaptive()),
+        }
+        if self.clip_norm is not None:
+            checked["clip_norm"] = number("clip_norm", self.clip_norm, above=0)
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+    def _of_sgd(self) -> dict[str, Any]:
+        if self.eps is not None:
+            raise ValueError(f"eps: {self.eps} given, sgd divides by nothing and has no eps")
+        if self.state != "native":
+            raise ValueError(
+                f"state: {self.state!r} given, only adam, adamw and rmsprop have more than one form"
+            )
+        if self.betas is not None:
+            raise ValueError(f"betas: {self.betas} given, sgd has none, adam and adamw have")
+        momentum = SGD_MOMENTUM if self.momentum is None else float(self.momentum)
+        return {"momentum": momentum, "nesterov": bool(self.nesterov)}
+
+    def _of_adaptive(self) -> dict[str, Any]:
+        if self.nesterov:
+            raise ValueError(f"nesterov: True given, {self.optimizer} has no Nesterov momentum; use sgd")
+        if self.betas is None:
+            betas = None
+        elif self.optimizer == "rmsprop":
+            raise ValueError(f"betas: {self.betas} given, rmsprop has none, adam and adamw have")
+        else:
+            first, second = self.betas
+            betas = (float(first), float(second))
+        return {"momentum": None, "eps": None if self.eps is None else float(self.eps), "betas": betas}
+
+    def policy(self, precision: str | Precision) -> Precision:
+        """Return the precision with this `update` and these `statistics`, where they are given."""
+        policy = Precision.get(precision)
+        if self.update is not None:
+            policy = policy.changed(update=self.update)
+        if self.statistics is not None:
+            policy = policy.changed(statistics_form=self.statistics)
+        return policy
+
+    def without_policy(self) -> TrainConfig:
+        """Return this without `update` and `statistics`: for a precision that has them already."""
+        return replace(self, update=None, statistics=None)
+
+    def optimizer_arguments(self) -> dict[str, Any]:
+        """Return what the optimizer takes, by the names of its arguments."""
+        arguments: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
+        if self.optimizer == "sgd":
+            return {**arguments, "momentum": self.momentum, "nesterov": self.nesterov}
+        arguments |= {"eps": self.eps, "state": self.state}
+        return arguments if self.betas is None else {**arguments, "betas": self.betas}
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the fields by name: keyword arguments of `Trainer`."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what tells this run from another, as JSON values: the `training` of a checkpoint."""
+        stored = {"optimizer": self.optimizer, **self.optimizer_arguments()}
+        if self.betas is not None:
+            stored["betas"] = list(self.betas)
+        if self.clip_norm is not None:
+            stored["clip_norm"] = self.clip_norm
+        stored["schedule"] = self.schedule
+        if self.warmup or self.schedule == "inverse-sqrt":
+            stored["warmup"] = self.warmup
+        if self.augment is not None:
+            stored["augment"] = self.augment.to_dict()
+        if self.label_smoothing:
+            stored["label_smoothing"] = self.label_smoothing
+        changes = {"update": self.update, "statistics": self.statistics}
+        return {**stored, **{name: value for name, value in changes.items() if value is not None}}
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> TrainConfig:
+        """Return the record that `to_dict` gave; a field that is not there has its default.
+
+        >>> config = TrainConfig("adam", 1e-3, betas=(0.9, 0.98), schedule="inverse-sqrt", warmup=10)
+        >>> TrainConfig.from_dict(config.to_dict()) == config
+        True
+        """
+        unknown = stored.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            names = ", ".join(field.name for field in fields(cls))
+            raise ValueError(must_be("training", f"a record with entries of {names}", sorted(unknown)))
+        return cls(**stored)

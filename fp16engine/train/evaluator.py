@@ -1,0 +1,73 @@
+"""Evaluation and prediction under a run's precision policy, with running statistics."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .. import backend as backends
+from .. import functional as F
+from ..autograd import no_grad
+from ..tensor import Tensor
+from . import batches
+from .objective import Objective, judged, on_device
+from .state import TrainState
+
+BATCH = 256  # where the caller does not say
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Asks the model of a run, and changes nothing."""
+
+    state: TrainState
+    objective: Objective
+
+    def score(
+        self, data: batches.Labelled, batch_size: int, between: Callable[[], None] | None = None
+    ) -> tuple[float, float]:
+        """`Trainer.evaluate` on data on the device; `between` is called after every batch."""
+        correct, answered, loss = 0, 0, 0.0
+        with self.inference():
+            for inputs, labels in data.in_order(batch_size):
+                logits = self.logits(inputs)
+                right, given = judged(logits, labels)
+                correct, answered = correct + right, answered + given
+                own = self.objective.loss(logits, on_device(labels, self.state.device), training=False)
+                loss += float(own.item()) * batches.labelled(labels)
+                if between is not None:
+                    between()
+        return correct / len(data) if answered else math.nan, loss / len(data)
+
+    def predict(self, images: Any, batch_size: int) -> np.ndarray:
+        """See `Trainer.predict`."""
+        array = batches.device_images(images, self.state.device, self.state.precision.storage)
+        backend = backends.get(self.state.device)
+        parts = []
+        with self.inference():
+            for start in range(0, array.shape[0], batch_size):
+                index = np.arange(start, min(start + batch_size, array.shape[0]), dtype=np.int64)
+                logits = self.logits(backend.gather(array, backend.from_numpy(index)))
+                parts.append(F.softmax(logits).numpy().astype(np.float32))
+        return np.concatenate(parts)
+
+    def logits(self, inputs: Any) -> Tensor:
+        """The network's outputs for a batch; inside `inference()`, those of evaluation."""
+        return self.objective.logits(self.state, inputs)
+
+    @contextlib.contextmanager
+    def inference(self) -> Iterator[None]:
+        """Evaluate the network inside a `with` block: running statistics, no tape, the policy in force."""
+        model = self.state.model
+        training = model.training
+        model.eval()
+        try:
+            with no_grad(), self.state.in_force.use():
+                yield
+        finally:
+            model.train(training)

@@ -14,6 +14,7 @@ from .. import backend as backends
 from ..data.augment import Augmentation
 from ..numerics.monitor import Monitor
 from ..precision import Precision
+from ..validate import integer, must_be
 from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
@@ -49,7 +50,7 @@ class Trainer:
     `label_smoothing` part of the evaluated loss. `seed` orders the data and drives dropout, augmentation and
     stochastic rounding. A step whose loss or gradient is not finite changes nothing (weights, optimizer
     state, running statistics); after `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp`
-    overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on
+    overflows first lower the loss scale; only overflows at its floor count. `on_nonfinite`: "skip" continues
     after such a step, "stop" raises NonFiniteError at the first one, "explain" replays it before and says
     which operation of which layer it was. `monitor`: a `numerics.Monitor`, or every how many steps one is to
     look; it changes no bit. `capture`: `fit` records its step once and replays it, with the same bits
@@ -119,7 +120,7 @@ class Trainer:
         self.capture = wants_capture(capture, device)
         self.nonfinite = NonfiniteRule(on_nonfinite, max_bad_steps)
         self.monitor = _monitor(monitor)
-        seed = batches.count("seed", seed, 0)
+        seed = integer("seed", seed, 0)
         self.state = TrainState(model, policy, config.without_policy(), device, seed, max_bad_steps)
         self.model, self.optimizer, self.scaler = self.state.model, self.state.optimizer, self.state.scaler
         self.precision, self.device, self.seed = policy, device, seed
@@ -216,7 +217,7 @@ class Trainer:
         state stay. The last, smaller batch of an epoch is used. With `out`, metrics.jsonl (a row every
         `log_every` steps and every epoch), summary.json and a checkpoint (at the start, after every epoch,
         and every `checkpoint_every` steps) are written there; a directory that holds a run is refused unless
-        `resume`, which goes on from its checkpoint and gives the same bits as a run that was never stopped.
+        `resume`, which continues from its checkpoint and gives the same bits as a run that was never stopped.
         SIGINT and SIGTERM then finish the step, save and raise `train.Interrupted`. progress: None a bar or
         lines on standard error, False nothing, or a `train.progress.Reporter`. stop: asked after every step;
         what it returns, in words, stops the run as a signal does. monitor_every: let a `numerics.Monitor`
@@ -231,22 +232,18 @@ class Trainer:
             self,
             dataset,
             loop.Options(
-                epochs=batches.count("epochs", epochs, 0),
-                batch_size=batches.count("batch_size", batch_size, 1),
+                epochs=integer("epochs", epochs, 0),
+                batch_size=integer("batch_size", batch_size, 1),
                 out=out,
                 resume=resume,
                 progress=progress,
                 checkpoint_every=(
-                    None
-                    if checkpoint_every is None
-                    else batches.count("checkpoint_every", checkpoint_every, 1)
+                    None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1)
                 ),
-                log_every=batches.count("log_every", log_every, 1),
+                log_every=integer("log_every", log_every, 1),
                 tensorboard=tensorboard,
                 stop=stop,
-                monitor_every=(
-                    None if monitor_every is None else batches.count("monitor_every", monitor_every, 1)
-                ),
+                monitor_every=(None if monitor_every is None else integer("monitor_every", monitor_every, 1)),
             ),
         )
 
@@ -256,7 +253,7 @@ class Trainer:
         An output that is not finite is a wrong answer; where none is finite the accuracy is nan. Each batch's
         loss is rounded to the storage dtype; the mean over batches is float64 on the host.
         """
-        batches.count("batch_size", batch_size, 1)
+        integer("batch_size", batch_size, 1)
         batches.check_dataset(self.model, dataset)
         data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
         return self.evaluator.score(data, batch_size)
@@ -266,7 +263,7 @@ class Trainer:
 
         Images are rounded once to the storage dtype and the softmax rounds once to it.
         """
-        return self.evaluator.predict(images, batches.count("batch_size", batch_size, 1))
+        return self.evaluator.predict(images, integer("batch_size", batch_size, 1))
 
     def feed(self, dataset: Any, batch_size: int) -> Any:
         """The batches that `fit` trains on and evaluates on."""
@@ -311,5 +308,5 @@ def _monitor(given: Monitor | int | None) -> Monitor | None:
     if given is None or isinstance(given, Monitor):
         return given
     if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"monitor: {given!r} given, a numerics.Monitor or a number of steps is wanted")
+        raise TypeError(must_be("monitor", "a numerics.Monitor or a number of steps", given))
     return Monitor(every=given)

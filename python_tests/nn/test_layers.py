@@ -20,7 +20,7 @@ def images(*shape: int, device: str, dtype: str = "float32") -> fe.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape", "wanted"),
+    ("layer", "shape", "expected"),
     [
         (lambda: nn.Linear(4, 7), (5, 4), (5, 7)),
         (lambda: nn.Linear(4, 7), (2, 3, 4), (2, 3, 7)),
@@ -48,14 +48,14 @@ def images(*shape: int, device: str, dtype: str = "float32") -> fe.Tensor:
 )
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
 def test_shapes_dtypes_and_gradients(
-    backend_name: str, layer: Callable, shape: tuple[int, ...], wanted: tuple[int, ...], precision: str
+    backend_name: str, layer: Callable, shape: tuple[int, ...], expected: tuple[int, ...], precision: str
 ) -> None:
     policy = fe.Precision.get(precision)
     module = layer().to(backend_name, policy)
     x = fe.tensor(images(*shape, device=backend_name), policy.storage, backend_name, requires_grad=True)
     with policy.use():
         y = module(x)
-        assert (y.shape, y.dtype) == (wanted, policy.storage)
+        assert (y.shape, y.dtype) == (expected, policy.storage)
         y.sum().backward()
     for t in (x, *module.parameters()):
         assert (t.grad.shape, t.grad.dtype) == (t.shape, t.dtype)
@@ -143,9 +143,9 @@ def test_batch_norm_has_fp16_gradients_in_evaluation(backend_name: str, form: st
     x = fe.tensor(np.array([[500.0]]), "float16", backend_name, requires_grad=True)
     y = layer(x)
     y.sum().backward()
-    wanted = 1e-3 if form == "native" else 0.0
-    bounds.within_ulps(x.grad.numpy(), np.array([[wanted]]), 1, "float16")
-    bounds.within_ulps(y.numpy(), np.array([[500 * wanted]]), 1, "float16")
+    expected = 1e-3 if form == "native" else 0.0
+    bounds.within_ulps(x.grad.numpy(), np.array([[expected]]), 1, "float16")
+    bounds.within_ulps(y.numpy(), np.array([[500 * expected]]), 1, "float16")
 
 
 def test_running_averages_are_those_of_all_batches_so_far(backend_name: str) -> None:

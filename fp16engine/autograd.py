@@ -258,8 +258,8 @@ class Function:
         for t in present:
             if t.device != node.device:
                 raise ValueError(
-                    f"{cls.__name__.lower()}: tensors on {node.device!r} and {t.device!r} given; "
-                    "move one with .to(device)"
+                    f"{cls.__name__.lower()}: tensors must be on one device, got {node.device!r} and "
+                    f"{t.device!r}; move one with .to(device)"
                 )
         node.backend = backends.get(node.device)
         policy = active()

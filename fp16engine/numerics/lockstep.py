@@ -1,4 +1,4 @@
-"""FP16 beside FP32 in lock step: one batch through two copies of a network, compared operation by operation.
+"""FP16 against FP32 in lock step: one batch through two copies of a network, compared operation by operation.
 
 The relative error of a layer's output, ||a - b|| / ||b||, starts at the rounding of one store and grows from
 operation to operation. Independent roundings add up like a random walk, so after k of them an error of about
@@ -143,16 +143,16 @@ def compare(
     policies = Precision.get(precision), Precision.get(reference)
     model = build().to(device, policies[0])
     twin = build().to(device, policies[1])
-    wanted = {name: str(array.dtype) for name, array in twin.state_dict().items()}
+    dtypes = {name: str(array.dtype) for name, array in twin.state_dict().items()}
     # running statistics of another form than the twin's are converted when they are loaded
     statistics = policies[1].statistics
-    twin.load_state_dict({k: v.astype(wanted.get(k, statistics)) for k, v in model.state_dict().items()})
+    twin.load_state_dict({k: v.astype(dtypes.get(k, statistics)) for k, v in model.state_dict().items()})
     calls = [
         _record(one, images, labels, policy, device)
         for one, policy in zip((model, twin), policies, strict=True)
     ]
     if [call for call, _ in calls[0]] != [call for call, _ in calls[1]]:
-        raise ValueError("lockstep: the two networks do not run the same operations")
+        raise ValueError("lockstep: the two networks must run the same operations, got different ones")
     u = float(np.finfo(policies[0].storage).eps) / 2
     rows = []
     for k, ((call, a), (_, b)) in enumerate(zip(*calls, strict=True), start=1):

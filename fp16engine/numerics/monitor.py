@@ -1,7 +1,7 @@
 """The number-line monitor: layer by layer, how close a run is to the ends of binary16, every N steps.
 
 A sampled step runs the same kernels in the same order as any other and gives the same bits; the monitor reads
-what passes through the backend. Besides, a part of the operations is run once more on FP32 copies of its
+what passes through the backend. A part of the operations is run once more on FP32 copies of its
 FP16 inputs (the shadow), which tells values that are 0 because they underflowed from those that are 0 anyway.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import backend as backends
 from ..observer import BackendCall, arrays_in
+from ..validate import integer
 from . import advice, constants, stagnation
 from .ranges import EMPTY, Ranges
 from .watch import BACKWARD, FORWARD, UPDATE, Call, Watch, watch
@@ -191,8 +192,7 @@ class Monitor:
         on_sample: Callable[[Sample], None] | None = None,
     ) -> None:
         for name, value, least in (("every", every, 1), ("shadow", shadow, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: {value!r} given, a whole number of at least {least} is wanted")
+            integer(name, value, least)
         self.every, self.shadow, self.on_sample = every, shadow, on_sample
         self.samples: list[Sample] = []
         self.findings: list[advice.Finding] = []

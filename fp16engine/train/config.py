@@ -9,8 +9,8 @@ from typing import Any
 from ..data.augment import Augmentation
 from ..optim import BY_NAME
 from ..precision import Precision
-from ..validate import choice, must_be, number
-from . import batches, schedule
+from ..validate import choice, integer, must_be, number
+from . import schedule
 
 SGD_MOMENTUM = 0.9
 
@@ -66,7 +66,7 @@ class TrainConfig:
             "lr": number("lr", self.lr, above=0),
             "weight_decay": float(self.weight_decay),
             "schedule": schedule.check(self.schedule),
-            "warmup": schedule.check_warmup(self.schedule, batches.count("warmup", self.warmup, 0)),
+            "warmup": schedule.check_warmup(self.schedule, integer("warmup", self.warmup, 0)),
             "augment": Augmentation.get(self.augment),
             "label_smoothing": number("label_smoothing", self.label_smoothing, minimum=0, maximum=1),
             **(self._of_sgd() if self.optimizer == "sgd" else self._of_adaptive()),
@@ -78,23 +78,21 @@ class TrainConfig:
 
     def _of_sgd(self) -> dict[str, Any]:
         if self.eps is not None:
-            raise ValueError(f"eps: {self.eps} given, sgd divides by nothing and has no eps")
+            raise ValueError(must_be("eps", "None with sgd, which divides by nothing", self.eps))
         if self.state != "native":
-            raise ValueError(
-                f"state: {self.state!r} given, only adam, adamw and rmsprop have more than one form"
-            )
+            raise ValueError(must_be("state", "'native' with sgd, which has one form", self.state))
         if self.betas is not None:
-            raise ValueError(f"betas: {self.betas} given, sgd has none, adam and adamw have")
+            raise ValueError(must_be("betas", "None with sgd; adam and adamw have them", self.betas))
         momentum = SGD_MOMENTUM if self.momentum is None else float(self.momentum)
         return {"momentum": momentum, "nesterov": bool(self.nesterov)}
 
     def _of_adaptive(self) -> dict[str, Any]:
         if self.nesterov:
-            raise ValueError(f"nesterov: True given, {self.optimizer} has no Nesterov momentum; use sgd")
+            raise ValueError(f"nesterov must be False with {self.optimizer}, got True; use sgd")
         if self.betas is None:
             betas = None
         elif self.optimizer == "rmsprop":
-            raise ValueError(f"betas: {self.betas} given, rmsprop has none, adam and adamw have")
+            raise ValueError(must_be("betas", "None with rmsprop; adam and adamw have them", self.betas))
         else:
             first, second = self.betas
             betas = (float(first), float(second))

@@ -32,7 +32,7 @@ class StepResult:
 class NonfiniteRule:
     """What follows a step whose loss or gradient is not finite, and after how many in a row a run ends.
 
-    "skip" goes on, "stop" ends the run, "explain" names the operation and ends it.
+    "skip" continues, "stop" ends the run, "explain" names the operation and ends it.
     """
 
     action: str = "skip"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..numerics.advice import TOP_EXPONENT
+from ..validate import integer, must_be, number, shown
 
 if TYPE_CHECKING:
     from fp16engine.loss_scale import LossScale
@@ -59,11 +60,8 @@ class LossScaler:
         self.growth, self.backoff, self.floor = policy.growth, policy.backoff, policy.floor
         self.cap = min(policy.cap, largest_power_of_two(dtype))
         if self.floor > self.cap:
-            raise ValueError(
-                f"floor: {policy.floor:g} given, at most {self.cap:g} is wanted ({dtype} gradients)"
-            )
-        if patience < 1:
-            raise ValueError(f"patience: {patience} given, at least 1 step is wanted")
+            raise ValueError(f"floor must be <= {self.cap:g} for {dtype} gradients, got {policy.floor:g}")
+        integer("patience", patience, 1)
         self.dynamic = policy.dynamic
         self.automatic = policy.automatic
         self.interval = policy.interval
@@ -108,8 +106,8 @@ class LossScaler:
             return
         exponent = math.frexp(self.scale)[1] - 1
         self._tops = [*self._tops[1 - WINDOW :], span[1] - exponent]
-        wanted = math.ldexp(1.0, TOP_EXPONENT - max(self._tops))
-        self.scale = min(max(wanted, self.floor), self.cap)
+        target = math.ldexp(1.0, TOP_EXPONENT - max(self._tops))
+        self.scale = min(max(target, self.floor), self.cap)
 
     @property
     def searching(self) -> bool:
@@ -220,6 +218,7 @@ class LossScaler:
             state: by name.
 
         Raises:
+            TypeError: a value is no number.
             ValueError: an entry is missing or unknown, or a value is out of range.
 
         >>> from fp16engine import LossScale
@@ -230,23 +229,22 @@ class LossScaler:
         """
         counts = ("applied", "skipped", "search_skips", "clean_steps", "stuck_steps")
         measured = ("tops", "subnormal_share", "zero_share") if self.automatic else ()
-        wanted = {"scale", *counts, *measured}
-        if set(state) != wanted:
-            raise ValueError(f"scaler state: entries {sorted(state)} given, {sorted(wanted)} are wanted")
-        for key in counts:
-            if not isinstance(state[key], int) or isinstance(state[key], bool) or state[key] < 0:
-                raise ValueError(f"scaler state: {key} = {state[key]!r} given, a count is wanted")
-        if not isinstance(state["scale"], int | float) or isinstance(state["scale"], bool):
-            raise ValueError(f"scaler state: scale = {state['scale']!r} given, a number is wanted")
-        scale = float(state["scale"])
-        if not self.floor <= scale <= self.cap or math.frexp(scale)[0] != 0.5:
+        expected = {"scale", *counts, *measured}
+        odd = sorted(expected ^ set(state))
+        if odd:
             raise ValueError(
-                f"scaler state: scale = {scale:g}, a power of two in [{self.floor:g}, {self.cap:g}] is wanted"
+                f"scaler state must be entries {', '.join(sorted(expected))}, got {shown(odd)} too many or "
+                "too few"
             )
+        for key in counts:
+            integer(f"scaler state: {key}", state[key], 0)
+        scale = number("scaler state: scale", state["scale"], minimum=self.floor, maximum=self.cap)
+        if math.frexp(scale)[0] != 0.5:
+            raise ValueError(must_be("scaler state: scale", "a power of two", scale))
         if self.automatic:
             tops = state["tops"]
             if not isinstance(tops, list) or not all(isinstance(t, int) for t in tops):
-                raise ValueError(f"scaler state: tops = {tops!r} given, a list of exponents is wanted")
+                raise ValueError(must_be("scaler state: tops", "a list of exponents", tops))
             self._tops = list(tops)
             self.subnormal_share = float(state["subnormal_share"])
             self.zero_share = float(state["zero_share"])

@@ -271,7 +271,10 @@ class TrainState:
         """
         counters = StepCounters.from_dict(state)
         if (state["scaler"] is None) != (self.scaler is None):
-            raise ValueError("scaler: a loss scale belongs to policies that have one, and to no other")
+            raise ValueError(
+                "scaler must be in the state of a policy with a loss scale only, got "
+                + ("none" if state["scaler"] is None else "one")
+            )
         with random.using(state["random"]):
             drawn = random.get_state()
         if self.scaler is not None:

@@ -14,6 +14,7 @@ from .. import backend as backends
 from ..data.augment import Augmentation
 from ..numerics.monitor import Monitor
 from ..precision import Precision
+from ..validate import integer, must_be
 from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
@@ -140,7 +141,7 @@ class Trainer:
         self.capture = wants_capture(capture, device)
         self.nonfinite = NonfiniteRule(on_nonfinite, max_bad_steps)
         self.monitor = _monitor(monitor)
-        seed = batches.count("seed", seed, 0)
+        seed = integer("seed", seed, 0)
         self.state = TrainState(model, policy, config.without_policy(), device, seed, max_bad_steps)
         self.model, self.optimizer, self.scaler = self.state.model, self.state.optimizer, self.state.scaler
         self.precision, self.device, self.seed = policy, device, seed
@@ -337,22 +338,18 @@ class Trainer:
             self,
             dataset,
             loop.Options(
-                epochs=batches.count("epochs", epochs, 0),
-                batch_size=batches.count("batch_size", batch_size, 1),
+                epochs=integer("epochs", epochs, 0),
+                batch_size=integer("batch_size", batch_size, 1),
                 out=out,
                 resume=resume,
                 progress=progress,
                 checkpoint_every=(
-                    None
-                    if checkpoint_every is None
-                    else batches.count("checkpoint_every", checkpoint_every, 1)
+                    None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1)
                 ),
-                log_every=batches.count("log_every", log_every, 1),
+                log_every=integer("log_every", log_every, 1),
                 tensorboard=tensorboard,
                 stop=stop,
-                monitor_every=(
-                    None if monitor_every is None else batches.count("monitor_every", monitor_every, 1)
-                ),
+                monitor_every=(None if monitor_every is None else integer("monitor_every", monitor_every, 1)),
             ),
         )
 
@@ -376,7 +373,7 @@ class Trainer:
         >>> 0 <= accuracy <= 1 and loss > 0
         True
         """
-        batches.count("batch_size", batch_size, 1)
+        integer("batch_size", batch_size, 1)
         batches.check_dataset(self.model, dataset)
         data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
         return self.evaluator.score(data, batch_size)
@@ -403,7 +400,7 @@ class Trainer:
         >>> trainer.predict(fe.data.digits().limit(5).normalised("test", "float16")).shape
         (5, 10)
         """
-        return self.evaluator.predict(images, batches.count("batch_size", batch_size, 1))
+        return self.evaluator.predict(images, integer("batch_size", batch_size, 1))
 
     def feed(self, dataset: Any, batch_size: int) -> Any:
         """Return the batches that `fit` trains on and evaluates on.
@@ -517,5 +514,5 @@ def _monitor(given: Monitor | int | None) -> Monitor | None:
     if given is None or isinstance(given, Monitor):
         return given
     if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"monitor: {given!r} given, a numerics.Monitor or a number of steps is wanted")
+        raise TypeError(must_be("monitor", "a numerics.Monitor or a number of steps", given))
     return Monitor(every=given)

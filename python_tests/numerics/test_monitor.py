@@ -271,9 +271,9 @@ def test_no_alarm_where_training_is_fine(model: str, precision: str, cpu: Any) -
 
 @pytest.mark.parametrize(("every", "shadow"), [(0, 1), (True, 1), (2.5, 1), (1, -1)])
 def test_wrong_arguments_are_named(every: Any, shadow: Any) -> None:
-    with pytest.raises(ValueError, match="a whole number of at least"):
+    with pytest.raises((TypeError, ValueError), match=r"^(every|shadow) must .* got "):
         Monitor(every=every, shadow=shadow)
-    with pytest.raises(TypeError, match=r"monitor: 'x' given, a numerics\.Monitor or a number"):
+    with pytest.raises(TypeError, match=r"monitor must .* got 'x'"):
         fe.Trainer(net(), device=DEVICE, monitor="x")
 
 

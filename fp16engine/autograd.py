@@ -186,7 +186,7 @@ class Function:
         raise NotImplementedError
 
     def bias_grad_node(self) -> Function | None:
-        """Return the node that made the first input by adding a bias whose gradient is wanted, or None.
+        """Return the node that made the first input by adding a bias whose gradient is needed, or None.
 
         >>> import fp16engine as fe
         >>> layer = fe.nn.Linear(2, 2).to("reference")
@@ -201,7 +201,7 @@ class Function:
 
     @classmethod
     def apply(cls, *inputs: Tensor | None, **options: Any) -> Tensor:
-        """Run `forward` on the inputs' arrays and record the node where a gradient is wanted.
+        """Run `forward` on the inputs' arrays and record the node where a gradient is needed.
 
         Args:
             *inputs: Tensors of any shape and any dtype, on one device; None passes through.
@@ -258,8 +258,8 @@ class Function:
         for t in present:
             if t.device != node.device:
                 raise ValueError(
-                    f"{cls.__name__.lower()}: tensors on {node.device!r} and {t.device!r} given; "
-                    "move one with .to(device)"
+                    f"{cls.__name__.lower()}: tensors must be on one device, got {node.device!r} and "
+                    f"{t.device!r}; move one with .to(device)"
                 )
         node.backend = backends.get(node.device)
         policy = active()

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 class BackendCall(NamedTuple):
     """A call of a backend method, before it runs.
 
-    `layers` are the modules whose `forward` was running when the caller got the backend, the outermost first.
+    Args:
+        op: the method's name.
+        method: what is called.
+        args: its arguments by position.
+        kwargs: its arguments by name.
+        layers: the modules whose `forward` was running when the caller got the backend, the outermost first.
+
+    >>> BackendCall("add", lambda a, b: a + b, (1,), {"b": 2}, ()).run()
+    3
     """
 
     op: str
@@ -33,11 +41,19 @@ class BackendCall(NamedTuple):
     layers: tuple[Any, ...]
 
     def run(self) -> Any:
-        """Run the method and return its result."""
+        """Run the method and return its result.
+
+        >>> BackendCall("add", lambda a, b: a + b, (1,), {"b": 2}, ()).run()
+        3
+        """
         return self.method(*self.args, **self.kwargs)
 
     def named_arguments(self) -> dict[str, Any]:
-        """Return the arguments by name, defaults included; arg0, arg1, … where names are unknown."""
+        """Return the arguments by name, defaults included; arg0, arg1, … where names are unknown.
+
+        >>> BackendCall("add", lambda a, b=2: a + b, (1,), {}, ()).named_arguments()
+        {'a': 1, 'b': 2}
+        """
         try:
             signature = inspect.signature(self.method)
         except (TypeError, ValueError):  # a compiled function without a text signature
@@ -52,10 +68,11 @@ Around = Callable[[BackendCall], Any]
 
 @contextmanager
 def observe(around: Around) -> Iterator[None]:
-    """Call `around(call)` in place of every backend method while the block runs.
+    """Call an instrument in place of every backend method inside a `with` block.
 
-    `around` returns what the caller is to get, as `call.run()` does. Blocks nest: the innermost sees a call
-    first, and its `call.run()` is what the next one sees.
+    Args:
+        around: takes a `BackendCall` and returns what the caller is to get, as `call.run()` does. Blocks
+            nest: the innermost sees a call first, and its `call.run()` is what the next one sees.
 
     >>> import fp16engine as fe
     >>> seen = []
@@ -77,11 +94,37 @@ def observe(around: Around) -> Iterator[None]:
 
 
 class Observer:
-    """A `with` block in which the method `around` of a subclass observes; see `observe`."""
+    """A `with` block in which the method `around` of a subclass observes; see `observe`.
+
+    >>> import fp16engine as fe
+    >>> class Names(Observer):
+    ...     def __init__(self):
+    ...         self.names = []
+    ...     def around(self, call):
+    ...         self.names.append(call.op)
+    ...         return call.run()
+    >>> x = fe.tensor([1.0, 2.0], device="reference")
+    >>> with Names() as names:
+    ...     y = x.sum()
+    >>> names.names
+    ['sum']
+    """
 
     _block: AbstractContextManager[None] | None = None
 
     def around(self, call: BackendCall) -> Any:
+        """Return what the caller of a backend method is to get; a subclass defines it.
+
+        Args:
+            call: what is called.
+
+        Raises:
+            NotImplementedError: the class defines no `around`.
+
+        >>> Observer().around(BackendCall("add", max, (1, 2), {}, ()))
+        Traceback (most recent call last):
+        NotImplementedError
+        """
         raise NotImplementedError
 
     def __enter__(self) -> Self:
@@ -98,7 +141,11 @@ class Observer:
 
 
 def observed() -> bool:
-    """Tell whether somebody observes this context."""
+    """Tell whether somebody observes this context.
+
+    >>> observed()
+    False
+    """
     return _observed.get() is not None
 
 

@@ -168,14 +168,13 @@ def fork(seed: int) -> Iterator[None]:
 
 @contextmanager
 def using(state: Mapping[str, int]) -> Iterator[None]:
-    """Continue from `state` in this thread inside a `with` block and restore the outer state after it.
+    """Continue from a state inside a `with` block, and restore the outer state after it.
 
     Args:
         state: what `get_state` returned.
 
     Raises:
-        TypeError: a field is no integer.
-        ValueError: a field is missing, unknown or below 0.
+        ValueError: a field is missing, unknown, or no integer >= 0.
 
     >>> manual_seed(7)
     >>> with using({"seed": 1, "stream": 0, "dropout": 5}):

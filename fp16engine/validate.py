@@ -76,11 +76,7 @@ def number(
         TypeError: it is no number.
         ValueError: it is not finite, or out of bounds.
     """
-    limits = ((">", above), (">=", minimum), ("<", below), ("<=", maximum))
-    bounds = " and ".join(f"{sign} {limit:.6g}" for sign, limit in limits if limit is not None)
-    if minimum is not None and maximum is not None:
-        bounds = f"from {minimum:.6g} to {maximum:.6g}"
-    valid = f"a finite number {bounds}".rstrip()
+    kind: type[Exception] = ValueError
     try:
         if isinstance(value, bool | str | bytes):  # float() takes them too
             raise TypeError
@@ -88,7 +84,7 @@ def number(
     except OverflowError:
         result = math.inf
     except (TypeError, ValueError):
-        raise TypeError(must_be(name, valid, value)) from None
+        result, kind = math.nan, TypeError
     if (
         not math.isfinite(result)
         or (above is not None and result <= above)
@@ -96,7 +92,11 @@ def number(
         or (below is not None and result >= below)
         or (maximum is not None and result > maximum)
     ):
-        raise ValueError(must_be(name, valid, value))
+        limits = ((">", above), (">=", minimum), ("<", below), ("<=", maximum))
+        bounds = " and ".join(f"{sign} {limit:.6g}" for sign, limit in limits if limit is not None)
+        if minimum is not None and maximum is not None:
+            bounds = f"from {minimum:.6g} to {maximum:.6g}"
+        raise kind(must_be(name, f"a finite number {bounds}".rstrip(), value))
     return result
 
 
@@ -107,15 +107,17 @@ def integer(name: str, value: Any, minimum: int, maximum: int | None = None) -> 
         TypeError: it is no integer.
         ValueError: it is out of bounds.
     """
-    valid = f"an integer >= {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
+    kind: type[Exception] = ValueError
+    result = minimum - 1
     try:
         if isinstance(value, bool):
             raise TypeError
         result = operator.index(value)
     except TypeError:
-        raise TypeError(must_be(name, valid, value)) from None
+        kind = TypeError
     if result < minimum or (maximum is not None and result > maximum):
-        raise ValueError(must_be(name, valid, value))
+        valid = f"an integer >= {minimum}" if maximum is None else f"an integer from {minimum} to {maximum}"
+        raise kind(must_be(name, valid, value))
     return result
 
 

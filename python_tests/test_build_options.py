@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
-
 CUDA_CMAKE = Path(__file__).parents[1] / "cmake" / "Cuda.cmake"
 CMAKE = shutil.which("cmake")
-pytestmark = pytest.mark.skipif(CMAKE is None, reason="cmake is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CMAKE is None, reason="cmake is not installed")]
 
 # What a script may not do says what it was asked for instead.
 HARNESS = """

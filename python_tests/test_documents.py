@@ -41,7 +41,7 @@ def test_python_runs(
     state = fe.random.get_state()
     exec(compile(code, name, "exec"), {"__name__": "__main__"})
     fe.random.set_state(state)
-    assert "%" in capsys.readouterr().out
+    assert capsys.readouterr().out.strip()
 
 
 @pytest.mark.parametrize("command", _commands())

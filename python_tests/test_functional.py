@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -37,232 +38,232 @@ CASES = [
     (
         lambda: F.relu(np.ones(2)),
         TypeError,
-        "relu: x is a ndarray, a Tensor is expected (fe.tensor makes one)",
+        r"relu: x must .* got ndarray",
     ),
     (
         lambda: F.gelu(ids(1)),
         TypeError,
-        "gelu: x is int64, a floating-point tensor is expected; cast with .astype",
+        r"gelu: x must .* got int64",
     ),
-    (lambda: F.linear(t(2, 3), t(4, 2)), ValueError, "linear: x has shape (2, 3), (..., 2) is expected"),
-    (lambda: F.linear(t(2, 3), t(3)), ValueError, "linear: weight has shape (3,), (out, in) is expected"),
+    (lambda: F.linear(t(2, 3), t(4, 2)), ValueError, r"linear: x must .* got \(2, 3\)"),
+    (lambda: F.linear(t(2, 3), t(3)), ValueError, r"linear: weight must .* got \(3,\)"),
     (
         lambda: F.linear(t(2, 3), t(4, 3), t(3)),
         ValueError,
-        "linear: bias has shape (3,), (4,) is expected (one per output)",
+        r"linear: bias must .* got \(3,\)",
     ),
     (
         lambda: F.linear(t(2, 3), t(4, 3), t(4, dtype="float16")),
         TypeError,
-        "linear: x is float32 and bias is float16; cast one of them with .astype",
+        r"linear: bias must .* got float16",
     ),
     (
         lambda: F.conv2d(t(2, 5, 5), t(1, 3, 3, 5)),
         ValueError,
-        "conv2d: x has shape (2, 5, 5), (N, H, W, C) is",
+        r"conv2d: x must .* got \(2, 5, 5\)",
     ),
     (
         lambda: F.conv2d(t(2, 5, 5, 3), t(3, 3, 3)),
         ValueError,
-        "conv2d: weight has shape (3, 3, 3), (out, kh, kw",
+        r"conv2d: weight must .* got \(3, 3, 3\)",
     ),
-    (lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 1)), ValueError, "conv2d: x has 3 channels, 1 are expected"),
+    (lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 1)), ValueError, r"conv2d: x must .* got 3"),
     (
         lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 1), groups=2),
         ValueError,
-        "conv2d: groups is 2, a divisor of 3",
+        r"conv2d: groups must .* got 2",
     ),
     (
         lambda: F.conv2d(t(2, 5, 5, 3), t(4, 3, 3, 3), groups=0),
         ValueError,
-        "conv2d: groups is 0, an integer >= 1",
+        r"conv2d: groups must .* got 0",
     ),
     (
         lambda: F.conv2d(t(2, 5, 5, 3), t(4, 7, 7, 3)),
         ValueError,
-        "conv2d: a window of 7x7 does not fit into an image of 5x5 (padded: 5x5)",
+        r"conv2d: the padded image must .* got 5x5 from an image of 5x5",
     ),
     (
         lambda: F.conv2d(t(1, 0, 5, 1), t(1, 1, 1, 1), padding="same"),
         ValueError,
-        "does not fit into an image of 0x5",
+        r"conv2d: the padded image must .* got 0x5 from an image of 0x5",
     ),
     (
         lambda: F.conv2d(t(1, 5, 5, 1), t(1, 3, 3, 1), padding="valid"),
         ValueError,
-        "conv2d: padding is 'valid', 'same', an integer or a pair of integers is expected",
+        r"conv2d: padding must .* got 'valid'",
     ),
     (
         lambda: F.conv2d(t(1, 5, 5, 1), t(1, 3, 3, 1), padding=-1),
         ValueError,
-        "conv2d: padding is -1, values >= 0",
+        r"conv2d: padding must .* got -1",
     ),
     (
         lambda: F.conv2d(t(1, 5, 5, 1), t(1, 3, 3, 1), stride=0),
         ValueError,
-        "conv2d: stride is 0, values >= 1",
+        r"conv2d: stride must .* got 0",
     ),
     (
         lambda: F.conv2d(t(1, 5, 5, 1), t(1, 3, 3, 1), stride=1.5),
         TypeError,
-        "conv2d: stride is 1.5, an integer or",
+        r"conv2d: stride must .* got 1.5",
     ),
     (
         lambda: norm(t(2, 4)),
         ValueError,
-        "batch_norm: gamma has shape (3,), (4,) is expected (one per channel",
+        r"batch_norm: gamma must .* got \(3,\)",
     ),
     (
         lambda: norm(t(2, 3), dtype="float16"),
         TypeError,
-        "batch_norm: x is float32 and gamma float16; gamma in float32 is expected",
+        r"batch_norm: gamma must .* got float16",
     ),
-    (lambda: norm(t(2, 3), eps=0.0), ValueError, "batch_norm: eps is 0.0, a finite number > 0 is expected"),
+    (lambda: norm(t(2, 3), eps=0.0), ValueError, r"batch_norm: eps must .* got 0.0"),
     (
         lambda: norm(t(2, 3), momentum=1.5),
         ValueError,
-        "batch_norm: momentum is 1.5, a number in [0, 1] is expected",
+        r"batch_norm: momentum must .* got 1.5",
     ),
     (
         lambda: norm(t(2, 3), activation="tanh"),
         ValueError,
-        "batch_norm: activation is 'tanh', None or 'relu'",
+        r"batch_norm: activation must .* got 'tanh'",
     ),
     (
         lambda: norm(t(0, 3)),
         ValueError,
-        "batch_norm: x has shape (0, 3), at least one value per channel is expected",
+        r"batch_norm: x must .* got shape \(0, 3\)",
     ),
     (
         lambda: norm(t(2, 3), residual=t(3)),
         ValueError,
-        "batch_norm: residual has shape (3,), (2, 3) is expected as of x",
+        r"batch_norm: residual must .* got \(3,\)",
     ),
     (
         lambda: F.batch_norm_of_sum(t(2, 3), t(2, 3, dtype="float16"), t(3), t(3), t(3), t(3), True),
         TypeError,
-        "batch_norm_of_sum: x is float32 and addend is float16",
+        r"batch_norm_of_sum: addend must .* got float16",
     ),
     (
         lambda: NORM(t(2, 3), t(2, 3), addend=t(2, 3)),
         ValueError,
-        "BatchNorm2d: residual and addend given, one of them is expected",
+        r"BatchNorm2d: addend must .* got both",
     ),
     (
         lambda: F.layer_norm(t(2, 3), t(2), t(2)),
         ValueError,
-        "layer_norm: gamma has shape (2,), (3,) is expected",
+        r"layer_norm: gamma must .* got \(2,\)",
     ),
     (
         lambda: F.layer_norm(t(2, 3), t(3), t(3, dtype="float16")),
         TypeError,
-        "layer_norm: gamma is float32 and beta is float16",
+        r"layer_norm: beta must .* got float16",
     ),
-    (lambda: F.softmax(t(2, 3), axis=2), ValueError, "softmax: axis is 2, a tensor with 2 axes has -2 to 1"),
+    (lambda: F.softmax(t(2, 3), axis=2), ValueError, r"softmax: axis must .* got 2"),
     (
         lambda: F.softmax(t(2, 0)),
         ValueError,
-        "softmax: x has shape (2, 0), at least one element along axis 1",
+        r"softmax: x must .* got shape \(2, 0\)",
     ),
-    (lambda: F.log_softmax(t(2), axis="x"), TypeError, "log_softmax: axis is 'x', an integer is expected"),
+    (lambda: F.log_softmax(t(2), axis="x"), TypeError, r"log_softmax: axis must .* got 'x'"),
     (
         lambda: F.cross_entropy(t(2), ids(0, 1)),
         ValueError,
-        "cross_entropy: logits has shape (2,), (N, K) is expected",
+        r"cross_entropy: logits must .* got \(2,\)",
     ),
     (
         lambda: F.cross_entropy(t(0, 3), ids()),
         ValueError,
-        "cross_entropy: logits has shape (0, 3), at least one",
+        r"cross_entropy: logits must .* got shape \(0, 3\)",
     ),
     (
         lambda: F.cross_entropy(t(2, 3), ids(0, 3)),
         ValueError,
-        "cross_entropy: labels holds 3, classes 0 to 2 are",
+        r"cross_entropy: labels must .* got 3",
     ),
     (
         lambda: F.cross_entropy(t(2, 3), ids(-1, 0)),
         ValueError,
-        "cross_entropy: labels holds -1, classes 0 to 2",
+        r"cross_entropy: labels must .* got -1",
     ),
     (
         lambda: F.cross_entropy(t(2, 3), ids(0)),
         ValueError,
-        "cross_entropy: labels has shape (1,), (2,) is expected",
+        r"cross_entropy: labels must .* got \(1,\)",
     ),
     (
         lambda: F.cross_entropy(t(2, 3), t(2)),
         TypeError,
-        "cross_entropy: labels is float32, int64 is expected",
+        r"cross_entropy: labels must .* got float32",
     ),
     (
         lambda: F.cross_entropy(t(2, 3), [0, 1]),
         TypeError,
-        "cross_entropy: labels is a list, an int64 Tensor is",
+        r"cross_entropy: labels must .* got list",
     ),
     (
         lambda: F.max_pool2d(t(1, 2, 2, 1), 3),
         ValueError,
-        "max_pool2d: a window of 3x3 does not fit into an image of",
+        r"max_pool2d: the padded image must .* got 2x2 from an image of 2x2",
     ),
     (
         lambda: F.avg_pool2d(t(2, 2), 2),
         ValueError,
-        "avg_pool2d: x has shape (2, 2), (N, H, W, C) is expected",
+        r"avg_pool2d: x must .* got \(2, 2\)",
     ),
-    (lambda: F.max_pool2d(t(1, 4, 4, 1), 0), ValueError, "max_pool2d: size is 0, values >= 1 are expected"),
+    (lambda: F.max_pool2d(t(1, 4, 4, 1), 0), ValueError, r"max_pool2d: size must .* got 0"),
     (
         lambda: F.avg_pool2d(t(1, 4, 4, 1), 2, padding=2),
         ValueError,
-        "avg_pool2d: padding is 2, less than the size (2, 2) is expected, else a window is empty",
+        r"avg_pool2d: padding must .* got 2",
     ),
     (
         lambda: F.global_avg_pool2d(t(2, 3)),
         ValueError,
-        "global_avg_pool2d: x has shape (2, 3), (N, H, W, C) is",
+        r"global_avg_pool2d: x must .* got \(2, 3\)",
     ),
     (
         lambda: F.dropout(t(2), 1.0, True),
         ValueError,
-        "dropout: p is 1.0, a probability in [0, 1) is expected",
+        r"dropout: p must .* got 1.0",
     ),
     (
         lambda: F.dropout(t(2), float("nan"), True),
         ValueError,
-        "dropout: p is nan, a probability in [0, 1) is",
+        r"dropout: p must .* got nan",
     ),
-    (lambda: F.embedding(ids(2), t(2, 4)), ValueError, "embedding: ids holds 2, rows 0 to 1 are expected"),
-    (lambda: F.embedding(ids(0), t(2)), ValueError, "embedding: table has shape (2,), (R, D) is expected"),
+    (lambda: F.embedding(ids(2), t(2, 4)), ValueError, r"embedding: ids must .* got 2"),
+    (lambda: F.embedding(ids(0), t(2)), ValueError, r"embedding: table must .* got \(2,\)"),
     (
         lambda: F.attention(t(1, 2, 3), t(1, 2, 3), t(1, 2, 3)),
         ValueError,
-        "attention: q has shape (1, 2, 3), (B, H",
+        r"attention: q must .* got \(1, 2, 3\)",
     ),
     (
         lambda: F.attention(t(1, 2, 3, 4), t(1, 2, 3, 5), t(1, 2, 3, 5)),
         ValueError,
-        "attention: q has shape (1, 2, 3, 4), k (1, 2, 3, 5), v (1, 2, 3, 5); equal B, H, D, and k like v",
+        r"attention: q, k and v must .* got \(1, 2, 3, 4\), \(1, 2, 3, 5\) and \(1, 2, 3, 5\)",
     ),
     (
         lambda: F.attention(t(1, 1, 2, 4), t(1, 1, 3, 4), t(1, 1, 3, 4), causal=True),
         ValueError,
-        "attention: causal with 2 queries and 3 keys given, equal is expected",
+        r"attention: causal must .* got 3 and 2",
     ),
-    (lambda: F.cat([]), ValueError, "cat: an empty list given, at least one tensor is expected"),
+    (lambda: F.cat([]), ValueError, r"cat: tensors must .* got none"),
     (
         lambda: F.cat([t(1, 2), t(1, 3)], 0),
         ValueError,
-        "cat: tensors[0] has shape (1, 2) and tensors[1] (1, 3); only",
+        r"cat: tensors\[1\] must .* got \(1, 3\)",
     ),
     (
         lambda: F.cat([t(1), t(1, dtype="float16")]),
         TypeError,
-        "cat: tensors[0] is float32 and tensors[1] is float16",
+        r"cat: tensors\[1\] must .* got float16",
     ),
-    (lambda: F.pad2d(t(2, 2), 1), ValueError, "pad2d: x has shape (2, 2), (N, H, W, C) is expected"),
-    (lambda: F.pad2d(t(1, 2, 2, 1), -1), ValueError, "pad2d: pads is -1, values >= 0 are expected"),
-    (lambda: F.pad2d(t(1, 2, 2, 1), (1, 1, 1)), TypeError, "pad2d: pads is (1, 1, 1), an integer or a pair"),
-    (lambda: F.flatten(t()), ValueError, "flatten: x has shape (), (N, ...) is expected"),
+    (lambda: F.pad2d(t(2, 2), 1), ValueError, r"pad2d: x must .* got \(2, 2\)"),
+    (lambda: F.pad2d(t(1, 2, 2, 1), -1), ValueError, r"pad2d: pads must .* got -1"),
+    (lambda: F.pad2d(t(1, 2, 2, 1), (1, 1, 1)), TypeError, r"pad2d: pads must .* got \(1, 1, 1\)"),
+    (lambda: F.flatten(t()), ValueError, r"flatten: x must .* got \(\)"),
 ]
 
 
@@ -284,7 +285,7 @@ def test_wrong_arguments(
     monkeypatch.setattr(backends, "get", lambda device: NoKernel())
     with pytest.raises(error) as caught:
         call()
-    assert message in str(caught.value)
+    assert re.search(message, str(caught.value))
     assert "\n" not in str(caught.value)
 
 

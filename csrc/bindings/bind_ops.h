@@ -1,4 +1,4 @@
-// Binds every operation that cpu/ops.h and cuda/ops.h share, each with its check.
+// Binds every operation of common/shared_ops.h, each with its check.
 // To be included where `ops` is an alias of the namespace they are taken from.
 #pragma once
 #include <pybind11/pybind11.h>

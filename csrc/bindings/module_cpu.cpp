@@ -46,8 +46,8 @@ py::dict memory() {
 std::string select_isa(const std::string& isa) {
     const char* const chosen = cpu::select_isa(isa.c_str());
     if (!chosen)
-        throw py::value_error(
-            "isa must be 'auto', 'avx512', 'avx2' or 'portable' and one that this machine can run, got '" + isa + "'");
+        fp16engine::checks::refuse("isa", "'auto', 'avx512', 'avx2' or 'portable', of this build and machine",
+                                   "'" + isa + "'");
     return chosen;
 }
 

@@ -3,7 +3,6 @@
 #include <cstdint>
 #include <cstring>
 
-#include "common/array_view.h"
 #include "common/host_device.h"
 
 namespace fp16engine {
@@ -31,18 +30,6 @@ FP16_HOST_DEVICE float strict_scale(float largest) {
     float scale;
     memcpy(&scale, &bits, sizeof scale);
     return scale;
-}
-
-// updates (1,), int64, and rest (2, C), in the dtype of the running statistics: there or not.
-inline void expect_running(const ArrayView& updates, const ArrayView& rest, const ArrayView& running) {
-    if (updates) {
-        expect_dtype("updates", updates, DType::int64);
-        expect_shape("updates", updates, {1});
-    }
-    if (rest) {
-        expect_dtype("rest", rest, running.dtype);
-        expect_shape("rest", rest, {2, running.size()});
-    }
 }
 
 }  // namespace fp16engine

@@ -10,13 +10,9 @@ namespace fp16engine::cpu {
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
              double high, bool mirrored, double fill) {
-    expect(data.ndim == 4, "data must be (R, H, W, C), got " + data.describe());
-    expect_dtype("index", index, DType::int64);
     const int64_t R = data.shape[0], B = index.size();
     const int H = static_cast<int>(data.shape[1]), W = static_cast<int>(data.shape[2]),
               C = static_cast<int>(data.shape[3]);
-    expect_shape("y", y, {B, H, W, C});
-    expect_dtype("y", y, data.dtype);
     const int64_t* const ids = index.as<int64_t>();
     for (int64_t i = 0; i < B; i++)
         expect(ids[i] >= 0 && ids[i] < R,

@@ -154,13 +154,6 @@ void apply(const T* x, const ArrayView& residual, const Rows& r, const std::vect
     });
 }
 
-void expect_size(const char* argument, const ArrayView& view, const ArrayView& like) {
-    if (!view) return;
-    expect_dtype(argument, view, like.dtype);
-    expect(view.size() == like.size(),
-           std::string(argument) + " must be of the shape of " + like.describe() + ", got " + view.describe());
-}
-
 }  // namespace
 
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
@@ -169,14 +162,6 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
                         const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
                         bool half_accumulator) {
     const Rows r(x);
-    for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var, &mean, &inv_std})
-        expect_shape("statistics", *v, {r.C});
-    expect_running(updates, rest, running_mean);
-    expect(r.rows > 0, "x must have at least one sample, got " + x.describe());
-    expect(static_cast<bool>(addend) == static_cast<bool>(sum),
-           std::string("sum must be given with an addend only, got ") + (sum ? "sum alone" : "addend alone"));
-    for (const auto& [argument, view] : {std::pair{"addend", &addend}, {"sum", &sum}, {"residual", &residual}})
-        expect_size(argument, *view, x);
     std::vector<float> batch_mean(r.C), variance(r.C);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
@@ -202,8 +187,6 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
                           const ArrayView& y, double eps, bool relu, bool deviation) {
     const Rows r(x);
-    expect_size("residual", residual, x);
-    for (const ArrayView* v : {&gamma, &beta, &running_mean, &running_var}) expect_shape("statistics", *v, {r.C});
     std::vector<float> variance = floats(running_var);
     if (deviation)
         for (float& v : variance) v = v * v;
@@ -219,14 +202,11 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
                          const ArrayView& db, bool relu, bool half_accumulator) {
     if (y) {  // dy is masked by it, and the rest is the gradient of a norm without ReLU
-        expect(static_cast<bool>(dr), "dr must be given with y, got y alone");
         unary_backward("relu", y, dy, dr);
         return batch_norm_backward(x, gamma, beta, mean, inv_std, {}, dr, waiting, dx, dgamma, dbeta, {}, db, false,
                                    half_accumulator);
     }
     const Rows r(x);
-    for (const ArrayView* v : {&gamma, &beta, &mean, &inv_std, &dgamma, &dbeta}) expect_shape("statistics", *v, {r.C});
-    expect_size("waiting", waiting, x);
     const std::vector<float> m = floats(mean), s = floats(inv_std), g = floats(gamma), b = floats(beta);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);

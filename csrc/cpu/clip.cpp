@@ -12,12 +12,6 @@ namespace {
 
 using Arrays = std::vector<ArrayView>;
 
-void expect_arguments(const Arrays& arrays, const ArrayView& norm) {
-    for (const ArrayView& view : arrays) with_storage("arrays", view.dtype, [](auto) {});
-    expect_dtype("norm", norm, DType::float32);
-    expect_shape("norm", norm, {2});
-}
-
 // body(T*, count) of every slice, in order of the tensors: one result each.
 template <class Body>
 std::vector<float> of_slices(const Arrays& arrays, Body body) {
@@ -45,7 +39,6 @@ float norm_scale(float v) {
 }  // namespace
 
 void global_norm(const Arrays& arrays, const ArrayView& norm) {
-    expect_arguments(arrays, norm);
     float most = 0.0f;
     for (const float v : of_slices(arrays, [](auto* x, int64_t n) { return kernels().clip(*x).largest(x, n); }))
         most = v > most || v != v ? v : most;
@@ -58,8 +51,6 @@ void global_norm(const Arrays& arrays, const ArrayView& norm) {
 }
 
 void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double most) {
-    expect_arguments(arrays, norm);
-    expect(std::isfinite(most) && most > 0.0, "most must be a finite number > 0, got " + std::to_string(most));
     const float scale = norm.as<float>()[0], root = norm.as<float>()[1], limit = static_cast<float>(most);
     // An infinite quotient is no smaller than any root: nothing has to be scaled.
     if (root <= limit / scale) return;

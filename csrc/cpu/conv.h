@@ -42,7 +42,6 @@ bool conv_onednn_backward(const ConvShape& shape, const ArrayView& x, const Arra
 std::vector<std::string> conv_onednn_implementations();
 
 // Winograd's algorithm with float32 accumulators, for 3x3 kernels at stride 1 in one group.
-bool conv_winograd_fits(const ConvShape& shape);
 void conv_winograd_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
                            const ArrayView& y);
 void conv_winograd_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,

@@ -59,8 +59,6 @@ W* slice(const std::vector<ArrayView>& state, size_t i, int64_t first) {
 }  // namespace
 
 void sgd(const WeightUpdate& update, const std::vector<ArrayView>& momenta, double momentum, bool nesterov) {
-    update.expect_consistent();
-    update.expect_state("momenta", momenta, true);
     const SgdStep s{static_cast<float>(momentum), nesterov};
     run(update, [&](const auto& kernel, const auto& x, size_t i) {
         using W = std::remove_pointer_t<decltype(x.weight)>;
@@ -70,9 +68,6 @@ void sgd(const WeightUpdate& update, const std::vector<ArrayView>& momenta, doub
 
 void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std::vector<ArrayView>& v, double beta1,
           double beta2, double eps, bool native, bool decoupled) {
-    update.expect_consistent();
-    update.expect_state("m", m, false);
-    update.expect_state("v", v, false);
     const AdamStep s{static_cast<float>(beta1),
                      static_cast<float>(1.0 - beta1),
                      static_cast<float>(beta2),
@@ -88,9 +83,6 @@ void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std
 
 void rmsprop(const WeightUpdate& update, const std::vector<ArrayView>& v, const std::vector<ArrayView>& momenta,
              double alpha, double eps, double momentum, bool native) {
-    update.expect_consistent();
-    update.expect_state("v", v, false);
-    update.expect_state("momenta", momenta, true);
     const RmspropStep s{static_cast<float>(alpha), static_cast<float>(1.0 - alpha), static_cast<float>(eps),
                         static_cast<float>(momentum), native};
     run(update, [&](const auto& kernel, const auto& x, size_t i) {

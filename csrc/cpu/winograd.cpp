@@ -226,10 +226,6 @@ void weight_gradient(int64_t N, const Images<const T>& x, int64_t top, int64_t l
 
 }  // namespace
 
-bool conv_winograd_fits(const ConvShape& s) {
-    return s.R == 3 && s.S == 3 && s.stride_h == 1 && s.stride_w == 1 && s.groups == 1;
-}
-
 void conv_winograd_forward(const ConvShape& s, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
                            const ArrayView& y) {
     with_storage("x", x.dtype, [&](auto type) {

@@ -8,16 +8,13 @@
 namespace fp16engine::gpu {
 namespace {
 
-void expect_one(const char* argument, const ArrayView& view) {
-    expect(view.size() == 1, std::string(argument) + " must be one number, got " + view.describe());
-}
-
-// Counters (n,), int64, as twice as many floats: moving those changes no bit.
+// Counters, int64, as twice as many floats: moving those changes no bit.
 std::vector<ArrayView> as_floats(std::vector<ArrayView> arrays) {
     for (ArrayView& array : arrays) {
-        if (array.dtype != DType::int64 || array.ndim == 0) continue;
+        if (array.dtype != DType::int64) continue;
         array.dtype = DType::float32;
-        array.shape[array.ndim - 1] *= 2;
+        array.shape[0] = 2 * array.size();
+        array.ndim = 1;
     }
     return arrays;
 }
@@ -25,8 +22,6 @@ std::vector<ArrayView> as_floats(std::vector<ArrayView> arrays) {
 }  // namespace
 
 void batch_indices(const ArrayView& control, const ArrayView& order, const ArrayView& indices) {
-    expect_dtype("order", order, DType::int64);
-    expect_dtype("indices", indices, DType::int64);
     const auto c = Ptr<const StepControl>(control_block(control));
     const auto from = pointer<const int64_t>(order);
     const auto to = pointer<int64_t>(indices);
@@ -35,7 +30,6 @@ void batch_indices(const ArrayView& control, const ArrayView& order, const Array
 }
 
 void loss_seed(const ArrayView& control, const ArrayView& dy) {
-    expect_one("dy", dy);
     const auto c = Ptr<const StepControl>(control_block(control));
     with_storage("dy", dy.dtype, [&](auto type) {
         using T = decltype(type);
@@ -45,9 +39,6 @@ void loss_seed(const ArrayView& control, const ArrayView& dy) {
 }
 
 void count_correct(const ArrayView& logits, const ArrayView& labels, const ArrayView& control) {
-    expect(logits.ndim == 2 && logits.shape[1] > 0, "logits must be (N, K), got " + logits.describe());
-    expect_dtype("labels", labels, DType::int64);
-    expect_shape("labels", labels, {logits.shape[0]});
     const auto c = control_block(control);
     const int64_t N = logits.shape[0], K = logits.shape[1];
     with_storage("logits", logits.dtype, [&](auto type) {
@@ -61,10 +52,6 @@ void count_correct(const ArrayView& logits, const ArrayView& labels, const Array
 
 void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss,
                     bool origin, const ArrayView& control) {
-    expect(ranks.size() == arrays.size(),
-           "ranks must be " + std::to_string(arrays.size()) + " as in arrays, got " + std::to_string(ranks.size()));
-    expect_floats("arrays", arrays);
-    expect_one("loss", loss);
     const auto c = control_block(control);
     with_storage("loss", loss.dtype, [&](auto loss_type) {
         using L = decltype(loss_type);
@@ -87,14 +74,9 @@ void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int6
 
 void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
                  const ArrayView& table, const ArrayView& scalars) {
-    expect_one("loss", loss);
-    if (norm) {
-        expect_dtype("norm", norm, DType::float32);
-        expect_shape("norm", norm, {2});
-    }
     const auto c = Ptr<const StepControl>(control_block(control));
-    const auto rows_of = Ptr<const StepScalars>(structs<StepScalars>("table", table, 0));
-    const auto now = structs<StepScalars>("scalars", scalars, 1);
+    const auto rows_of = Ptr<const StepScalars>(structs<StepScalars>(table));
+    const auto now = structs<StepScalars>(scalars);
     const auto length = norm ? pointer<const float>(norm) : Ptr<const float>();
     const int64_t rows = table.size() / static_cast<int64_t>(sizeof(StepScalars));
     with_storage("loss", loss.dtype, [&](auto type) {
@@ -107,15 +89,7 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
 void replace(const std::vector<ArrayView>& given_arrays, const std::vector<ArrayView>& given_values,
              const ArrayView& scalars, bool applied) {
     const std::vector<ArrayView> arrays = as_floats(given_arrays), values = as_floats(given_values);
-    expect(values.size() == arrays.size(),
-           "values must be " + std::to_string(arrays.size()) + " as in arrays, got " + std::to_string(values.size()));
-    expect_floats("arrays", arrays);
-    for (size_t i = 0; i < arrays.size(); i++) {
-        expect_dtype("values", values[i], arrays[i].dtype);
-        expect(values[i].size() == arrays[i].size(),
-               "values must be like the arrays' " + arrays[i].describe() + ", got " + values[i].describe());
-    }
-    const auto now = Ptr<const StepScalars>(structs<StepScalars>("scalars", scalars, 1));
+    const auto now = Ptr<const StepScalars>(structs<StepScalars>(scalars));
     const auto put = [&](auto type) {
         using T = decltype(type);
         using Tensor = ReplacedTensor<T>;
@@ -135,17 +109,6 @@ void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayVi
                   double growth, double backoff, double floor, double cap, int64_t interval, int64_t patience,
                   int64_t max_bad_steps, int64_t dropout, int64_t forward_dropout, bool scaled, bool dynamic,
                   bool automatic, int64_t settling, int64_t every, int64_t top) {
-    expect_one("loss", loss);
-    expect_dtype("results", results, DType::int32);
-    expect(results.ndim == 2 && results.shape[1] == kStepResults,
-           "results must be (rows, 4), got " + results.describe());
-    expect(bool(counts) == automatic,
-           std::string("counts must be given with an automatic loss scale only, got ") + (counts ? "counts" : "None"));
-    if (counts) {
-        expect_dtype("counts", counts, DType::int64);
-        expect_shape("counts", counts, {results.shape[0], kRangeColumns});
-        expect(every > 0, "every must be at least 1 step, got " + std::to_string(every));
-    }
     const auto c = control_block(control);
     const auto to = pointer<int32_t>(results);
     const auto ranges = counts ? pointer<const unsigned long long>(counts) : Ptr<const unsigned long long>();

@@ -12,15 +12,6 @@ namespace {
 constexpr int64_t kMostSlices = 512;  // partial sums of a column
 constexpr int64_t kLeastPerTeam = 4;  // rows that a team should have
 
-void expect_vectors(const ArrayView& gamma, const Rows& r, std::initializer_list<const ArrayView*> columns,
-                    std::initializer_list<const ArrayView*> rows) {
-    for (const ArrayView* v : columns) expect_shape("gamma, beta", *v, {r.K});
-    for (const ArrayView* v : rows)
-        expect(v->size() == r.count, "mean and inv_std must have one value per row, got " + v->describe());
-    for (const auto& vectors : {columns, rows})
-        for (const ArrayView* v : vectors) expect_dtype("statistics", *v, gamma.dtype);
-}
-
 // Backward keeps two rows and two sums for each of their columns in registers.
 template <class T, bool kHalf, class Body>
 void with_backward_plan(int64_t K, bool wide, Body body) {
@@ -84,9 +75,6 @@ void backward(const Rows& r, const ArrayView& x, const ArrayView& gamma, const A
 void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& y,
                         const ArrayView& mean, const ArrayView& inv_std, double eps, bool half_accumulator) {
     const Rows r(x);
-    expect_vectors(gamma, r, {&gamma, &beta}, {&mean, &inv_std});
-    expect_like("y", y, x);
-    expect_half_terms("x", x, half_accumulator);
     if (x.size() == 0) return;
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
@@ -112,10 +100,6 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          const ArrayView& dy, const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta,
                          bool half_accumulator) {
     const Rows r(x);
-    expect_vectors(gamma, r, {&gamma, &dgamma, &dbeta}, {&mean, &inv_std});
-    expect_like("dy", dy, x);
-    expect_like("dx", dx, x);
-    expect_half_terms("x", x, half_accumulator);
     if (r.K == 0) return;
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {

@@ -85,8 +85,6 @@ void fill_units(const ArrayView& x, int64_t units, const void* pattern) {
 
 void move(uintptr_t source, uintptr_t target, int64_t item, const std::vector<int64_t>& shape,
           const std::vector<int64_t>& source_strides, const std::vector<int64_t>& target_strides) {
-    expect(shape.size() <= kMoveAxes && source_strides.size() == shape.size() && target_strides.size() == shape.size(),
-           "shape must be at most 8 axes, with a stride of each array for each, got " + std::to_string(shape.size()));
     Walk walk;
     for (size_t back = shape.size(); back-- > 0;) {
         if (shape[back] == 0) return;

@@ -105,9 +105,6 @@ void find_nonfinite(const Arrays& arrays, Ptr<int> flag) {
 }  // namespace
 
 void sgd(const WeightUpdate& update, const Arrays& momenta, double momentum, bool nesterov) {
-    expect_floats("params", update.params);
-    update.expect_consistent();
-    update.expect_state("momenta", momenta, true);
     if (momenta.empty()) {
         PlainSgdRule rule{};
         rule.coupled = true;
@@ -123,10 +120,6 @@ void sgd(const WeightUpdate& update, const Arrays& momenta, double momentum, boo
 
 void adam(const WeightUpdate& update, const Arrays& m, const Arrays& v, double beta1, double beta2, double eps,
           bool native, bool decoupled) {
-    expect_floats("params", update.params);
-    update.expect_consistent();
-    update.expect_state("m", m, false);
-    update.expect_state("v", v, false);
     const auto run_rule = [&](auto rule) {
         rule.coupled = !decoupled;
         rule.beta1 = static_cast<float>(beta1);
@@ -144,10 +137,6 @@ void adam(const WeightUpdate& update, const Arrays& m, const Arrays& v, double b
 
 void rmsprop(const WeightUpdate& update, const Arrays& v, const Arrays& momenta, double alpha, double eps,
              double momentum, bool native) {
-    expect_floats("params", update.params);
-    update.expect_consistent();
-    update.expect_state("v", v, false);
-    update.expect_state("momenta", momenta, true);
     const auto run_rule = [&](auto rule) {
         rule.coupled = true;
         rule.alpha = static_cast<float>(alpha);
@@ -170,9 +159,6 @@ void rmsprop(const WeightUpdate& update, const Arrays& v, const Arrays& momenta,
 }
 
 void nonfinite(const Arrays& arrays, const ArrayView& flag) {
-    expect_floats("arrays", arrays);
-    expect_dtype("flag", flag, DType::int32);
-    expect(flag.size() == 1, "flag must be one number, got " + flag.describe());
     set_zero(flag.data, sizeof(int));
     const auto found = pointer<int>(flag);
     find_nonfinite<__half>(arrays, found);

@@ -20,11 +20,8 @@ constexpr int64_t kHalves = 1;
 
 enum class Compute { float32, tf32, float16 };
 
-// The compute type of a call, checked against the arrays' dtype.
+// The compute type of a call.
 inline Compute compute_type(DType dtype, bool half_accumulator, bool tf32) {
-    expect(dtype == DType::float16 || dtype == DType::float32,
-           std::string("arrays must be float16 or float32, got ") + name(dtype));
-    expect(!half_accumulator || dtype == DType::float16, "half_accumulator must be false for float32 arrays, got true");
     expect(!tf32 || dtype == DType::float32, "tf32 must be false for float16 arrays, got true");
     return half_accumulator ? Compute::float16 : tf32 ? Compute::tf32 : Compute::float32;
 }

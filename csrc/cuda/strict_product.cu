@@ -41,24 +41,12 @@ void run(const Product& product, int64_t terms, const StrictStore& store, const 
                     blocks);
 }
 
-void expect_halves(const char* argument, const ArrayView& array) { expect_dtype(argument, array, DType::float16); }
-
 StrictConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y, int64_t stride_h,
                            int64_t stride_w, const Pads& pads, int64_t groups) {
-    expect(x.ndim == 4, "x must be (N, H, W, C), got " + x.describe());
-    expect(w.ndim == 4, "w must be (out, kh, kw, in / groups), got " + w.describe());
-    expect(pads.size() == 4, "pads must be 4 numbers, got " + std::to_string(pads.size()));
-    expect(stride_h > 0 && stride_w > 0,
-           "stride must be two numbers > 0, got " + std::to_string(stride_h) + ", " + std::to_string(stride_w));
     const int64_t C = x.shape[3], K = w.shape[0];
-    expect(groups > 0 && C % groups == 0 && K % groups == 0 && w.shape[3] == C / groups,
-           "w must match x " + x.describe() + " in " + std::to_string(groups) + " groups, got " + w.describe());
     const int64_t OH = (x.shape[1] + pads[0] + pads[1] - w.shape[1]) / stride_h + 1,
                   OW = (x.shape[2] + pads[2] + pads[3] - w.shape[2]) / stride_w + 1;
-    expect_shape("y", y, {x.shape[0], OH, OW, K});
-    expect_halves("x", x);
-    expect_halves("w", w);
-    expect_halves("y", y);
+    expect_dtype("x", x, DType::float16);
     for (const ArrayView* array : {&x, &w, &y})
         for (int axis = 0; axis < 4; axis++)
             expect(array->shape[axis] <= INT_MAX, "extents must be below 2^31, got " + array->describe());
@@ -74,18 +62,8 @@ void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias
                    bool transpose_b, double scale, int64_t accumulator) {
     const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
     const int64_t N = b.dim(transpose_b ? -2 : -1);
-    expect(b.dim(transpose_b ? -1 : -2) == K, "b must match a " + a.describe() + ", got " + b.describe());
-    expect_halves("a", a);
-    expect_halves("b", b);
-    expect_halves("c", c);
-    if (bias) {
-        expect_halves("bias", bias);
-        expect_shape("bias", bias, {N});
-    }
+    expect_dtype("a", a, DType::float16);
     if (c.size() == 0) return;
-    const int64_t batch = c.size() / (M * N);
-    expect(c.size() == batch * M * N && a.size() == batch * M * K && b.size() == batch * K * N,
-           "c must match a and b, got " + c.describe());
     const StrictMatrices product = {
         pointer<const __half>(a), pointer<const __half>(b), M, N, K, transpose_a ? 1 : K, transpose_a ? M : 1,
         transpose_b ? K : 1,      transpose_b ? 1 : N};
@@ -95,10 +73,6 @@ void strict_matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias
 void strict_conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
                            int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator) {
     const StrictConvShape s = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
-    if (bias) {
-        expect_halves("bias", bias);
-        expect_shape("bias", bias, {w.shape[0]});
-    }
     const StrictConvForward product = {pointer<const __half>(x), pointer<const __half>(w), s};
     run(product, int64_t{s.R} * s.S * s.Cg, {pointer<const __half>(bias), s.K, 1.0f}, y, accumulator);
 }
@@ -109,18 +83,14 @@ void strict_conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayV
     const StrictConvShape s = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
     const StrictStore plain = {{}, 1, 1.0f};
     if (dx) {
-        expect_like("dx", dx, x);
         const StrictConvDataGradient product = {pointer<const __half>(dy), pointer<const __half>(w), s};
         run(product, int64_t{s.R} * s.S * s.Kg, plain, dx, accumulator);
     }
     if (dw) {
-        expect_like("dw", dw, w);
         const StrictConvWeightGradient product = {pointer<const __half>(x), pointer<const __half>(dy), s};
         run(product, int64_t{s.N} * s.OH * s.OW, plain, dw, accumulator);
     }
     if (db) {
-        expect_halves("db", db);
-        expect_shape("db", db, {s.K});
         reduce("sum", dy, db, 1, int64_t{s.N} * s.OH * s.OW, s.K, accumulator == 1);
     }
 }

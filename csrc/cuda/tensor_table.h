@@ -9,11 +9,6 @@
 
 namespace fp16engine::gpu {
 
-// Every array must have a float dtype.
-inline void expect_floats(const char* argument, const std::vector<ArrayView>& arrays) {
-    for (const ArrayView& view : arrays) with_storage(argument, view.dtype, [](auto) {});
-}
-
 // For every table over the tensors of type T: launch(table, slices), each slice of at most `slice` elements;
 // entry(i) is the table's line for tensors[i]. Tensors without elements are left out.
 template <class T, class Entry, class MakeEntry, class Launch>

@@ -45,15 +45,4 @@ void with_accumulator(bool half_accumulator, Body body) {
     body(std::false_type{});
 }
 
-inline void expect_like(const char* argument, const ArrayView& view, const ArrayView& like) {
-    expect_dtype(argument, view, like.dtype);
-    expect(view.size() == like.size(),
-           std::string(argument) + " must be of the shape of " + like.describe() + ", got " + view.describe());
-}
-
-inline void expect_half_terms(const char* argument, const ArrayView& x, bool half_accumulator) {
-    expect(!half_accumulator || x.dtype == DType::float16,
-           std::string(argument) + " must be float16 for a float16 accumulator, got " + x.describe());
-}
-
 }  // namespace fp16engine::gpu

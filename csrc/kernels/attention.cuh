@@ -19,7 +19,7 @@ namespace fp16engine::gpu {
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
 constexpr int kTile = 32;            // rows and columns of an output tile, terms of a step
-constexpr int kMostAttended = 128;   // longest sequence and widest head
+constexpr int kMostAttended = 128;   // longest sequence and widest head; the binding refuses more
 constexpr int kAttentionLevels = 3;  // 128 terms are four blocks of 32
 
 // x (B * H, rows, D) at one (batch, head)

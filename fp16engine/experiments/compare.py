@@ -87,26 +87,51 @@ def run(
     strict: bool = False,
     **training: Any,
 ) -> dict[str, Any]:
-    """Train `model_name` on `dataset` under each precision, compare the runs, and write the results to `out`.
+    """Train a network under each precision, compare the runs, and write the results to a folder.
 
-    training: the other fields of `train.TrainConfig`, by name. `update` is for the precisions that update
-    FP16 weights in place, `statistics` for those with FP16 running statistics, `convolution` for those with
-    stored operands and FP32 accumulators; the others keep theirs. Each run is `Trainer.fit`; initial weights
-    and batch order follow from the seed, the same under every precision. `seeds` of them are run, from `seed`
-    on. The runs follow one another. A run that ends with `NonFiniteError` is recorded as failed and the
-    others continue. With `resume`, finished runs are kept and an unfinished one continues from its
-    checkpoint, bit for bit; more seeds or precisions than before are added. `monitor_every` and
-    `on_nonfinite` are those of `Trainer.fit` and `Trainer`; `strict` audits a step of every run before the
-    first one starts.
+    Args:
+        model_name: a name that `models.create` knows.
+        dataset: images and labels, a `data.Dataset`.
+        precisions: names of presets.
+        epochs: passes over the training images.
+        batch_size: images in a step.
+        lr: learning rate, finite, > 0.
+        out: folder of the results.
+        seed: of initial weights, batch order, dropout and rounding: the same under every precision.
+        seeds: how many are run, from `seed` on.
+        device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
+        resume: keep finished runs and continue an unfinished one from its checkpoint, bit for bit; more seeds
+            or precisions than before are added.
+        progress: True or None shows a bar on a terminal, plain lines elsewhere; False nothing; a `Reporter`
+            is told.
+        checkpoint_every: as in `Trainer.fit`.
+        monitor_every: as in `Trainer.fit`.
+        on_nonfinite: as in `Trainer`.
+        strict: audit a step of every run before the first one starts.
+        **training: the other fields of `train.TrainConfig`, by name. `update` is for the precisions that
+            update FP16 weights in place, `statistics` for those with FP16 running statistics, `convolution`
+            for those with stored operands and FP32 accumulators; the others keep theirs.
 
-    Returns the contents of `summary.json`: device, model, data, `seeds`, `runs` (an entry per precision and
-    seed), `tolerance` (delta, Gamma and shares of the fp32 reference against fp16, or against the first other
-    precision, with the first seed; None with `tolerance_reason` without fp32), `tolerances` (all of them,
-    with a row per epoch), `verdict` (the main one, see `verdict.short`), `verdicts` (in words, one per
-    pair), `machine`.
+    A run that ends with `NonFiniteError` is recorded as failed, and the others are done.
 
-    Raises ValueError for wrong settings or an `out` that already holds results, `UnsupportedPrecision`,
-    `BackendUnavailable`, `PrecisionViolation` in a strict comparison, and what `Trainer.fit` raises.
+    Returns:
+        The contents of `summary.json`: device, model, data, `seeds`, `runs` (an entry per precision and
+        seed), `tolerance` (delta, Gamma and shares of the fp32 reference against fp16, or against the first
+        other precision, with the first seed; None with `tolerance_reason` without fp32), `tolerances` (all of
+        them, with a row per epoch), `verdict` (the main one, see `verdict.short`), `verdicts` (in words, one
+        per pair), `machine`.
+
+    Raises:
+        ValueError: a setting is out of range, or `out` already holds results.
+        TypeError: a setting is of the wrong kind or unknown.
+        UnsupportedPrecision: the device cannot honour a precision.
+        BackendUnavailable: the device is not there.
+        PrecisionViolation: in a strict comparison, a step broke its policy.
+        Interrupted: a signal stopped it.
+        SaveError: a file could not be written.
+
+    Source:
+        arXiv 2305.10947 (the protocol).
     """
     config = TrainConfig(lr=lr, **training)
     settings = Comparison(

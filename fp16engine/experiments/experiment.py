@@ -26,7 +26,15 @@ FULL_SIZES = {"cifar10": (50_000, 10_000), "cifar100": (50_000, 10_000), "mnist"
 
 @dataclass(frozen=True)
 class Case:
-    """A model, and the data set that the study trained it on."""
+    """A model, and the data set that the study trained it on.
+
+    Args:
+        model: a name that `models.create` knows.
+        data: a name that `data.load` knows.
+
+    >>> Case("resnet20").data
+    'cifar10'
+    """
 
     model: str
     data: str = "cifar10"
@@ -34,7 +42,16 @@ class Case:
 
 @dataclass(frozen=True)
 class Arm:
-    """A way to train: a precision, and fields of `TrainConfig` that only this arm changes."""
+    """A way to train: a precision, and settings that only this arm changes.
+
+    Args:
+        label: what reports call it.
+        precision: the name of a preset.
+        training: keyword arguments of `Trainer`.
+
+    >>> Arm("adam", "fp16", {"optimizer": "adam"}).precision
+    'fp16'
+    """
 
     label: str
     precision: str
@@ -42,7 +59,14 @@ class Arm:
 
 
 def plain_arms(*precisions: str) -> tuple[Arm, ...]:
-    """Return an arm per precision, with no settings of its own."""
+    """Return an arm per precision, with no settings of its own.
+
+    Args:
+        *precisions: names of presets.
+
+    >>> [arm.label for arm in plain_arms("fp16", "fp32")]
+    ['fp16', 'fp32']
+    """
     return tuple(Arm(name, name) for name in precisions)
 
 
@@ -50,9 +74,24 @@ def plain_arms(*precisions: str) -> tuple[Arm, ...]:
 class Experiment:
     """A table or a figure of a study, as the study ran it.
 
-    `training` are the fields of `TrainConfig` that all arms share, `fitting` those of `Trainer.fit`, `keep`
-    what runs leave behind in addition to figures. `report` turns `Results` into tables and pictures. `claim`
-    says in a sentence what the study found.
+    Args:
+        name: what the command calls it.
+        title: of the report.
+        claim: what the study found, in a sentence.
+        cases: models and their data sets.
+        arms: ways to train.
+        seeds: runs of each case in each arm.
+        epochs: of a run.
+        batch_size: of a run.
+        report: turns `Results` into tables and pictures.
+        training: keyword arguments of `Trainer` that all arms share.
+        fitting: arguments of `Trainer.fit` that all arms share.
+        keep: what runs leave behind in addition to figures.
+
+    >>> cases, arms = (Case("dnn", "digits"),), plain_arms("fp16")
+    >>> tiny = Experiment("tiny", "Tiny", "Nothing.", cases, arms, 1, 1, 16, report=list)
+    >>> tiny.arms[0].label
+    'fp16'
     """
 
     name: str
@@ -73,9 +112,21 @@ class Experiment:
 class Request:
     """What a caller changes of an experiment; None leaves it as the study had it.
 
-    `models` and `precisions` select; a name that the experiment does not have is added (a model with the data
-    set of the first case, a precision as an arm of its own). `activation` takes the place of every network's
-    own non-linearity. `training` and `fitting` override the arguments of every arm.
+    Args:
+        seeds: runs of each case in each arm.
+        epochs: of a run.
+        batch_size: of a run.
+        models: the models that are run; one that the experiment does not have is added, with the data set of
+            the first case.
+        precisions: the precisions that are run; one that the experiment does not have is added, as an arm of
+            its own.
+        device: "cpu", "cuda", "cuda:1" or "reference".
+        activation: takes the place of every network's own non-linearity.
+        training: keyword arguments of `Trainer` that override those of every arm.
+        fitting: arguments of `Trainer.fit` that override those of every arm.
+
+    >>> Request(epochs=1).device
+    'cpu'
     """
 
     seeds: int | None = None
@@ -104,7 +155,21 @@ Data = Callable[[str], "tuple[Dataset, str]"]  # a data set's name -> what is us
 def plan(experiment: Experiment, request: Request, data: Data) -> list[Planned]:
     """Return the runs of an experiment, first seed first, so that every stage of the work is a whole picture.
 
-    Raises ValueError for a selection that leaves nothing, UnsupportedPrecision, and what `data` raises.
+    Args:
+        experiment: as the study ran it.
+        request: what is changed.
+        data: gives what is used for a data set's name, and its fingerprint.
+
+    Raises:
+        ValueError: the selection leaves nothing, or a setting is out of range.
+        UnsupportedPrecision: there is no such combination.
+
+    >>> import fp16engine as fe
+    >>> cases, arms = (Case("dnn", "digits"),), plain_arms("fp16")
+    >>> tiny = Experiment("tiny", "Tiny", "Nothing.", cases, arms, 2, 1, 16, report=list)
+    >>> runs = plan(tiny, Request(), lambda name: (fe.data.digits(), "fingerprint"))
+    >>> [(run.case.model, run.arm.label, run.spec.seed) for run in runs]
+    [('dnn', 'fp16', 0), ('dnn', 'fp16', 1)]
     """
     result = []
     cases, arms = _cases(experiment, request), _arms(experiment, request)

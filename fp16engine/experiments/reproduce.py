@@ -30,8 +30,17 @@ STORE, RUNS = "results.sqlite", "runs"
 class DatasetCache:
     """The data sets that plans use, each loaded once.
 
-    `instead` maps the name that an experiment asks for to the one to load; `roots` where each one's files
-    are; the entry "" of either is for all others. `limit` and `test_limit` shorten the splits.
+    Args:
+        instead: the name that is loaded in place of the one an experiment asks for; the entry "" is for all
+            others.
+        roots: where the files of a data set are; the entry "" is for all others.
+        limit: images of each split that are used; None means all.
+        test_limit: images of the test split; None means `limit`.
+        download: get published files that are missing.
+        by_fingerprint: what is loaded already.
+
+    >>> DatasetCache(instead={"": "digits"}, limit=32).get("cifar10")[0]
+    Dataset('digits', 32 training and 32 test images of 8x8x1, 10 classes)
     """
 
     instead: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +52,20 @@ class DatasetCache:
     _loaded: dict[str, tuple[Dataset, str]] = field(default_factory=dict)
 
     def get(self, name: str) -> tuple[Dataset, str]:
-        """Return what is used for the data set `name`, and its fingerprint; raises what `data.load` does."""
+        """Return what is used for a data set, and its fingerprint.
+
+        Args:
+            name: what the experiment asks for.
+
+        Raises:
+            ValueError: there is no such data set.
+            FileNotFoundError: its files are not there.
+            DataError: its files are damaged, or no root is given.
+
+        >>> dataset, fingerprint = DatasetCache(limit=32).get("digits")
+        >>> len(dataset.train), len(fingerprint)
+        (32, 64)
+        """
         source = self.instead.get(name, self.instead.get("", name))
         if source not in self._loaded:
             root = self.roots.get(source, self.roots.get(name, self.roots.get("")))
@@ -173,9 +195,34 @@ def prepare(
     progress: bool | Reporter | None = None,
     keep: bool = True,
 ) -> Iterator[StudySession]:
-    """Plan experiments and open their store in `out`; with `keep=False` nothing is written there.
+    """Plan experiments and open their store inside a `with` block.
 
-    Raises ValueError (wrong settings, no store), UnsupportedPrecision, and what loading the data raises.
+    Args:
+        experiments: as the study ran them.
+        request: what is changed of them.
+        datasets: loads what they use.
+        out: folder of the store, the runs and the report.
+        budget: seconds after which no run is begun; None means no limit.
+        checkpoint_every: as in `Trainer.fit`.
+        progress: True or None shows a bar on a terminal, plain lines elsewhere; False nothing; a `Reporter`
+            is told.
+        keep: False writes nothing to `out`, for estimates.
+
+    Yields:
+        A `StudySession`, which estimates, runs what is missing, and writes the report.
+
+    Raises:
+        ValueError: a setting is out of range, or `out` holds no store.
+        UnsupportedPrecision: there is no such combination.
+
+    >>> import tempfile
+    >>> from fp16engine.experiments.experiment import Case, plain_arms
+    >>> cases, arms = (Case("dnn", "digits"),), plain_arms("fp16")
+    >>> tiny = Experiment("tiny", "Tiny", "Nothing.", cases, arms, 1, 1, 16, report=list)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with prepare([tiny], Request(), DatasetCache(limit=32), Path(folder), progress=False) as session:
+    ...         session.run().done
+    1
     """
     plans = [plan(experiment, request, datasets.get) for experiment in experiments]
     if keep:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..validate import number
 from .module import Module
 
 
@@ -110,8 +111,7 @@ class Dropout(Module):
 
     def __init__(self, p: float = 0.5) -> None:
         super().__init__()
-        if not 0 <= p < 1:
-            raise ValueError(f"Dropout: p is {p!r}, a probability in [0, 1) is wanted")
+        number("Dropout: p", p, minimum=0, below=1)
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..validate import must_be
 from . import init
 from .linear import Linear
 from .module import Module
@@ -48,7 +49,7 @@ class MultiHeadAttention(Module):
         if head_dim is None:
             if dim % num_heads:
                 raise ValueError(
-                    f"MultiHeadAttention: num_heads is {num_heads}, a divisor of dim {dim} is wanted"
+                    must_be("MultiHeadAttention: num_heads", f"a divisor of dim {dim}", num_heads)
                 )
             head_dim = dim // num_heads
         init.positive("MultiHeadAttention", head_dim=head_dim)
@@ -130,4 +131,4 @@ class MultiHeadAttention(Module):
 
 def _three_axes(name: str, x: Tensor) -> None:
     if x.ndim != 3:
-        raise ValueError(f"MultiHeadAttention: {name} has shape {x.shape}, (B, S, dim) is wanted")
+        raise ValueError(f"MultiHeadAttention: {name} must be of shape (B, S, dim), got {x.shape}")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from .. import functional as F
 from ..ops import _check
 from ..tensor import Tensor
+from ..validate import must_be
 from . import init
 from .module import Module
 
@@ -64,8 +65,11 @@ class Conv2d(Module):
         init.positive("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ValueError(
-                f"Conv2d: groups is {groups}, a divisor of {in_channels} input "
-                f"and {out_channels} output channels is wanted"
+                must_be(
+                    "Conv2d: groups",
+                    f"a divisor of {in_channels} input and {out_channels} output channels",
+                    groups,
+                )
             )
         kh, kw = _check.pair("Conv2d", "size", size, 1)
         self.stride = _check.pair("Conv2d", "stride", stride, 1)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..validate import integer
 from .module import Parameter
 
 
@@ -35,8 +36,7 @@ def positive(layer: str, **sizes: Any) -> None:
     """Require integers >= 1.
 
     Raises:
-        ValueError: one of them is not; the message names the layer and the argument.
+            TypeError, ValueError: one of them is not; the message names the layer and the argument.
     """
     for name, n in sizes.items():
-        if isinstance(n, bool) or not isinstance(n, (int, np.integer)) or n < 1:
-            raise ValueError(f"{layer}: {name} is {n!r}, an integer >= 1 is wanted")
+        integer(f"{layer}: {name}", n, 1)

@@ -13,6 +13,7 @@ from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
+from ..validate import must_be, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
@@ -244,21 +245,23 @@ class Module:
         unknown = [key for key in state if key not in own]
         if missing:
             raise ValueError(
-                f"load_state_dict: {missing[0]!r} is missing ({len(missing)} of {len(own)} keys are)"
+                f"load_state_dict: the state must hold {missing[0]!r}, got one without it "
+                f"({len(missing)} of {len(own)} keys are missing)"
             )
         if unknown:
             raise ValueError(
-                f"load_state_dict: {unknown[0]!r} is not part of this model ({len(unknown)} keys are not)"
+                f"load_state_dict: the state must be of this model, got key {shown(unknown[0])} "
+                f"({len(unknown)} keys are not the model's)"
             )
         arrays = {key: np.ascontiguousarray(state[key]).reshape(np.shape(state[key])) for key in own}
         for key, value in own.items():
             if arrays[key].shape != value.shape:
                 raise ValueError(
-                    f"load_state_dict: {key!r} has shape {arrays[key].shape}, {value.shape} is wanted"
+                    f"load_state_dict: {key!r} must be of shape {value.shape}, got {arrays[key].shape}"
                 )
             if str(arrays[key].dtype) != value.dtype:
                 raise TypeError(
-                    f"load_state_dict: {key!r} is {arrays[key].dtype}, {value.dtype} is wanted; "
+                    f"load_state_dict: {key!r} must be {value.dtype}, got {arrays[key].dtype}; "
                     "load before .to(precision=...) to have it rounded"
                 )
         for key, value in own.items():
@@ -401,7 +404,7 @@ class Sequential(Module):
         super().__init__()
         for i, layer in enumerate(layers):
             if not isinstance(layer, Module):
-                raise TypeError(f"Sequential: layer {i} is a {type(layer).__name__}, a Module is wanted")
+                raise TypeError(must_be(f"Sequential: layer {i}", "a Module", type(layer)))
         self.layers = list(layers)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:

@@ -10,6 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..precision import Precision
 from ..tensor import Tensor
+from ..validate import must_be, one_of
 from . import init, running
 from .module import Module
 
@@ -69,8 +70,9 @@ class BatchNorm2d(Module):
         super().__init__()
         init.positive("BatchNorm2d", num_features=num_features)
         if activation not in (None, *_ACTIVATIONS):
-            names = ", ".join(_ACTIVATIONS)
-            raise ValueError(f"BatchNorm2d: activation is {activation!r}, None or one of {names} is wanted")
+            raise ValueError(
+                must_be("BatchNorm2d: activation", f"None or {one_of(_ACTIVATIONS)}", activation)
+            )
         self.momentum = momentum
         self.eps = eps
         self.activation = activation
@@ -86,7 +88,7 @@ class BatchNorm2d(Module):
         self, x: Tensor, residual: Tensor | None = None, addend: Tensor | None = None
     ) -> Tensor | tuple[Tensor, Tensor]:
         if residual is not None and addend is not None:
-            raise ValueError("BatchNorm2d: residual and addend given, one of them is wanted")
+            raise ValueError("BatchNorm2d: addend must be None with a residual, got both")
         fused = self.activation if self.activation == "relu" else None
         spread = self.running_var if self.running_std is None else self.running_std
         assert spread is not None

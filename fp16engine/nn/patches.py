@@ -46,7 +46,8 @@ class PatchEmbedding(Module):
         init.positive("PatchEmbedding", height=height, width=width, channels=channels, patch=patch, dim=dim)
         if min(height, width) < patch:
             raise ValueError(
-                f"PatchEmbedding: image_size is {height}x{width}, a patch of {patch}x{patch} is wanted"
+                f"PatchEmbedding: image_size must be at least a patch of {patch}x{patch}, got "
+                f"{height}x{width}"
             )
         self.image = (height, width, channels)
         self.patch = patch
@@ -58,7 +59,7 @@ class PatchEmbedding(Module):
         if x.ndim != 4 or x.shape[1:] != self.image:
             height, width, channels = self.image
             raise ValueError(
-                f"PatchEmbedding: x has shape {x.shape}, (N, {height}, {width}, {channels}) is wanted"
+                f"PatchEmbedding: x must be of shape (N, {height}, {width}, {channels}), got {x.shape}"
             )
         n, size, channels = x.shape[0], self.patch, self.image[2]
         used = (self.rows * size, self.columns * size)

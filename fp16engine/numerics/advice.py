@@ -163,7 +163,7 @@ def _underflow(sample: Sample) -> list[Finding]:
 
 
 def _underflows(row: Row) -> bool:
-    """Whether most of a layer's values become 0, and together are no trifle beside those that are kept."""
+    """Whether most of a layer's values become 0, and together are no trifle against those that are kept."""
     kept = sum(n * 2.0**e for e, n in enumerate(row.ranges.exponents, LOWEST))
     return row.underflow >= UNDERFLOW_SHARE and row.underflowed * 2.0**-25 >= UNDERFLOW_SIZE * kept
 

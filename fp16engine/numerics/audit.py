@@ -130,7 +130,22 @@ class Audit(Observer):
         self._counts: dict[AuditKey, int] = {}
 
     def around(self, call: BackendCall) -> Any:
-        """Run a call and record its types."""
+        """Run a call and record its types.
+
+        Args:
+            call: what is called.
+
+        Raises:
+            TypeError: the call does not fit the method.
+
+        >>> import numpy as np
+        >>> from fp16engine import backend
+        >>> audit = Audit()
+        >>> ones, sum_ = np.ones(4, np.float16), backend.get("reference").sum
+        >>> _ = audit.around(BackendCall("sum", sum_, (ones, (0,), "float32"), {}, ()))
+        >>> audit.rows[0].accumulator
+        'float32'
+        """
         op, result = call.op, call.run()
         if op in _NOT_OPERATIONS:
             return result
@@ -159,9 +174,16 @@ class Audit(Observer):
     def float32_tensors(self, policy: Precision | None = None) -> list[AuditRow]:
         """Return the rows that hold a 32-bit or 64-bit float array; with a policy, those it does not allow.
 
-        No policy allows float64. One that stores FP32 allows float32; one with FP32 statistics or master
-        weights (`mp`) allows it for norm statistics and in the calls that check or update state, and nowhere
-        else.
+        Args:
+            policy: a `Precision`, or None. No policy allows float64. One that stores FP32 allows float32; one
+                with FP32 statistics or master weights (`mp`) allows it for norm statistics and in the calls
+                that check or update state, and nowhere else.
+
+        >>> import fp16engine as fe
+        >>> with Audit() as audit:
+        ...     y = fe.tensor([1.0, 2.0], device="reference").sum()
+        >>> [row.op for row in audit.float32_tensors()], audit.float32_tensors(fe.Precision.get("fp32"))
+        (['from_numpy', 'sum'], [])
         """
         return [
             row
@@ -170,18 +192,42 @@ class Audit(Observer):
         ]
 
     def float32_accumulators(self) -> list[AuditRow]:
-        """Return the rows that added up in FP32."""
+        """Return the rows that added up in FP32.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([1.0, 2.0], "float16", "reference")
+        >>> with Audit() as audit, fe.Precision.get("fp16-strict").use():
+        ...     y = x.sum()
+        >>> audit.float32_accumulators()
+        []
+        """
         return [row for row in self.rows if row.accumulator == "float32"]
 
     def float32_persistent(self) -> list[PersistentArrays]:
-        """Return the 32-bit and 64-bit parameters, buffers and optimizer state that `audit_step` found."""
+        """Return the 32-bit and 64-bit parameters, buffers and optimizer state that `audit_step` found.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(8)
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model, "fp16", device="reference")
+        >>> audit = audit_step(trainer, digits.normalised("train", "float16"), digits.train.labels)
+        >>> audit.float32_persistent()
+        []
+        """
         return [entry for entry in self.persistent if entry.dtype in WIDE]
 
     def to_dict(self, policy: Precision | None = None) -> dict[str, Any]:
         """Return counts, rows and persistent arrays as JSON values (the `audit` entry of summary.json).
 
-        `float32_tensors` counts kinds of 32-bit or 64-bit arrays seen (rows with one, and persistent arrays);
-        `not_allowed` counts those among them that `policy` forbids.
+        Args:
+            policy: a `Precision`, or None. `float32_tensors` counts kinds of 32-bit or 64-bit arrays seen
+                (rows with one, and persistent arrays); `not_allowed` counts those among them that it forbids.
+
+        >>> import fp16engine as fe
+        >>> with Audit() as audit:
+        ...     y = fe.tensor([1.0, 2.0], "float16", "reference").sum()
+        >>> audit.to_dict()["float32_tensors"]
+        0
         """
         forbidden_rows = self.float32_tensors(policy)
         rows = [{**row.to_dict(), "not_allowed": row in forbidden_rows} for row in self.rows]
@@ -199,7 +245,14 @@ class Audit(Observer):
         }
 
     def table(self) -> str:
-        """Return the rows as a text table: operation, arrays, operands, accumulator, algorithm, calls."""
+        """Return the rows as a text table: operation, arrays, operands, accumulator, algorithm, calls.
+
+        >>> import fp16engine as fe
+        >>> with Audit() as audit:
+        ...     y = fe.tensor([1.0, 2.0], "float16", "reference").sum()
+        >>> audit.table().splitlines()[0].split()
+        ['operation', 'in', 'out', 'operands', 'accumulates', 'in', 'algorithm', 'calls']
+        """
         head = ("operation", "in", "out", "operands", "accumulates in", "algorithm", "calls")
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
@@ -220,10 +273,27 @@ def audit_batch(dataset: Dataset, policy: Precision) -> tuple[Any, Any]:
 def audit_step(trainer: Steppable, x: Any, y: Any) -> Audit:
     """Audit one real training step and one evaluation of a batch; the trainer is a step further after it.
 
-    trainer: fe.Trainer; x: (N, H, W, C), y: (N,) as for `Trainer.step`. A step that is not applied, as the
-    first ones under a dynamic loss scale, is followed by another, so that the weight update is seen too; the
-    last one is recorded. A schedule is laid out over these few steps, so audit a trainer made for it. Returns
-    the `Audit`, with the arrays that stay after the step in `persistent`.
+    Args:
+        trainer: a `Trainer`. A schedule is laid out over these few steps, so audit one made for it.
+        x: images (N, H, W, C), floating point, as for `Trainer.step`.
+        y: labels (N,), integers.
+
+    A step that is not applied, as the first ones under a dynamic loss scale, is followed by another, so that
+    the weight update is seen too; the last one is recorded. The audit has the arrays that stay after the step
+    in `persistent`.
+
+    Raises:
+        ValueError: as `Trainer.step`.
+        TypeError: as `Trainer.step`.
+        NonFiniteError: as `Trainer.step`.
+
+    >>> import fp16engine as fe
+    >>> digits = fe.data.digits().limit(8)
+    >>> model = fe.models.create("dnn", image_size=8, channels=1)
+    >>> trainer = fe.Trainer(model, "fp16-strict", device="reference")
+    >>> audit = audit_step(trainer, digits.normalised("train", "float16"), digits.train.labels)
+    >>> audit.float32_accumulators()
+    []
     """
     from .. import backend as backends
 

@@ -38,9 +38,7 @@ def temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """
     z, y = np.asarray(logits, np.float64), np.asarray(labels)
     if z.ndim != 2 or y.shape != (len(z),) or not len(z):
-        raise ValueError(
-            f"labels: shape {y.shape} given for logits of shape {z.shape}, (N,) and (N, classes) are wanted"
-        )
+        raise ValueError(f"labels must be of shape (N,) for logits (N, classes), got {y.shape} and {z.shape}")
     z = z - z.max(axis=1, keepdims=True)
 
     def loss(log_t: float) -> float:

@@ -27,7 +27,18 @@ _SKIPPED = frozenset(
 class Explanation:
     """The first operation whose inputs were finite and whose result was not, or what came in not finite.
 
-    `layer` and `op` are None where the replay met nothing (a machine that does not give the same bits twice).
+    Args:
+        step: number of the step, from 0.
+        phase: "forward" or "backward".
+        layer: its path; None where the replay met nothing (a machine that does not give the same bits twice).
+        op: the operation's name; None as `layer`.
+        inputs: ranges of its inputs, by name.
+        output: ranges of its result, or None.
+        cause: in words.
+        remedy: in words.
+
+    >>> Explanation(7, "forward", None, None, {}, None, "the input holds nan", "check the data").text
+    'step 7: the input holds nan; check the data'
     """
 
     step: int
@@ -51,7 +62,11 @@ class Explanation:
         return "\n".join([*lines, f"  remedy: {self.remedy}"])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
+        """Return the fields as JSON values.
+
+        >>> Explanation(7, "forward", None, None, {}, None, "the input holds nan", "look").to_dict()["step"]
+        7
+        """
         return {
             "step": self.step,
             "phase": self.phase,

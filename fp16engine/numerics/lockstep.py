@@ -1,4 +1,4 @@
-"""FP16 beside FP32 in lock step: one batch through two copies of a network, compared operation by operation.
+"""FP16 against FP32 in lock step: one batch through two copies of a network, compared operation by operation.
 
 The relative error of a layer's output, ||a - b|| / ||b||, starts at the rounding of one store and grows from
 operation to operation. Independent roundings add up like a random walk, so after k of them an error of about
@@ -58,7 +58,16 @@ class Divergence:
 
 @dataclass(frozen=True)
 class LockStep:
-    """Every operation of a forward and a backward pass, in order."""
+    """Every operation of a forward and a backward pass under two policies, in order.
+
+    Args:
+        precision: name of the policy that is looked at.
+        reference: name of the policy it is compared with.
+        rows: how far each operation's output is from the reference's.
+
+    >>> LockStep("fp16", "fp32", []).first is None
+    True
+    """
 
     precision: str
     reference: str
@@ -70,11 +79,23 @@ class LockStep:
         return next((row for row in self.rows if row.outside), None)
 
     def layers(self, phase: str) -> list[Divergence]:
-        """Return the last operation of each layer in a phase ("forward", "backward"), which leaves it."""
+        """Return the last operation of each layer in a phase: its output is what leaves the layer.
+
+        Args:
+            phase: "forward" or "backward".
+
+        >>> rows = [Divergence("stem", "forward", op, 1, 1e-4, 1e-2) for op in ("conv", "norm")]
+        >>> [row.op for row in LockStep("fp16", "fp32", rows).layers("forward")]
+        ['norm']
+        """
         return list({row.layer: row for row in self.rows if row.phase == phase}.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values."""
+        """Return everything as JSON values.
+
+        >>> LockStep("fp16", "fp32", []).to_dict()["rows"]
+        []
+        """
         first = self.first
         return {
             "precision": self.precision,
@@ -94,10 +115,22 @@ def compare(
 ) -> LockStep:
     """Run one training step's forward and backward pass under two policies and compare every output.
 
-    build: makes the network, the same weights each time; images: (N, H, W, C) floating point; labels: (N,).
+        error = ||a - b|| / ||b||, a the output under `precision`, b the one under `reference`
+
+    Args:
+        build: makes the network, the same weights each time.
+        images: (N, H, W, C), float16, float32 or float64.
+        labels: (N,), int64.
+        precision: the policy that is looked at, a name or a `Precision`.
+        reference: the policy it is compared with.
+        device: "cpu", "cuda", "cuda:1" or "reference".
+
     Both start from the weights as `precision` stores them, so that only the arithmetic differs. Batch
-    statistics are used, dropout masks are the same. Raises ValueError where the two do not run the same
-    operations.
+    statistics are used, dropout masks are the same.
+
+    Raises:
+        ValueError: the two do not run the same operations.
+        UnsupportedPrecision: the device cannot honour a policy.
 
     >>> import fp16engine as fe
     >>> digits = fe.data.digits().limit(16)
@@ -110,16 +143,16 @@ def compare(
     policies = Precision.get(precision), Precision.get(reference)
     model = build().to(device, policies[0])
     twin = build().to(device, policies[1])
-    wanted = {name: str(array.dtype) for name, array in twin.state_dict().items()}
+    dtypes = {name: str(array.dtype) for name, array in twin.state_dict().items()}
     # running statistics of another form than the twin's are converted when they are loaded
     statistics = policies[1].statistics
-    twin.load_state_dict({k: v.astype(wanted.get(k, statistics)) for k, v in model.state_dict().items()})
+    twin.load_state_dict({k: v.astype(dtypes.get(k, statistics)) for k, v in model.state_dict().items()})
     calls = [
         _record(one, images, labels, policy, device)
         for one, policy in zip((model, twin), policies, strict=True)
     ]
     if [call for call, _ in calls[0]] != [call for call, _ in calls[1]]:
-        raise ValueError("lockstep: the two networks do not run the same operations")
+        raise ValueError("lockstep: the two networks must run the same operations, got different ones")
     u = float(np.finfo(policies[0].storage).eps) / 2
     rows = []
     for k, ((call, a), (_, b)) in enumerate(zip(*calls, strict=True), start=1):

@@ -1,7 +1,7 @@
 """The number-line monitor: layer by layer, how close a run is to the ends of binary16, every N steps.
 
 A sampled step runs the same kernels in the same order as any other and gives the same bits; the monitor reads
-what passes through the backend. Besides, a part of the operations is run once more on FP32 copies of its
+what passes through the backend. A part of the operations is run once more on FP32 copies of its
 FP16 inputs (the shadow), which tells values that are 0 because they underflowed from those that are 0 anyway.
 """
 
@@ -17,6 +17,7 @@ import numpy as np
 
 from .. import backend as backends
 from ..observer import BackendCall, arrays_in
+from ..validate import integer
 from . import advice, constants, stagnation
 from .ranges import EMPTY, Ranges
 from .watch import BACKWARD, FORWARD, UPDATE, Call, Watch, watch
@@ -93,7 +94,24 @@ class Row:
 
 @dataclass
 class Sample:
-    """What the monitor saw of one step. Rows are in the order in which the step met them."""
+    """What the monitor saw of one step; rows are in the order in which the step met them.
+
+    Args:
+        step: its number, from 0.
+        applied: whether the weights were updated.
+        lr: learning rate of the step.
+        loss_scale: factor on its loss.
+        loss: of the step, as it is stored; None where no cross-entropy was computed.
+        chance: ln(classes): the loss of a network that has learned nothing; None as `loss`.
+        rows: ranges of one kind of values of a layer each.
+        updates: updates of a parameter each, and how many were lost.
+        running: running statistics of a layer each.
+        constants: constants that binary16 loses.
+        findings: what went wrong.
+
+    >>> Sample(step=0, applied=True, lr=0.1, loss_scale=1.0).row("stem", "weights") is None
+    True
+    """
 
     step: int
     applied: bool
@@ -108,11 +126,23 @@ class Sample:
     findings: list[advice.Finding] = field(default_factory=list)
 
     def row(self, layer: str, kind: str) -> Row | None:
-        """Return the row of a layer and kind, or None."""
+        """Return the row of a layer and kind, or None.
+
+        Args:
+            layer: its path.
+            kind: "activations", "gradients" and the like.
+
+        >>> Sample(step=0, applied=True, lr=0.1, loss_scale=1.0).row("stem", "activations") is None
+        True
+        """
         return next((row for row in self.rows if (row.layer, row.kind) == (layer, kind)), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON values: a row of metrics.jsonl (kind "ranges")."""
+        """Return everything as JSON values: a row of metrics.jsonl (kind "ranges").
+
+        >>> Sample(step=0, applied=True, lr=0.1, loss_scale=1.0).to_dict()["loss_scale"]
+        1.0
+        """
         return {
             "step": self.step,
             "applied": self.applied,
@@ -128,13 +158,13 @@ class Sample:
 
 
 class Monitor:
-    """Looks at every `every`-th step of a `Trainer`, the first one included.
+    """Looks at every so-many-th step of a `Trainer`, the first one included.
 
     Args:
-        every: steps from one sample to the next.
+        every: steps from one sample to the next, >= 1.
         shadow: 1 runs every operation of a sampled step on FP32 copies too, n every n-th, others in the next
             sample; 0 none.
-        on_sample: called with each `Sample`.
+        on_sample: called with each `Sample`; None calls nothing.
 
     Attributes:
         samples: the last 64 samples.
@@ -142,6 +172,9 @@ class Monitor:
 
     Weights, gradients and everything else stay bit for bit what they are without a monitor; the peak memory
     of a sampled step is higher. `Trainer(monitor=...)` takes one; steps in between cost nothing.
+
+    Raises:
+        ValueError: `every` or `shadow` is no integer in its range.
 
     >>> import fp16engine as fe
     >>> digits = fe.data.digits().limit(32)
@@ -159,8 +192,7 @@ class Monitor:
         on_sample: Callable[[Sample], None] | None = None,
     ) -> None:
         for name, value, least in (("every", every, 1), ("shadow", shadow, 0)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}: {value!r} given, a whole number of at least {least} is wanted")
+            integer(name, value, least)
         self.every, self.shadow, self.on_sample = every, shadow, on_sample
         self.samples: list[Sample] = []
         self.findings: list[advice.Finding] = []
@@ -172,14 +204,40 @@ class Monitor:
         return [finding.text for finding in self.findings]
 
     def due(self, run: TrainingView, ahead: int = 0) -> bool:
-        """Tell whether the next step of `run`, or the one `ahead` steps after it, is one to look at."""
+        """Tell whether the next step of a run, or one after it, is one to look at.
+
+        Args:
+            run: whose `step_count` counts.
+            ahead: 0 for the next step, n for the n-th after it.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> monitor = Monitor(every=10)
+        >>> trainer = fe.Trainer(model, device="reference", monitor=monitor)
+        >>> monitor.due(trainer.state), monitor.due(trainer.state, ahead=1)
+        (True, False)
+        """
         return (run.step_count + ahead) % self.every == 0
 
     @contextmanager
     def sample(self, run: TrainingView) -> Iterator[Callable[[str], bool]]:
-        """Watch one step; yields what is to be called at the start of each phase ("backward", "update").
+        """Watch one step inside a `with` block.
 
-        It returns whether the optimizer is to count its updates.
+        Args:
+            run: whose step it is.
+
+        Yields:
+            What is to be called at the start of each phase ("backward", "update"); it returns whether the
+            optimizer is to count its updates.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> monitor = Monitor(every=1)
+        >>> trainer = fe.Trainer(model, device="reference")
+        >>> with monitor.sample(trainer.state):
+        ...     _ = trainer.predict(fe.data.digits().limit(2).normalised("test", "float16"))
+        >>> len(monitor.samples)
+        1
         """
         looking = SampledStep(run, self)
         with watch(run.model, looking.around) as state:

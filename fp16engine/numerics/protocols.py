@@ -33,7 +33,7 @@ class TrainingView(Protocol):
 
     @property
     def buffers(self) -> Sequence[tuple[str, Tensor]]:
-        """What a step changes besides."""
+        """What a step changes in addition to."""
 
     @property
     def step_count(self) -> int:

@@ -128,7 +128,9 @@ class Meter:
         optimizer = self._optimizer
         row.matrix = row.matrix or len(optimizer.params[i].shape) > 1
         if optimizer.counts is None:
-            raise ValueError("optimizer: its last step counted nothing, step(count=True) is wanted")
+            raise ValueError(
+                "optimizer must have counted in its last step, got counts None; use step(count=True)"
+            )
         counts = dict(zip(COUNTS, map(int, optimizer.counts[i]), strict=True))
         row.nonzero += counts["updates"]
         row.lost += counts["updates_lost"]

@@ -65,16 +65,16 @@ class Tolerance:
 def _probabilities(p: ArrayLike, name: str) -> NDArray[np.float64]:
     array = np.asarray(p)
     if array.ndim != 2 or array.shape[1] < 2:
-        raise ValueError(f"{name}: shape {array.shape} given, (N, classes) with at least 2 classes is wanted")
+        raise ValueError(f"{name} must be of shape (N, classes) with at least 2 classes, got {array.shape}")
     if not (np.issubdtype(array.dtype, np.floating) or np.issubdtype(array.dtype, np.integer)):
-        raise TypeError(f"{name}: dtype {array.dtype} given, a floating-point array is wanted")
+        raise TypeError(f"{name} must be a floating-point array, got {array.dtype}")
     return array.astype(np.float64)
 
 
 def _pair(p: ArrayLike, q: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     first, second = _probabilities(p, "p"), _probabilities(q, "q")
     if first.shape != second.shape:
-        raise ValueError(f"q: shape {second.shape} given, the shape of p {first.shape} is wanted")
+        raise ValueError(f"q must be of shape {first.shape} as p is, got {second.shape}")
     return first, second
 
 
@@ -190,7 +190,7 @@ def analyse(p_ref: ArrayLike, p_other: ArrayLike, reference: str = "fp32", other
     # monotone and doubling exact, so the strict test on float64 values is as safe as on exact ones.
     p, q = _pair(p_ref, p_other)
     if len(p) == 0:
-        raise ValueError("p_ref: 0 samples given, at least 1 is wanted")
+        raise ValueError("p_ref must be at least 1 sample, got none")
     finite = np.isfinite(p).all(axis=1) & np.isfinite(q).all(axis=1)
     p_ok, q_ok = p[finite], q[finite]
     d, paper, sound = delta(p_ok, q_ok), gamma_paper(p_ok), gamma_sound(p_ok)

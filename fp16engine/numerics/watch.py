@@ -28,7 +28,7 @@ Around = Callable[[Call, BackendCall], Any]
 
 @dataclass
 class Watch:
-    """What is being watched; its owner sets `phase` as the step goes on."""
+    """What is being watched; its owner sets `phase` as the step continues."""
 
     phase: str = FORWARD
 

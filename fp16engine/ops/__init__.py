@@ -1,4 +1,4 @@
-"""Every operation, a file per family, its gradient beside it; users call them in `fp16engine.functional`."""
+"""Every operation, a file per family, its gradient next to it; users call them in `fp16engine.functional`."""
 
 import sys
 

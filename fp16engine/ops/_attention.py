@@ -67,14 +67,14 @@ def attention(
         _check.rank("attention", name, t, "B, H, S, D")
     if k.shape != v.shape or (q.shape[:2], q.shape[3]) != (k.shape[:2], k.shape[3]):
         raise ValueError(
-            f"attention: q has shape {q.shape}, k {k.shape}, v {v.shape}; "
-            "equal B, H, D, and k like v are wanted"
+            f"attention: q, k and v must have equal B, H and D, and k and v one shape, got {q.shape}, "
+            f"{k.shape} and {v.shape}"
         )
     if k.shape[2] == 0 or k.shape[3] == 0:
-        raise ValueError(f"attention: k has shape {k.shape}, at least one key of one element is wanted")
+        raise ValueError(f"attention: k must have at least one key of one element, got shape {k.shape}")
     if causal and q.shape[2] != k.shape[2]:
         raise ValueError(
-            f"attention: causal with {q.shape[2]} queries and {k.shape[2]} keys given, equal is wanted"
+            f"attention: causal must have as many keys as queries, got {k.shape[2]} and {q.shape[2]}"
         )
     if key_lengths is not None:
         _check.indices("attention", "key_lengths", key_lengths, k.shape[2] + 1, "lengths")

@@ -1,4 +1,4 @@
-"""Checks that run before any kernel; every message names the argument, what came and what is wanted."""
+"""Checks that run before any kernel; every error names the argument, what is valid and what came."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from .. import backend as backends
 from ..tensor import Tensor
+from ..validate import integer, must_be
 
 FLOATS = ("float16", "float32", "float64")
 
@@ -23,9 +24,9 @@ def is_number(value: Any) -> bool:
 def floating(op: str, name: str, x: Any) -> None:
     """Require a floating-point `Tensor`."""
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: {name} is a {type(x).__name__}, a Tensor is wanted (fe.tensor makes one)")
+        raise TypeError(must_be(f"{op}: {name}", "a Tensor (fe.tensor makes one)", type(x)))
     if x.dtype not in FLOATS:
-        raise TypeError(f"{op}: {name} is {x.dtype}, a floating-point tensor is wanted; cast with .astype")
+        raise TypeError(f"{op}: {name} must be a floating-point tensor, got {x.dtype}; cast with .astype")
 
 
 def alike(op: str, **tensors: Tensor | None) -> None:
@@ -40,7 +41,8 @@ def alike(op: str, **tensors: Tensor | None) -> None:
             continue
         if t.dtype != first.dtype:
             raise TypeError(
-                f"{op}: {first_name} is {first.dtype} and {name} is {t.dtype}; cast one of them with .astype"
+                f"{op}: {name} must be {first.dtype} as {first_name} is, got {t.dtype}; cast one of them "
+                "with .astype"
             )
         same_device(op, first_name, first, name, t)
 
@@ -48,28 +50,26 @@ def alike(op: str, **tensors: Tensor | None) -> None:
 def same_device(op: str, a_name: str, a: Tensor, b_name: str, b: Tensor) -> None:
     """Require two tensors on one device."""
     if a.device != b.device:
-        raise ValueError(f"{op}: {a_name} is on {a.device!r} and {b_name} on {b.device!r}; move one with .to")
+        raise ValueError(
+            f"{op}: {b_name} must be on {a.device!r} as {a_name} is, got {b.device!r}; move one with .to"
+        )
 
 
 def rank(op: str, name: str, x: Tensor, layout: str) -> None:
     """Require as many axes as `layout` names, e.g. "N, H, W, C"."""
     if x.ndim != layout.count(",") + 1:
-        raise ValueError(f"{op}: {name} has shape {x.shape}, ({layout}) is wanted")
+        raise ValueError(f"{op}: {name} must be of shape ({layout}), got {x.shape}")
 
 
 def vector(op: str, name: str, x: Tensor | None, length: int, why: str) -> None:
     """Require shape (length,); None is skipped."""
     if x is not None and x.shape != (length,):
-        raise ValueError(f"{op}: {name} has shape {x.shape}, ({length},) is wanted ({why})")
+        raise ValueError(f"{op}: {name} must be of shape ({length},), {why}, got {x.shape}")
 
 
 def axis(op: str, value: Any, ndim: int) -> int:
     """Return one axis counted from the front."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{op}: axis is {value!r}, an integer is wanted")
-    value = int(value)
-    if not -ndim <= value < ndim:
-        raise ValueError(f"{op}: axis is {value}, a tensor with {ndim} axes has {-ndim} to {ndim - 1}")
+    value = integer(f"{op}: axis", value, -ndim, ndim - 1)
     return value % ndim
 
 
@@ -81,7 +81,7 @@ def axes(op: str, value: Any, ndim: int) -> tuple[int, ...]:
         value = (value,)
     found = sorted(axis(op, a, ndim) for a in value)
     if len(set(found)) != len(found):
-        raise ValueError(f"{op}: axis is {tuple(value)}, each axis may come once")
+        raise ValueError(must_be(f"{op}: axis", "different axes", tuple(value)))
     return tuple(found)
 
 
@@ -93,9 +93,9 @@ def pair(op: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
         or len(both) != 2
         or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in both)
     ):
-        raise TypeError(f"{op}: {name} is {value!r}, an integer or a pair of integers is wanted")
+        raise TypeError(must_be(f"{op}: {name}", "an integer or a pair of integers", value))
     if min(both) < minimum:
-        raise ValueError(f"{op}: {name} is {value!r}, values >= {minimum} are wanted")
+        raise ValueError(must_be(f"{op}: {name}", f">= {minimum}", value))
     return int(both[0]), int(both[1])
 
 
@@ -109,9 +109,7 @@ def window(
     """
     if isinstance(padding, str):
         if padding != "same":
-            raise ValueError(
-                f"{op}: padding is {padding!r}, 'same', an integer or a pair of integers is wanted"
-            )
+            raise ValueError(must_be(f"{op}: padding", "'same', an integer or a pair of integers", padding))
         pads: list[int] = []
         for n, k, s in zip(image, size, stride, strict=True):
             total = max((math.ceil(n / s) - 1) * s + k - n, 0)
@@ -122,8 +120,8 @@ def window(
     padded = (image[0] + pads[0] + pads[1], image[1] + pads[2] + pads[3])
     if min(image) < 1 or size[0] > padded[0] or size[1] > padded[1]:
         raise ValueError(
-            f"{op}: a window of {size[0]}x{size[1]} does not fit into an image of {image[0]}x{image[1]} "
-            f"(padded: {padded[0]}x{padded[1]})"
+            f"{op}: the padded image must be at least the window of {size[0]}x{size[1]}, got "
+            f"{padded[0]}x{padded[1]} from an image of {image[0]}x{image[1]}"
         )
     return pads[0], pads[1], pads[2], pads[3]
 
@@ -143,11 +141,9 @@ def recording(value: Tensor) -> bool:
 def integers(op: str, name: str, value: Any) -> None:
     """Require an int64 tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(
-            f"{op}: {name} is a {type(value).__name__}, an int64 Tensor is wanted (fe.tensor makes one)"
-        )
+        raise TypeError(must_be(f"{op}: {name}", "an int64 Tensor (fe.tensor makes one)", type(value)))
     if value.dtype != "int64":
-        raise TypeError(f"{op}: {name} is {value.dtype}, int64 is wanted")
+        raise TypeError(f"{op}: {name} must be int64, got {value.dtype}")
 
 
 def within(op: str, name: str, host: np.ndarray, count: int, what: str) -> None:
@@ -156,4 +152,4 @@ def within(op: str, name: str, host: np.ndarray, count: int, what: str) -> None:
         return
     low, high = int(np.min(host)), int(np.max(host))
     if low < 0 or high >= count:
-        raise ValueError(f"{op}: {name} holds {low if low < 0 else high}, {what} 0 to {count - 1} are wanted")
+        raise ValueError(f"{op}: {name} must be {what} from 0 to {count - 1}, got {low if low < 0 else high}")

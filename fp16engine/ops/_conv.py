@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..autograd import Array, Function
 from ..precision import active
 from ..tensor import Tensor
+from ..validate import integer, must_be
 from . import _check
 from ._operand import drawn
 
@@ -98,18 +99,16 @@ def conv2d(
     _check.alike("conv2d", x=x, weight=weight, bias=bias)
     _check.rank("conv2d", "x", x, "N, H, W, C")
     _check.rank("conv2d", "weight", weight, "out, kh, kw, in/groups")
-    if isinstance(groups, bool) or not isinstance(groups, int) or groups < 1:
-        raise ValueError(f"conv2d: groups is {groups!r}, an integer >= 1 is wanted")
+    integer("conv2d: groups", groups, 1)
     channels, kernels = x.shape[3], weight.shape[0]
     if channels % groups or kernels % groups:
         raise ValueError(
-            f"conv2d: groups is {groups}, a divisor of {channels} input "
-            f"and {kernels} output channels is wanted"
+            must_be("conv2d: groups", f"a divisor of {channels} input and {kernels} output channels", groups)
         )
     if weight.shape[3] * groups != channels:
         raise ValueError(
-            f"conv2d: x has {channels} channels, {weight.shape[3] * groups} are wanted "
-            f"(weight (out, kh, kw, in/groups) is {weight.shape}, groups is {groups})"
+            f"conv2d: x must have {weight.shape[3] * groups} channels for weight (out, kh, kw, in/groups) of "
+            f"shape {weight.shape} and groups {groups}, got {channels}"
         )
     _check.vector("conv2d", "bias", bias, kernels, "one per output channel")
     strides = _check.pair("conv2d", "stride", stride, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .. import random
 from ..autograd import Array, Function
 from ..tensor import Tensor
+from ..validate import number
 from . import _check
 
 
@@ -55,8 +56,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     True
     """
     _check.floating("dropout", "x", x)
-    if not _check.is_number(p) or not 0 <= p < 1:
-        raise ValueError(f"dropout: p is {p!r}, a probability in [0, 1) is wanted")
+    number("dropout: p", p, minimum=0, below=1)
     if not training or p == 0:
         return x
     seed, offset = random.dropout_counter(x.size)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..autograd import Array, Function
 from ..tensor import DTYPES, Tensor
+from ..validate import choice, must_be
 from . import _check
 from ._reduce import unbroadcast
 
@@ -138,7 +139,7 @@ def arithmetic(op: str, a: Any, b: Any) -> Any:
     if not _check.is_number(number):
         if hasattr(number, "__array__"):
             raise TypeError(
-                f"{op}: a Tensor and a {type(number).__name__} given; fe.tensor makes it a Tensor"
+                must_be(f"{op}: an operand", "a Tensor (fe.tensor makes one) or a number", type(number))
             )
         return NotImplemented
     _check.floating(op, "the tensor", x)
@@ -148,7 +149,7 @@ def arithmetic(op: str, a: Any, b: Any) -> Any:
 def _broadcastable(op: str, a: Tensor, b: Tensor) -> None:
     for m, n in zip(reversed(a.shape), reversed(b.shape), strict=False):
         if m != n and m != 1 and n != 1:
-            raise ValueError(f"{op}: shapes {a.shape} and {b.shape} do not broadcast")
+            raise ValueError(f"{op}: shapes must broadcast, got {a.shape} and {b.shape}")
 
 
 def power(x: Tensor, exponent: float) -> Any:
@@ -405,14 +406,14 @@ def astype(x: Tensor, dtype: str) -> Tensor:
     >>> fe.tensor([2049.0, 1e5], device="reference").astype("float16").numpy().tolist()
     [2048.0, inf]
     """
-    if dtype not in DTYPES:
-        raise ValueError(f"astype: dtype {dtype!r} given, one of {', '.join(DTYPES)} is wanted")
+    choice("astype: dtype", dtype, DTYPES)
     if dtype == x.dtype:
         return x
     if dtype == "int64":
-        raise ValueError(f"astype: 'int64' for a {x.dtype} tensor given, a floating-point dtype is wanted")
+        raise ValueError(f"astype: dtype must be a floating-point one for a {x.dtype} tensor, got 'int64'")
     if dtype == "float64" and x.device != "reference":
         raise ValueError(
-            f"astype: 'float64' on device {x.device!r} given; float64 is for checks on 'reference'"
+            f"astype: dtype must be float16 or float32 on {x.device!r}, got 'float64', which is for checks "
+            "on 'reference'"
         )
     return Cast.apply(x, dtype=dtype)

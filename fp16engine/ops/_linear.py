@@ -75,7 +75,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
     """
     _check.alike("matmul", a=a, b=b)
     if a.ndim == 0 or b.ndim == 0:
-        raise ValueError(f"matmul: shapes {a.shape} and {b.shape} given, at least one axis each is wanted")
+        raise ValueError(f"matmul: a and b must have at least one axis, got shapes {a.shape} and {b.shape}")
     row, column = a.ndim == 1, b.ndim == 1
     if row:
         a = reshape(a, (1, *a.shape))
@@ -83,9 +83,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         b = reshape(b, (*b.shape, 1))
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     if b.shape[-2] != k:
-        raise ValueError(
-            f"matmul: a has {k} columns and b {b.shape[-2]} rows, shapes {a.shape} and {b.shape}"
-        )
+        raise ValueError(f"matmul: b must have {k} rows as a has columns, got shapes {a.shape} and {b.shape}")
     if b.ndim == 2:
         batch = a.shape[:-2]
         y = MatMul.apply(reshape(a, (math.prod(batch) * m, k)) if batch else a, b)
@@ -100,7 +98,7 @@ def _broadcast_shapes(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]
     longest = max(len(a), len(b))
     pairs = list(zip((1,) * (longest - len(a)) + a, (1,) * (longest - len(b)) + b, strict=True))
     if any(m != n and m != 1 and n != 1 for m, n in pairs):
-        raise ValueError(f"matmul: batch axes {a} and {b} do not broadcast")
+        raise ValueError(f"matmul: batch axes must broadcast, got {a} and {b}")
     return tuple(n if m == 1 else m for m, n in pairs)
 
 
@@ -139,8 +137,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     _check.rank("linear", "weight", weight, "out, in")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(
-            f"linear: x has shape {x.shape}, (..., {weight.shape[1]}) is wanted "
-            f"(weight (out, in) is {weight.shape})"
+            f"linear: x must be of shape (..., {weight.shape[1]}) for weight (out, in) of shape "
+            f"{weight.shape}, got {x.shape}"
         )
     _check.vector("linear", "bias", bias, weight.shape[0], "one per output")
     if x.ndim == 2:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..autograd import Array, Function, GradAndBiasGrad
 from ..tensor import Tensor
+from ..validate import must_be, number
 from . import _check
 
 
@@ -146,17 +146,14 @@ def _arguments(op: str, x: Tensor, eps: float, **statistics: Tensor) -> None:
     _check.alike(op, **statistics)
     gamma = statistics["gamma"]
     _check.same_device(op, "x", x, "gamma", gamma)
-    wanted = ("float16", "float32") if x.dtype == "float16" else (x.dtype,)
-    if gamma.dtype not in wanted:
-        raise TypeError(
-            f"{op}: x is {x.dtype} and gamma {gamma.dtype}; gamma in {' or '.join(wanted)} is wanted"
-        )
+    valid = ("float16", "float32") if x.dtype == "float16" else (x.dtype,)
+    if gamma.dtype not in valid:
+        raise TypeError(f"{op}: gamma must be {' or '.join(valid)} for {x.dtype} x, got {gamma.dtype}")
     if x.ndim == 0:
-        raise ValueError(f"{op}: x has shape (), (..., C) is wanted")
+        raise ValueError(f"{op}: x must be of shape (..., C), got ()")
     for name, t in statistics.items():
         _check.vector(op, name, t, x.shape[-1], "one per channel, the last axis of x")
-    if not _check.is_number(eps) or not (math.isfinite(eps) and eps > 0):
-        raise ValueError(f"{op}: eps is {eps!r}, a finite number > 0 is wanted")
+    number(f"{op}: eps", eps, above=0)
 
 
 def batch_norm(
@@ -315,9 +312,8 @@ def _batch_norm_arguments(
     names = ("gamma", "beta", "running_mean", "running_var")
     _arguments(op, x, eps, **dict(zip(names, vectors, strict=True)))
     if activation not in (None, "relu"):
-        raise ValueError(f"{op}: activation is {activation!r}, None or 'relu' is wanted")
-    if not _check.is_number(momentum) or not 0 <= momentum <= 1:
-        raise ValueError(f"{op}: momentum is {momentum!r}, a number in [0, 1] is wanted")
+        raise ValueError(must_be(f"{op}: activation", "None or 'relu'", activation))
+    number(f"{op}: momentum", momentum, minimum=0, maximum=1)
     running_mean = vectors[2]
     for name, t, dtype, shape in (
         ("updates", updates, "int64", (1,)),
@@ -328,10 +324,10 @@ def _batch_norm_arguments(
         if t.dtype != dtype:
             raise TypeError(f"{op}: {name} must be {dtype}, got {t.dtype}")
         if t.shape != shape:
-            raise ValueError(f"{op}: {name} must have shape {shape}, got {t.shape}")
+            raise ValueError(f"{op}: {name} must be of shape {shape}, got {t.shape}")
         _check.same_device(op, "x", x, name, t)
     if training and x.size == 0:
-        raise ValueError(f"{op}: x has shape {x.shape}, at least one value per channel is wanted in training")
+        raise ValueError(f"{op}: x must have at least one value per channel in training, got shape {x.shape}")
 
 
 def _counted(updates: Tensor | None, rest: Tensor | None) -> dict[str, Array | None]:
@@ -344,7 +340,7 @@ def _counted(updates: Tensor | None, rest: Tensor | None) -> dict[str, Array | N
 def _like_x(op: str, x: Tensor, name: str, t: Tensor) -> None:
     _check.alike(op, **{"x": x, name: t})
     if t.shape != x.shape:
-        raise ValueError(f"{op}: {name} has shape {t.shape}, {x.shape} is wanted as of x")
+        raise ValueError(f"{op}: {name} must be of shape {x.shape} as x is, got {t.shape}")
 
 
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-6) -> Tensor:

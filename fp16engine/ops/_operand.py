@@ -26,8 +26,8 @@ def drawn(operand: BlockFormat | None, arrays: int, *given: Any, largest: int = 
     for x in given:
         if str(x.dtype) != "float32":
             raise UnsupportedPrecision(
-                f"precision: dot products in {operand.name} take float32 tensors, a {x.dtype} one came; "
-                "cast it with .astype('float32')"
+                f"precision: tensors must be float32 for dot products in {operand.name}, got {x.dtype}; "
+                "cast with .astype('float32')"
             )
     if not operand.stochastic:
         return operand

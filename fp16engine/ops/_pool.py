@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..autograd import Array, Function
 from ..tensor import Tensor
+from ..validate import must_be
 from . import _check
 from ._reduce import mean
 
@@ -45,11 +46,11 @@ def _pool(
     sizes = _check.pair(op, "size", size, 1)
     strides = sizes if stride is None else _check.pair(op, "stride", stride, 1)
     if function is MaxPool2d and sizes[0] * sizes[1] > MAX_WINDOW:
-        raise ValueError(f"{op}: size is {size!r}, a window of at most {MAX_WINDOW} pixels is wanted")
+        raise ValueError(must_be(f"{op}: size", f"at most {MAX_WINDOW} pixels", size))
     pads = _check.window(op, (x.shape[1], x.shape[2]), sizes, strides, padding)
     if max(pads[:2]) >= sizes[0] or max(pads[2:]) >= sizes[1]:
         raise ValueError(
-            f"{op}: padding is {padding!r}, less than the size {sizes} is wanted, else a window is empty"
+            must_be(f"{op}: padding", f"less than the size {sizes}, else a window is empty", padding)
         )
     return function.apply(x, size=sizes, stride=strides, pads=pads)
 

@@ -69,7 +69,7 @@ def _reduce(function: type[Function], op: str, x: Tensor, axis: Axis, keepdims: 
     _check.floating(op, "x", x)
     axes = _check.axes(op, axis, x.ndim)
     if not empty and any(x.shape[i] == 0 for i in axes):
-        raise ValueError(f"{op}: x has shape {x.shape}, at least one element along axis {axis} is wanted")
+        raise ValueError(f"{op}: x must have at least one element along axis {axis}, got shape {x.shape}")
     return function.apply(x, axes=axes, keepdims=keepdims) if axes else x
 
 

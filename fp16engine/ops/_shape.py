@@ -9,6 +9,7 @@ from typing import Any
 from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
+from ..validate import must_be
 from . import _check
 from ._reduce import unbroadcast
 
@@ -100,7 +101,7 @@ class ToDevice(Function):
 
 def _tensor(op: str, x: Any) -> None:
     if not isinstance(x, Tensor):
-        raise TypeError(f"{op}: x is a {type(x).__name__}, a Tensor is wanted (fe.tensor makes one)")
+        raise TypeError(must_be(f"{op}: x", "a Tensor (fe.tensor makes one)", type(x)))
 
 
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
@@ -126,15 +127,13 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     (2, 2)
     """
     _tensor("reshape", x)
-    wanted = tuple(int(n) for n in shape)
-    known = math.prod(n for n in wanted if n != -1)
-    free = wanted.count(-1)
+    sizes = tuple(int(n) for n in shape)
+    known = math.prod(n for n in sizes if n != -1)
+    free = sizes.count(-1)
     fits = known == x.size if not free else free == 1 and known > 0 and x.size % known == 0
-    if not fits or min(wanted, default=0) < -1:
-        raise ValueError(
-            f"reshape: shape {wanted} given for a tensor of shape {x.shape} with {x.size} elements"
-        )
-    return Reshape.apply(x, shape=wanted)
+    if not fits or min(sizes, default=0) < -1:
+        raise ValueError(must_be("reshape: shape", f"one of {x.size} elements as {x.shape} is", sizes))
+    return Reshape.apply(x, shape=sizes)
 
 
 def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
@@ -164,7 +163,7 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     _tensor("transpose", x)
     order = tuple(_check.axis("transpose", a, x.ndim) for a in axes)
     if sorted(order) != list(range(x.ndim)):
-        raise ValueError(f"transpose: axes {tuple(axes)} given, a permutation of 0 to {x.ndim - 1} is wanted")
+        raise ValueError(must_be("transpose: axes", f"a permutation of 0 to {x.ndim - 1}", tuple(axes)))
     return Transpose.apply(x, axes=order)
 
 
@@ -256,15 +255,14 @@ def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """
     tensors = list(tensors)
     if not tensors:
-        raise ValueError("cat: an empty list given, at least one tensor is wanted")
+        raise ValueError("cat: tensors must be at least one, got none")
     _check.alike("cat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
     first = tensors[0]
     axis = _check.axis("cat", axis, first.ndim)
     for i, t in enumerate(tensors):
         if t.ndim != first.ndim or any(t.shape[j] != n for j, n in enumerate(first.shape) if j != axis):
             raise ValueError(
-                f"cat: tensors[0] has shape {first.shape} and tensors[{i}] {t.shape}; "
-                f"only axis {axis} may differ"
+                f"cat: tensors[{i}] must be of shape {first.shape} but for axis {axis}, got {t.shape}"
             )
     return Cat.apply(*tensors, axis=axis)
 
@@ -359,7 +357,7 @@ def flatten(x: Tensor) -> Tensor:
     """
     _tensor("flatten", x)
     if x.ndim == 0:
-        raise ValueError("flatten: x has shape (), (N, ...) is wanted")
+        raise ValueError("flatten: x must be of shape (N, ...), got ()")
     return reshape(x, (x.shape[0], math.prod(x.shape[1:])))
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
+from ..validate import must_be, number
 from . import _check
 
 
@@ -43,7 +44,7 @@ def _axis(op: str, x: Tensor, axis: int) -> int:
     _check.floating(op, "x", x)
     axis = _check.axis(op, axis, x.ndim)
     if x.shape[axis] == 0:
-        raise ValueError(f"{op}: x has shape {x.shape}, at least one element along axis {axis} is wanted")
+        raise ValueError(f"{op}: x must have at least one element along axis {axis}, got shape {x.shape}")
     return axis
 
 
@@ -142,7 +143,7 @@ def cross_entropy(
     _check.rank("cross_entropy", "logits", logits, "N, K")
     if logits.size == 0:
         raise ValueError(
-            f"cross_entropy: logits has shape {logits.shape}, at least one sample and class are wanted"
+            f"cross_entropy: logits must have at least one sample and class, got shape {logits.shape}"
         )
     if ignore_index is not None:
         labels = _uncounted(labels, ignore_index, logits.shape[1])
@@ -150,17 +151,14 @@ def cross_entropy(
         _check.indices("cross_entropy", "labels", labels, logits.shape[1], "classes")
     _check.vector("cross_entropy", "labels", labels, logits.shape[0], "one per row of logits")
     _check.same_device("cross_entropy", "logits", logits, "labels", labels)
-    if not _check.is_number(label_smoothing) or not 0 <= label_smoothing <= 1:
-        raise ValueError(
-            f"cross_entropy: label_smoothing is {label_smoothing!r}, a number in [0, 1] is wanted"
-        )
+    number("cross_entropy: label_smoothing", label_smoothing, minimum=0, maximum=1)
     return CrossEntropy.apply(logits, labels, smoothing=float(label_smoothing))
 
 
 def _uncounted(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
     """Return the checked labels with -1, which the backends do not count, for `ignore_index`."""
     if not isinstance(ignore_index, Integral) or isinstance(ignore_index, bool):
-        raise TypeError(f"cross_entropy: ignore_index is {ignore_index!r}, an integer or None is wanted")
+        raise TypeError(must_be("cross_entropy: ignore_index", "an integer or None", ignore_index))
     _check.integers("cross_entropy", "labels", labels)
     if ignore_index == -1 and _check.recording(labels):
         return labels
@@ -168,7 +166,7 @@ def _uncounted(labels: Tensor, ignore_index: int, classes: int) -> Tensor:
     counted = host != ignore_index
     if not counted.any():
         raise ValueError(
-            f"cross_entropy: every label is ignore_index {ignore_index}, at least one other is wanted"
+            f"cross_entropy: labels must have one other than ignore_index, got {ignore_index} only"
         )
     _check.within("cross_entropy", "labels", host[counted], classes, "classes")
     if ignore_index == -1:

@@ -350,12 +350,12 @@ class Optimizer:
         """Return the arrays that `state_dict` copies, as they lie on the device, by the same names.
 
         Returns:
-            arrays on the optimizer's device, each of the shape of its parameter and the dtype of the state.
+            Arrays in the shape of their parameter, float16 or float32.
 
         >>> import fp16engine as fe
         >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
-        >>> list(fe.optim.SGD([w], lr=0.1, momentum=0.9).state_arrays())
-        ['momentum.0']
+        >>> sorted(fe.optim.SGD([w], lr=0.1, momentum=0.9, update="master32").state_arrays())
+        ['master.0', 'momentum.0']
         """
         arrays = {
             f"{slot}.{i}": array for slot, values in self.state.items() for i, array in enumerate(values)

@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend as backends
 from ..data.encoded import IGNORED
 from ..tensor import Tensor
+from ..validate import must_be
 
 if TYPE_CHECKING:
     from ..data import Augmentation, Dataset
@@ -30,15 +31,6 @@ def data_order(seed: int, epoch: int, count: int) -> np.ndarray:
     return np.argsort(words, kind="stable").astype(np.int64)
 
 
-def count(name: str, value: Any, least: int) -> int:
-    """An integer argument of at least `least`; TypeError or ValueError naming it otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}: {value!r} given, an integer is wanted")
-    if value < least:
-        raise ValueError(f"{name}: {value} given, at least {least} is wanted")
-    return int(value)
-
-
 @dataclass(frozen=True)
 class DeviceSplit:
     """One split of a data set: images (N, H, W, C) on the device in training dtype, labels on the host."""
@@ -52,9 +44,7 @@ class DeviceSplit:
         """Normalise, round once to `dtype` and move the whole split to the device."""
         labels = np.asarray(getattr(dataset, split).labels, np.int64)
         if not len(labels):
-            raise ValueError(
-                f"dataset: the {split} part of {dataset.name!r} is empty, at least one image is wanted"
-            )
+            raise ValueError(f"dataset {dataset.name!r} must have at least one {split} image, got none")
         backend = backends.get(device)
         host = np.ascontiguousarray(dataset.normalised(split, dtype))
         # where the device computes on host arrays the data set's own copy serves, and memory holds it once
@@ -96,8 +86,8 @@ class Augmenting:
             return None
         if augmentation.shift > min(dataset.image_size):
             raise ValueError(
-                f"augment: shift {augmentation.shift} given for {_by(dataset.image_size)} images, "
-                f"at most {min(dataset.image_size)} is wanted"
+                f"augment: shift must be at most {min(dataset.image_size)} for {_by(dataset.image_size)} "
+                f"images, got {augmentation.shift}"
             )
         return cls(seed, augmentation.arguments(dataset.mean, dataset.std))
 
@@ -179,25 +169,23 @@ def device_images(x: Any, device: str, dtype: str) -> Array:
     backend = backends.get(device)
     if isinstance(x, Tensor):
         if x.device != device:
-            raise ValueError(
-                f"x: a tensor on {x.device!r} given, one on {device!r} is wanted; use .to({device!r})"
-            )
+            raise ValueError(f"x must be on {device!r}, got a tensor on {x.device!r}; use .to({device!r})")
         array: Array = x.data
     elif isinstance(x, list | tuple):
         array = np.asarray(x, np.float32)
     elif hasattr(x, "shape") and hasattr(x, "dtype"):
         array = x
     else:
-        raise TypeError(f"x: {type(x).__name__} given, an array of shape (N, H, W, C) is wanted")
+        raise TypeError(must_be("x", "an array of shape (N, H, W, C)", type(x)))
     name = str(array.dtype)
     if name not in ("float16", "float32", "float64"):
         raise TypeError(
-            f"x: {name} given, floating-point images are wanted; normalise them, as Dataset.normalised does"
+            f"x must be floating-point images, got {name}; normalise them, as Dataset.normalised does"
         )
     if len(array.shape) != 4:
-        raise ValueError(f"x: shape {tuple(array.shape)} given, (N, H, W, C) is wanted")
+        raise ValueError(f"x must be of shape (N, H, W, C), got {tuple(array.shape)}")
     if array.shape[0] == 0:
-        raise ValueError("x: an empty batch given, at least one image is wanted")
+        raise ValueError("x must be at least one image, got an empty batch")
     if isinstance(array, np.ndarray):
         with np.errstate(over="ignore"):
             array = np.ascontiguousarray(array, dtype=dtype)
@@ -213,13 +201,11 @@ def host_labels(y: Any, images: int) -> np.ndarray:
         y = np.from_dlpack(y)
     labels = np.asarray(y)
     if labels.dtype.kind not in "iu":
-        raise TypeError(f"y: {labels.dtype} given, integer class labels are wanted")
+        raise TypeError(f"y must be integer class labels, got {labels.dtype}")
     if labels.shape != (images,):
-        raise ValueError(
-            f"y: shape {labels.shape} given, ({images},) is wanted: one label for each image of x"
-        )
+        raise ValueError(f"y must be of shape ({images},), one label for each image of x, got {labels.shape}")
     if labels.min() < 0:
-        raise ValueError(f"y: label {labels.min()} given, class labels from 0 on are wanted")
+        raise ValueError(f"y must be class labels >= 0, got {labels.min()}")
     return labels.astype(np.int64)
 
 
@@ -232,18 +218,20 @@ def check_dataset(model: Module, dataset: Dataset) -> None:
     size = (size, size) if isinstance(size, int) else tuple(size) if size else None
     if size is not None and size != tuple(dataset.image_size):
         raise ValueError(
-            f"dataset: {dataset.name!r} has {_by(dataset.image_size)} images, the model takes {_by(size)}"
+            f"dataset {dataset.name!r} must have {_by(size)} images as the model takes, "
+            f"got {_by(dataset.image_size)}"
         )
     channels = config.get("channels")
     if channels is not None and channels != dataset.channels:
         raise ValueError(
-            f"dataset: {dataset.name!r} has {dataset.channels}-channel images, "
-            f"the model takes {channels}-channel ones"
+            f"dataset {dataset.name!r} must have {channels}-channel images as the model takes, "
+            f"got {dataset.channels}-channel ones"
         )
     classes = config.get("num_classes")
     if classes is not None and classes < len(dataset.classes):
         raise ValueError(
-            f"dataset: {dataset.name!r} has {len(dataset.classes)} classes, the model has {classes}"
+            f"dataset {dataset.name!r} must have at most {classes} classes as the model has, "
+            f"got {len(dataset.classes)}"
         )
 
 

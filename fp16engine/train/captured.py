@@ -20,6 +20,7 @@ from .. import backend as backends
 from ..errors import CaptureError
 from ..numerics.ranges import Ranges
 from ..tensor import Tensor
+from ..validate import must_be
 from .batches import Augmenting, ImageOrder
 from .control_block import ControlBlock
 from .counters import StepResult
@@ -63,7 +64,9 @@ class CapturedStep:
     ) -> None:
         backend: Any = backends.get(trainer.device)
         if not backend.capabilities.captured_steps:
-            raise CaptureError(f"device {trainer.device!r} records no steps; 'cuda' does")
+            raise CaptureError(
+                f"device must be one that records steps, such as 'cuda', got {trainer.device!r}"
+            )
         self._state, self._objective, self._rule = trainer.state, trainer.objective, trainer.nonfinite
         self._backend, self.batch_size = backend, batch_size
         self._images, self._labels, self._augmenting = images, backend.from_numpy(labels), augmenting
@@ -186,7 +189,7 @@ class CapturedStep:
         run_step(state, self._objective, control, images, Tensor(labels, state.device))
 
     def _tensors(self) -> list[Tensor]:
-        """What a step changes besides the optimizer's state: parameters, then running statistics."""
+        """What a step changes in addition to the optimizer's state: parameters, then running statistics."""
         return [tensor for _, tensor in (*self._state.parameters, *self._state.buffers)]
 
     def _put_back(self) -> None:
@@ -214,11 +217,10 @@ class CapturedStep:
         )
 
 
-def wants_capture(wanted: bool | None, device: str) -> bool:
+def wants_capture(capture: bool | None, device: str) -> bool:
     """Whether steps are recorded: by default on a GPU; ValueError for a device that cannot."""
-    if wanted is not None and not isinstance(wanted, bool):
-        raise TypeError(f"capture: {wanted!r} given, True, False or None is wanted")
-    able = backends.get(device).capabilities.captured_steps
-    if wanted and not able:
-        raise ValueError(f"capture: True given, device {device!r} records no steps; 'cuda' does")
-    return device.partition(":")[0] == "cuda" if wanted is None else wanted
+    if capture is not None and not isinstance(capture, bool):
+        raise TypeError(must_be("capture", "True, False or None", capture))
+    if capture and not backends.get(device).capabilities.captured_steps:
+        raise ValueError(f"capture must be False on {device!r}, which records no steps, got True")
+    return device.partition(":")[0] == "cuda" if capture is None else capture

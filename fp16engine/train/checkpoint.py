@@ -30,6 +30,7 @@ from ..operand_plan import OperandPlan
 from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
+from ..validate import integer, must_be, shown
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -64,7 +65,7 @@ class RunState:
 
 
 def libraries(device: str) -> dict[str, Any]:
-    """What the bits of a run follow besides the engine: the device's libraries and their instruction set."""
+    """What the bits of a run follow but the engine: the device's libraries and their instruction set."""
     info = doctor.backend_info(device)
     return {key: info[key] for key in ("onednn", "onednn_isa", "cublaslt", "cudnn", "gpu") if key in info}
 
@@ -143,7 +144,23 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A validated checkpoint: `Checkpoint.load(path)`, then `create_model()` or `restore(trainer)`."""
+    """A validated checkpoint: `Checkpoint.load(path)`, then `create_model()` or `restore(trainer)`.
+
+    Args:
+        path: of its checkpoint.json.
+        body: what that file says.
+        tensors: NumPy arrays of any shape, float16, float32 or int64, by name.
+
+    >>> import tempfile
+    >>> import fp16engine as fe
+    >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     trainer = fe.Trainer(model)
+    ...     _ = trainer.fit(data, epochs=1, batch_size=16, out=folder, progress=False)
+    ...     saved = fe.Checkpoint.load(folder)
+    >>> saved.epoch, saved.step, saved.precision.name
+    (1, 2, 'fp16')
+    """
 
     path: Path
     body: dict[str, Any]
@@ -151,10 +168,17 @@ class Checkpoint:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Checkpoint:
-        """Read a checkpoint from its directory (or its checkpoint.json) and check it against its checksums.
+        """Read a checkpoint and check it against its checksums.
 
-        Raises CheckpointError, in one sentence, when there is none, or a part is missing, truncated or
-        altered.
+        Args:
+            path: its folder, or its checkpoint.json.
+
+        Raises:
+            CheckpointError: there is none, or a part is missing, truncated or altered.
+
+        >>> Checkpoint.load("no/such/folder")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        fp16engine.errors.CheckpointError: ...
         """
         from safetensors import SafetensorError
         from safetensors.numpy import load as deserialise
@@ -169,22 +193,24 @@ class Checkpoint:
             content = read_regular(tensor_path, limit, str(tensor_path), CheckpointError)
         except FileNotFoundError:
             raise CheckpointError(
-                f"{tensor_path} is missing, and {json_path.name} beside it needs it"
+                f"{tensor_path} must be next to {json_path.name}, got no such file"
             ) from None
         except OSError as error:
             raise CheckpointError(f"{tensor_path} cannot be read: {error.strerror or error}") from error
         if hashlib.sha256(content).hexdigest() != body["tensors"]["sha256"]:
             raise CheckpointError(
-                f"{tensor_path} is damaged: its SHA-256 is not the one {json_path.name} states"
+                f"{tensor_path} is damaged: its SHA-256 must be the one that {json_path.name} states, got "
+                "another"
             )
         try:
             tensors = deserialise(content)
         except (SafetensorError, *_FAULTS) as error:  # KeyError: a dtype that NumPy has no name for
-            raise CheckpointError(f"{tensor_path} is no valid safetensors file: {_said(error)}") from error
+            raise CheckpointError(f"{tensor_path} must be a safetensors file, got {_said(error)}") from error
         undefined = _undefined(tensors)
         if undefined and not body["trainer"].get("nonfinite_steps"):
             raise CheckpointError(
-                f"{tensor_path} is damaged: {undefined!r} holds NaN, but every step of its run was finite"
+                f"{tensor_path} is damaged: {undefined!r} must be finite as every step of its run was, got "
+                "NaN"
             )
         return cls(json_path, body, tensors)
 
@@ -223,16 +249,31 @@ class Checkpoint:
         return count
 
     def create_model(self, device: str = "cpu") -> Module:
-        """Build the model by its name and arguments, on `device`, with these weights, ready for a Trainer.
+        """Build the model by its name and arguments, with these weights, ready for a Trainer.
 
-        Raises CheckpointError for a model built by hand; use `load_model(model, device)` then.
+        Args:
+            device: "cpu", "cuda", "cuda:1" or "reference".
+
+        Raises:
+            CheckpointError: the model was built by hand; use `load_model(model, device)` then.
+            BackendUnavailable: the device is not there.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+        ...     again = fe.Checkpoint.load(folder).create_model()
+        >>> again.num_parameters() == model.num_parameters()
+        True
         """
         from .. import models
 
         if self.model_config is None:
             raise CheckpointError(
-                f"{self.path} holds a model that was built by hand ({self.body['model']['class']}); "
-                "build it again and use load_model"
+                f"{self.path} must hold a model that models.create built, got one built by hand "
+                f"({self.body['model']['class']}); build it again and use load_model"
             )
         try:
             model = models.from_config(self.model_config)
@@ -242,9 +283,26 @@ class Checkpoint:
         return model
 
     def load_model(self, model: Module, device: str = "cpu") -> None:
-        """Move `model` to `device` in this checkpoint's precision and give it these weights and buffers.
+        """Move a model to a device in this checkpoint's precision and give it these weights and buffers.
 
-        Raises CheckpointError when it is another model; nothing is changed then.
+        Args:
+            model: of the same shapes.
+            device: "cpu", "cuda", "cuda:1" or "reference".
+
+        Raises:
+            CheckpointError: it is another model; nothing is changed then.
+            BackendUnavailable: the device is not there.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+        ...     twin = fe.models.create("dnn", image_size=8, channels=1, seed=1)
+        ...     fe.Checkpoint.load(folder).load_model(twin)
+        >>> all((a == b).all() for a, b in zip(twin.state_dict().values(), model.state_dict().values()))
+        True
         """
         self._check_model(model)
         model.to(device, self.precision)
@@ -254,7 +312,22 @@ class Checkpoint:
             raise CheckpointError(f"{self.path} does not fit this model: {_said(error)}") from error
 
     def check(self, trainer: Trainer) -> None:
-        """CheckpointError naming the first difference from a trainer's model and settings."""
+        """Require a trainer with this checkpoint's model and settings.
+
+        Args:
+            trainer: to compare with.
+
+        Raises:
+            CheckpointError: there is a difference; the message names the first one.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=32, out=folder, progress=False)
+        ...     fe.Checkpoint.load(folder).check(trainer)
+        """
         self._check_model(trainer.model)
         ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.config.to_dict()}
         theirs = {
@@ -269,8 +342,22 @@ class Checkpoint:
     def restore(self, trainer: Trainer) -> RunState:
         """Bring a trainer to the exact state that was saved, and return where the run stood.
 
-        Raises CheckpointError naming the first difference when model, precision or a setting of the trainer
-        is another; nothing is changed then.
+        Args:
+            trainer: of the same model, precision and settings.
+
+        Raises:
+            CheckpointError: there is a difference; the message names the first one, and nothing is changed.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer = fe.Trainer(model)
+        ...     _ = trainer.fit(data, epochs=1, batch_size=16, out=folder, progress=False)
+        ...     twin = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        ...     _ = fe.Checkpoint.load(folder).restore(twin)
+        >>> twin.step_count
+        2
         """
         self.check(trainer)
         state = trainer.state
@@ -288,9 +375,19 @@ class Checkpoint:
         return run
 
     def refuse(self, difference: str | None) -> None:
-        """CheckpointError about a difference in words, unless that is None."""
+        """Raise an error about a difference, unless there is none.
+
+        Args:
+            difference: in words, or None.
+
+        Raises:
+            CheckpointError: there is a difference.
+
+        >>> from pathlib import Path
+        >>> Checkpoint(Path("checkpoint.json"), {}, {}).refuse(None)
+        """
         if difference:
-            raise CheckpointError(f"{self.path} belongs to another run: {difference}")
+            raise CheckpointError(f"{self.path} must be of this run, got another: {difference}")
 
     def _check_model(self, model: Module) -> None:
         theirs, ours = self.body["model"], describe_model(model)
@@ -299,12 +396,12 @@ class Checkpoint:
             seed = {"seed": None}
             self.refuse(first_difference({**theirs["config"], **seed}, {**ours["config"], **seed}, "model"))
         shapes = {name: np.shape(array) for name, array in model.adapted(self._part("model.")).items()}
-        wanted = {name: tuple(t.shape) for name, t in (*model.named_parameters(), *model.named_buffers())}
-        for name in sorted({*shapes, *wanted}):
-            if shapes.get(name) != wanted.get(name):
+        expected = {name: tuple(t.shape) for name, t in (*model.named_parameters(), *model.named_buffers())}
+        for name in sorted({*shapes, *expected}):
+            if shapes.get(name) != expected.get(name):
                 raise CheckpointError(
-                    f"{self.path} belongs to another model: {name!r} has shape {shapes.get(name)} there and "
-                    f"{wanted.get(name)} here (None: it is not there at all)"
+                    f"{self.path} must be of this model: {name!r} must be of shape {expected.get(name)}, got "
+                    f"{shapes.get(name)} (None: it is not there)"
                 )
 
     def _part(self, prefix: str) -> dict[str, np.ndarray]:
@@ -320,7 +417,7 @@ class Checkpoint:
             peak_memory_bytes=_count("peak_memory_bytes", body["peak_memory_bytes"]),
         )
         if len(history.epochs) != _count("epoch", body["epoch"]):
-            raise ValueError(f"{len(history.epochs)} epoch records for {body['epoch']} epochs")
+            raise ValueError(f"history must be {body['epoch']} epoch records, got {len(history.epochs)}")
         return RunState(
             settings=body["run"],
             epoch=body["epoch"],
@@ -346,9 +443,7 @@ def _digest(body: dict[str, Any]) -> str:
 
 
 def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**63:
-        raise ValueError(f"{name} = {value!r}")
-    return value
+    return integer(name, value, 0, 2**63 - 1)
 
 
 _SECTIONS: dict[str, type] = {
@@ -374,7 +469,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = read_regular(path, JSON_LIMIT, str(path), CheckpointError)
     except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointError(f"{path.parent} holds no checkpoint ({path.name} is missing)") from None
+        raise CheckpointError(f"{path.parent} must hold a checkpoint, got no {path.name} there") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
@@ -384,32 +479,37 @@ def _read_json(path: Path) -> dict[str, Any]:
         wrong = _unreadable(body)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint: it is not the JSON this engine writes"
+            f"{path} must be the JSON that this engine writes, got another or a damaged one"
         ) from None
     if not whole:
-        raise CheckpointError(f"{path} is damaged: its content does not match its checksum")
+        raise CheckpointError(f"{path} is damaged: its content must match its checksum, got another")
     if wrong is not None:
         raise CheckpointError(f"{path} is damaged: {wrong}")
     if body.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path} has format {body.get('format')!r}; version {__version__} reads format {FORMAT} only"
+            f"{path} must be of format {FORMAT} for version {__version__}, got {shown(body.get('format'))}"
         )
     for key, kind in _SECTIONS.items():
         if not isinstance(body.get(key), kind) or isinstance(body[key], bool):
-            raise CheckpointError(f"{path} is damaged: its entry {key!r} is missing or of the wrong kind")
+            raise CheckpointError(
+                f"{path} is damaged: its entry {key!r} must be a {kind.__name__}, got "
+                f"{shown(type(body.get(key)))}"
+            )
     tensors = body["tensors"]
     if not (isinstance(tensors.get("file"), str) and _TENSOR_FILE.fullmatch(tensors["file"])):
-        raise CheckpointError(f"{path} is damaged: {tensors.get('file')!r} is no name of a tensor file")
+        raise CheckpointError(
+            f"{path} is damaged: file must be the name of a tensor file, got {shown(tensors.get('file'))}"
+        )
     try:
         _precision(body["precision"])
         if not {"class", "config", "parameters"} <= set(body["model"]):
-            raise ValueError("the model is not described")
+            raise ValueError("model must hold class, config and parameters, got one without")
         if not isinstance(body["model"]["config"], dict | None):
-            raise ValueError("the model's arguments are no table")
+            raise ValueError(must_be("model: config", "a table or None", type(body["model"]["config"])))
         _count("step_count", body["trainer"]["step_count"])
         _count("model.parameters", body["model"]["parameters"])
         if not isinstance(body["model"]["class"], str):
-            raise ValueError("the model's class is no name")
+            raise ValueError(must_be("model: class", "a name", type(body["model"]["class"])))
     except _FAULTS as error:
         raise CheckpointError(f"{path} is damaged: {_said(error)}") from error
     return body

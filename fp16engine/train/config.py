@@ -9,8 +9,8 @@ from typing import Any
 from ..data.augment import Augmentation
 from ..optim import BY_NAME
 from ..precision import Precision
-from ..validate import choice, must_be, number
-from . import batches, schedule
+from ..validate import choice, integer, must_be, number
+from . import schedule
 
 SGD_MOMENTUM = 0.9
 
@@ -19,11 +19,27 @@ SGD_MOMENTUM = 0.9
 class TrainConfig:
     """Optimizer, schedule, augmentation and loss of a training run, checked when it is made.
 
-    `momentum` None is 0.9 for sgd; the other optimizers have none, so theirs is None. `eps` None is the
-    optimizer's default for its state. `update`, `statistics` and `convolution` are changes of a precision,
-    which `policy` makes; everything else is explained at `Trainer`, which takes the same names.
+    Args:
+        optimizer: as in `Trainer`.
+        lr: as in `Trainer`.
+        momentum: as in `Trainer`; None means 0.9 for sgd, the other optimizers have none.
+        eps: as in `Trainer`.
+        weight_decay: as in `Trainer`.
+        nesterov: as in `Trainer`.
+        state: as in `Trainer`.
+        betas: as in `Trainer`.
+        clip_norm: as in `Trainer`.
+        schedule: as in `Trainer`.
+        warmup: as in `Trainer`.
+        augment: as in `Trainer`.
+        label_smoothing: as in `Trainer`.
+        update: a change of the precision, which `policy` makes; as in `Trainer`.
+        statistics: a change of the precision, which `policy` makes; as in `Trainer`.
+        convolution: a change of the precision, which `policy` makes; as in `Trainer`.
 
-    Raises ValueError or TypeError naming the field.
+    Raises:
+        ValueError: a field is out of range, or the optimizer has no such argument.
+        TypeError: a field is of the wrong kind.
 
     >>> TrainConfig(lr=0.1, augment="crop-flip").to_dict()["momentum"]
     0.9
@@ -52,7 +68,7 @@ class TrainConfig:
             "lr": number("lr", self.lr, above=0),
             "weight_decay": float(self.weight_decay),
             "schedule": schedule.check(self.schedule),
-            "warmup": schedule.check_warmup(self.schedule, batches.count("warmup", self.warmup, 0)),
+            "warmup": schedule.check_warmup(self.schedule, integer("warmup", self.warmup, 0)),
             "augment": Augmentation.get(self.augment),
             "label_smoothing": number("label_smoothing", self.label_smoothing, minimum=0, maximum=1),
             **(self._of_sgd() if self.optimizer == "sgd" else self._of_adaptive()),
@@ -64,30 +80,39 @@ class TrainConfig:
 
     def _of_sgd(self) -> dict[str, Any]:
         if self.eps is not None:
-            raise ValueError(f"eps: {self.eps} given, sgd divides by nothing and has no eps")
+            raise ValueError(must_be("eps", "None with sgd, which divides by nothing", self.eps))
         if self.state != "native":
-            raise ValueError(
-                f"state: {self.state!r} given, only adam, adamw and rmsprop have more than one form"
-            )
+            raise ValueError(must_be("state", "'native' with sgd, which has one form", self.state))
         if self.betas is not None:
-            raise ValueError(f"betas: {self.betas} given, sgd has none, adam and adamw have")
+            raise ValueError(must_be("betas", "None with sgd; adam and adamw have them", self.betas))
         momentum = SGD_MOMENTUM if self.momentum is None else float(self.momentum)
         return {"momentum": momentum, "nesterov": bool(self.nesterov)}
 
     def _of_adaptive(self) -> dict[str, Any]:
         if self.nesterov:
-            raise ValueError(f"nesterov: True given, {self.optimizer} has no Nesterov momentum; use sgd")
+            raise ValueError(f"nesterov must be False with {self.optimizer}, got True; use sgd")
         if self.betas is None:
             betas = None
         elif self.optimizer == "rmsprop":
-            raise ValueError(f"betas: {self.betas} given, rmsprop has none, adam and adamw have")
+            raise ValueError(must_be("betas", "None with rmsprop; adam and adamw have them", self.betas))
         else:
             first, second = self.betas
             betas = (float(first), float(second))
         return {"momentum": None, "eps": None if self.eps is None else float(self.eps), "betas": betas}
 
     def policy(self, precision: str | Precision) -> Precision:
-        """Return the precision with this `update`, `statistics` and `convolution`, where they are given."""
+        """Return a precision with this `update`, `statistics` and `convolution`, where they are given.
+
+        Args:
+            precision: the name of a preset, or a `Precision`.
+
+        Raises:
+            ValueError: there is no such precision, or the changed one has no name.
+            UnsupportedPrecision: the combination has no implementation.
+
+        >>> TrainConfig(update="kahan").policy("fp16").name
+        'fp16+kahan'
+        """
         policy = Precision.get(precision)
         if self.update is not None:
             policy = policy.changed(update=self.update)
@@ -98,11 +123,19 @@ class TrainConfig:
         return policy
 
     def without_policy(self) -> TrainConfig:
-        """Return this without what `policy` changes: for a precision that has it already."""
+        """Return this without what `policy` changes: for a precision that has it already.
+
+        >>> TrainConfig(update="kahan").without_policy() == TrainConfig()
+        True
+        """
         return replace(self, update=None, statistics=None, convolution=None)
 
     def optimizer_arguments(self) -> dict[str, Any]:
-        """Return what the optimizer takes, by the names of its arguments."""
+        """Return what the optimizer takes, by the names of its arguments.
+
+        >>> TrainConfig("adam", lr=1e-3).optimizer_arguments()
+        {'lr': 0.001, 'weight_decay': 0.0, 'eps': None, 'state': 'native'}
+        """
         arguments: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimizer == "sgd":
             return {**arguments, "momentum": self.momentum, "nesterov": self.nesterov}
@@ -110,11 +143,19 @@ class TrainConfig:
         return arguments if self.betas is None else {**arguments, "betas": self.betas}
 
     def arguments(self) -> dict[str, Any]:
-        """Return the fields by name: keyword arguments of `Trainer`."""
+        """Return the fields by name: keyword arguments of `Trainer`.
+
+        >>> TrainConfig(lr=0.1).arguments()["lr"]
+        0.1
+        """
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what tells this run from another, as JSON values: the `training` of a checkpoint."""
+        """Return what tells this run from another, as JSON values: the `training` of a checkpoint.
+
+        >>> TrainConfig(lr=0.1).to_dict()["optimizer"]
+        'sgd'
+        """
         stored = {"optimizer": self.optimizer, **self.optimizer_arguments()}
         if self.betas is not None:
             stored["betas"] = list(self.betas)
@@ -133,6 +174,13 @@ class TrainConfig:
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> TrainConfig:
         """Return the record that `to_dict` gave; a field that is not there has its default.
+
+        Args:
+            stored: fields by name.
+
+        Raises:
+            ValueError: a field is unknown or out of range.
+            TypeError: a field is of the wrong kind.
 
         >>> config = TrainConfig("adam", 1e-3, betas=(0.9, 0.98), schedule="inverse-sqrt", warmup=10)
         >>> TrainConfig.from_dict(config.to_dict()) == config

@@ -12,7 +12,16 @@ ON_NONFINITE = ("skip", "stop", "explain")
 
 @dataclass(frozen=True)
 class StepResult:
-    """What one training step did. `reason` says in words why a step was not applied, else None."""
+    """What one training step did.
+
+    Args:
+        loss: mean cross-entropy of the batch.
+        applied: whether the weights were updated.
+        reason: in words, why they were not; else None.
+
+    >>> StepResult(2.3, True).reason is None
+    True
+    """
 
     loss: float
     applied: bool
@@ -23,7 +32,7 @@ class StepResult:
 class NonfiniteRule:
     """What follows a step whose loss or gradient is not finite, and after how many in a row a run ends.
 
-    "skip" goes on, "stop" ends the run, "explain" names the operation and ends it.
+    "skip" continues, "stop" ends the run, "explain" names the operation and ends it.
     """
 
     action: str = "skip"

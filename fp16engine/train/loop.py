@@ -74,7 +74,7 @@ def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
-        raise ValueError("out: None given; resume, checkpoint_every and tensorboard need a directory")
+        raise ValueError("out must be a folder with resume, checkpoint_every or tensorboard, got None")
     if options.resume:
         state = _resumed(trainer, dataset, options, feed.steps, Checkpoint.load(_existing(out)))
     else:
@@ -245,7 +245,7 @@ class _Run:
             self.save()
 
     def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
-        """The trainer's, with the explanation of a step that ends the run kept beside its results."""
+        """The trainer's, with the explanation of a step that ends the run kept next to its results."""
         try:
             with nullcontext() if self.audits is None else self.audits.step():
                 return self.trainer.train_batch(inputs, labels)
@@ -279,7 +279,7 @@ class _Run:
             return
         self.save()
         step = self.trainer.step_count
-        kept = f"; everything is saved in {self.out}, go on with --resume (in Python: resume=True)"
+        kept = f"; everything is saved in {self.out}, continue with --resume (in Python: resume=True)"
         raise Interrupted(
             f"stopped by {reason} after step {step}{kept if self.out is not None else ''}", reason, step
         )
@@ -308,9 +308,7 @@ def _audit(trainer: Trainer, feed: Any) -> dict[str, Any]:
 def _existing(out: Path | None) -> Path:
     assert out is not None
     if not (out / checkpoint.FILE_NAME).exists():
-        raise CheckpointError(
-            f"resume: there is nothing to resume in {out} ({checkpoint.FILE_NAME} is missing)"
-        )
+        raise CheckpointError(f"resume: {out} must hold {checkpoint.FILE_NAME}, got a folder without it")
     return out
 
 
@@ -319,8 +317,8 @@ def _prepare(out: Path) -> None:
     for name in (checkpoint.FILE_NAME, metrics.FILE_NAME, SUMMARY):
         if (out / name).exists():
             raise ValueError(
-                f"out: {out} holds a run already ({name}); go on with it by --resume "
-                "(in Python: resume=True), or name another directory"
+                f"out must be a folder without a run, got {out} with {name}; continue it with --resume "
+                "(in Python: resume=True), or name another folder"
             )
     make_folder(out)
 
@@ -346,7 +344,9 @@ def _resumed(
     if saved.epoch + (step > 0) > options.epochs:
         saved.refuse(f"epochs: it is in epoch {saved.epoch + (step > 0)}, this run has {options.epochs}")
     if not 0 <= step <= per_epoch or saved.step != saved.epoch * per_epoch + step:
-        raise CheckpointError(f"{saved.path} is damaged: its position and its step count do not agree")
+        raise CheckpointError(
+            f"{saved.path} is damaged: its position must agree with its step count, got another"
+        )
     if saved.body["device"].partition(":")[0] != trainer.device.partition(":")[0]:
         warnings.warn(
             f"this run was started on {saved.body['device']!r}: on {trainer.device!r} its bits will differ",

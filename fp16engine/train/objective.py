@@ -40,8 +40,8 @@ class Objective:
         logits: Tensor = state.model(Tensor(inputs, state.device))
         if logits.ndim != 2 or logits.shape[0] != inputs.shape[0]:
             raise ValueError(
-                f"model: output of shape {logits.shape} for images of shape {tuple(inputs.shape)}, "
-                f"({inputs.shape[0]}, classes) is wanted"
+                f"model must give an output of shape ({inputs.shape[0]}, classes) for images of shape "
+                f"{tuple(inputs.shape)}, got {logits.shape}"
             )
         return logits
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..numerics.advice import TOP_EXPONENT
+from ..validate import integer, must_be, number, shown
 
 if TYPE_CHECKING:
     from fp16engine.loss_scale import LossScale
@@ -34,21 +35,33 @@ def largest_power_of_two(dtype: str) -> float:
 class LossScaler:
     """Chooses the loss scale of the next step from whether the gradients of the last one were finite.
 
-    policy: `LossScale`, whose factors are powers of two. dtype: the dtype of the loss, in which the
-    scale enters the backward pass. 65536 is infinite in binary16, so the cap is at most 2**15 for "float16".
-    patience: overflows in a row at the floor before `diagnosis` speaks. Nothing is rounded: scale and 1/scale
-    are powers of two. Raises ValueError for a floor above that cap.
+    Args:
+        policy: a `LossScale`, whose factors are powers of two.
+        dtype: of the loss, in which the scale enters the backward pass. 65536 is infinite in binary16, so the
+            cap is at most 2^15 for "float16".
+        patience: overflows in a row at the floor before `diagnosis` speaks.
+
+    Nothing is rounded: scale and 1 / scale are powers of two.
+
+    Raises:
+        ValueError: the floor is above that cap, or patience is below 1.
+
+    Source:
+        Micikevicius et al., 2017, arXiv 1710.03740.
+
+    >>> from fp16engine import LossScale
+    >>> scaler = LossScaler(LossScale())
+    >>> scaler.update(finite=False)
+    >>> scaler.scale
+    16384.0
     """
 
     def __init__(self, policy: LossScale, dtype: str = "float16", patience: int = 20) -> None:
         self.growth, self.backoff, self.floor = policy.growth, policy.backoff, policy.floor
         self.cap = min(policy.cap, largest_power_of_two(dtype))
         if self.floor > self.cap:
-            raise ValueError(
-                f"floor: {policy.floor:g} given, at most {self.cap:g} is wanted ({dtype} gradients)"
-            )
-        if patience < 1:
-            raise ValueError(f"patience: {patience} given, at least 1 step is wanted")
+            raise ValueError(f"floor must be <= {self.cap:g} for {dtype} gradients, got {policy.floor:g}")
+        integer("patience", patience, 1)
         self.dynamic = policy.dynamic
         self.automatic = policy.automatic
         self.interval = policy.interval
@@ -71,8 +84,18 @@ class LossScaler:
     def observe(self, gradients: Ranges) -> None:
         """Choose the next step's scale from the ranges of this step's scaled gradients, all finite.
 
-        The largest one of the last `WINDOW` measurements is put at 2^13; what lies below 2^-14 then, where
-        binary16 loses digits, and what is 0, is kept as `subnormal_share` and `zero_share`.
+        Args:
+            gradients: `numerics.Ranges` of all gradients. The largest one of the last measurements is put at
+                2^13; what lies below 2^-14 then, where binary16 loses digits, and what is 0, is kept as
+                `subnormal_share` and `zero_share`.
+
+        >>> import numpy as np
+        >>> from fp16engine import LossScale
+        >>> from fp16engine.numerics import ranges
+        >>> scaler = LossScaler(LossScale.from_histogram())
+        >>> scaler.observe(ranges.of(np.array([2.0**-4], np.float16), "reference"))
+        >>> scaler.scale
+        32768.0
         """
         nonzero = gradients.values - gradients.zeros
         self.zero_share = gradients.share(gradients.zeros)
@@ -83,8 +106,8 @@ class LossScaler:
             return
         exponent = math.frexp(self.scale)[1] - 1
         self._tops = [*self._tops[1 - WINDOW :], span[1] - exponent]
-        wanted = math.ldexp(1.0, TOP_EXPONENT - max(self._tops))
-        self.scale = min(max(wanted, self.floor), self.cap)
+        target = math.ldexp(1.0, TOP_EXPONENT - max(self._tops))
+        self.scale = min(max(target, self.floor), self.cap)
 
     @property
     def searching(self) -> bool:
@@ -97,7 +120,17 @@ class LossScaler:
         return not self.dynamic or self.scale <= self.floor
 
     def update(self, finite: bool) -> None:
-        """Account for one step: `finite` says whether every gradient was finite, that is, applied."""
+        """Account for one step.
+
+        Args:
+            finite: whether every gradient was finite, that is, applied.
+
+        >>> from fp16engine import LossScale
+        >>> scaler = LossScaler(LossScale(initial=4.0, interval=1))
+        >>> scaler.update(finite=True)
+        >>> scaler.scale
+        8.0
+        """
         if finite:
             self.applied += 1
             self._stuck_steps = 0
@@ -128,7 +161,12 @@ class LossScaler:
         )
 
     def summary(self) -> str | None:
-        """One line on the skipped steps of the run, or on an automatic scale; None when there is none."""
+        """Return one line on the skipped steps of the run, or on an automatic scale; None when there is none.
+
+        >>> from fp16engine import LossScale
+        >>> LossScaler(LossScale()).summary() is None
+        True
+        """
         if self.automatic and not self.skipped:
             return (
                 f"loss scale {self.scale:g}, chosen from the histogram: no step skipped, "
@@ -152,7 +190,12 @@ class LossScaler:
         return f"loss scale {self.scale:g}: {self.skipped} of {total} steps skipped{found} ({verdict})"
 
     def state_dict(self) -> dict[str, Any]:
-        """The scale and the counts, as JSON numbers; of an automatic one what it has measured, too."""
+        """Return the scale and the counts, as JSON numbers; of an automatic one what it has measured, too.
+
+        >>> from fp16engine import LossScale
+        >>> LossScaler(LossScale()).state_dict()["scale"]
+        32768.0
+        """
         measured = {
             "tops": list(self._tops),
             "subnormal_share": self.subnormal_share,
@@ -169,26 +212,39 @@ class LossScaler:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; ValueError for a missing or unknown entry or a wrong value."""
+        """Take back what `state_dict` gave.
+
+        Args:
+            state: by name.
+
+        Raises:
+            TypeError: a value is no number.
+            ValueError: an entry is missing or unknown, or a value is out of range.
+
+        >>> from fp16engine import LossScale
+        >>> scaler = LossScaler(LossScale())
+        >>> scaler.load_state_dict({**scaler.state_dict(), "scale": 8.0})
+        >>> scaler.scale
+        8.0
+        """
         counts = ("applied", "skipped", "search_skips", "clean_steps", "stuck_steps")
         measured = ("tops", "subnormal_share", "zero_share") if self.automatic else ()
-        wanted = {"scale", *counts, *measured}
-        if set(state) != wanted:
-            raise ValueError(f"scaler state: entries {sorted(state)} given, {sorted(wanted)} are wanted")
-        for key in counts:
-            if not isinstance(state[key], int) or isinstance(state[key], bool) or state[key] < 0:
-                raise ValueError(f"scaler state: {key} = {state[key]!r} given, a count is wanted")
-        if not isinstance(state["scale"], int | float) or isinstance(state["scale"], bool):
-            raise ValueError(f"scaler state: scale = {state['scale']!r} given, a number is wanted")
-        scale = float(state["scale"])
-        if not self.floor <= scale <= self.cap or math.frexp(scale)[0] != 0.5:
+        expected = {"scale", *counts, *measured}
+        odd = sorted(expected ^ set(state))
+        if odd:
             raise ValueError(
-                f"scaler state: scale = {scale:g}, a power of two in [{self.floor:g}, {self.cap:g}] is wanted"
+                f"scaler state must be entries {', '.join(sorted(expected))}, got {shown(odd)} too many or "
+                "too few"
             )
+        for key in counts:
+            integer(f"scaler state: {key}", state[key], 0)
+        scale = number("scaler state: scale", state["scale"], minimum=self.floor, maximum=self.cap)
+        if math.frexp(scale)[0] != 0.5:
+            raise ValueError(must_be("scaler state: scale", "a power of two", scale))
         if self.automatic:
             tops = state["tops"]
             if not isinstance(tops, list) or not all(isinstance(t, int) for t in tops):
-                raise ValueError(f"scaler state: tops = {tops!r} given, a list of exponents is wanted")
+                raise ValueError(must_be("scaler state: tops", "a list of exponents", tops))
             self._tops = list(tops)
             self.subnormal_share = float(state["subnormal_share"])
             self.zero_share = float(state["zero_share"])

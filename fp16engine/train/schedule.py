@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from ..validate import choice, integer, must_be
+
 Schedule = Callable[[int], float]
 
 NAMES = ("constant", "cosine", "inverse-sqrt")
@@ -17,8 +19,7 @@ def constant(lr: float) -> Schedule:
 
 def cosine(lr: float, total_steps: int) -> Schedule:
     """lr/2 * (1 + cos(pi * applied / total_steps)), no restarts (Loshchilov and Hutter, arXiv 1608.03983)."""
-    if total_steps < 1:
-        raise ValueError(f"total_steps: {total_steps} given, at least 1 is wanted")
+    integer("total_steps", total_steps, 1)
     return lambda applied: 0.5 * lr * (1.0 + math.cos(math.pi * min(applied, total_steps) / total_steps))
 
 
@@ -34,15 +35,13 @@ def warmed_up(schedule: Schedule, warmup: int) -> Schedule:
 
 def check(name: str) -> str:
     """The name itself; ValueError naming the choices when there is no such schedule."""
-    if name not in NAMES:
-        raise ValueError(f"schedule: {name!r} given, one of {', '.join(NAMES)} is wanted")
-    return name
+    return choice("schedule", name, NAMES)
 
 
 def check_warmup(name: str, warmup: int) -> int:
     """The number itself; ValueError for 0 with "inverse-sqrt", which falls from the last such step on."""
     if name == "inverse-sqrt" and warmup < 1:
-        raise ValueError(f"warmup: {warmup} given, schedule 'inverse-sqrt' wants at least 1 step")
+        raise ValueError(must_be("warmup", "at least 1 step with schedule 'inverse-sqrt'", warmup))
     return warmup
 
 
@@ -53,7 +52,7 @@ def get(name: str, lr: float, total_steps: int | None, warmup: int = 0) -> Sched
     elif name == "inverse-sqrt":
         schedule = inverse_sqrt(lr, check_warmup(name, warmup))
     elif total_steps is None:
-        raise ValueError("schedule: 'cosine' needs to know how many steps there are; train with fit()")
+        raise ValueError("total_steps must be given with schedule 'cosine', got None; train with fit()")
     else:
         schedule = cosine(lr, total_steps)
     return warmed_up(schedule, warmup) if warmup else schedule

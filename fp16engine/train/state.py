@@ -26,15 +26,30 @@ Array = Any
 class TrainState:
     """Model, optimizer, loss scale, counters and randomness of a run, and the policy they are under.
 
-    The model is moved to `device` and rounded once to the storage dtype of `precision`. patience: overflows
-    in a row at the lowest loss scale that are one too many.
+    Args:
+        model: a `Module`; it is moved to `device` and rounded once to the policy's storage dtype.
+        precision: the policy.
+        config: how the network is trained.
+        device: "cpu", "cuda", "cuda:1" or "reference".
+        seed: of dropout and rounding, an integer >= 0.
+        patience: overflows in a row at the lowest loss scale that are one too many, >= 1.
 
     Attributes:
         in_force: what `precision` plans for the epoch begun last.
-        parameters, buffers: (path, tensor) pairs of the model.
+        parameters: (path, tensor) pairs of the model.
+        buffers: (path, tensor) pairs of the model's state that is not trained.
         random: where dropout and stochastic rounding of operands continue; see `random.get_state`.
         counters: of the current run.
         audit: what its steps ran in, as `Audit.to_dict` says it, or None.
+
+    Raises:
+        ValueError: an argument is out of range.
+        UnsupportedPrecision: the device cannot honour the precision.
+
+    >>> import fp16engine as fe
+    >>> model = fe.models.create("dnn", image_size=8, channels=1)
+    >>> fe.Trainer(model).state.step_count
+    0
     """
 
     def __init__(
@@ -88,26 +103,73 @@ class TrainState:
         return self.config.lr
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Put in force what the precision plans for `epoch` (from 0) of `epochs`."""
+        """Put in force what the precision plans for an epoch.
+
+        Args:
+            epoch: the epoch, from 0.
+            epochs: of the run.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> state = fe.Trainer(model, "booster").state
+        >>> state.begin_epoch(1, 2)
+        >>> state.in_force.name
+        'booster in hbfp6'
+        """
         planned = self.precision.at(epoch, epochs)
         if planned is not self.in_force:
             layer_formats.assign(self.model, planned)
             self.in_force = planned
 
     def learning_rate(self, applied: int | None = None) -> float:
-        """The learning rate of the next step, or of the one that comes after `applied` steps."""
+        """Return the learning rate of the next step, or of a later one.
+
+        Args:
+            applied: steps applied before it; None means as many as were.
+
+        Raises:
+            ValueError: the schedule needs the number of steps, see `set_total_steps`.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> state = fe.Trainer(model, lr=0.5).state
+        >>> state.learning_rate()
+        0.5
+        """
         if self._schedule is None:
             self.set_total_steps(None)
         assert self._schedule is not None
         return self._schedule(self.counters.applied_steps if applied is None else applied)
 
     def set_total_steps(self, total: int | None) -> None:
-        """Lay the schedule out over `total` steps; None is enough for "constant"."""
+        """Lay the schedule out over a number of steps.
+
+        Args:
+            total: applied steps of the run; None is enough for "constant" and "inverse-sqrt".
+
+        Raises:
+            ValueError: the schedule needs the number, or it is out of range.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> state = fe.Trainer(model, lr=0.5, schedule="cosine").state
+        >>> state.set_total_steps(100)
+        >>> state.learning_rate(50)
+        0.25
+        """
         self._schedule = schedules.get(self.config.schedule, self.base_lr, total, self.config.warmup)
 
     @contextmanager
     def randomness(self) -> Iterator[None]:
-        """Draw from this state's counters, so that trainers next to one another do not disturb each other."""
+        """Draw from this state's counters inside a `with` block, so that trainers do not disturb each other.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> with state.randomness():
+        ...     _ = fe.random.dropout_counter(8)
+        >>> state.random["dropout"]
+        2
+        """
         with random.using(self.random):
             try:
                 yield
@@ -115,13 +177,31 @@ class TrainState:
                 self.random = random.get_state()
 
     def gradients(self) -> list[Array]:
-        """The gradients there are, in the order of the parameters."""
+        """Return the gradients there are, in the order of the parameters.
+
+        Returns:
+            The device's arrays in the shape and dtype of their parameters.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.gradients()
+        []
+        """
         return [parameter.grad.data for _, parameter in self.parameters if parameter.grad is not None]
 
     def checked(self) -> list[tuple[str, Array | None]]:
-        """What must be finite after a backward pass, in words, the first to become infinite last.
+        """Return what must be finite after a backward pass, in words, the first to become infinite last.
 
         Running statistics are made before any gradient; the backward pass meets parameters in reverse order.
+
+        Returns:
+            (words, array) pairs, in the shape and dtype of each tensor; None for a gradient that is not
+            there.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.checked()[-1][1] is None
+        True
         """
         gradients = [(f"the gradient of {name!r}", p.grad) for name, p in self.parameters]
         averages = [
@@ -132,7 +212,13 @@ class TrainState:
         return [(words, None if t is None else t.data) for words, t in (*gradients, *averages)]
 
     def first_nonfinite(self) -> str | None:
-        """The gradient or running statistic that was the first not to be finite, in words, or None."""
+        """Return the gradient or running statistic that was the first not to be finite, in words, or None.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.first_nonfinite() is None
+        True
+        """
         backend = backends.get(self.device)
         checked = [(words, data) for words, data in self.checked() if data is not None]
         if not checked or backend.all_finite([data for _, data in checked]):
@@ -140,12 +226,26 @@ class TrainState:
         return next(words for words, data in reversed(checked) if not backend.all_finite([data]))
 
     def gradient_ranges(self) -> Ranges:
-        """Where all gradients, as they are stored, lie on binary16's number line."""
+        """Return where all gradients, as they are stored, lie on binary16's number line.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(32)
+        >>> trainer = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        >>> _ = trainer.step(digits.normalised("train", "float16"), digits.train.labels)
+        >>> trainer.state.gradient_ranges().finite
+        True
+        """
         backend = backends.get(self.device)
         return Ranges.of_counts(backend.to_numpy(backend.range_statistics(self.gradients())).sum(axis=0))
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, randomness and loss scale as JSON values; weights and optimizer state are apart."""
+        """Return counters, randomness and loss scale as JSON values; weights and optimizer state are apart.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.state_dict()["scaler"] is None
+        True
+        """
         return {
             **self.counters.to_dict(),
             "random": dict(self.random),
@@ -153,10 +253,28 @@ class TrainState:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; ValueError or KeyError for anything else."""
+        """Take back what `state_dict` gave.
+
+        Args:
+            state: what `state_dict` returned for a state of the same kind of policy.
+
+        Raises:
+            ValueError: a value is out of range, or there is a loss scale where none belongs.
+            TypeError: a value is of the wrong kind.
+            KeyError: an entry is missing.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.load_state_dict({**state.state_dict(), "step_count": 3, "applied_steps": 3})
+        >>> state.step_count
+        3
+        """
         counters = StepCounters.from_dict(state)
         if (state["scaler"] is None) != (self.scaler is None):
-            raise ValueError("scaler: a loss scale belongs to policies that have one, and to no other")
+            raise ValueError(
+                "scaler must be in the state of a policy with a loss scale only, got "
+                + ("none" if state["scaler"] is None else "one")
+            )
         with random.using(state["random"]):
             drawn = random.get_state()
         if self.scaler is not None:
@@ -165,9 +283,18 @@ class TrainState:
 
     @contextmanager
     def preserved(self) -> Iterator[None]:
-        """Bring weights, buffers, optimizer state, randomness, counters and schedule back after the block.
+        """Bring everything that a step changes back after a `with` block.
 
-        They are copied to the host and back, bit for bit.
+        Weights, buffers, optimizer state, randomness, counters and schedule are copied to the host and back,
+        bit for bit.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(32)
+        >>> trainer = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        >>> with trainer.state.preserved():
+        ...     _ = trainer.step(digits.normalised("train", "float16"), digits.train.labels)
+        >>> trainer.step_count
+        0
         """
         weights, slots, rest = self.model.state_dict(), self.optimizer.state_dict(), self.state_dict()
         schedule, training = self._schedule, self.model.training

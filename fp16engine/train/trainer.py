@@ -14,6 +14,7 @@ from .. import backend as backends
 from ..data.augment import Augmentation
 from ..numerics.monitor import Monitor
 from ..precision import Precision
+from ..validate import integer, must_be
 from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
@@ -35,37 +36,58 @@ if TYPE_CHECKING:
 
 
 class Trainer:
-    """Trains `model` with cross-entropy under one precision policy.
+    """Trains a network with cross-entropy under one precision policy.
 
-    The model is moved to `device` and rounded once to the policy's storage dtype. `optimizer` is "sgd",
-    "adam", "adamw" or "rmsprop"; `momentum` and `nesterov` are sgd's; `eps` None is the optimizer's default
-    for its state, `betas` adam's and adamw's, `state` the form of their and rmsprop's FP16 state ("native",
-    "plain"). `update` takes the place of the policy's, `statistics` ("native", "plain") that of its form of
-    FP16 running statistics, `convolution` that of its convolutions' algorithm ("direct", "winograd").
-    `clip_norm` is the largest norm of all gradients together that a step uses, summed in FP32 under every
-    policy. `weight_decay` is for parameters without an L2 factor of their own; `fit` says how many have one.
-    `schedule` ("constant", "cosine", "inverse-sqrt") counts applied steps; over the first `warmup` of them
-    the rate rises to `lr`. `augment` ("study", "crop-flip", a `data.Augmentation`) changes the training
-    images of `fit` at random, those of `step` and of evaluation never; nor is `label_smoothing` part of the
-    evaluated loss. `seed` orders the data and drives dropout, augmentation and stochastic rounding. A step
-    whose loss or gradient is not finite changes nothing (weights, optimizer state, running statistics); after
-    `max_bad_steps` of them in a row NonFiniteError is raised. Under `mp` overflows first lower the loss
-    scale; only overflows at its floor count. `on_nonfinite`: "skip" goes on after such a step, "stop" raises
-    NonFiniteError at the first one, "explain" replays it before and says which operation of which layer it
-    was. `monitor`: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
-    `capture`: `fit` records its step once and replays it, with the same bits (docs/captured-step.md); None:
-    where the device is a GPU.
+    Args:
+        model: a `Module` from (N, H, W, C) to logits (N, classes). It is moved to `device` and rounded once
+            to the policy's storage dtype.
+        precision: the name of a preset, or a `Precision`.
+        optimizer: "sgd", "adam", "adamw" or "rmsprop".
+        lr: learning rate, finite, > 0.
+        momentum: of sgd, in [0, 1); None means 0.9.
+        device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
+        seed: orders the data and drives dropout, augmentation and stochastic rounding.
+        eps: of adam, adamw and rmsprop; None is the optimizer's default for its state.
+        weight_decay: L2 factor >= 0 of parameters without one of their own; `fit` says how many have one.
+        nesterov: of sgd.
+        schedule: "constant", "cosine" or "inverse-sqrt"; it counts applied steps.
+        warmup: applied steps over which the rate rises to `lr`.
+        betas: of adam and adamw; None is the optimizer's default.
+        augment: "study", "crop-flip", a `data.Augmentation` or None: changes the training images of `fit` at
+            random, those of `step` and of evaluation never.
+        label_smoothing: in [0, 1]; no part of the evaluated loss.
+        update: takes the place of the policy's; None keeps that.
+        state: the form of FP16 state of adam, adamw and rmsprop, "native" or "plain".
+        statistics: "native" or "plain" takes the place of the policy's form of FP16 running statistics; None
+            keeps that.
+        convolution: "direct" or "winograd" takes the place of the policy's algorithm; None keeps that.
+        clip_norm: the largest norm of all gradients together that a step uses, summed in FP32 under every
+            policy; None clips nothing.
+        max_bad_steps: steps in a row that may be not finite.
+        on_nonfinite: "skip" continues after a step that is not finite, "stop" raises at the first one,
+            "explain" replays it before and says which operation of which layer it was.
+        monitor: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
+        capture: `fit` records its step once and replays it, with the same bits (docs/captured-step.md); None:
+            where the device is a GPU.
 
-    Counters of the current run: step_count (attempted) = applied_steps + skipped_steps (loss scale too high)
-    + nonfinite_steps (no loss scale would help). `state` is everything that a step reads and changes,
-    `config` the arguments that decide the bits of a run.
+    A step whose loss or gradient is not finite changes nothing (weights, optimizer state, running
+    statistics). Under `mp` overflows first lower the loss scale; only overflows at its floor count.
+    step_count (attempted) = applied_steps + skipped_steps (loss scale too high) + nonfinite_steps (no loss
+    scale would help), of the current run.
 
-    Raises ValueError or TypeError naming the argument, UnsupportedPrecision, BackendUnavailable.
+    Raises:
+        ValueError: an argument is out of range, or the optimizer has no such argument.
+        TypeError: an argument is of the wrong kind.
+        UnsupportedPrecision: the device cannot honour the precision.
+        BackendUnavailable: the device is not there.
+
+    Source:
+        Keras (what `fit` and `evaluate` do).
 
     >>> import fp16engine as fe
     >>> digits = fe.data.digits().limit(32)
     >>> model = fe.models.create("dnn", image_size=8, channels=1)
-    >>> trainer = fe.Trainer(model, precision="fp16", device="reference")
+    >>> trainer = fe.Trainer(model, precision="fp16")
     >>> trainer.step(digits.normalised("train", "float16"), digits.train.labels).applied
     True
     """
@@ -122,7 +144,7 @@ class Trainer:
         self.capture = wants_capture(capture, device)
         self.nonfinite = NonfiniteRule(on_nonfinite, max_bad_steps)
         self.monitor = _monitor(monitor)
-        seed = batches.count("seed", seed, 0)
+        seed = integer("seed", seed, 0)
         self.state = TrainState(model, policy, config.without_policy(), device, seed, max_bad_steps)
         self.model, self.optimizer, self.scaler = self.state.model, self.state.optimizer, self.state.scaler
         self.precision, self.device, self.seed = policy, device, seed
@@ -139,11 +161,40 @@ class Trainer:
         seed: int = 0,
         **options: Any,
     ) -> Self:
-        """The trainer that a config describes; options: arguments that are no part of it."""
+        """Return the trainer that a config describes.
+
+        Args:
+            model: a `Module`, as in `Trainer`.
+            precision: the name of a preset, or a `Precision`.
+            config: how it is trained.
+            device: as in `Trainer`.
+            seed: as in `Trainer`.
+            **options: arguments of `Trainer` that are no part of a config.
+
+        Raises:
+            ValueError: as `Trainer`.
+            TypeError: as `Trainer`.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> config = fe.train.TrainConfig("adam", lr=1e-3)
+        >>> fe.Trainer.of(model, "fp16", config).config == config
+        True
+        """
         return cls(model, precision, device=device, seed=seed, **config.arguments(), **options)
 
     def make_objective(self, state: TrainState) -> Objective:
-        """What the network is trained for; another kind of trainer has another one."""
+        """Return what the network is trained for; another kind of trainer has another one.
+
+        Args:
+            state: of the trainer.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> type(trainer.make_objective(trainer.state)).__name__
+        'Objective'
+        """
         return Objective(state.config.label_smoothing)
 
     @property
@@ -182,19 +233,52 @@ class Trainer:
         return self.state.counters.nonfinite_steps
 
     def step(self, x: Any, y: Any) -> StepResult:
-        """One training step on images x (N, H, W, C), floating point, and labels y (N,), integers.
+        """Take one training step on a batch.
 
-        x is rounded once to the storage dtype; loss is the mean cross-entropy of the batch, rounded to it.
-        Raises TypeError or ValueError naming x or y, and NonFiniteError after `max_bad_steps` bad steps in a
-        row.
+        Args:
+            x: images (N, H, W, C), float16, float32 or float64, on the host or the device; rounded once to
+                the storage dtype.
+            y: labels (N,), integers.
+
+        Returns:
+            A `StepResult`; its loss is the mean cross-entropy of the batch, rounded to the storage dtype.
+
+        Raises:
+            TypeError: x is not floating point, or y are no integers.
+            ValueError: a shape does not fit, or a label is out of range.
+            NonFiniteError: `max_bad_steps` steps in a row were not finite, or one was and `on_nonfinite` says
+                so.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(32)
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> trainer.step(digits.normalised("train", "float16"), digits.train.labels).applied
+        True
         """
         images = batches.device_images(x, self.device, self.precision.storage)
         return self.train_batch(images, batches.host_labels(y, images.shape[0]))[0]
 
     def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
-        """`step` on checked inputs: images on the device in the storage dtype, labels int64 on the host.
+        """Take `step` on checked inputs.
 
-        Also returns how many labels the step's own logits (before its update) predict correctly.
+        Args:
+            inputs: images (N, H, W, C) of the device, in the storage dtype.
+            labels: (N,), int64, on the host.
+
+        Returns:
+            The `StepResult`, and how many labels the step's own logits (before its update) predict correctly.
+
+        Raises:
+            NonFiniteError: as `step`.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(32)
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> result, correct = trainer.train_batch(digits.normalised("train", "float16"), digits.train.labels)
+        >>> result.applied, 0 <= correct <= 32
+        (True, True)
         """
         return take_step(self.state, self.objective, inputs, labels, self.nonfinite, self.monitor)
 
@@ -213,20 +297,43 @@ class Trainer:
         stop: Callable[[], str | None] | None = None,
         monitor_every: int | None = None,
     ) -> History:
-        """Train for `epochs` passes over dataset.train, evaluating on dataset.test after each.
+        """Train for passes over dataset.train, evaluating on dataset.test after each.
+
+        Args:
+            dataset: images and labels, a `data.Dataset`.
+            epochs: passes, >= 0.
+            batch_size: images in a step, >= 1; the last, smaller batch of an epoch is used.
+            out: folder for metrics.jsonl, summary.json and a checkpoint (at the start, after every epoch, and
+                every `checkpoint_every` steps); None writes nothing. One that holds a run is refused unless
+                `resume`.
+            resume: continue from the checkpoint in `out`, with the same bits as a run that was never stopped.
+            progress: True or None shows a bar on a terminal, plain lines elsewhere; False nothing; a
+                `Reporter` is told.
+            checkpoint_every: steps between checkpoints; None means epochs only.
+            log_every: steps between rows of metrics.jsonl.
+            tensorboard: write events for TensorBoard to `out`, too.
+            stop: asked after every step; what it returns, in words, stops the run as a signal does.
+            monitor_every: let a `numerics.Monitor` look at every so many steps; what it sees goes into
+                metrics.jsonl (kind "ranges").
 
         Every call is a run of its own: counters, schedule and data order start afresh, weights and optimizer
-        state stay. The last, smaller batch of an epoch is used. With `out`, metrics.jsonl (a row every
-        `log_every` steps and every epoch), summary.json and a checkpoint (at the start, after every epoch,
-        and every `checkpoint_every` steps) are written there; a directory that holds a run is refused unless
-        `resume`, which goes on from its checkpoint and gives the same bits as a run that was never stopped.
-        SIGINT and SIGTERM then finish the step, save and raise `train.Interrupted`. progress: None a bar or
-        lines on standard error, False nothing, or a `train.progress.Reporter`. stop: asked after every step;
-        what it returns, in words, stops the run as a signal does. monitor_every: let a `numerics.Monitor`
-        look at every so many steps; what it sees goes into metrics.jsonl (kind "ranges").
+        state stay. SIGINT and SIGTERM finish the step, save, and raise.
 
-        Raises ValueError naming the argument, CheckpointError (nothing to resume, or another run's
-        checkpoint), NonFiniteError, and SaveError when the disk refuses (the previous checkpoint survives).
+        Raises:
+            ValueError: an argument is out of range, or the data do not fit the network.
+            TypeError: an argument is of the wrong kind.
+            CheckpointError: there is nothing to resume, or the checkpoint is another run's.
+            NonFiniteError: as `step`.
+            Interrupted: a signal or `stop` ended the run after it was saved.
+            SaveError: the disk refuses; the previous checkpoint survives.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(32)
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> history = trainer.fit(digits, epochs=1, batch_size=16, progress=False)
+        >>> len(history.epochs), trainer.applied_steps
+        (1, 2)
         """
         from . import loop
 
@@ -234,64 +341,151 @@ class Trainer:
             self,
             dataset,
             loop.Options(
-                epochs=batches.count("epochs", epochs, 0),
-                batch_size=batches.count("batch_size", batch_size, 1),
+                epochs=integer("epochs", epochs, 0),
+                batch_size=integer("batch_size", batch_size, 1),
                 out=out,
                 resume=resume,
                 progress=progress,
                 checkpoint_every=(
-                    None
-                    if checkpoint_every is None
-                    else batches.count("checkpoint_every", checkpoint_every, 1)
+                    None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1)
                 ),
-                log_every=batches.count("log_every", log_every, 1),
+                log_every=integer("log_every", log_every, 1),
                 tensorboard=tensorboard,
                 stop=stop,
-                monitor_every=(
-                    None if monitor_every is None else batches.count("monitor_every", monitor_every, 1)
-                ),
+                monitor_every=(None if monitor_every is None else integer("monitor_every", monitor_every, 1)),
             ),
         )
 
     def evaluate(self, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
-        """(accuracy, mean cross-entropy) on dataset.test, with running statistics; accuracy in 0..1.
+        """Return accuracy (0 to 1) and mean cross-entropy on dataset.test, with running statistics.
+
+        Args:
+            dataset: images and labels, a `data.Dataset`.
+            batch_size: images at a time, >= 1.
 
         An output that is not finite is a wrong answer; where none is finite the accuracy is nan. Each batch's
         loss is rounded to the storage dtype; the mean over batches is float64 on the host.
+
+        Raises:
+            ValueError: an argument is out of range, or the data do not fit the network.
+            TypeError: batch_size is no integer.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> accuracy, loss = fe.Trainer(model).evaluate(fe.data.digits().limit(32))
+        >>> 0 <= accuracy <= 1 and loss > 0
+        True
         """
-        batches.count("batch_size", batch_size, 1)
+        integer("batch_size", batch_size, 1)
         batches.check_dataset(self.model, dataset)
         data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
         return self.evaluator.score(data, batch_size)
 
     def predict(self, images: Any, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
-        """Class probabilities of images (N, H, W, C), floating point: float32 (N, classes) on the host.
+        """Return class probabilities of images.
 
-        Images are rounded once to the storage dtype and the softmax rounds once to it.
+            softmax(logits), with running statistics
+
+        Args:
+            images: (N, H, W, C), float16, float32 or float64; rounded once to the storage dtype.
+            batch_size: images at a time, >= 1.
+
+        Returns:
+            (N, classes), float32, on the host; the softmax rounds once to the storage dtype.
+
+        Raises:
+            ValueError: a shape does not fit, or batch_size is out of range.
+            TypeError: images are not floating point, or batch_size is no integer.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> trainer.predict(fe.data.digits().limit(5).normalised("test", "float16")).shape
+        (5, 10)
         """
-        return self.evaluator.predict(images, batches.count("batch_size", batch_size, 1))
+        return self.evaluator.predict(images, integer("batch_size", batch_size, 1))
 
     def feed(self, dataset: Any, batch_size: int) -> Any:
-        """The batches that `fit` trains on and evaluates on."""
+        """Return the batches that `fit` trains on and evaluates on.
+
+        Args:
+            dataset: what `fit` takes.
+            batch_size: as in `fit`.
+
+        Raises:
+            ValueError: the data do not fit the network.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> fe.Trainer(model).feed(fe.data.digits().limit(32), 10).steps
+        4
+        """
         return self.objective.feed(self.state, dataset, batch_size)
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
-        """Put in force what the precision plans for `epoch` (from 0) of `epochs`; `fit` does so.
+        """Put in force what the precision plans for an epoch; `fit` does so.
+
+        Args:
+            epoch: the epoch, from 0.
+            epochs: of the run.
 
         Evaluation and prediction use the policy of the epoch begun last; before the first, that of the start.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model, "booster")
+        >>> trainer.begin_epoch(1, 2)
+        >>> trainer.in_force.name
+        'booster in hbfp6'
         """
         self.state.begin_epoch(epoch, epochs)
 
     def set_total_steps(self, total: int | None) -> None:
-        """Lay the schedule out over `total` steps; `fit` does so. None is enough for "constant"."""
+        """Lay the schedule out over a number of steps; `fit` does so.
+
+        Args:
+            total: applied steps of the run; None is enough for "constant" and "inverse-sqrt".
+
+        Raises:
+            ValueError: the schedule needs the number, or it is out of range.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model, lr=0.5, schedule="cosine")
+        >>> trainer.set_total_steps(100)
+        >>> trainer.state.learning_rate(50)
+        0.25
+        """
         self.state.set_total_steps(total)
 
     def state_dict(self) -> dict[str, Any]:
-        """Counters, randomness and loss scale as JSON values; weights and optimizer state are apart."""
+        """Return counters, randomness and loss scale as JSON values; weights and optimizer state are apart.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> fe.Trainer(model).state_dict()["step_count"]
+        0
+        """
         return self.state.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave; ValueError or KeyError for anything else."""
+        """Take back what `state_dict` gave.
+
+        Args:
+            state: what `state_dict` returned for a trainer of the same kind of policy.
+
+        Raises:
+            ValueError: a value is out of range, or there is a loss scale where none belongs.
+            TypeError: a value is of the wrong kind.
+            KeyError: an entry is missing.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> trainer.load_state_dict({**trainer.state_dict(), "step_count": 3, "applied_steps": 3})
+        >>> trainer.step_count
+        3
+        """
         self.state.load_state_dict(state)
 
     @contextmanager
@@ -299,6 +493,15 @@ class Trainer:
         """Try steps inside a `with` block and leave no trace: the trainer's bits after are those before.
 
         Nobody monitors, and a step that is not finite is skipped.
+
+        >>> import fp16engine as fe
+        >>> digits = fe.data.digits().limit(32)
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> trainer = fe.Trainer(model)
+        >>> with trainer.rehearsal():
+        ...     _ = trainer.step(digits.normalised("train", "float16"), digits.train.labels)
+        >>> trainer.step_count
+        0
         """
         kept = self.monitor, self.nonfinite
         self.monitor, self.nonfinite = None, NonfiniteRule("skip", sys.maxsize)
@@ -314,5 +517,5 @@ def _monitor(given: Monitor | int | None) -> Monitor | None:
     if given is None or isinstance(given, Monitor):
         return given
     if isinstance(given, bool) or not isinstance(given, int):
-        raise TypeError(f"monitor: {given!r} given, a numerics.Monitor or a number of steps is wanted")
+        raise TypeError(must_be("monitor", "a numerics.Monitor or a number of steps", given))
     return Monitor(every=given)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -114,14 +114,24 @@ class TokenPrediction(Objective):
 class TranslationTrainer(Trainer):
     """Trains a `Transformer` with cross-entropy over the tokens of the translations; the rest is `Trainer`'s.
 
+    Args:
+        model: a `Transformer`.
+        precision: the name of a preset, or a `Precision`.
+        *args: as in `Trainer`.
+        **options: as in `Trainer`.
+
     `fit(EncodedText, epochs, batch_size)` takes the batch size in padded tokens of a side. Accuracies are
     shares of tokens predicted from the true ones before them, "images" are tokens of the translations.
+
+    Raises:
+        ValueError: as `Trainer`.
+        TypeError: as `Trainer`.
 
     >>> import numpy as np
     >>> import fp16engine as fe
     >>> from fp16engine.data.encoded import EncodedPairs
     >>> model = fe.models.transformer.create("transformer-tiny", 300)
-    >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3, device="reference")
+    >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3)
     >>> batch = EncodedPairs((np.array([7, 8, 2]),), (np.array([9, 2]),)).batch([0])
     >>> trainer.step(batch).applied
     True
@@ -135,20 +145,85 @@ class TranslationTrainer(Trainer):
         return TokenPrediction(state.config.label_smoothing)
 
     def step(self, x: PairBatch, y: Any = None) -> StepResult:
-        """One training step on the pairs of a batch, which has its labels; TypeError for anything else."""
+        """Take one training step on a batch of pairs, which has its labels.
+
+        Args:
+            x: a `PairBatch`, of `EncodedPairs.batch`.
+            y: None.
+
+        Raises:
+            TypeError: x is no such batch, or y is given.
+            NonFiniteError: as `Trainer.step`.
+
+        >>> import numpy as np
+        >>> import fp16engine as fe
+        >>> from fp16engine.data.encoded import EncodedPairs
+        >>> model = fe.models.transformer.create("transformer-tiny", 300)
+        >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3)
+        >>> trainer.step(EncodedPairs((np.array([7, 8, 2]),), (np.array([9, 2]),)).batch([0])).loss > 0
+        True
+        """
         if not isinstance(x, PairBatch) or y is not None:
             raise TypeError(must_be("x", "one PairBatch (of EncodedPairs.batch), without y", type(x)))
         return self.train_batch(x, x.labels)[0]
 
     def evaluate(self, dataset: EncodedText, batch_size: int = 4096) -> tuple[float, float]:  # type: ignore[override]
-        """(share of tokens predicted, mean cross-entropy) on dataset.test, `batch_size` tokens at a time."""
+        """Return the share of tokens predicted and the mean cross-entropy on dataset.test.
+
+        Args:
+            dataset: pairs as tokens, an `EncodedText`.
+            batch_size: padded tokens of a side at a time.
+
+        Raises:
+            ValueError: a token is none of the model's.
+
+        >>> import numpy as np
+        >>> import fp16engine as fe
+        >>> from fp16engine.data.encoded import EncodedPairs, EncodedText
+        >>> pairs = EncodedPairs((np.array([7, 8, 2]),), (np.array([9, 2]),))
+        >>> model = fe.models.transformer.create("transformer-tiny", 300)
+        >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3)
+        >>> share, loss = trainer.evaluate(EncodedText("one", pairs, pairs))
+        >>> 0 <= share <= 1 and loss > 0
+        True
+        """
         return self.evaluator.score(self.feed(dataset, batch_size).test, batch_size)
 
     def translate(self, sources: Sequence[np.ndarray], beam: int = 4, **options: Any) -> list[Hypothesis]:
-        """The best hypothesis for each source, in the precision in force; see `translation.translate`."""
+        """Return the best hypothesis for each source, in the precision in force, see `translation.translate`.
+
+        Args:
+            sources: int64 arrays, any shape (length,), token numbers with the end mark.
+            beam: hypotheses a sentence that are followed.
+            **options: other arguments of `translation.translate`.
+
+        Raises:
+            ValueError: a number is out of range, or a source is empty.
+
+        >>> import numpy as np
+        >>> import fp16engine as fe
+        >>> model = fe.models.transformer.create("transformer-tiny", 300)
+        >>> trainer = fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3)
+        >>> len(trainer.translate([np.array([7, 8, 2])], beam=1, extra=2))
+        1
+        """
         with self.evaluator.inference():
             return translate(self.network, sources, None, beam, **options)
 
-    def predict(self, images: Any, batch_size: int = 256) -> np.ndarray:
-        """No class probabilities here: TypeError. `translate` gives translations."""
+    def predict(self, images: Any, batch_size: int = 256) -> NoReturn:
+        """Raise an error: there are no class probabilities here; `translate` gives translations.
+
+        Args:
+            images: any shape and dtype.
+            batch_size: any.
+
+        Raises:
+            TypeError: always.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.transformer.create("transformer-tiny", 300)
+        >>> fe.translation.TranslationTrainer(model).predict([])  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        TypeError: predict...
+        """
         raise TypeError("predict must be called on a classifier, got a TranslationTrainer; use translate")

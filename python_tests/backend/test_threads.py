@@ -122,6 +122,7 @@ def child():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("child", [FIRST_KERNELS, DURING_KERNELS], ids=["first kernels", "during kernels"])
 def test_every_fork_ends_well(child: str) -> None:

@@ -301,6 +301,7 @@ def test_damaged_checkpoint(capsys, tmp_path, damage):
     assert path.name in fails(capsys, "train", *TINY, "--out", "run", "--resume")
 
 
+@pytest.mark.slow
 def test_compare_prints_one_document_and_status_0(capsys):
     assert main(["compare", *TINY, "--precision", "fp16,fp32", "--out", "both", "--json"]) == 0
     summary = document(capsys)
@@ -310,6 +311,7 @@ def test_compare_prints_one_document_and_status_0(capsys):
     assert re.search("out must .* got both with", fails(capsys, "compare", *TINY, "--out", "both"))
 
 
+@pytest.mark.slow
 def test_compare_for_people(capsys):
     assert main(["compare", *TINY, "--precision", "fp16,fp32", "--out", "both"]) == 0
     text = capsys.readouterr().out
@@ -317,6 +319,7 @@ def test_compare_for_people(capsys):
         assert words in " ".join(text.split())
 
 
+@pytest.mark.slow
 def test_compare_with_a_failed_run_is_status_1(capsys, monkeypatch):
     step = fe.Trainer.train_batch
 
@@ -352,6 +355,7 @@ def test_training_that_applies_almost_no_step_is_status_1(capsys):
     assert (scores["test_accuracy"], scores["test_loss"]) == (None, None)
 
 
+@pytest.mark.slow
 def test_a_comparison_of_networks_of_nan_has_no_accuracy_and_status_1(capsys):
     wild = ["--lr", "1e30", "--epochs", "2", "--out", "out"]
     assert main(["compare", *TINY, *wild]) == 1

@@ -34,7 +34,7 @@ def tolerance(capsys: pytest.CaptureFixture[str], *argv: Any) -> dict[str, Any]:
     return result
 
 
-def test_two_checkpoints(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_two_checkpoints(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: None) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"
     result = tolerance(capsys, runs / "fp32", runs / "fp16", "--out", out)

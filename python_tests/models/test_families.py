@@ -65,11 +65,13 @@ def test_every_policy_trains(compiled_name: str, family: str, precision: str) ->
     assert {str(after[name].dtype) for name in after if name.endswith("weight")} == {storage}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["dnn", "alexnet", "alexnet-4096", "resnet32"])
 def test_weights_travel(cpu: object, name: str) -> None:
     model_checks.weights_travel(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet110", "resnet34", "vgg19", "densenet169", "vit12"])
 def test_the_deeper_ones_write_their_bits(cpu: object, name: str) -> None:
     size = 8 if name.startswith("resnet") else 32
@@ -78,6 +80,7 @@ def test_the_deeper_ones_write_their_bits(cpu: object, name: str) -> None:
     model_checks.take_from_a_file(other, state)
 
 
+@pytest.mark.slow
 def test_alexnet_learns_a_batch(cpu: object) -> None:
     assert model_checks.overfit("alexnet", "fp16", steps=30, lr=0.02) == 1.0
 

@@ -201,6 +201,7 @@ def test_wrong_arguments(options: dict, message: str) -> None:
         fe.models.create(**options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
 @pytest.mark.parametrize(("name", "lr"), [("dnn", 0.02), ("resnet8", 0.05)])
 def test_one_batch_is_learnt(backend_name: str, name: str, lr: float, precision: str) -> None:

@@ -20,7 +20,7 @@ def images(*shape: int, device: str, dtype: str = "float32") -> fe.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape", "wanted"),
+    ("layer", "shape", "expected"),
     [
         (lambda: nn.Linear(4, 7), (5, 4), (5, 7)),
         (lambda: nn.Linear(4, 7), (2, 3, 4), (2, 3, 7)),
@@ -48,14 +48,14 @@ def images(*shape: int, device: str, dtype: str = "float32") -> fe.Tensor:
 )
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp"])
 def test_shapes_dtypes_and_gradients(
-    backend_name: str, layer: Callable, shape: tuple[int, ...], wanted: tuple[int, ...], precision: str
+    backend_name: str, layer: Callable, shape: tuple[int, ...], expected: tuple[int, ...], precision: str
 ) -> None:
     policy = fe.Precision.get(precision)
     module = layer().to(backend_name, policy)
     x = fe.tensor(images(*shape, device=backend_name), policy.storage, backend_name, requires_grad=True)
     with policy.use():
         y = module(x)
-        assert (y.shape, y.dtype) == (wanted, policy.storage)
+        assert (y.shape, y.dtype) == (expected, policy.storage)
         y.sum().backward()
     for t in (x, *module.parameters()):
         assert (t.grad.shape, t.grad.dtype) == (t.shape, t.dtype)
@@ -143,9 +143,9 @@ def test_batch_norm_has_fp16_gradients_in_evaluation(backend_name: str, form: st
     x = fe.tensor(np.array([[500.0]]), "float16", backend_name, requires_grad=True)
     y = layer(x)
     y.sum().backward()
-    wanted = 1e-3 if form == "native" else 0.0
-    bounds.within_ulps(x.grad.numpy(), np.array([[wanted]]), 1, "float16")
-    bounds.within_ulps(y.numpy(), np.array([[500 * wanted]]), 1, "float16")
+    expected = 1e-3 if form == "native" else 0.0
+    bounds.within_ulps(x.grad.numpy(), np.array([[expected]]), 1, "float16")
+    bounds.within_ulps(y.numpy(), np.array([[500 * expected]]), 1, "float16")
 
 
 def test_running_averages_are_those_of_all_batches_so_far(backend_name: str) -> None:
@@ -212,21 +212,25 @@ def test_dropout_only_in_training(backend_name: str) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: nn.Linear(0, 3), ValueError, "Linear: in_features is 0, an integer >= 1 is wanted"),
-        (lambda: nn.Linear(2, HALVES), ValueError, "Linear: out_features is 1.5, an integer >= 1 is wanted"),
-        (lambda: nn.Conv2d(3, 8, 0), ValueError, "Conv2d: size is 0, values >= 1 are wanted"),
-        (lambda: nn.Conv2d(3, 8, (3, 3, 3)), TypeError, "Conv2d: size is .*, an integer or a pair"),
+        (lambda: nn.Linear(0, 3), ValueError, r"Linear: in_features must .* got 0"),
+        (lambda: nn.Linear(2, HALVES), TypeError, r"Linear: out_features must .* got 1.5"),
+        (lambda: nn.Conv2d(3, 8, 0), ValueError, r"Conv2d: size must .* got 0"),
+        (lambda: nn.Conv2d(3, 8, (3, 3, 3)), TypeError, r"Conv2d: size must .* got \(3, 3, 3\)"),
         (
             lambda: nn.Conv2d(3, 8, 3, groups=2),
             ValueError,
-            "Conv2d: groups is 2, a divisor of 3 input and 8 output",
+            r"Conv2d: groups must .* got 2",
         ),
-        (lambda: nn.BatchNorm2d(3, activation="swish"), ValueError, "BatchNorm2d: activation is 'swish'"),
-        (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p is 1.0, a probability in \[0, 1\) is wanted"),
+        (
+            lambda: nn.BatchNorm2d(3, activation="swish"),
+            ValueError,
+            r"BatchNorm2d: activation must .* got 'swish'",
+        ),
+        (lambda: nn.Dropout(1.0), ValueError, r"Dropout: p must .* got 1.0"),
         (
             lambda: nn.MultiHeadAttention(8, 3),
             ValueError,
-            "MultiHeadAttention: num_heads is 3, a divisor of dim 8",
+            r"MultiHeadAttention: num_heads must .* got 3",
         ),
     ],
 )

@@ -78,19 +78,29 @@ def test_state_dict_is_a_copy(backend_name: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "error", "message"),
     [
-        ("first.bias", None, ValueError, r"load_state_dict: 'first.bias' is missing \(1 of 12 keys are\)"),
-        ("extra", np.zeros(1), ValueError, "load_state_dict: 'extra' is not part of this model"),
+        (
+            "first.bias",
+            None,
+            ValueError,
+            r"load_state_dict: the state must .* got one without it \(1 of 12 keys are missing\)",
+        ),
+        (
+            "extra",
+            np.zeros(1),
+            ValueError,
+            r"load_state_dict: the state must .* got key 'extra' \(1 keys are not the model's\)",
+        ),
         (
             "norm.gamma",
             np.zeros(4, np.float32),
             ValueError,
-            r"load_state_dict: 'norm.gamma' has shape \(4,\), \(3,\) is wanted",
+            r"load_state_dict: 'norm.gamma' must .* got \(4,\)",
         ),
         (
             "norm.gamma",
             np.zeros(3, np.float16),
             TypeError,
-            r"load_state_dict: 'norm.gamma' is float16, float32 is wanted; load before .to\(precision=...\)",
+            r"load_state_dict: 'norm.gamma' must .* got float16",
         ),
     ],
 )
@@ -131,10 +141,10 @@ def test_to_drops_gradients(backend_name: str) -> None:
 
 def test_errors_name_the_layer() -> None:
     net = Net().to("reference")
-    with pytest.raises(ValueError, match=r"^first: linear: x has shape \(1, 5\), \(\.\.\., 4\) is wanted"):
+    with pytest.raises(ValueError, match=r"^first: linear: x must .* got \(1, 5\)"):
         net(fe.tensor(np.zeros((1, 5)), device="reference"))
     net.blocks[1][0].to(precision="fp16")
-    with pytest.raises(TypeError, match=r"^blocks\.1\.0: linear: x is float32 and weight is float16; cast"):
+    with pytest.raises(TypeError, match=r"^blocks.1.0: linear: weight must .* got float16"):
         net(fe.tensor(np.zeros((1, 4)), device="reference"))
 
 
@@ -146,7 +156,7 @@ def test_repr_shows_the_tree() -> None:
 
 
 def test_sequential_wants_modules() -> None:
-    with pytest.raises(TypeError, match="Sequential: layer 1 is a function, a Module is wanted"):
+    with pytest.raises(TypeError, match=r"Sequential: layer 1 must .* got function"):
         nn.Sequential(nn.ReLU(), fe.functional.relu)  # type: ignore[arg-type]
 
 

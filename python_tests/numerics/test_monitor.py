@@ -255,6 +255,7 @@ def test_a_network_that_has_learned_may_have_small_updates() -> None:
 # No false alarms: defaults of the command line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["dnn", "resnet20"])
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_no_alarm_where_training_is_fine(model: str, precision: str, cpu: Any) -> None:
@@ -270,9 +271,9 @@ def test_no_alarm_where_training_is_fine(model: str, precision: str, cpu: Any) -
 
 @pytest.mark.parametrize(("every", "shadow"), [(0, 1), (True, 1), (2.5, 1), (1, -1)])
 def test_wrong_arguments_are_named(every: Any, shadow: Any) -> None:
-    with pytest.raises(ValueError, match="a whole number of at least"):
+    with pytest.raises((TypeError, ValueError), match=r"^(every|shadow) must .* got "):
         Monitor(every=every, shadow=shadow)
-    with pytest.raises(TypeError, match=r"monitor: 'x' given, a numerics\.Monitor or a number"):
+    with pytest.raises(TypeError, match=r"monitor must .* got 'x'"):
         fe.Trainer(net(), device=DEVICE, monitor="x")
 
 

@@ -24,6 +24,7 @@ def pairs(draw):
     return tuple(draw(hnp.arrays(dtype, shape, elements=elements)) for _ in range(2))
 
 
+@pytest.mark.slow
 @settings(max_examples=400, deadline=None)
 @given(pairs())
 def test_guaranteed_share_never_exceeds_agreement(pair):
@@ -31,6 +32,7 @@ def test_guaranteed_share_never_exceeds_agreement(pair):
     assert result.guaranteed_share <= result.agreement
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(pairs())
 def test_every_guaranteed_sample_has_the_same_class(pair):
@@ -110,11 +112,11 @@ def test_gammas_are_nan_where_a_probability_is_nan():
 @pytest.mark.parametrize(
     ("p", "q", "error", "words"),
     [
-        ([0.5, 0.5], [0.5, 0.5], ValueError, r"p: shape \(2,\) given"),
+        ([0.5, 0.5], [0.5, 0.5], ValueError, r"p must .* got \(2,\)"),
         (np.ones((2, 1)), np.ones((2, 1)), ValueError, "at least 2 classes"),
-        (np.ones((2, 3)), np.ones((3, 3)), ValueError, r"q: shape \(3, 3\) given"),
-        (np.ones((0, 3)), np.ones((0, 3)), ValueError, "0 samples given"),
-        (np.ones((2, 3), complex), np.ones((2, 3)), TypeError, "dtype complex128 given"),
+        (np.ones((2, 3)), np.ones((3, 3)), ValueError, r"q must .* got \(3, 3\)"),
+        (np.ones((0, 3)), np.ones((0, 3)), ValueError, r"p_ref must .* got none"),
+        (np.ones((2, 3), complex), np.ones((2, 3)), TypeError, r"p must .* got complex128"),
     ],
 )
 def test_wrong_input_is_named(p, q, error, words):

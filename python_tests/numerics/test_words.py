@@ -28,6 +28,7 @@ def says(text: str, shares: dict[str, float]) -> None:
         assert found is None and "in no layer more than half" in text
 
 
+@pytest.mark.slow
 @given(SHARES)
 def test_the_sentence_agrees_with_the_shares(shares: dict[str, float]) -> None:
     says(words.worst(shares, words.UPDATES), shares)

@@ -35,7 +35,7 @@ def test_gradient(case: FunctionCase) -> None:
     for tensor, values in zip(tensors, inputs, strict=True):
         assert tensor.grad is not None
         assert (tensor.grad.shape, tensor.grad.dtype) == (tensor.shape, "float64")
-        wanted = np.empty_like(values)
+        expected = np.empty_like(values)
         for place in np.ndindex(values.shape):
             kept = values[place]
             values[place] = kept + bounds.DIFFERENCE_STEP
@@ -43,9 +43,9 @@ def test_gradient(case: FunctionCase) -> None:
             values[place] = kept - bounds.DIFFERENCE_STEP
             below = loss()
             values[place] = kept
-            wanted[place] = (above - below) / (2 * bounds.DIFFERENCE_STEP)
-        scale = 1 + np.max(np.abs(wanted), initial=0)
-        error = np.max(np.abs(tensor.grad.numpy() - wanted), initial=0)
+            expected[place] = (above - below) / (2 * bounds.DIFFERENCE_STEP)
+        scale = 1 + np.max(np.abs(expected), initial=0)
+        error = np.max(np.abs(tensor.grad.numpy() - expected), initial=0)
         assert error <= bounds.DIFFERENCE_TOLERANCE * scale
 
 

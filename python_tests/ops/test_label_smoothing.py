@@ -12,19 +12,19 @@ from fp16engine import functional as F
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_it_is_the_cross_entropy_with_spread_labels(smoothing: float) -> None:
-    """-sum(wanted * log_softmax) over the counted rows, and its gradient, in float64 by hand."""
+    """-sum(target * log_softmax) over the counted rows, and its gradient, in float64 by hand."""
     logits = np.random.default_rng(0).standard_normal((5, 7)) * 3
     labels = np.array([0, -1, 6, 3, 3])
     log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    wanted = (1 - smoothing) * (np.arange(7) == labels[:, None]) + smoothing / 7
+    target = (1 - smoothing) * (np.arange(7) == labels[:, None]) + smoothing / 7
     counted = (labels >= 0)[:, None]
     x = fe.tensor(logits, "float64", "reference", requires_grad=True)
     loss = F.cross_entropy(x, fe.tensor(labels, device="reference"), -1, smoothing)
     loss.backward()
-    exact = -(wanted * log_probs * counted).sum() / 4
+    exact = -(target * log_probs * counted).sum() / 4
     assert x.grad is not None
     assert abs(loss.item() - exact) <= 100 * bounds.EPS["float64"] * exact
-    gradient = (np.exp(log_probs) - wanted) * counted / 4
+    gradient = (np.exp(log_probs) - target) * counted / 4
     assert np.abs(x.grad.numpy() - gradient).max() <= 100 * bounds.EPS["float64"]
 
 

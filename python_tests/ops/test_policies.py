@@ -58,8 +58,8 @@ _TRANSCENDENTAL = (
 def test_strict_bits_are_the_same_everywhere(case: FunctionCase, compiled_name: str) -> None:
     """Under fp16-strict the order of every sum is part of the policy: all backends agree bit for bit."""
     devices = (compiled_name, "reference")
-    (y, gradients), (wanted, wanted_gradients) = (_run(case, d, "fp16-strict") for d in devices)
-    for got, reference in zip((y, *gradients), (wanted, *wanted_gradients), strict=True):
+    (y, gradients), (expected, expected_gradients) = (_run(case, d, "fp16-strict") for d in devices)
+    for got, reference in zip((y, *gradients), (expected, *expected_gradients), strict=True):
         bounds.same_bits(got.numpy(), reference.numpy())
 
 

@@ -28,12 +28,14 @@ def moved(share: float, draws: int, device: str) -> tuple[float, float]:
     return float(gone.mean()) / (share * GAP), ((1 - share) / (share * draws)) ** 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 def test_ten_million_draws(cpu: Any, share: float) -> None:
     ratio, error = moved(share, 10**7, "cpu")
     assert abs(ratio - 1) <= 3 * error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", SHARES)
 def test_a_million_draws(backend_name: str, share: float) -> None:
     ratio, error = moved(share, 10**6, backend_name)
@@ -88,6 +90,7 @@ def pairs(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]
     return w, u.astype(np.float32)
 
 
+@pytest.mark.slow
 def test_kahan_has_no_floor(cpu: Any) -> None:
     """A compensation's gap is up to 2^-17 at 60, and never below 2^-24: both updates are below half of it."""
     for w, lr in ((60.0, 1e-6), (0.01, 3e-9)):

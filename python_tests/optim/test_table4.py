@@ -27,6 +27,7 @@ def accuracy(precision: str, optimizer: str, eps: float, state: str = "native") 
         return 0.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adam", "rmsprop"])
 def test_native_state_needs_no_epsilon_tuning(cpu: Any, optimizer: str) -> None:
     """From 1e-2 to 1e-8 as good as FP32, within five of the 360 test images."""
@@ -36,6 +37,7 @@ def test_native_state_needs_no_epsilon_tuning(cpu: Any, optimizer: str) -> None:
         assert abs(native - wide) * images <= 5.5, f"eps {eps:g}: {native:.4f}, FP32 {wide:.4f}"
 
 
+@pytest.mark.slow
 def test_plain_state_fails_as_the_study_says(cpu: Any) -> None:
     assert accuracy("fp16", "adam", 1e-3, "plain") > 0.9
     for eps in (1e-5, 1e-7, 0.0):

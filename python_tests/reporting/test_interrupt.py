@@ -59,6 +59,7 @@ def fit(trainer, out, progress=False, resume=False):
     return trainer.fit(tiny_run.data(), 3, 16, out, resume, progress)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 4, 6, 11])
 def test_a_signal_saves_and_the_run_can_go_on(tmp_path, number, step):
@@ -141,6 +142,7 @@ def test_other_threads_train_without_handlers(tmp_path):
     assert found == [3] and handlers() == before
 
 
+@pytest.mark.slow
 def test_kill_from_outside_leaves_a_run_to_resume(tmp_path):
     code = (
         "import tiny_run, time\n"

@@ -21,7 +21,7 @@ from fp16engine.reporting.lock import FolderInUse, hold
 
 _HOLDER = """
 import sys, time
-from fp16engine.train import lock
+from fp16engine.reporting import lock
 if sys.argv[2] == "exclusive":
     lock.fcntl = None
 with lock.hold(sys.argv[1]):

@@ -72,6 +72,7 @@ def test_plain_lines_say_nothing_between_epochs_of_seconds():
     assert stream.getvalue() == "title\n"
 
 
+@pytest.mark.slow
 def test_pipe_gets_plain_lines_on_standard_error_only():
     done = subprocess.run(
         [sys.executable, "-c", FIT], env=ENVIRONMENT, capture_output=True, text=True, timeout=60
@@ -83,6 +84,7 @@ def test_pipe_gets_plain_lines_on_standard_error_only():
     assert "\x1b" not in done.stderr and "\r" not in done.stderr
 
 
+@pytest.mark.slow
 def test_terminal_gets_a_bar():
     pytest.importorskip("rich")
     pty = pytest.importorskip("pty")

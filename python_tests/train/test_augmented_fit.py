@@ -93,5 +93,5 @@ def test_resume_gives_the_same_bits(tmp_path: Path) -> None:
 
 def test_the_shift_must_fit_the_image() -> None:
     trainer = tiny_run.trainer(augment=fe.data.Augmentation(shift=5))
-    with pytest.raises(ValueError, match="augment: shift 5 given for 4x4 images, at most 4 is wanted"):
+    with pytest.raises(ValueError, match=r"augment: shift must .* got 5"):
         trainer.fit(tiny_run.data(), 1, 16, progress=False)

@@ -58,11 +58,11 @@ IMAGES = np.zeros((2, 4, 4, 1), np.float32)
 @pytest.mark.parametrize(
     ("x", "error", "words"),
     [
-        (IMAGES.astype(np.uint8), TypeError, "x: uint8 given, floating-point"),
-        (IMAGES[0], ValueError, r"x: shape \(4, 4, 1\) given, \(N, H, W, C\)"),
-        (IMAGES[:0], ValueError, "x: an empty batch"),
-        ("images", TypeError, "x: str given"),
-        (IMAGES.astype(object), TypeError, "x: object given"),
+        (IMAGES.astype(np.uint8), TypeError, r"x must .* got uint8"),
+        (IMAGES[0], ValueError, r"x must .* got \(4, 4, 1\)"),
+        (IMAGES[:0], ValueError, r"x must .* got an empty batch"),
+        ("images", TypeError, r"x must .* got str"),
+        (IMAGES.astype(object), TypeError, r"x must .* got object"),
     ],
 )
 def test_wrong_images_are_named(x, error, words):
@@ -73,11 +73,11 @@ def test_wrong_images_are_named(x, error, words):
 @pytest.mark.parametrize(
     ("y", "error", "words"),
     [
-        ([0.0, 1.0], TypeError, "y: float64 given, integer"),
-        ([True, False], TypeError, "y: bool given, integer"),
-        ([0, 1, 2], ValueError, r"y: shape \(3,\) given, \(2,\)"),
-        ([[0, 1]], ValueError, r"y: shape \(1, 2\)"),
-        ([0, -1], ValueError, "y: label -1"),
+        ([0.0, 1.0], TypeError, r"y must .* got float64"),
+        ([True, False], TypeError, r"y must .* got bool"),
+        ([0, 1, 2], ValueError, r"y must .* got \(3,\)"),
+        ([[0, 1]], ValueError, r"y must .* got \(1, 2\)"),
+        ([0, -1], ValueError, r"y must .* got -1"),
     ],
 )
 def test_wrong_labels_are_named(y, error, words):
@@ -94,10 +94,10 @@ def test_labels_of_any_integer_dtype(dtype):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"channels": 3}, "1-channel images, the model takes 3-channel"),
-        ({"image_size": 8}, "4x4 images, the model takes 8x8"),
-        ({"image_size": (4, 5)}, "4x4 images, the model takes 4x5"),
-        ({"num_classes": 2}, "has 3 classes, the model has 2"),
+        ({"channels": 3}, r"dataset 'tiny' must .* got 1-channel ones"),
+        ({"image_size": 8}, r"dataset 'tiny' must .* got 4x4"),
+        ({"image_size": (4, 5)}, r"dataset 'tiny' must .* got 4x4"),
+        ({"num_classes": 2}, r"dataset 'tiny' must .* got 3"),
     ],
 )
 def test_data_that_do_not_fit_the_model_are_refused(change, words):

@@ -44,6 +44,7 @@ def test_formats_by_epoch_are_those_of_the_plan() -> None:
     assert trainer.model[0].operand == fe.BlockFormat(8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["booster", "hbfp3-sr", "hbfp4-w9"])
 def test_resume_is_bit_exact_across_the_switch(tmp_path: Path, backend_name: str, precision: str) -> None:
     policy = fe.Precision.get(precision)

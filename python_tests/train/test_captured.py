@@ -288,7 +288,7 @@ def test_the_host_looks_twice_an_epoch(device: str, monkeypatch: pytest.MonkeyPa
     first = len(reads)
     reads.clear()
     trainer.fit(data, 1, tiny_run.BATCH, progress=False)
-    # the labels are checked in the first step of a fit; besides, results and control block are read
+    # the labels are checked in the first step of a fit; in addition, results and control block are read
     assert first == len(reads) == 3
 
 
@@ -303,7 +303,7 @@ def test_checkpoints_and_ticks_cut_the_stretches(
 
 
 def test_new_arrays_are_recorded_anew(device: str) -> None:
-    """load_state_dict replaces arrays; a recording that went on with the old ones would train those."""
+    """load_state_dict replaces arrays; a recording that continued with the old ones would train those."""
     trainer = _trainer(device, True, schedule="constant")
     state = trainer.model.state_dict()
     feed = trainer.feed(tiny_run.data(TRAIN), tiny_run.BATCH)

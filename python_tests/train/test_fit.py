@@ -69,10 +69,10 @@ def test_summary_has_the_keys_of_the_contract(tmp_path):
     out = tmp_path / "run"
     history = fit(tiny_run.trainer(), out)
     summary = history.summary()
-    wanted = ["precision", "test_accuracy", "train_accuracy", "train_seconds", "images_per_second", "seed"]
-    wanted += ["peak_memory_bytes", "nonfinite_steps", "parameters", "epochs", "precision_choices"]
-    wanted += ["device", "model", "data", "version"]
-    assert not set(wanted) - set(summary)
+    expected = ["precision", "test_accuracy", "train_accuracy", "train_seconds", "images_per_second", "seed"]
+    expected += ["peak_memory_bytes", "nonfinite_steps", "parameters", "epochs", "precision_choices"]
+    expected += ["device", "model", "data", "version"]
+    assert not set(expected) - set(summary)
     assert summary["parameters"] == 243 and summary["epochs"] == 2 and summary["seed"] == 3
     assert summary["peak_memory_bytes"] > 0
     assert summary["train_seconds"] == sum(record.seconds for record in history.epochs)
@@ -212,14 +212,14 @@ def test_no_epochs_leave_a_checkpoint_and_an_empty_history(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"epochs": -1}, ValueError, "epochs: -1 given, at least 0"),
-        ({"epochs": 1.5}, TypeError, "epochs: 1.5 given, an integer"),
-        ({"batch_size": 0}, ValueError, "batch_size: 0 given, at least 1"),
-        ({"batch_size": True}, TypeError, "batch_size: True"),
-        ({"checkpoint_every": 0}, ValueError, "checkpoint_every: 0"),
-        ({"log_every": 0}, ValueError, "log_every: 0"),
-        ({"resume": True}, ValueError, "out: None given; resume"),
-        ({"checkpoint_every": 3}, ValueError, "out: None given"),
+        ({"epochs": -1}, ValueError, r"epochs must .* got -1"),
+        ({"epochs": 1.5}, TypeError, r"epochs must .* got 1.5"),
+        ({"batch_size": 0}, ValueError, r"batch_size must .* got 0"),
+        ({"batch_size": True}, TypeError, r"batch_size must .* got True"),
+        ({"checkpoint_every": 0}, ValueError, r"checkpoint_every must .* got 0"),
+        ({"log_every": 0}, ValueError, r"log_every must .* got 0"),
+        ({"resume": True}, ValueError, r"out must .* got None"),
+        ({"checkpoint_every": 3}, ValueError, r"out must .* got None"),
     ],
 )
 def test_wrong_arguments_are_named(options, error, words):
@@ -229,9 +229,9 @@ def test_wrong_arguments_are_named(options, error, words):
 
 def test_evaluate_checks_its_batch_size_and_the_data():
     trainer = tiny_run.trainer()
-    with pytest.raises(ValueError, match="batch_size: 0"):
+    with pytest.raises(ValueError, match=r"batch_size must .* got 0"):
         trainer.evaluate(tiny_run.data(), batch_size=0)
-    with pytest.raises(ValueError, match="batch_size: -2"):
+    with pytest.raises(ValueError, match=r"batch_size must .* got -2"):
         trainer.predict(np.zeros((1, 4, 4, 1), np.float32), batch_size=-2)
 
 
@@ -248,9 +248,9 @@ class Empty:
 
 
 def test_empty_data_are_refused():
-    with pytest.raises(ValueError, match="dataset: the test part of 'empty' is empty"):
+    with pytest.raises(ValueError, match=r"dataset 'empty' must .* got none"):
         tiny_run.trainer().evaluate(Empty(tiny_run.data()))
-    with pytest.raises(ValueError, match="dataset: the test part of 'empty' is empty"):
+    with pytest.raises(ValueError, match=r"dataset 'empty' must .* got none"):
         tiny_run.trainer().fit(Empty(tiny_run.data()), 1, 4, progress=False)
 
 
@@ -262,7 +262,7 @@ def test_refuses_to_overwrite_a_run(tmp_path):
     fit(tiny_run.trainer(), tmp_path, epochs=1)
     before = contents(tmp_path)
     with pytest.raises(
-        ValueError, match=r"holds a run already \(checkpoint.json\); go on with it by --resume"
+        ValueError, match=r"out must .* got .* with checkpoint.json; continue it with --resume"
     ):
         fit(tiny_run.trainer(), tmp_path)
     assert contents(tmp_path) == before
@@ -271,7 +271,7 @@ def test_refuses_to_overwrite_a_run(tmp_path):
 @pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json"])
 def test_refuses_to_overwrite_files_of_the_same_name(tmp_path, name):
     (tmp_path / name).write_text("mine")
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match=f"out must .* got .* with {name}"):
         fit(tiny_run.trainer(), tmp_path)
     assert (tmp_path / name).read_text() == "mine"
 

@@ -118,12 +118,12 @@ def test_state_goes_through_json_types_and_continues_alike():
         ({"scale": "8"}, "scale"),
         ({"applied": -1}, "applied"),
         ({"skipped": 1.5}, "skipped"),
-        ({"surprise": 1}, "surprise"),
+        ({"surprise": 1}, r"scaler state must .* got \['surprise'\]"),
     ],
 )
 def test_refuses_states_it_did_not_write(change, named):
     scaler = LossScaler(LossScale())
-    with pytest.raises(ValueError, match=named):
+    with pytest.raises((TypeError, ValueError), match=named):
         scaler.load_state_dict({**scaler.state_dict(), **change})
 
 
@@ -176,9 +176,9 @@ def test_an_automatic_scale_resumes_where_it_was():
     one.update(True)
     two.load_state_dict(json.loads(json.dumps(one.state_dict())))
     assert two.state_dict() == one.state_dict() and two.subnormal_share == 0.5
-    with pytest.raises(ValueError, match="tops = 'x' given"):
+    with pytest.raises(ValueError, match=r"scaler state: tops must .* got 'x'"):
         two.load_state_dict({**one.state_dict(), "tops": "x"})
-    with pytest.raises(ValueError, match="scaler state: entries"):
+    with pytest.raises(ValueError, match=r"scaler state must .* got "):
         two.load_state_dict(LossScaler(LossScale()).state_dict())
 
 

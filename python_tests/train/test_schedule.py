@@ -39,11 +39,11 @@ def test_any_schedule_takes_a_warm_up():
 
 
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match=r"schedule: 'linear' given, one of constant, cosine"):
+    with pytest.raises(ValueError, match=r"schedule must .* got 'linear'"):
         schedule.check("linear")
-    with pytest.raises(ValueError, match="schedule: 'cosine' needs"):
+    with pytest.raises(ValueError, match=r"total_steps must .* got None"):
         schedule.get("cosine", 0.1, None)
-    with pytest.raises(ValueError, match="warmup: 0 given, schedule 'inverse-sqrt' wants"):
+    with pytest.raises(ValueError, match=r"warmup must .* got 0"):
         schedule.get("inverse-sqrt", 0.1, None)
     with pytest.raises(ValueError, match="total_steps"):
         schedule.cosine(0.1, 0)

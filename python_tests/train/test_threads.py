@@ -175,5 +175,5 @@ def test_a_hook_of_one_thread_survives_that_of_another() -> None:
             net(x)
         return len(seen)
 
-    wanted = alone()
-    assert together([first, second]) == [wanted, wanted]
+    expected = alone()
+    assert together([first, second]) == [expected, expected]

@@ -252,7 +252,7 @@ def test_cosine_counts_applied_steps_only():
 
 
 def test_cosine_without_a_length_says_so():
-    with pytest.raises(ValueError, match="schedule: 'cosine' needs"):
+    with pytest.raises(ValueError, match=r"total_steps must .* got None"):
         tiny_run.trainer(schedule="cosine").step(*batch())
 
 
@@ -291,7 +291,7 @@ def test_mode_is_restored_after_inference():
 
 def test_model_with_another_output_is_explained():
     trainer = fe.Trainer(nn.Sequential(nn.Conv2d(1, 2, 3)), device=tiny_run.DEVICE)
-    with pytest.raises(ValueError, match=r"model: output of shape \(16, 4, 4, 2\)"):
+    with pytest.raises(ValueError, match=r"model must .* got \(16, 4, 4, 2\)"):
         trainer.step(*batch())
 
 
@@ -311,19 +311,19 @@ def test_label_beyond_the_classes_is_refused():
         ({"lr": 0}, ValueError, "lr must be a finite number > 0, got 0"),
         ({"lr": "0.1"}, TypeError, "lr must be a finite number > 0, got '0.1'"),
         ({"momentum": 1.5}, ValueError, "momentum"),
-        ({"optimizer": "adam", "nesterov": True}, ValueError, "nesterov: True given, adam"),
-        ({"eps": 1e-3}, ValueError, "eps: 0.001 given, sgd"),
+        ({"optimizer": "adam", "nesterov": True}, ValueError, r"nesterov must .* got True"),
+        ({"eps": 1e-3}, ValueError, r"eps must .* got 0.001"),
         (
             {"optimizer": "adam", "eps": 1e-9, "state": "plain"},
             ValueError,
             "eps must be > 2.98e-08",
         ),
         ({"optimizer": "adam", "state": "half"}, ValueError, "state must be native or plain, got 'half'"),
-        ({"state": "plain"}, ValueError, "state: 'plain' given, only adam, adamw and rmsprop"),
+        ({"state": "plain"}, ValueError, r"state must .* got 'plain'"),
         ({"update": "up"}, fe.UnsupportedPrecision, "update must be one of nearest, .*, got 'up'"),
-        ({"schedule": "step"}, ValueError, "schedule: 'step'"),
-        ({"seed": -1}, ValueError, "seed: -1"),
-        ({"seed": 1.5}, TypeError, "seed: 1.5"),
+        ({"schedule": "step"}, ValueError, r"schedule must .* got 'step'"),
+        ({"seed": -1}, ValueError, r"seed must .* got -1"),
+        ({"seed": 1.5}, TypeError, r"seed must .* got 1.5"),
         ({"max_bad_steps": 0}, ValueError, "max_bad_steps must be .*, got 0"),
         ({"device": "cuda:7"}, fe.BackendUnavailable, "cuda:7"),
     ],

@@ -36,6 +36,7 @@ def log_probability(network: Transformer, source: list[int], said: list[int]) ->
     return float(sum(log_probs[i, token] for i, token in enumerate(said)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 @pytest.mark.parametrize("seed", range(4))
 def test_a_beam_wide_enough_finds_the_best_of_all(seed: int, alpha: float) -> None:
@@ -48,6 +49,7 @@ def test_a_beam_wide_enough_finds_the_best_of_all(seed: int, alpha: float) -> No
     assert abs(found.score - scores[best]) <= 8 * bounds.EPS["float32"] * abs(scores[best])
 
 
+@pytest.mark.slow
 def test_one_hypothesis_is_the_likeliest_token_each_time() -> None:
     for seed in range(4):
         network = model(9, seed)
@@ -68,12 +70,14 @@ def learnt() -> Any:
     return trainer.model, pairs.source
 
 
+@pytest.mark.slow
 def test_a_wider_beam_scores_higher(learnt: Any) -> None:
     network, sources = learnt
     scores = [sum(h.score for h in translate(network, sources, "fp32", beam=beam)) for beam in (1, 4, 8)]
     assert scores[0] < scores[1] <= scores[2] < 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beam", [1, 3])
 def test_company_changes_nothing(learnt: Any, beam: int) -> None:
     """Sentences one by one, all together and in threes: the same hypotheses, scores to the bit, in order."""

@@ -16,6 +16,7 @@ from fp16engine.translation import translate
 from fp16engine.translation.trainer import TextFeed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "mp", "hbfp6"])
 def test_learns_a_tiny_corpus_by_heart(precision: str) -> None:
     """Greedy search then gives every translation, exactly."""
@@ -90,6 +91,7 @@ def _bits(trainer: Any) -> dict[str, bytes]:
     return {key: np.asarray(value).tobytes() for key, value in state.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "mp"])
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_stopped(precision: str, tmp_path: Path) -> None:
     options: dict[str, Any] = {"dropout": 0.2, "schedule": "inverse-sqrt", "warmup": 5}

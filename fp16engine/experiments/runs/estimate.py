@@ -27,7 +27,8 @@ _START_SECONDS = 1.0  # of a run: weights, the first checkpoint
 def make_trainer(spec: RunSpec, dataset: Dataset, device: str) -> Trainer:
     """Return the trainer that a spec describes, on its untrained network."""
     model = models.create(spec.model, len(dataset.classes), dataset.image_size, dataset.channels, spec.seed)
-    return Trainer.of(model, spec.precision, spec.config, device, spec.seed)
+    given = {name: value for name, value in spec.training.items() if value is not None}
+    return Trainer(model, spec.precision, device=device, seed=spec.seed, **given)
 
 
 @dataclass(frozen=True)

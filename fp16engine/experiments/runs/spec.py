@@ -10,7 +10,6 @@ from typing import Any
 
 from ...data.augment import Augmentation
 from ...precision import Precision
-from ...train import TrainConfig
 
 # Goes up whenever a change of the engine changes the bits of a run, so that results kept from before are
 # not taken for today's.
@@ -23,7 +22,7 @@ PROBABILITIES = "probabilities"  # of the test set, after every epoch
 class RunSpec:
     """Everything that decides the result of one run, and nothing else that does.
 
-    `training` are fields of `TrainConfig` and `fitting` those of `Trainer.fit`, JSON values; None means
+    `training` are `Trainer`'s keyword arguments and `fitting` those of `Trainer.fit`, JSON values; None means
     an argument that is not given. `device` is a kind ("cpu", "cuda"), without a number. `keep` names what the
     run leaves behind in addition to its figures (`PROBABILITIES`). `data` is what people call the data set;
     only its content counts for the key.
@@ -65,11 +64,6 @@ class RunSpec:
         """Return 24 hexadecimal digits of the SHA-256 of what defines the run."""
         document = {name: value for name, value in self.document().items() if name != "data"}
         return hashlib.sha256(canonical(document).encode()).hexdigest()[:24]
-
-    @property
-    def config(self) -> TrainConfig:
-        """Return `training` with all defaults; ValueError or TypeError for a setting that does not fit."""
-        return TrainConfig.from_dict({k: v for k, v in self.training.items() if v is not None})
 
     @property
     def label(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..numerics.tolerance import analyse, delta, gamma_sound
-from .comparison import REFERENCE
+from .comparison import reference
 from .report import pages
 from .runs.predictions import Predictions
 from .runs.spec import PROBABILITIES
@@ -28,16 +28,16 @@ def tolerances(
     }
     last = {name: stores[name].load(epochs) for name in stores}
     points = {name: p for name, p in last.items() if p is not None}
-    result = []
+    base, result = reference(points), []
     for other in points:
-        if other == REFERENCE or REFERENCE not in points:
+        if other == base or base not in points:
             continue
         rows = []
         for epoch in range(1, epochs + 1):
-            p, q = (stores[name].load(epoch) for name in (REFERENCE, other))
+            p, q = (stores[name].load(epoch) for name in (base, other))
             if p is not None and q is not None and p.shape == q.shape:
-                rows.append({"epoch": epoch, **analyse(p, q, REFERENCE, other).to_dict()})
-        final = analyse(points[REFERENCE], points[other], REFERENCE, other).to_dict()
+                rows.append({"epoch": epoch, **analyse(p, q, base, other).to_dict()})
+        final = analyse(points[base], points[other], base, other).to_dict()
         result.append({**final, "epochs": rows})
     return result, points
 
@@ -48,23 +48,25 @@ def main_tolerance(found: list[dict[str, Any]], runs: list[dict[str, Any]]) -> d
         first = next((t for t in found if t["other"] == "fp16"), found[0])
         kept = {key: value for key, value in first.items() if key not in ("epochs", "seed")}
         return {"tolerance": kept, "tolerance_reason": None}
-    reference = next((run for run in runs if run["precision"] == REFERENCE), None)
-    if reference is None:
-        reason = f"{REFERENCE} is not among the precisions, so there is no reference to compare with"
-    elif reference["status"] == "failed":
-        reason = f"the {REFERENCE} run failed, so there is no reference to compare with"
+    base = reference(run["precision"] for run in runs)
+    base_run = next((run for run in runs if run["precision"] == base), None)
+    if base_run is None:
+        reason = f"{base} is not among the precisions, so there is no reference to compare with"
+    elif base_run["status"] == "failed":
+        reason = f"the {base} run failed, so there is no reference to compare with"
     else:
-        reason = f"no other run than {REFERENCE} finished"
+        reason = f"no other run than {base} finished"
     return {"tolerance": None, "tolerance_reason": reason}
 
 
 def scatters(points: Points) -> list[pages.Scatter]:
     """Return each pair's distances and margins, image by image, for the report."""
-    if REFERENCE not in points:
+    base = reference(points)
+    if base not in points:
         return []
-    p, result = points[REFERENCE], []
+    p, result = points[base], []
     for name, q in points.items():
-        if name != REFERENCE:
+        if name != base:
             far = delta(p, q)
             agree = np.isfinite(far) & (p.argmax(axis=1) == q.argmax(axis=1))
             result.append(pages.Scatter(name, far, gamma_sound(p), agree))

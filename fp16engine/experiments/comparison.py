@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from ..data import Dataset
 
 REFERENCE = "fp32"
+
+
+def reference(precisions: Iterable[str]) -> str:
+    """Return which precision the others are compared with: fp32, whatever its convolutions are by.
+
+    >>> reference(["fp16+winograd", "fp32+winograd"]), reference(["fp16"])
+    ('fp32+winograd', 'fp32')
+    """
+    names = list(precisions)
+    if REFERENCE in names:
+        return REFERENCE
+    return next((name for name in names if name.partition("+")[0] == REFERENCE), REFERENCE)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from . import seeds, speed
 from .agreement import Points
-from .comparison import REFERENCE
+from .comparison import reference
 from .report import verdict
 
 Rates = dict[str, list[float]]
@@ -28,7 +28,8 @@ def of_runs(
         return _of_one_seed(runs, only, labels, classes, rates)
     right = {(name, seed): _right(p, labels) for seed in points for name, p in points[seed].items()}
     names = [run["precision"] for run in runs]
-    base = REFERENCE if REFERENCE in names else names[0]
+    base = reference(names)
+    base = base if base in names else names[0]
     result = seeds.verdicts(runs, right, base, classes, rates)
     for pair in result:
         if pair["reference"] is not None:
@@ -45,9 +46,8 @@ def _of_one_seed(
 ) -> list[dict[str, Any]]:
     """Return one verdict per run against the reference (or against the first run, without fp32)."""
     finished = [run for run in runs if run["precision"] in points]
-    reference = next(
-        (run for run in finished if run["precision"] == REFERENCE), finished[0] if finished else None
-    )
+    known = reference(run["precision"] for run in finished)
+    base_run = next((run for run in finished if run["precision"] == known), finished[0] if finished else None)
     result = []
     for run in runs:
         name = run["precision"]
@@ -56,10 +56,10 @@ def _of_one_seed(
             result.append(
                 {"precision": name, "reference": None, "outcome": "failed", "headline": text, "sentences": []}
             )
-        elif reference is not None and name in points and run is not reference:
-            base = reference["precision"]
+        elif base_run is not None and name in points and run is not base_run:
+            base = base_run["precision"]
             accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
-            outcome, headline, sentences = verdict.sentences(reference, run, accuracy, classes)
+            outcome, headline, sentences = verdict.sentences(base_run, run, accuracy, classes)
             sentences += _unanswered({one: points[one] for one in (name, base)})
             said, measured = speed.judgement(rates, name, base)
             sentences += said
@@ -70,10 +70,10 @@ def _of_one_seed(
                     "outcome": outcome,
                     "headline": headline,
                     "sentences": sentences,
-                    "points": 100 * (run["test_accuracy"] - reference["test_accuracy"]),
+                    "points": 100 * (run["test_accuracy"] - base_run["test_accuracy"]),
                     "accuracy": accuracy.to_dict(),
                     **measured,
-                    "memory_ratio": verdict.memory_ratio(reference, run),
+                    "memory_ratio": verdict.memory_ratio(base_run, run),
                 }
             )
     return result

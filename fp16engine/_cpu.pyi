@@ -122,6 +122,7 @@ def conv2d_backward(
     pads: Sequence[int],
     groups: int,
     accumulator: int,
+    winograd: bool = False,
 ) -> None: ...
 def conv2d_forward(
     x: Array,
@@ -133,6 +134,7 @@ def conv2d_forward(
     pads: Sequence[int],
     groups: int,
     accumulator: int,
+    winograd: bool = False,
 ) -> None: ...
 def conv2d_implementations() -> list[str]: ...
 def cross_entropy_backward(

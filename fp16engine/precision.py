@@ -29,6 +29,12 @@ _WORDS = {
     "tf32": "TF32",
 }
 STATISTICS_FORMS = ("native", "plain")
+_WINOGRAD_CHANNELS = 16  # with fewer, the transforms take longer than the products that are saved
+_CONVOLUTIONS = {
+    "direct": "direct sums",
+    "winograd": "Winograd's algorithm (3x3 kernels at stride 1, 16 channels or more), else direct sums",
+}
+CONVOLUTIONS = tuple(_CONVOLUTIONS)
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "stochastic": "in place, rounded stochastically (right on the mean)",
@@ -88,6 +94,8 @@ class Precision:
         weights: the block format that weights are kept in between steps; None means the storage dtype.
         statistics_form: how batch norms keep float16 averages: "native", as standard deviations, with what
             rounding takes, or "plain", as variances, which are infinite from a standard deviation of 256 on.
+        convolution: "direct", or "winograd", which takes 36 products for 16 outputs of a 3x3 kernel, not 144
+            (docs/convolution.md).
 
     Presets (`Precision.get(name)`):
 
@@ -107,7 +115,7 @@ class Precision:
 
     A preset's name may end in what is not the preset's: `fp16+master32` updates FP32 master weights,
     `fp16+auto-scale` takes its loss scale from the histogram of the gradients, `fp16+plain-statistics` keeps
-    binary16 variances. `changed` makes such a policy.
+    binary16 variances, `fp16+winograd` takes Winograd's convolution. `changed` makes such a policy.
 
     Raises:
         ValueError: the name is a preset's, and a choice is not.
@@ -127,6 +135,7 @@ class Precision:
     plan: OperandPlan | None = None
     weights: BlockFormat | None = None
     statistics_form: str = "native"
+    convolution: str = "direct"
 
     def __post_init__(self) -> None:
         blocks = isinstance(self.operand, BlockFormat) or self.plan is not None or self.weights is not None
@@ -157,6 +166,11 @@ class Precision:
         if self.statistics_form == "plain" and self.statistics == "float32":
             raise UnsupportedPrecision(
                 "statistics_form must be 'native' with float32 statistics, got 'plain'"
+            )
+        choice("convolution", self.convolution, _CONVOLUTIONS, UnsupportedPrecision)
+        if self.convolution == "winograd" and not self.has_winograd:
+            raise UnsupportedPrecision(
+                must_be("convolution", "'direct' but with stored operands and float32 sums", "winograd")
             )
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
@@ -209,7 +223,7 @@ class Precision:
         """Return this policy with other choices, named after them.
 
         Args:
-            **choices: `update`, `loss_scale` or `statistics_form`.
+            **choices: `update`, `loss_scale`, `statistics_form` or `convolution`.
 
         Raises:
             ValueError: the choice has no name; make a policy with a name of its own then.
@@ -246,6 +260,23 @@ class Precision:
         return self.statistics == "float16" and self.statistics_form == "native"
 
     @property
+    def has_winograd(self) -> bool:
+        """Whether Winograd's convolution is for this policy: stored operands and FP32 accumulators."""
+        blocks = self.plan is not None or self.weights is not None
+        return not blocks and self.operand == self.storage and self.accumulate == "float32"
+
+    def convolution_by(self, weight: Sequence[int], stride: tuple[int, int], groups: int) -> str:
+        """Return the algorithm, "direct" or "winograd", of a convolution by weights (K, kh, kw, C / groups).
+
+        >>> policy = Precision.get("fp16+winograd")
+        >>> [policy.convolution_by(weight, (1, 1), 1) for weight in ((16, 3, 3, 16), (16, 3, 3, 3))]
+        ['winograd', 'direct']
+        """
+        kernels, height, width, channels = weight
+        fits = (height, width) == (3, 3) and stride == (1, 1) and groups == 1
+        return self.convolution if fits and min(kernels, channels) >= _WINOGRAD_CHANNELS else "direct"
+
+    @property
     def dot_accumulator(self) -> str:
         """What dot products accumulate in, as backends are told: `accumulate`, or "tf32" for TF32 factors."""
         return "tf32" if self.operand == "tf32" else self.accumulate
@@ -266,6 +297,8 @@ class Precision:
         """
         if self.dot_accumulator == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
+        if self.convolution == "winograd" and not backend.capabilities.winograd:
+            raise UnsupportedPrecision(must_be("convolution", f"'direct' on {backend.name!r}", "winograd"))
 
     @property
     def block_format(self) -> BlockFormat | None:
@@ -361,7 +394,7 @@ class Precision:
             _active.reset(token)
 
     def describe(self) -> dict[str, str]:
-        """Return the five choices and the loss scale in words, for reports and checkpoints.
+        """Return every choice in words, for reports and checkpoints.
 
         >>> Precision.get("fp16").describe()["accumulate"]
         'binary32 (FP32)'
@@ -385,6 +418,7 @@ class Precision:
             "statistics": _WORDS[self.statistics] + self._form_in_words(),
             "update": _UPDATES[self.update],
             "loss_scale": loss_scale,
+            "convolution": _CONVOLUTIONS[self.convolution],
         }
 
     def _form_in_words(self) -> str:
@@ -409,8 +443,9 @@ _SUFFIXES: dict[str, tuple[str, Any]] = {
     "auto-scale": ("loss_scale", LossScale.from_histogram()),
     "no-scale": ("loss_scale", None),
     "plain-statistics": ("statistics_form", "plain"),
+    "winograd": ("convolution", "winograd"),
 }
-_DEFAULTS = {"update": "nearest", "loss_scale": None, "statistics_form": "native"}
+_DEFAULTS = {"update": "nearest", "loss_scale": None, "statistics_form": "native", "convolution": "direct"}
 _ORDER = [*_SUFFIXES].index  # of suffixes, so that one policy has one name
 _HYBRID = re.compile(
     r"(?P<family>hbfp\d+|booster(?:-k(?P<late>\d+))?)(?P<format>(?:-[bte]\d+|-sr)*)(?:-w(?P<kept>\d+))?"

@@ -27,7 +27,7 @@ def test_presets_say_what_the_contract_says() -> None:
     assert [fe.Precision.get(n).loss_scale is None for n in rows] == [True, True, True, False]
 
 
-def test_describe_has_six_fields_in_words() -> None:
+def test_describe_says_every_choice_in_words() -> None:
     assert fe.Precision.get("mp").describe() == {
         "storage": "binary16 (FP16)",
         "operand": "binary16 (FP16)",
@@ -35,6 +35,7 @@ def test_describe_has_six_fields_in_words() -> None:
         "statistics": "binary32 (FP32)",
         "update": "on an FP32 master copy, then rounded to storage",
         "loss_scale": "dynamic, from 32768 within [1, 32768]",
+        "convolution": "direct sums",
     }
 
 

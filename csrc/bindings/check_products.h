@@ -35,6 +35,7 @@ inline void accumulates(const ArrayView& x, int64_t accumulator) {
 inline void accumulates(const ArrayView& x, bool half_accumulator, bool) {
     half_terms("accumulator's arrays", x, half_accumulator);
 }
+inline void accumulates(const ArrayView& x, int64_t accumulator, bool) { accumulates(x, accumulator); }
 inline void accumulates(const ArrayView& x, double, int64_t accumulator) { accumulates(x, accumulator); }
 
 constexpr auto matmul = [](const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c,
@@ -77,10 +78,21 @@ inline void convolution(const ArrayView& x, const ArrayView& w, const Named& y, 
     of_shape(y, windows({"x", x}, w.dim(1), w.dim(2), stride_h, stride_w, pads, w.dim(0)));
 }
 
+// Winograd's algorithm, where a module leaves the choice.
+template <class... Policy>
+void algorithm(const ArrayView&, int64_t, int64_t, int64_t, Policy...) {}
+inline void algorithm(const ArrayView& w, int64_t stride_h, int64_t stride_w, int64_t groups, int64_t accumulator,
+                      bool winograd) {
+    const bool fits = w.dim(1) == 3 && w.dim(2) == 3 && stride_h == 1 && stride_w == 1 && groups == 1;
+    if (winograd && (!fits || accumulator != 0))
+        refuse("winograd", "False but for a 3x3 kernel at stride 1, one group and float32 accumulators", "True");
+}
+
 constexpr auto conv2d_forward = [](const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,
                                    int64_t stride_h, int64_t stride_w, const Pads& pads, int64_t groups,
                                    auto... policy) {
     convolution(x, w, {"y", y}, stride_h, stride_w, pads, groups);
+    algorithm(w, stride_h, stride_w, groups, policy...);
     accumulates(x, policy...);
     if (bias) {
         of_dtype({"bias", bias}, x.dtype);
@@ -93,6 +105,7 @@ constexpr auto conv2d_backward = [](const ArrayView& x, const ArrayView& w, cons
                                     const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w,
                                     const Pads& pads, int64_t groups, auto... policy) {
     convolution(x, w, {"dy", dy}, stride_h, stride_w, pads, groups);
+    algorithm(w, stride_h, stride_w, groups, policy...);
     accumulates(x, policy...);
     if (dx) of_same({"dx", dx}, x);
     if (dw) of_same({"dw", dw}, w);

@@ -77,9 +77,10 @@ void bind_dot_products(py::module_& m) {
     bind_checked(m, "linear_weight_gradient", &cpu::linear_weight_gradient, checks::linear_weight_gradient, "x"_a,
                  "dy"_a, "dw"_a, "db"_a, "accumulator"_a);
     bind_checked(m, "conv2d_forward", &cpu::conv2d_forward, checks::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a,
-                 "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a);
+                 "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a, "winograd"_a = false);
     bind_checked(m, "conv2d_backward", &cpu::conv2d_backward, checks::conv2d_backward, "x"_a, "w"_a, "dy"_a, "dx"_a,
-                 "dw"_a, "db"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a);
+                 "dw"_a, "db"_a, "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "accumulator"_a,
+                 "winograd"_a = false);
     bind_checked(m, "scaled_product", &cpu::scaled_product, checks::scaled_product, "a"_a, "b"_a, "c"_a, "scale"_a,
                  "accumulator"_a);
 }

@@ -20,19 +20,23 @@ std::string ConvShape::describe() const {
 }
 
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
-                    int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator) {
+                    int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator, bool winograd) {
     const ConvShape shape = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
     if (y.size() == 0) return;
-    if (accumulator || !conv_onednn_forward(shape, x, w, bias, y))
+    if (winograd && shape.C > 0)
+        conv_winograd_forward(shape, x, w, bias, y);
+    else if (accumulator || !conv_onednn_forward(shape, x, w, bias, y))
         conv_product_forward(shape, x, w, bias, y, accumulator);
 }
 
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                     int64_t groups, int64_t accumulator) {
+                     int64_t groups, int64_t accumulator, bool winograd) {
     const ConvShape shape = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
     // An empty batch has gradients too: sums of nothing.
-    if (accumulator || shape.N == 0 || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
+    if (winograd && dy.size() > 0 && shape.C > 0)
+        conv_winograd_backward(shape, x, w, dy, {dx, dw, db});
+    else if (accumulator || shape.N == 0 || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
         conv_product_backward(shape, x, w, dy, {dx, dw, db}, accumulator);
 }
 

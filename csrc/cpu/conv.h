@@ -1,4 +1,4 @@
-// Geometry of a 2-D convolution and the two ways the CPU backend runs one.
+// Geometry of a 2-D convolution and the three ways the CPU backend runs one.
 #pragma once
 #include <string>
 #include <vector>
@@ -40,5 +40,11 @@ bool conv_onednn_forward(const ConvShape& shape, const ArrayView& x, const Array
 bool conv_onednn_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
                           const ConvGradients& gradients);
 std::vector<std::string> conv_onednn_implementations();
+
+// Winograd's algorithm with float32 accumulators, for 3x3 kernels at stride 1 in one group.
+void conv_winograd_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                           const ArrayView& y);
+void conv_winograd_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
+                            const ConvGradients& gradients);
 
 }  // namespace fp16engine::cpu

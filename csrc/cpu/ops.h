@@ -23,11 +23,11 @@ void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const Array
 
 // x (N, H, W, C), w (K, R, S, C / groups), bias (K,) or absent, y (N, OH, OW, K)
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
-                    int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator);
+                    int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator, bool winograd);
 // Absent dx, dw or db are not computed.
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                     int64_t groups, int64_t accumulator);
+                     int64_t groups, int64_t accumulator, bool winograd);
 // One line per distinct convolution run so far: shape, direction, implementation chosen.
 std::vector<std::string> conv2d_implementations();
 

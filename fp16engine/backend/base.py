@@ -338,12 +338,14 @@ class Backend(Protocol):
         groups: int,
         acc: str,
         operand: BlockFormat | None = None,
+        algorithm: str = "direct",
     ) -> Array:
         """Return y (N, OH, OW, K) of x (N, H, W, C), w (K, kh, kw, C / groups), b (K,).
 
         y[n, i, j, k] = fl(sum over (kh, kw, c) of x[n, i * sh + kh - top, j * sw + kw - left, c] * w[k, kh,
         kw, c] + b[k]), zeros outside the image, OH = (H + top + bottom - kh) // sh + 1; the bias as in
-        linear_forward.
+        linear_forward. algorithm "winograd" is for 3x3 kernels at stride 1, one group, float32 accumulators
+        and stored operands (reference/winograd.py); the same sums, rounded in other steps.
         """
 
     def conv2d_backward(
@@ -357,6 +359,7 @@ class Backend(Protocol):
         needs: Needs,
         acc: str,
         operand: BlockFormat | None = None,
+        algorithm: str = "direct",
     ) -> tuple[Array | None, Array | None, Array | None]:
         """Return dx (N, H, W, C), dw (K, kh, kw, C / groups), db (K,), each fl of its sum, or None if not
         needed."""

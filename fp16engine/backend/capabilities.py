@@ -9,9 +9,10 @@ class Capabilities(NamedTuple):
     """The optional features of a backend, all in one record: whoever wants to use one asks here first.
 
     `captured_steps`: it records a training step and replays it (`traced`, `recorded`). `tf32`: it rounds
-    float32 factors of dot products to TF32. `threads`: `set_num_threads` is there. `info`: `info()` says what
-    it runs on. `implementations`: `implementations()` lists the convolutions that ran. `stream`: work is
-    queued on `stream`, and arrays leave through `exporting()`.
+    float32 factors of dot products to TF32. `winograd`: it has Winograd's convolution. `threads`:
+    `set_num_threads` is there. `info`: `info()` says what it runs on. `implementations`: `implementations()`
+    lists the convolutions that ran. `stream`: work is queued on `stream`, and arrays leave through
+    `exporting()`.
 
     >>> Capabilities(threads=True).captured_steps
     False
@@ -19,6 +20,7 @@ class Capabilities(NamedTuple):
 
     captured_steps: bool = False
     tf32: bool = False
+    winograd: bool = False
     threads: bool = False
     info: bool = False
     implementations: bool = False

@@ -35,7 +35,7 @@ class CpuBackend(CompiledBackend, HostArrays):
     """Every operation of :class:`fp16engine.backend.base.Backend` on the processor."""
 
     name = "cpu"
-    capabilities = Capabilities(threads=True, info=True, implementations=True)
+    capabilities = Capabilities(winograd=True, threads=True, info=True, implementations=True)
 
     def __init__(self, native: ModuleType) -> None:
         self.native = self.gemm = native

@@ -738,6 +738,10 @@ def _convolution(
     weight, y = (k, 3, 3, c // groups), (n, h, w, k)
     geometry = ((1, 1), (1, 1, 1, 1), groups)
     terms = 9 * (c // groups)
+
+    def how(setting: Setting) -> dict[str, str]:
+        return {"algorithm": setting.precision.convolution_by(weight, (1, 1), groups)}
+
     shared: dict[str, Any] = {
         "per_item": 2 * terms,
         "items": math.prod(y),
@@ -749,7 +753,7 @@ def _convolution(
         f"{label} forward",
         {"x": _read(x), "w": _read(weight), "b": _read((k,)), "y": _written(y)},
         ("y",),
-        prepare=lambda b, a, s: lambda: b.conv2d_forward(a["x"], a["w"], a["b"], *geometry, s.acc),
+        prepare=lambda b, a, s: lambda: b.conv2d_forward(a["x"], a["w"], a["b"], *geometry, s.acc, **how(s)),
         **shared,
     )
     operands = {"x": _read(x), "w": _read(weight), "dy": _read(y)}
@@ -759,7 +763,9 @@ def _convolution(
         {**operands, "x": _read(x, 0), "dx": _written(x)},
         ("dx",),
         prepare=lambda b, a, s: (
-            lambda: b.conv2d_backward(a["x"], a["w"], a["dy"], *geometry, (True, False, False), s.acc)[0]
+            lambda: b.conv2d_backward(
+                a["x"], a["w"], a["dy"], *geometry, (True, False, False), s.acc, **how(s)
+            )[0]
         ),
         **shared,
     )
@@ -769,7 +775,9 @@ def _convolution(
         {**operands, "w": _read(weight, 0), "dw": _written(weight)},
         ("dw",),
         prepare=lambda b, a, s: (
-            lambda: b.conv2d_backward(a["x"], a["w"], a["dy"], *geometry, (False, True, False), s.acc)[1]
+            lambda: b.conv2d_backward(
+                a["x"], a["w"], a["dy"], *geometry, (False, True, False), s.acc, **how(s)
+            )[1]
         ),
         **shared,
     )

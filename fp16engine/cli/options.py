@@ -14,7 +14,7 @@ from .. import validate
 from ..errors import UnsupportedPrecision
 from ..optim import BY_NAME
 from ..optim.optimizer import STATES
-from ..precision import STATISTICS_FORMS, UPDATES, Precision
+from ..precision import CONVOLUTIONS, STATISTICS_FORMS, UPDATES, Precision
 from . import suggest
 
 if TYPE_CHECKING:
@@ -188,6 +188,13 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="running statistics of batch norms in FP16: native (standard deviations, and what rounding "
         "takes) or plain (variances, which overflow from a standard deviation of 256 on) (default: native)",
+    )
+    group.add_argument(
+        "--convolution",
+        type=one_of(CONVOLUTIONS),
+        metavar="NAME",
+        help="of 3x3 kernels at stride 1: direct, or winograd, which takes a quarter of the products "
+        "(default: the precision's)",
     )
     group.add_argument(
         "--clip-norm",
@@ -379,6 +386,7 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
         label_smoothing=arguments.label_smoothing,
         update=arguments.update,
         statistics=arguments.statistics,
+        convolution=arguments.convolution,
     )
 
 

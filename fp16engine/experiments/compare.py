@@ -109,8 +109,8 @@ def run(
         on_nonfinite: as in `Trainer`.
         strict: audit a step of every run before the first one starts.
         **training: the other fields of `train.TrainConfig`, by name. `update` is for the precisions that
-            update FP16 weights in place, `statistics` for those with FP16 running statistics; the others keep
-            theirs.
+            update FP16 weights in place, `statistics` for those with FP16 running statistics, `convolution`
+            for those with stored operands and FP32 accumulators; the others keep theirs.
 
     A run that ends with `NonFiniteError` is recorded as failed, and the others are done.
 

@@ -97,9 +97,10 @@ class Comparison:
 
 
 def policies(precisions: Sequence[str], training: TrainConfig) -> tuple[Precision, ...]:
-    """The precisions with the `update` and the `statistics` of `training`, where they have such a choice.
+    """The precisions with `update`, `statistics` and `convolution` of `training`, where they have the choice.
 
-    `update` is for those that update FP16 weights in place, `statistics` for FP16 running statistics.
+    `update` is for those that update FP16 weights in place, `statistics` for FP16 running statistics,
+    `convolution` for stored operands and FP32 accumulators.
     """
     return tuple(_changed(Precision.get(name), training) for name in precisions)
 
@@ -109,4 +110,6 @@ def _changed(policy: Precision, training: TrainConfig) -> Precision:
         policy = policy.changed(update=training.update)
     if training.statistics is not None and policy.statistics == "float16":
         policy = policy.changed(statistics_form=training.statistics)
+    if training.convolution is not None and policy.has_winograd:
+        policy = policy.changed(convolution=training.convolution)
     return policy

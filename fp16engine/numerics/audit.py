@@ -64,6 +64,7 @@ class AuditKey(NamedTuple):
     integers: tuple[Named, ...]
     accumulator: str
     operand: str
+    algorithm: str
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class AuditRow:
     integers: tuple[Named, ...]
     accumulator: str  # "float16", "float32", or "none" where the operation adds nothing up
     operand: str  # a block format's name, "stored", or "none" where the operation is no dot product
+    algorithm: str  # "direct" or "winograd" of a convolution, else "none"
     calls: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +89,7 @@ class AuditRow:
             "integers": dict_of(self.integers),
             "accumulator": self.accumulator,
             "operand": self.operand,
+            "algorithm": self.algorithm,
             "calls": self.calls,
         }
 
@@ -158,6 +161,7 @@ class Audit(Observer):
             tuple(n for n in (*inputs, *outputs) if not _is_float(n)),
             str(named.get("acc", _OWN_ACCUMULATOR.get(op, "none"))),
             _operand(named),
+            str(named.get("algorithm", "none")),
         )
         self._counts[key] = self._counts.get(key, 0) + 1
         return result
@@ -241,20 +245,20 @@ class Audit(Observer):
         }
 
     def table(self) -> str:
-        """Return the rows as a text table: operation, arrays in, arrays out, operands, accumulator, calls.
+        """Return the rows as a text table: operation, arrays, operands, accumulator, algorithm, calls.
 
         >>> import fp16engine as fe
         >>> with Audit() as audit:
         ...     y = fe.tensor([1.0, 2.0], "float16", "reference").sum()
         >>> audit.table().splitlines()[0].split()
-        ['operation', 'in', 'out', 'operands', 'accumulates', 'in', 'calls']
+        ['operation', 'in', 'out', 'operands', 'accumulates', 'in', 'algorithm', 'calls']
         """
-        head = ("operation", "in", "out", "operands", "accumulates in", "calls")
+        head = ("operation", "in", "out", "operands", "accumulates in", "algorithm", "calls")
         lines: list[tuple[str, ...]] = [head]
         for row in self.rows:
             groups = (row.inputs + row.integers, row.outputs)
             texts = (", ".join(f"{n} {t}" for n, t in dict_of(g).items()) for g in groups)
-            lines.append((row.op, *texts, row.operand, row.accumulator, str(row.calls)))
+            lines.append((row.op, *texts, row.operand, row.accumulator, row.algorithm, str(row.calls)))
         widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
         return "\n".join(
             "  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..autograd import Array, Function
+from ..precision import active
 from ..tensor import Tensor
 from ..validate import integer, must_be
 from . import _check
@@ -26,15 +27,27 @@ class Conv2d(Function):
     ) -> Array:
         self.x, self.w = x, w
         self.stride, self.pads, self.groups = stride, pads, groups
+        self.algorithm = active().convolution_by(w.shape, stride, groups)
         operand = drawn(self.operand, 2, x, w)
-        return self.backend.conv2d_forward(x, w, b, stride, pads, groups, self.acc, operand)
+        return self.backend.conv2d_forward(
+            x, w, b, stride, pads, groups, self.acc, operand, algorithm=self.algorithm
+        )
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         precomputed = self.precomputed_bias_grad
         needs = self.needs if precomputed is None else (*self.needs[:2], False)
         operand = drawn(self.operand, 4, self.x, self.w, dy)
         dx, dw, db = self.backend.conv2d_backward(
-            self.x, self.w, dy, self.stride, self.pads, self.groups, needs, self.acc, operand
+            self.x,
+            self.w,
+            dy,
+            self.stride,
+            self.pads,
+            self.groups,
+            needs,
+            self.acc,
+            operand,
+            algorithm=self.algorithm,
         )
         return dx, dw, db if precomputed is None else precomputed
 

@@ -35,6 +35,7 @@ class TrainConfig:
         label_smoothing: as in `Trainer`.
         update: a change of the precision, which `policy` makes; as in `Trainer`.
         statistics: a change of the precision, which `policy` makes; as in `Trainer`.
+        convolution: a change of the precision, which `policy` makes; as in `Trainer`.
 
     Raises:
         ValueError: a field is out of range, or the optimizer has no such argument.
@@ -59,6 +60,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     update: str | None = None
     statistics: str | None = None
+    convolution: str | None = None
 
     def __post_init__(self) -> None:
         choice("optimizer", self.optimizer, BY_NAME)
@@ -99,7 +101,7 @@ class TrainConfig:
         return {"momentum": None, "eps": None if self.eps is None else float(self.eps), "betas": betas}
 
     def policy(self, precision: str | Precision) -> Precision:
-        """Return a precision with this `update` and these `statistics`, where they are given.
+        """Return a precision with this `update`, `statistics` and `convolution`, where they are given.
 
         Args:
             precision: the name of a preset, or a `Precision`.
@@ -116,15 +118,17 @@ class TrainConfig:
             policy = policy.changed(update=self.update)
         if self.statistics is not None:
             policy = policy.changed(statistics_form=self.statistics)
+        if self.convolution is not None:
+            policy = policy.changed(convolution=self.convolution)
         return policy
 
     def without_policy(self) -> TrainConfig:
-        """Return this without `update` and `statistics`: for a precision that has them already.
+        """Return this without what `policy` changes: for a precision that has it already.
 
         >>> TrainConfig(update="kahan").without_policy() == TrainConfig()
         True
         """
-        return replace(self, update=None, statistics=None)
+        return replace(self, update=None, statistics=None, convolution=None)
 
     def optimizer_arguments(self) -> dict[str, Any]:
         """Return what the optimizer takes, by the names of its arguments.
@@ -164,7 +168,7 @@ class TrainConfig:
             stored["augment"] = self.augment.to_dict()
         if self.label_smoothing:
             stored["label_smoothing"] = self.label_smoothing
-        changes = {"update": self.update, "statistics": self.statistics}
+        changes = {"update": self.update, "statistics": self.statistics, "convolution": self.convolution}
         return {**stored, **{name: value for name, value in changes.items() if value is not None}}
 
     @classmethod

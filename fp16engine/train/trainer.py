@@ -60,6 +60,7 @@ class Trainer:
         state: the form of FP16 state of adam, adamw and rmsprop, "native" or "plain".
         statistics: "native" or "plain" replaces the policy's form of FP16 running statistics; None
             keeps that.
+        convolution: "direct" or "winograd" takes the place of the policy's algorithm; None keeps that.
         clip_norm: the largest norm of all gradients together that a step uses, summed in FP32 under every
             policy; None clips nothing.
         max_bad_steps: steps in a row that may be not finite.
@@ -112,6 +113,7 @@ class Trainer:
         update: str | None = None,
         state: str = "native",
         statistics: str | None = None,
+        convolution: str | None = None,
         clip_norm: float | None = None,
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
@@ -134,6 +136,7 @@ class Trainer:
             label_smoothing=label_smoothing,
             update=update,
             statistics=statistics,
+            convolution=convolution,
         )
         policy = config.policy(precision)
         device = "cpu" if device is None else device

@@ -8,7 +8,7 @@ from fp16engine.backend import compiled, reference
 
 # What a side needs in addition to the operations.
 HELPERS = {
-    "reference": {"arrays", "random", "registers", "stochastic", "sums", "windows"},
+    "reference": {"arrays", "random", "registers", "stochastic", "sums", "windows", "winograd"},
     "compiled": {"device", "host"},
 }
 

@@ -55,6 +55,13 @@ def test_statistics_are_of_the_form_asked_for(capsys):
         assert fe.Checkpoint.load(form).precision.statistics_form == form
 
 
+def test_convolutions_are_by_the_algorithm_asked_for(capsys):
+    for algorithm, name in (("direct", "fp16"), ("winograd", "fp16+winograd")):
+        assert main(["train", *TINY, "--convolution", algorithm, "--json", "--out", algorithm]) == 0
+        assert document(capsys)["precision"] == name
+        assert fe.Checkpoint.load(algorithm).precision.convolution == algorithm
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

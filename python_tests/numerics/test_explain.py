@@ -12,6 +12,7 @@ import tiny_run as tiny
 from planted import HIDDEN, OverItself, Times, batch, net
 
 import fp16engine as fe
+from fp16engine import backend as backends
 from fp16engine import nn
 from fp16engine.errors import NonFiniteError
 
@@ -31,6 +32,17 @@ class Log(nn.Module):
         return fe.functional.log(fe.functional.softmax(x * 20000.0))
 
 
+class Convolution(nn.Module):
+    """3x3, over images of one pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(HIDDEN, HIDDEN, 3)
+
+    def forward(self, x: Any) -> Any:
+        return self.conv(x.reshape(-1, 1, 1, HIDDEN)).reshape(-1, HIDDEN)
+
+
 class Root(nn.Module):
     def forward(self, x: Any) -> Any:
         return fe.functional.sqrt(x - 1.0)
@@ -45,6 +57,16 @@ def test_an_overflow_is_named_with_its_inputs(backend_name: str) -> None:
     assert str(error).startswith("step 1, forward pass, layer 'middle' (binary mul): ")
     assert "the loss is nan" in str(error)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_the_replay_takes_direct_sums(backend_name: str) -> None:
+    """Winograd's algorithm makes one infinity NaN over a tile."""
+    if not backends.get(backend_name).capabilities.winograd:
+        pytest.skip(f"{backend_name} has no Winograd convolution")
+    with fe.numerics.Audit() as audit:
+        explained(nn.Sequential(Times(100.0), Convolution(), Times(60000.0)), "fp16+winograd", backend_name)
+    calls = {row.algorithm: row.calls for row in audit.rows if row.op == "conv2d_forward"}
+    assert calls == {"winograd": 1, "direct": 1}  # the step, its replay
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,14 @@ def test_running_statistics_of_the_first_version_are_read(tmp_path):
     assert other.model[1].updates.numpy().item() > 1 << 30  # long past the first batches
 
 
+def test_a_file_that_names_no_convolution_means_direct(tmp_path):
+    checkpoint.save(tmp_path, stepped("fp16+winograd").state, state())
+    assert fe.Checkpoint.load(tmp_path).precision == fe.Precision.get("fp16+winograd")
+    checkpoint.save(tmp_path, stepped().state, state())
+    rewrite(tmp_path, lambda body: body["precision"].pop("convolution"))
+    assert fe.Checkpoint.load(tmp_path).precision == fe.Precision.get("fp16")
+
+
 def test_replaces_the_one_before_and_what_a_kill_left(saved):
     first = tensor_file(saved).name
     (saved / f"{first}.{HEX}.tmp").write_bytes(b"half")

@@ -16,6 +16,37 @@ FP16_INLINE f32x16 multiply_add(f32x16 a, f32x16 b, f32x16 c) {
 #endif
 }
 
+// fl32(a * b + c) on every instruction set. Without the instruction: the product is exact in double, and the sum is
+// rounded to odd there (53 >= 24 + 2 bits), so the second rounding, to float, is the only one that counts. That is a
+// function, or a kernel would take minutes to compile.
+#if defined(__FMA__)
+FP16_INLINE f32x16 fused_multiply_add(f32x16 a, f32x16 b, f32x16 c) { return multiply_add(a, b, c); }
+#elif defined(__FP_FAST_FMAF)  // other processors
+FP16_INLINE f32x16 fused_multiply_add(f32x16 a, f32x16 b, f32x16 c) {
+    return each_part<float>(
+        [](FloatPart x, FloatPart y, FloatPart z) {
+            for (int i = 0; i < kPartLanes; i++) z[i] = __builtin_fmaf(x[i], y[i], z[i]);
+            return z;
+        },
+        a, b, c);
+}
+#else
+__attribute__((noinline, unused)) f32x16 fused_multiply_add(f32x16 a, f32x16 b, f32x16 c) {
+    typedef double Doubles __attribute__((vector_size(2 * sizeof(FloatPart))));
+    typedef int64_t Bits __attribute__((vector_size(sizeof(Doubles))));
+    return each_part<float>(
+        [](FloatPart x, FloatPart y, FloatPart z) {
+            const Doubles product = __builtin_convertvector(x, Doubles) * __builtin_convertvector(y, Doubles);
+            const Doubles addend = __builtin_convertvector(z, Doubles), sum = product + addend;
+            const Doubles part = sum - product, error = (product - (sum - part)) + (addend - part);
+            const Bits bits = (Bits)sum, inexact_even = ((error > 0.0) | (error < 0.0)) & ((bits & 1) == 0);
+            const Bits toward_odd = ((error > 0.0) == (sum > 0.0)) * -2 - 1;  // away from zero: 1, else -1
+            return __builtin_convertvector((Doubles)(bits + (inexact_even & toward_odd)), FloatPart);
+        },
+        a, b, c);
+}
+#endif
+
 FP16_INLINE f32x16 vsqrt(f32x16 v) {
     return each_part<float>(
         [](FloatPart x) {

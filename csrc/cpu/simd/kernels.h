@@ -250,6 +250,44 @@ struct RangeKernels {
     bool (*all_finite)(const T* x, int64_t n);
 };
 
+// A row of tiles of an image (H, W, C): the first line and column of its first tile, which may lie outside.
+struct TileRow {
+    int64_t H, W, C, first_line, first_column, tiles;
+};
+
+// One plane of floats per point: value (point, channel block, tile, lane) of sixteen lanes.
+struct TilePlanes {
+    float* data;
+    int64_t plane, block;  // from point to point, from channel block to channel block
+};
+
+// The part of 3x3 weights (first, 3, 3, last) that joins some input to some output channels, whole lanes of each; those
+// past the sizes are zero. Its planes lie `plane` apart.
+struct WeightPanel {
+    int64_t first_size, last_size, first_input, inputs, first_output, outputs, plane;
+};
+
+// Transforms of tiles of `outputs` x `outputs` from and to `points` x `points` values; see winograd.cpp.
+template <class T>
+struct WinogradTransforms {
+    int64_t outputs, points;
+    // columns: room for (tiles * outputs + 2) * points * 16 floats
+    void (*images)(const T* image, const TileRow& row, float* columns, const TilePlanes& v);
+    void (*gradients)(const T* image, const TileRow& row, const TilePlanes& v);
+    void (*results)(const TilePlanes& m, const TileRow& row, const float* bias, int64_t n, T* image);
+    void (*weights)(const T* w, const WeightPanel& panel, bool flipped, float* u);
+    void (*weight_gradient)(const float* u, const WeightPanel& panel, T* dw);
+};
+
+struct WinogradKernels {
+    ByStorage<WinogradTransforms> two, four;  // outputs a side
+    // The products at one point: of a panel's tiles and weights, and of its gradients and tiles.
+    void (*tile_products)(const float* v, int64_t block, int64_t inputs, const float* u, int64_t outputs, bool add,
+                          float* m, int64_t m_block, int64_t tiles);
+    void (*channel_products)(const float* w, int64_t w_block, int64_t outputs, const float* v, int64_t v_block,
+                             int64_t inputs, int64_t tiles, bool add, float* u);
+};
+
 struct Kernels {
     const char* isa;
     const ByStorage<BatchNormKernels>& batch_norm;
@@ -268,6 +306,7 @@ struct Kernels {
     const StrictKernels& strict;
     const SumKernels& sums;
     const UpdateKernelTable& update;
+    const WinogradKernels& winograd;
 };
 
 const Kernels& kernels();                 // the table in use

@@ -20,6 +20,7 @@ extern const ByStorage<SoftmaxKernels> softmax_kernels;
 extern const StrictKernels strict_kernels;
 extern const SumKernels sum_kernels;
 extern const UpdateKernelTable update_kernels;
+extern const WinogradKernels winograd_kernels;
 
 extern const Kernels table;
 

@@ -35,6 +35,12 @@ constexpr int kLanes = 16, kParts = 64 / kPartBytes, kPartLanes = kLanes / kPart
 #else
 #define FP16_UNROLL _Pragma("GCC unroll 4")
 #endif
+// Before a loop over a constant number of vectors, for the same reason.
+#if defined(__clang__)
+#define FP16_UNROLL_ALL FP16_UNROLL
+#else
+#define FP16_UNROLL_ALL _Pragma("GCC unroll 32")
+#endif
 
 // --- the type: 64 bytes of lanes ------------------------------------------------------------------------------------
 

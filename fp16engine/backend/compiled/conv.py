@@ -18,11 +18,12 @@ class Convolutions(Quantizer):
         groups: int,
         acc: str,
         operand: BlockFormat | None = None,
+        algorithm: str = "direct",
     ) -> Array:
         if operand is not None:
             x, w = self._operands(operand).of_forward(x, w, groups)
         y = self.empty(self._conv2d_shape(x, w, stride, pads), x.dtype)
-        self._convolve(x, w, b, y, stride, pads, groups, acc)
+        self._convolve(x, w, b, y, stride, pads, groups, acc, algorithm)
         return y
 
     def conv2d_backward(
@@ -36,9 +37,10 @@ class Convolutions(Quantizer):
         needs: Needs,
         acc: str,
         operand: BlockFormat | None = None,
+        algorithm: str = "direct",
     ) -> tuple[Array | None, Array | None, Array | None]:
         dx, dw, db = self._conv2d_gradients(x, w, needs)
-        settings = stride, pads, groups, acc
+        settings = stride, pads, groups, acc, algorithm
         if operand is None:
             self._convolve_back(x, w, dy, dx, dw, db, *settings)
             return dx, dw, db
@@ -55,10 +57,20 @@ class Convolutions(Quantizer):
         return dx, dw, db
 
     def _convolve(
-        self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        y: Array,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        acc: str,
+        algorithm: str,
     ) -> None:
         """Write the convolution into `y`."""
-        self.gemm.conv2d_forward(x, w, b, y, *stride, pads, groups, *self.compute(acc, x))
+        how = self._convolution(acc, x, algorithm)
+        self.gemm.conv2d_forward(x, w, b, y, *stride, pads, groups, *how)
 
     def _convolve_back(
         self,
@@ -72,10 +84,16 @@ class Convolutions(Quantizer):
         pads: Pads,
         groups: int,
         acc: str,
+        algorithm: str,
     ) -> None:
         """Write those of the three gradients that there is room for."""
-        how = self.compute(acc, x)
+        how = self._convolution(acc, x, algorithm)
         self.gemm.conv2d_backward(x, w, dy, dx, dw, db, *stride, pads, groups, *how)
+
+    def _convolution(self, acc: str, x: Array, algorithm: str) -> tuple[int, ...]:
+        """How `products` are told what to compute in, and by which algorithm where there is a choice."""
+        how = self.compute(acc, x)
+        return (*how, algorithm == "winograd") if self.capabilities.winograd else how
 
     @staticmethod
     def _conv2d_shape(x: Array, w: Array, stride: Pair, pads: Pads) -> Shape:

@@ -23,10 +23,19 @@ MOST_ATTENDED = 128
 
 class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
     def _convolve(
-        self, x: Array, w: Array, b: Array | None, y: Array, stride: Pair, pads: Pads, groups: int, acc: str
+        self,
+        x: Array,
+        w: Array,
+        b: Array | None,
+        y: Array,
+        stride: Pair,
+        pads: Pads,
+        groups: int,
+        acc: str,
+        algorithm: str,
     ) -> None:
         if not _depthwise(x, groups, acc):
-            super()._convolve(x, w, b, y, stride, pads, groups, acc)
+            super()._convolve(x, w, b, y, stride, pads, groups, acc, algorithm)
             return
         self.native.depthwise_forward(x, w, b, y, *stride, pads, groups, self.half_accumulator(acc, x))
 
@@ -42,9 +51,10 @@ class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
         pads: Pads,
         groups: int,
         acc: str,
+        algorithm: str,
     ) -> None:
         if not _depthwise(x, groups, acc):
-            super()._convolve_back(x, w, dy, dx, dw, db, stride, pads, groups, acc)
+            super()._convolve_back(x, w, dy, dx, dw, db, stride, pads, groups, acc, algorithm)
             return
         half = self.half_accumulator(acc, x)
         self.native.depthwise_backward(x, w, dy, dx, dw, db, *stride, pads, groups, half)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ...block_format import BlockFormat
 from ...precision import chunk_terms
+from . import winograd
 from .linear import add_bias
 from .quantize import operands
 from .registers import accumulator, load, store
@@ -24,8 +25,11 @@ def conv2d_forward(
     groups: int,
     acc: str,
     operand: BlockFormat | None = None,
+    algorithm: str = "direct",
 ) -> np.ndarray:
     partial = accumulator(x, acc)
+    if algorithm == "winograd":
+        return winograd.forward(x, w, b, pads)
     if operand is not None:
         x, w = operands(operand).of_forward(x, w, groups)
     seen = patches(x, w.shape[1:3], stride, pads)
@@ -45,6 +49,7 @@ def conv2d_backward(
     needs: tuple[bool, bool, bool],
     acc: str,
     operand: BlockFormat | None = None,
+    algorithm: str = "direct",
 ) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     partial = accumulator(x, acc)
     dy_for_dx, dy_for_dw, w_for_dx, x_for_dw = dy, dy, w, x
@@ -55,9 +60,13 @@ def conv2d_backward(
         if needs[1]:
             x_for_dw, dy_for_dw = rounding.of_weight_gradient(x, dy)
     dx = dw = None
-    if needs[0]:
+    if needs[0] and algorithm == "winograd":
+        dx = winograd.data_gradient(x.shape, w, dy, pads)
+    elif needs[0]:
         dx = _data_gradient(x.shape, w_for_dx, dy_for_dx, stride, pads, groups, acc)
-    if needs[1]:
+    if needs[1] and algorithm == "winograd":
+        dw = winograd.weight_gradient(x, dy, pads)
+    elif needs[1]:
         dw = _weight_gradient(x_for_dw, w.shape, dy_for_dw, stride, pads, groups, acc)
     db = store(total(load(dy), (0, 1, 2), partial), w.dtype) if needs[2] else None
     return dx, dw, db

@@ -28,6 +28,7 @@ _CHOICES = {
     "statistics": "Norm statistics",
     "update": "Weight update",
     "loss_scale": "Loss scale",
+    "convolution": "Convolutions by",
 }
 
 

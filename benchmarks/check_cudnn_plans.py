@@ -231,13 +231,13 @@ class CannotRun(RuntimeError):
 def libraries(driver: Path) -> list[str]:
     """Files to open, in order: the fake takes the driver's name, so that nobody looks for another."""
     found = cuda_libraries.find()
-    missing = [name for name, place in found.items() if place is None]
+    missing = [name for name, file in found.items() if file is None]
     if missing:
         raise CannotRun(
             f"{', '.join(missing)} not found; "
             "pip install --no-deps -r benchmarks/requirements-cudnn-plans.txt brings them"
         )
-    return [str(driver), *(place.path for place in found.values() if place)]
+    return [str(driver), *(file.path for file in found.values() if file)]
 
 
 def ask(command: list[str], requests: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -294,7 +294,7 @@ def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path
     rows = expected(names, batch)
     program, driver = build(folder)
     command = [str(program), *libraries(driver)]
-    requests, places = [], []
+    requests, targets = [], []
     for device in devices:
         properties = {**known["all"], **known[device]["properties"]}
         for row in rows:
@@ -302,12 +302,12 @@ def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path
                 if policy in row["plans"]:
                     asked = {**row["graph"], "dtype": dtype, "compute": compute}
                     requests.append({"device": properties, "sm": known[device]["sm"], **asked})
-                    places.append(row["plans"][policy])
+                    targets.append(row["plans"][policy])
     answers = ask(command, requests)
     versions = next(answers)
-    for place, answer in zip(places, answers, strict=True):
-        place.append(answer)
-    every = [answer for place in places for answer in place]
+    for plans, answer in zip(targets, answers, strict=True):
+        plans.append(answer)
+    every = [answer for plans in targets for answer in plans]
     return {
         "what": "cuDNN plans found without a GPU, from device properties",
         "cudnn": version(versions["cudnn"], 10000),
@@ -317,7 +317,7 @@ def check(names: Sequence[str], batch: int, devices: Sequence[str], folder: Path
         "devices": [f"{device} (sm_{known[device]['sm']})" for device in devices],
         "graphs": len(rows),
         "asked": len(requests),
-        "without_plan": sum(answer["plans"] == 0 for place in places for answer in place) // len(devices),
+        "without_plan": sum(answer["plans"] == 0 for plans in targets for answer in plans) // len(devices),
         "largest_workspace": max((answer.get("workspace", 0) for answer in every), default=0),
         "rows": rows,
     }

@@ -81,11 +81,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--wheels", type=Path, help="folder of wheels for what is not installed")
     options = parser.parse_args(argv)
     if options.budget <= 0:
-        parser.error(f"--budget: {options.budget:g} given, a number > 0 is expected")
+        parser.error(f"--budget must be a number > 0, got {options.budget:g}")
     if not options.device.startswith("cuda") and not options.dry:
-        parser.error(f"--device: {options.device} given without --dry, which a device other than cuda wants")
+        parser.error(f"--device must be cuda without --dry, got {options.device}")
     if options.wheels is not None and not options.wheels.is_dir():
-        parser.error(f"--wheels: {options.wheels} is no folder")
+        parser.error(f"--wheels must be a folder, got {options.wheels}")
     if options.out is None:
         options.out = ROOT / "benchmarks" / "results" / folder_name(options.device)
     return options

@@ -19,8 +19,8 @@ def main() -> None:
     matplotlib.rcParams.update({"svg.hashsalt": "fp16engine", "svg.fonttype": "none", "font.size": 9.5})
     reference = fe.backend.get("reference")
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
-    for place, mantissa in enumerate((2, 4)):
-        axes = figure.add_subplot(2, 1, place + 1)
+    for row, mantissa in enumerate((2, 4)):
+        axes = figure.add_subplot(2, 1, row + 1)
         rounded = reference.quantize(VALUES, Blocks((1, 1, 8), 2), fe.BlockFormat(mantissa))
         step = 2.0 ** (1 - mantissa)  # the largest is 1.7, so the shared exponent is 1
         for level in np.arange(-(2**mantissa) + 1, 2**mantissa) * step:

@@ -128,7 +128,7 @@ def test_float64_lives_on_the_reference_only(cpu: object) -> None:
     assert fe.tensor([1.0], "float64", "reference").dtype == "float64"
     with pytest.raises(ValueError, match=r"dtype must .* got 'float64'"):
         fe.tensor([1.0], "float64", "cpu")
-    with pytest.raises(ValueError, match="astype: 'float64' on device 'cpu' given"):
+    with pytest.raises(ValueError, match=r"astype: dtype must .* got 'float64'"):
         fe.tensor([1.0], device="cpu").astype("float64")
 
 
@@ -298,7 +298,7 @@ def test_wrong_use(call: Callable[[], Any], error: type[Exception], message: str
 
 
 def test_mixed_devices(cpu: object) -> None:
-    with pytest.raises(ValueError, match=r"add: a is on 'reference' and b on 'cpu'; move one with .to"):
+    with pytest.raises(ValueError, match=r"add: b must .* got 'cpu'"):
         x_of(2) + x_of(2).to("cpu")
 
 

@@ -141,7 +141,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.what[0] in reproduce_hbfp.NAMES:
         return reproduce_hbfp.run(arguments)
     if arguments.plane:
-        raise ValueError(f"--plane must be given with hbfp-figure2 only, got {', '.join(arguments.what)}")
+        raise ValueError(
+            f"--plane must not be given with {', '.join(arguments.what)}, got {arguments.plane}; "
+            "hbfp-figure2 has it"
+        )
     from ..experiments import reproduce
     from ..experiments.boosters import study
     from ..experiments.runs.store import FAILED

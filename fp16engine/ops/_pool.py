@@ -12,7 +12,7 @@ from ._reduce import mean
 
 Size = int | Sequence[int]
 
-MAX_WINDOW = 255  # pixels of a maximum pool: the place of the maximum is kept in one byte
+MAX_WINDOW = 255  # pixels of a maximum pool: the slot of the maximum is kept in one byte
 
 
 class MaxPool2d(Function):

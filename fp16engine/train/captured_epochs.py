@@ -34,7 +34,7 @@ class CapturedEpochs:
         return self._step is not None and self._step.reason is not None
 
     def takes(self, step: int) -> bool:
-        """Tell whether the step at that place of the epoch is to be replayed; notes why not."""
+        """Tell whether the step with that index in the epoch is to be replayed; notes why not."""
         reason = self._refusal(step)
         if reason is None:
             return True

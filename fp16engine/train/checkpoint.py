@@ -479,7 +479,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         wrong = _unreadable(body)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
-            f"{path} must be the JSON that this engine writes, got another or a damaged one"
+            f"{path} is damaged: it must be the JSON that this engine writes, got another"
         ) from None
     if not whole:
         raise CheckpointError(f"{path} is damaged: its content must match its checksum, got another")

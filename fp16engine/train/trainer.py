@@ -56,9 +56,9 @@ class Trainer:
         augment: "study", "crop-flip", a `data.Augmentation` or None: changes the training images of `fit` at
             random, those of `step` and of evaluation never.
         label_smoothing: in [0, 1]; no part of the evaluated loss.
-        update: takes the place of the policy's; None keeps that.
+        update: replaces the policy's; None keeps that.
         state: the form of FP16 state of adam, adamw and rmsprop, "native" or "plain".
-        statistics: "native" or "plain" takes the place of the policy's form of FP16 running statistics; None
+        statistics: "native" or "plain" replaces the policy's form of FP16 running statistics; None
             keeps that.
         convolution: "direct" or "winograd" takes the place of the policy's algorithm; None keeps that.
         clip_norm: the largest norm of all gradients together that a step uses, summed in FP32 under every

@@ -249,7 +249,7 @@ def test_peer_does_the_same(kernel: Kernel, reference: Any) -> None:
 
 
 @needs_torch
-def test_peer_is_timed_beside_ours() -> None:
+def test_peer_is_timed_against_ours() -> None:
     result = bench.run(("tiny",), device="cpu", families=["pooling"], peer="torch", seconds=1e-4)
     assert result["peer"]["available"]
     assert all(row["peer"]["ratio"] == row["peer"]["us"] / row["us"] for row in result["kernels"])

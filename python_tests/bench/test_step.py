@@ -87,7 +87,7 @@ def test_peer_is_the_same_network_with_the_same_update(model, size, steps):
 
 
 @needs_torch
-def test_peer_runs_beside_ours_in_every_precision():
+def test_peer_runs_against_ours_in_every_precision():
     result = step.run("resnet20", 2, ("fp16",), peer="torch", threads=1, **SMALL)
     assert [row["name"] for row in result["contenders"]] == ["fp16", "torch-fp32", "torch-bf16", "torch-fp16"]
     assert result["peer"]["version"]

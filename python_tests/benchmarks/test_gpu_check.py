@@ -132,9 +132,9 @@ def test_no_part_starts_without_time(check: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--device", "cpu"], "--device: cpu given without --dry"),
-        (["--budget", "0"], "--budget: 0 given"),
-        (["--wheels", "nowhere"], "--wheels: nowhere is no folder"),
+        (["--device", "cpu"], "--device must be cuda without --dry, got cpu"),
+        (["--budget", "0"], "--budget must be a number > 0, got 0"),
+        (["--wheels", "nowhere"], "--wheels must be a folder, got nowhere"),
         (["--parts", "sorting"], "invalid choice: 'sorting'"),
     ],
 )

@@ -225,7 +225,7 @@ def test_train_refuses_a_folder_with_results_and_resumes_it(capsys):
         assert json.load(file)["epochs"] == 2
     capsys.readouterr()
     other = fails(capsys, "train", *TINY, *same, "--resume", "--precision", "fp32")
-    assert "another run" in other and "fp32" in other
+    assert "of this run, got another" in other and "fp32" in other
 
 
 def test_train_without_out_takes_the_next_free_folder(capsys):
@@ -278,7 +278,7 @@ def test_evaluate_on_data_of_another_shape(capsys, tmp_path):
     capsys.readouterr()
     argv = ["evaluate", "run", "--device", "reference", "--data", "image_folder", "--data-dir", str(folder)]
     assert main(argv) == 2
-    assert "3-channel images, the model takes 1-channel" in capsys.readouterr().err
+    assert "'colour' must have 1-channel images as the model takes, got 3-channel" in capsys.readouterr().err
 
 
 def test_train_on_a_folder_of_images(capsys, tmp_path):

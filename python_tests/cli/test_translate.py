@@ -35,7 +35,7 @@ def _train(corpus: Path, out: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_trains_stops_goes_on_translates(
+def test_trains_stops_continues_translates(
     corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"

@@ -112,7 +112,7 @@ def test_libraries_missing(machine: _Machine, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_gpu_that_is_not_there(machine: _Machine) -> None:
-    with pytest.raises(fe.BackendUnavailable, match="'cuda:2': this machine has 2 GPUs, 'cuda:0' to "):
+    with pytest.raises(fe.BackendUnavailable, match=r"device must .* got 'cuda:2'"):
         backends.get("cuda:2")
 
 

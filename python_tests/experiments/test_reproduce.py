@@ -52,7 +52,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_a_failed_run_says_why_and_the_others_go_on(whole: Path) -> None:
+def test_a_failed_run_says_why_and_the_others_continue(whole: Path) -> None:
     runs = {run["spec"]["training"]["optimizer"] + run["spec"]["precision"]: run
             for run in json.loads(export(whole))["runs"]}  # fmt: skip
     assert [runs[name]["status"] for name in ("sgdfp16", "sgdfp32", "adamfp16")] == [DONE, DONE, FAILED]
@@ -102,7 +102,7 @@ def test_processes_share_a_store(whole: Path, tmp_path: Path) -> None:
     assert export(tmp_path) == export(whole)
 
 
-def test_a_budget_stops_within_a_run_and_the_next_call_goes_on(
+def test_a_budget_stops_within_a_run_and_the_next_call_continues(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with study_run.prepare(tmp_path, budget=1e6) as session:
@@ -276,7 +276,7 @@ def test_what_takes_longer_than_a_day_asks_first(
     assert len(plan_text.splitlines()) < 12
     assert main(["reproduce", "table2", *small]) == 2
     sentence = capsys.readouterr().err.strip()
-    assert len(sentence.splitlines()) == 1 and "--yes starts them all" in sentence and not trained
+    assert len(sentence.splitlines()) == 1 and "--yes or --budget TIME must " in sentence and not trained
     assert "day" in sentence and "--epochs 1 --limit 2000 --seeds 1 (about" in sentence
     assert sentence.count("--epochs") == sentence.count("--limit") == 1
     for accepted in (["--yes"], ["--budget", "1h"]):

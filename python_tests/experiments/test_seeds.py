@@ -129,7 +129,7 @@ def test_runs_pair_by_seed_and_the_page_shows_the_spread(tmp_path, drawn):
     assert (tmp_path / "out" / "plots" / "seed-differences.svg").exists()
 
 
-def test_more_seeds_are_added_on_resume_and_an_interrupted_one_goes_on(tmp_path, monkeypatch, capsys):
+def test_more_seeds_are_added_on_resume_and_an_interrupted_one_continues(tmp_path, monkeypatch, capsys):
     whole = tiny(tmp_path / "whole", seeds=2)
     tiny(tmp_path / "parts")
     step, calls = fe.Trainer.train_batch, []

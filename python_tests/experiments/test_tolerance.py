@@ -49,7 +49,7 @@ def test_two_checkpoints(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert json.loads((out / "tolerance.json").read_text()) == result
     assert (out / "delta-gamma.png").exists()
     assert main(["tolerance", str(runs / "fp32"), "--out", str(out)]) == 2
-    assert "already holds tolerance.json" in capsys.readouterr().err
+    assert "--out must be a folder without tolerance.json, got " in capsys.readouterr().err
 
 
 def test_the_probabilities_are_those_the_trainer_predicts(

@@ -116,9 +116,9 @@ def test_positions_are_sines_and_cosines() -> None:
     ("call", "words"),
     [
         (lambda: transformer.create("transformer-huge", 10), "model must .* got 'transformer-huge'"),
-        (lambda: transformer.create("transformer-tiny", 0), "vocabulary is 0"),
+        (lambda: transformer.create("transformer-tiny", 0), r"Transformer: vocabulary must .* got 0"),
         (lambda: transformer.Transformer(9, 7, 1, 8, 1), "Transformer: dim must .* got 7"),
-        (lambda: transformer.Transformer(9, 8, 3, 8, 1), "num_heads is 3"),
+        (lambda: transformer.Transformer(9, 8, 3, 8, 1), r"MultiHeadAttention: num_heads must .* got 3"),
         (lambda: transformer.Transformer(9, 8, 2, 8, 1, norm="mid"), "Transformer: norm must .* got 'mid'"),
         (lambda: logits(small(), "reference", [5, 2], [2], [[1]]), r"Transformer: tokens must .* got \(2,\)"),
     ],

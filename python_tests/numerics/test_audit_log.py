@@ -60,7 +60,9 @@ def test_every_phase_of_a_plan_is_audited(tmp_path: Path) -> None:
     assert calls == {"hbfp6": 3, "hbfp4": 1}  # the edges, and in the last epoch all three
 
 
-def test_looking_changes_no_bit_and_resuming_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_looking_changes_no_bit_and_resuming_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def tensors(out: Path) -> dict[str, np.ndarray]:
         return Checkpoint.load(out).tensors
 

@@ -144,7 +144,7 @@ def test_the_replay_changes_nothing_and_draws_the_same_dropout() -> None:
     assert all(np.array_equal(before[key], after[key]) for key in before)
 
 
-def test_stop_says_why_and_skip_goes_on() -> None:
+def test_stop_says_why_and_skip_continues() -> None:
     stopping = fe.Trainer(net(Times(60000.0)), "fp16", device=DEVICE, on_nonfinite="stop")
     with pytest.raises(NonFiniteError, match="step 1 was not applied because the loss is nan"):
         stopping.step(*batch())
@@ -161,7 +161,7 @@ def test_loss_scaling_may_still_search_its_scale() -> None:
     assert not results[0].applied and results[-1].applied
 
 
-def test_fit_keeps_the_explanation_beside_its_results(tmp_path: Path) -> None:
+def test_fit_keeps_the_explanation_next_to_its_results(tmp_path: Path) -> None:
     trainer = tiny.trainer(on_nonfinite="explain")
     trainer.model.layers[-1].weight.data[...] = 60000.0
     with pytest.raises(NonFiniteError):

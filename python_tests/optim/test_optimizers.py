@@ -205,7 +205,7 @@ def test_masters_start_where_they_are_told(backend_name: str) -> None:
 
 @pytest.mark.parametrize("update", ["nearest", "stochastic", "kahan", "master32"])
 @pytest.mark.parametrize(("make", "plain", "options"), CASES, ids=IDS)
-def test_state_goes_on_bit_for_bit(
+def test_state_continues_bit_for_bit(
     backend_name: str, make: type[Optimizer], plain: Callable, options: dict, update: str
 ) -> None:
     start, grads = drawn("float16")

@@ -62,7 +62,7 @@ def fit(trainer, out, progress=False, resume=False):
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 4, 6, 11])
-def test_a_signal_saves_and_the_run_can_go_on(tmp_path, number, step):
+def test_a_signal_saves_and_the_run_can_continue(tmp_path, number, step):
     before = handlers()
     whole = tiny_run.trainer()
     fit(whole, tmp_path / "whole")

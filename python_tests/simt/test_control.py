@@ -34,7 +34,7 @@ def _read(simt: Any, control: Any) -> Any:
 
 
 @pytest.mark.parametrize("dynamic", [True, False])
-def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) -> None:
+def test_loss_scale_and_counters_continue_as_on_the_host(simt: Any, dynamic: bool) -> None:
     """Random outcomes of 300 steps; the policy is tight, so that floor, cap and growth are all met."""
     policy = LossScale(initial=64.0, interval=3, floor=16.0, cap=1024.0, dynamic=dynamic)
     scaler = LossScaler(policy, "float16", 1000)
@@ -84,7 +84,7 @@ def test_loss_scale_and_counters_go_on_as_on_the_host(simt: Any, dynamic: bool) 
         assert row[:1].view(np.float32)[0] == (np.inf if kind == "loss" else 0.5)
 
 
-def test_an_automatic_scale_goes_on_as_on_the_host(simt: Any) -> None:
+def test_an_automatic_scale_continues_as_on_the_host(simt: Any) -> None:
     """Gradients of random sizes, of nothing but zeros, and overflows; the host's scaler next to it."""
     scaler = LossScaler(LossScale(initial=4.0, cap=2.0**12, floor=0.5, automatic=True), "float16", 1000)
     rng = np.random.default_rng(6)

@@ -479,9 +479,9 @@ def test_capture_is_for_devices_that_record(backend_name: str) -> None:
     if able:
         assert tiny_run.trainer(device=backend_name, capture=True).capture
         return
-    with pytest.raises(ValueError, match=f"capture: True given, device '{backend_name}' records no steps"):
+    with pytest.raises(ValueError, match=rf"capture must .*'{backend_name}', .* got True"):
         tiny_run.trainer(device=backend_name, capture=True)
-    with pytest.raises(TypeError, match="capture: 1 given"):
+    with pytest.raises(TypeError, match=r"capture must .* got 1"):
         tiny_run.trainer(device=backend_name, capture=1)
-    with pytest.raises(fe.errors.CaptureError, match=f"device '{backend_name}' records no steps"):
+    with pytest.raises(fe.errors.CaptureError, match=rf"device must .* got '{backend_name}'"):
         CapturedStep(tiny_run.trainer(device=backend_name), None, np.zeros(3, np.int64), 1)

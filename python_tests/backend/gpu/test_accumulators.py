@@ -142,7 +142,7 @@ def test_new_findings_take_the_place_of_old_ones(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize("text", ["", "[]", '{"entries": [{"gpu": "A"}]}', '{"entries": 3}'])
 def test_another_file_is_refused_by_name(tmp_path: Path, text: str) -> None:
     (tmp_path / "other.json").write_text(text)
-    with pytest.raises(ValueError, match=r"other\.json: no file of accumulators"):
+    with pytest.raises(ValueError, match=r"other\.json must .* got "):
         accumulators.load(tmp_path / "other.json")
 
 

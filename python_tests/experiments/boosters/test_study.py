@@ -34,7 +34,7 @@ def test_every_format_of_the_paper_has_a_run() -> None:
         assert all(Precision.get(name).name == name for name in printed)
 
 
-def test_density_puts_ours_beside_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_density_puts_ours_against_the_papers(capsys: pytest.CaptureFixture[str]) -> None:
     rows = _printed(capsys, "hbfp-density")["rows"]
     by = {(row["format"], row["block"]): row for row in rows}
     assert by["FP32", 64]["gain"] == 1
@@ -94,4 +94,4 @@ def test_landscapes_over_a_plane(tmp_path: Path, capsys: pytest.CaptureFixture[s
 @pytest.mark.parametrize("what", ["hbfp-figure1", "hbfp-table2", "table2", "hbfp-density", "hbfp-table3"])
 def test_only_landscapes_have_a_plane(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["reproduce", what, "--plane", "5", "--out", str(tmp_path)]) == 2
-    assert f"--plane must be given with hbfp-figure2 only, got {what}" in capsys.readouterr().err
+    assert f"--plane must not be given with {what}, got 5" in capsys.readouterr().err

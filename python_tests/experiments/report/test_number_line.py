@@ -127,5 +127,5 @@ def test_sparkline_reaches_the_top_at_the_most_frequent_exponent() -> None:
 
 @pytest.mark.parametrize("value", [0, -1])
 def test_a_wrong_interval_is_named(value: int) -> None:
-    with pytest.raises(ValueError, match=f"monitor_every: {value} given, at least 1 is expected"):
+    with pytest.raises(ValueError, match=f"monitor_every must .* got {value}"):
         tiny.trainer().fit(tiny.data(), 1, tiny.BATCH, progress=False, monitor_every=value)

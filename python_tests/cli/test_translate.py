@@ -36,7 +36,7 @@ def _train(corpus: Path, out: Path, *options: str) -> list[str]:
 
 @pytest.mark.slow
 def test_trains_stops_continues_translates(
-    corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+    corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, drawn: None
 ) -> None:
     out = tmp_path / "run"
     options = ["--precision", "fp32,fp16", "--epochs", "50", "--lr", "0.003", "--dropout", "0"]

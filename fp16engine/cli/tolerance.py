@@ -113,6 +113,8 @@ def _print(result: dict[str, Any]) -> None:
     one, two = result["accuracy"]
     cold = ", ".join(f"{t:.3g}" for t in result["temperature"])
     print(f"\nAccuracy {share(one)} and {share(two)}; temperatures {cold}.")
+    if one is None or two is None:
+        print(f"All outputs of {result['reference' if one is None else 'other']} are not finite.")
     step = result["lockstep"]
     if step is None:
         print("\nNot run in lock step: both have the same policy.")

@@ -104,7 +104,7 @@ def run(
         "data": dataset.name,
         "device": device,
         "test_images": len(labels),
-        "accuracy": [float(np.mean(finite & (z.argmax(axis=1) == labels))) for z in logits],
+        "accuracy": [_accuracy(z, labels) for z in logits],
         "temperature": temperatures,
         **{kind: analyse(pair[0], pair[1], *names).to_dict() for kind, pair in pairs.items()},
         "lockstep": _lockstep(reference, policies, dataset, device),
@@ -112,6 +112,12 @@ def run(
     if out is not None:
         _write(out, result, pairs["probabilities"], labels)
     return result
+
+
+def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float | None:
+    """Return the share of right answers; outputs that are not finite are wrong, and None where all are."""
+    finite = np.isfinite(logits).all(axis=1)
+    return float(np.mean(finite & (logits.argmax(axis=1) == labels))) if finite.any() else None
 
 
 def _policies(

@@ -126,6 +126,8 @@ def child():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.parametrize("child", [FIRST_KERNELS, DURING_KERNELS], ids=["first kernels", "during kernels"])
 def test_every_fork_ends_well(child: str) -> None:
+    if child is DURING_KERNELS and "asan" in os.environ.get("LD_PRELOAD", ""):
+        pytest.skip("AddressSanitizer of GCC 12 does not free its allocator's locks in the child of a fork")
     count = int(os.environ.get("FP16ENGINE_TEST_FORKS", "60"))
     _succeeds(f"{FORKS}{child}failed = in_children({count}, child)\nstop = True\nraise SystemExit(failed)")
 

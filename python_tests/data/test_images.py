@@ -263,7 +263,7 @@ def test_truncated_image(root, place, kept, form, fails):
 
 def test_not_an_image(root, fails):
     write_folder(root, {"train/cat/001.png": b"GIF89a not really"})
-    with fails(DataError, "train/cat/001.png", "not decoded"):
+    with fails(DataError, "train/cat/001.png", "not decoded", "no image that is known"):
         image_folder(root)
 
 

@@ -52,6 +52,19 @@ def test_two_checkpoints(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "--out must be a folder without tolerance.json, got " in capsys.readouterr().err
 
 
+def test_a_network_of_nan_leaves_the_other_its_accuracy(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = fe.models.create("dnn", image_size=8, channels=1)
+    wild = fe.Trainer(model, "fp16", device="cpu", lr=1e9)
+    wild.fit(fe.data.digits().limit(64), 1, 32, tmp_path / "wild", progress=False)
+    sound = tolerance(capsys, runs / "fp16", runs / "fp32")["accuracy"][0]
+    assert sound is not None and sound > 0
+    assert tolerance(capsys, runs / "fp16", tmp_path / "wild")["accuracy"] == [sound, None]
+    assert main(["tolerance", str(tmp_path / "wild"), str(runs / "fp16"), "--device", "cpu"]) == 0
+    assert "are not finite" in capsys.readouterr().out
+
+
 def test_the_probabilities_are_those_the_trainer_predicts(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -266,7 +266,15 @@ class Precision:
         return not blocks and self.operand == self.storage and self.accumulate == "float32"
 
     def convolution_by(self, weight: Sequence[int], stride: tuple[int, int], groups: int) -> str:
-        """Return the algorithm, "direct" or "winograd", of a convolution by weights (K, kh, kw, C / groups).
+        """Return the algorithm, "direct" or "winograd", of a convolution.
+
+        Args:
+            weight: the shape of its weights, (K, kh, kw, C / groups).
+            stride: by height and width.
+            groups: of the channels.
+
+        Raises:
+            ValueError: `weight` has not four axes.
 
         >>> policy = Precision.get("fp16+winograd")
         >>> [policy.convolution_by(weight, (1, 1), 1) for weight in ((16, 3, 3, 16), (16, 3, 3, 3))]

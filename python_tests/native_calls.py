@@ -220,6 +220,8 @@ def _shared(x: np.ndarray, others: list[np.ndarray], draw: random.Random) -> np.
     other = draw.choice(others)
     flat = other.reshape(-1).view(np.uint8) if other.size else np.zeros(0, np.uint8)
     start = draw.choice((0, x.itemsize)) if flat.size - x.nbytes >= x.itemsize else 0
+    if x.dtype == np.uint8:
+        return x  # structs again, see `_other_values`
     flat = flat[start : start + x.nbytes]
     return flat.view(x.dtype).reshape(x.shape) if flat.size == x.nbytes else other
 

@@ -199,7 +199,7 @@ def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.nd
 
 def _named(file: _File, error: Exception) -> DataError:
     said = shorten(str(error) or type(error).__name__, 200)
-    if "object at 0x" in said:  # Pillow names the stream that it was given
+    if isinstance(error, _pillow()[0].UnidentifiedImageError):  # whose text is the address of a stream
         said = "no image that is known"
     return DataError(f"{file.path} must be a whole JPEG or PNG file, got one that is not decoded ({said})")
 

@@ -66,7 +66,7 @@ def batch_norm_backward(
     inv_std: Array,
     y: Array | None,
     dy: Array,
-    waiting: Array | None,
+    pending_grad: Array | None,
     dx: Array | None,
     dgamma: Array,
     dbeta: Array,
@@ -109,7 +109,7 @@ def batch_norm_inference(
 def binary(op: str, a: Array, b: Array, y: Array) -> None: ...
 def binary_number(op: str, x: Array, number: float, number_first: bool, y: Array) -> None: ...
 def cast(x: Array, y: Array) -> None: ...
-def clip_to_norm(arrays: Sequence[Array], norm: Array, most: float) -> None: ...
+def clip_to_norm(arrays: Sequence[Array], norm: Array, max_norm: float) -> None: ...
 def conv2d_backward(
     x: Array,
     w: Array,

@@ -39,8 +39,8 @@ static void bind_gpu_ops(pybind11::module_& m) {
     bind_checked(m, "count_correct", &gpu::count_correct, checks::count_correct, "logits"_a, "labels"_a, "control"_a);
     bind_checked(m, "rank_nonfinite", &gpu::rank_nonfinite, checks::rank_nonfinite, "arrays"_a, "ranks"_a, "loss"_a,
                  "origin"_a, "control"_a);
-    bind_checked(m, "decide_step", &gpu::decide_step, checks::decide_step, "control"_a, "loss"_a, "norm"_a, "most"_a,
-                 "table"_a, "scalars"_a);
+    bind_checked(m, "decide_step", &gpu::decide_step, checks::decide_step, "control"_a, "loss"_a, "norm"_a,
+                 "max_norm"_a, "table"_a, "scalars"_a);
     bind_checked(m, "replace", &gpu::replace, checks::replace, "arrays"_a, "values"_a, "scalars"_a, "applied"_a);
     bind_checked(m, "measure_gradients", &gpu::measure_gradients, checks::measure_gradients, "arrays"_a, "control"_a,
                  "counts"_a);

@@ -33,8 +33,8 @@ static void bind_ops(pybind11::module_& m) {
     bind_checked(m, "batch_norm_inference", &ops::batch_norm_inference, checks::batch_norm_inference, "x"_a, "gamma"_a,
                  "beta"_a, "running_mean"_a, "running_var"_a, "residual"_a, "y"_a, "eps"_a, "relu"_a, "deviation"_a);
     bind_checked(m, "batch_norm_backward", &ops::batch_norm_backward, checks::batch_norm_backward, "x"_a, "gamma"_a,
-                 "beta"_a, "mean"_a, "inv_std"_a, "y"_a, "dy"_a, "waiting"_a, "dx"_a, "dgamma"_a, "dbeta"_a, "dr"_a,
-                 "db"_a, "relu"_a, "half_accumulator"_a);
+                 "beta"_a, "mean"_a, "inv_std"_a, "y"_a, "dy"_a, "pending_grad"_a, "dx"_a, "dgamma"_a, "dbeta"_a,
+                 "dr"_a, "db"_a, "relu"_a, "half_accumulator"_a);
     bind_checked(m, "layer_norm_forward", &ops::layer_norm_forward, checks::layer_norm_forward, "x"_a, "gamma"_a,
                  "beta"_a, "y"_a, "mean"_a, "inv_std"_a, "eps"_a, "half_accumulator"_a);
     bind_checked(m, "layer_norm_backward", &ops::layer_norm_backward, checks::layer_norm_backward, "x"_a, "gamma"_a,
@@ -80,7 +80,7 @@ static void bind_ops(pybind11::module_& m) {
                  "momentum"_a, "native"_a);
     bind_checked(m, "all_finite", &ops::all_finite, checks::all_finite, "arrays"_a);
     bind_checked(m, "global_norm", &ops::global_norm, checks::global_norm, "arrays"_a, "norm"_a);
-    bind_checked(m, "clip_to_norm", &ops::clip_to_norm, checks::clip_to_norm, "arrays"_a, "norm"_a, "most"_a);
+    bind_checked(m, "clip_to_norm", &ops::clip_to_norm, checks::clip_to_norm, "arrays"_a, "norm"_a, "max_norm"_a);
     bind_checked(m, "range_statistics", &ops::range_statistics, checks::range_statistics, "arrays"_a, "counts"_a);
 }
 

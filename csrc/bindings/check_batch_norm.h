@@ -77,7 +77,7 @@ constexpr auto batch_norm_inference = [](const ArrayView& x, const ArrayView& ga
 
 constexpr auto batch_norm_backward = [](const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                                         const ArrayView& mean, const ArrayView& inv_std, const ArrayView& y,
-                                        const ArrayView& dy, const ArrayView& waiting, const ArrayView& dx,
+                                        const ArrayView& dy, const ArrayView& pending_grad, const ArrayView& dx,
                                         const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
                                         const ArrayView& db, bool, bool half_accumulator) {
     channels(
@@ -85,8 +85,8 @@ constexpr auto batch_norm_backward = [](const ArrayView& x, const ArrayView& gam
         {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"inv_std", inv_std}, {"dgamma", dgamma}, {"dbeta", dbeta}});
     present({"dy", dy});
     if (static_cast<bool>(y) != static_cast<bool>(dr)) refuse("dr", "given with y alone", "one of the two");
-    if (!dx && (waiting || db)) refuse("dx", "given where something is added to it or it is summed", "None");
-    like_x(x, {{"y", y}, {"dy", dy}, {"waiting", waiting}, {"dx", dx}, {"dr", dr}});
+    if (!dx && (pending_grad || db)) refuse("dx", "given where something is added to it or it is summed", "None");
+    like_x(x, {{"y", y}, {"dy", dy}, {"pending_grad", pending_grad}, {"dx", dx}, {"dr", dr}});
     // The driver masks dy by y, one shape for all three.
     if (y)
         for (const Named& a : {Named{"y", y}, Named{"dr", dr}}) of_same(a, dy);
@@ -95,14 +95,15 @@ constexpr auto batch_norm_backward = [](const ArrayView& x, const ArrayView& gam
         of_shape({"db", db}, {x.dim(-1)});
     }
     half_terms("x", x, half_accumulator);
-    outputs({{"dx", dx}, {"dgamma", dgamma}, {"dbeta", dbeta}, {"dr", dr}, {"db", db}}, {{"x", x},
-                                                                                         {"gamma", gamma},
-                                                                                         {"beta", beta},
-                                                                                         {"mean", mean},
-                                                                                         {"inv_std", inv_std},
-                                                                                         {"y", y},
-                                                                                         {"dy", dy},
-                                                                                         {"waiting", waiting}});
+    outputs({{"dx", dx}, {"dgamma", dgamma}, {"dbeta", dbeta}, {"dr", dr}, {"db", db}},
+            {{"x", x},
+             {"gamma", gamma},
+             {"beta", beta},
+             {"mean", mean},
+             {"inv_std", inv_std},
+             {"y", y},
+             {"dy", dy},
+             {"pending_grad", pending_grad}});
 };
 
 }  // namespace fp16engine::checks

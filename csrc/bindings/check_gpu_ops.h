@@ -6,8 +6,6 @@
 
 namespace fp16engine::checks {
 
-constexpr int64_t kMostAttention = 128;  // of a sequence or a head
-
 inline void attention(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                       bool half_accumulator) {
     of_floats({"q", q});
@@ -18,8 +16,8 @@ inline void attention(const ArrayView& q, const ArrayView& k, const ArrayView& v
     of_same({"v", v}, k);
     of_dtype({"probs", probs}, q.dtype);
     of_shape({"probs", probs}, {q.dim(0), q.dim(1), q.dim(2), k.dim(2)});
-    for (const int64_t extent : {q.dim(2), q.dim(3), k.dim(2)}) in_range("S and D", extent, 0, kMostAttention);
-    in_range("B * H", product("B, H", {q.dim(0), q.dim(1)}), 0, kMostExtent / kMostAttention);
+    for (const int64_t extent : {q.dim(2), q.dim(3), k.dim(2)}) in_range("S and D", extent, 0, kMaxAttended);
+    in_range("B * H", product("B, H", {q.dim(0), q.dim(1)}), 0, kMaxExtent / kMaxAttended);
     half_terms("q", q, half_accumulator);
 }
 
@@ -117,19 +115,20 @@ constexpr auto rank_nonfinite = [](const Views& arrays, const std::vector<int64_
     present_floats("arrays", arrays);
     if (ranks.size() != arrays.size())
         refuse("ranks", "one for each of " + std::to_string(arrays.size()) + " arrays", std::to_string(ranks.size()));
-    for (const int64_t rank : ranks) in_range("ranks", rank, 1, kMostExtent);
+    for (const int64_t rank : ranks) in_range("ranks", rank, 1, kMaxExtent);
     one({"loss", loss});
     control_of(control);
     outputs({{"control", control}}, {{"loss", loss}});
 };
 
-constexpr auto decide_step = [](const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
+constexpr auto decide_step = [](const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double max_norm,
                                 const ArrayView& table, const ArrayView& scalars) {
     control_of(control);
     one({"loss", loss});
     if (norm) {
         norm_pair(norm);
-        if (!(std::isfinite(most) && most > 0.0)) refuse("most", "a finite number > 0", std::to_string(most));
+        if (!(std::isfinite(max_norm) && max_norm > 0.0))
+            refuse("max_norm", "a finite number > 0", std::to_string(max_norm));
     }
     aligned_bytes<StepScalars>({"table", table});
     if (table.size() == 0 || table.size() % static_cast<int64_t>(sizeof(StepScalars)))
@@ -157,7 +156,7 @@ constexpr auto measure_gradients = [](const Views& arrays, const ArrayView& cont
     control_of(control);
     of_dtype({"counts", counts}, DType::int64);
     of_rank({"counts", counts}, 2, 2, "(steps, 47)");
-    of_shape({"counts", counts}, {counts.dim(0), kCountedRanges});
+    of_shape({"counts", counts}, {counts.dim(0), kRangeColumns});
     outputs({{"counts", counts}}, {{"control", control}});
 };
 
@@ -173,7 +172,7 @@ constexpr auto advance_step = [](const ArrayView& control, const ArrayView& loss
         refuse("counts", "given with an automatic scale alone", "one of the two");
     if (counts) {
         of_dtype({"counts", counts}, DType::int64);
-        of_shape({"counts", counts}, {results.dim(0), kCountedRanges});
+        of_shape({"counts", counts}, {results.dim(0), kRangeColumns});
         in_range("every", every, 1, INT64_MAX);
     }
     outputs({{"control", control}, {"results", results}}, {{"loss", loss}, {"counts", counts}});

@@ -2,6 +2,7 @@
 // optimizers are in files of their own.
 #pragma once
 #include "bindings/checks.h"
+#include "common/limits.h"
 
 namespace fp16engine::checks {
 
@@ -116,7 +117,7 @@ constexpr auto softmax = [](const ArrayView& x, const ArrayView& y, int64_t caus
                             bool half_accumulator) {
     softmax_rows({"x", x}, half_accumulator);
     of_size_and_dtype({"y", y}, x);
-    in_range("causal_rows", causal_rows, 0, kMostExtent);
+    in_range("causal_rows", causal_rows, 0, kMaxExtent);
     if (lengths) {
         of_dtype({"lengths", lengths}, DType::int64);
         of_rank({"lengths", lengths}, 1, 1, "(B,)");
@@ -171,30 +172,30 @@ inline std::vector<int64_t> windows(const Named& images, int64_t kh, int64_t kw,
     of_floats(images);
     of_rank(images, 4, 4, "(N, H, W, C)");
     for (int axis = 1; axis < 4; axis++)
-        if (images.view.shape[axis] < 1 || images.view.shape[axis] > kMostExtent)
+        if (images.view.shape[axis] < 1 || images.view.shape[axis] > kMaxExtent)
             refuse(images.name, "(N, H, W, C) with H, W and C in [1, 2^31)", images.view.describe());
-    in_range("kh", kh, 1, kMostExtent);
-    in_range("kw", kw, 1, kMostExtent);
-    in_range("stride_h", stride_h, 1, kMostExtent);
-    in_range("stride_w", stride_w, 1, kMostExtent);
+    in_range("kh", kh, 1, kMaxExtent);
+    in_range("kw", kw, 1, kMaxExtent);
+    in_range("stride_h", stride_h, 1, kMaxExtent);
+    in_range("stride_w", stride_w, 1, kMaxExtent);
     if (pads.size() != 4) refuse("pads", "four integers", std::to_string(pads.size()));
-    for (const int64_t pad : pads) in_range("pads", pad, 0, kMostExtent);
+    for (const int64_t pad : pads) in_range("pads", pad, 0, kMaxExtent);
     const int64_t H = images.view.shape[1] + pads[0] + pads[1], W = images.view.shape[2] + pads[2] + pads[3];
-    in_range("H with pads", H, 1, kMostExtent);
-    in_range("W with pads", W, 1, kMostExtent);
+    in_range("H with pads", H, 1, kMaxExtent);
+    in_range("W with pads", W, 1, kMaxExtent);
     in_range("kh", kh, 1, H);
     in_range("kw", kw, 1, W);
     return {images.view.shape[0], (H - kh) / stride_h + 1, (W - kw) / stride_w + 1, outputs};
 }
 
-constexpr int64_t kMostPixels = int64_t{1} << 24;  // of a pool's window: kernels walk all of them
+constexpr int64_t kMaxPixels = int64_t{1} << 24;  // of a pool's window: kernels walk all of them
 
 inline void pool(const Named& images, const Named& y, int64_t kh, int64_t kw, int64_t stride_h, int64_t stride_w,
                  const Pads& pads) {
     present(images);
     of_dtype(y, images.view.dtype);
     of_shape(y, windows(images, kh, kw, stride_h, stride_w, pads, images.view.dim(-1)));
-    in_range("kh * kw", product("kh, kw", {kh, kw}), 1, kMostPixels);
+    in_range("kh * kw", product("kh, kw", {kh, kw}), 1, kMaxPixels);
 }
 
 // The numbers of a window's pixels are kept in one byte, 255 stands for none.
@@ -294,8 +295,8 @@ constexpr auto quantize = [](const ArrayView& x, const ArrayView& y, int64_t out
     of_dtype({"x", x}, DType::float32);
     of_size({"x", x}, product("outer, length, inner", {outer, length, inner}));
     of_size_and_dtype({"y", y}, x);
-    in_range("block_length", block_length, 1, kMostExtent);
-    in_range("block_inner", block_inner, 1, kMostExtent);
+    in_range("block_length", block_length, 1, kMaxExtent);
+    in_range("block_inner", block_inner, 1, kMaxExtent);
     in_range("mantissa", mantissa, 2, 16);
     in_range("exponent_bits", exponent_bits, 2, 16);
     outputs({{"y", y}}, {{"x", x}});
@@ -314,20 +315,19 @@ constexpr auto global_norm = [](const Views& arrays, const ArrayView& norm) {
     for (const ArrayView& view : arrays) outputs({{"norm", norm}}, {{"arrays", view}});
 };
 
-constexpr auto clip_to_norm = [](const Views& arrays, const ArrayView& norm, double most) {
+constexpr auto clip_to_norm = [](const Views& arrays, const ArrayView& norm, double max_norm) {
     present_floats("arrays", arrays);
     all_writable("arrays", arrays);
     norm_pair(norm);
-    if (!(std::isfinite(most) && most > 0.0)) refuse("most", "a finite number > 0", std::to_string(most));
+    if (!(std::isfinite(max_norm) && max_norm > 0.0))
+        refuse("max_norm", "a finite number > 0", std::to_string(max_norm));
     for (const ArrayView& view : arrays) outputs({{"arrays", view}}, {{"norm", norm}});
 };
-
-constexpr int64_t kCountedRanges = 47;
 
 constexpr auto range_statistics = [](const Views& arrays, const ArrayView& counts) {
     present_floats("arrays", arrays);
     of_dtype({"counts", counts}, DType::int64);
-    of_shape({"counts", counts}, {static_cast<int64_t>(arrays.size()), kCountedRanges});
+    of_shape({"counts", counts}, {static_cast<int64_t>(arrays.size()), kRangeColumns});
     for (const ArrayView& view : arrays) outputs({{"counts", counts}}, {{"arrays", view}});
 };
 

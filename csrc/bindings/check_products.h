@@ -29,7 +29,7 @@ inline void factors(const ArrayView& a, const ArrayView& b, const ArrayView& bia
 }
 
 inline void accumulates(const ArrayView& x, int64_t accumulator) {
-    in_range("accumulator", accumulator, 0, kMostExtent);
+    in_range("accumulator", accumulator, 0, kMaxExtent);
     half_terms("accumulator's arrays", x, accumulator != 0);
 }
 inline void accumulates(const ArrayView& x, bool half_accumulator, bool) {
@@ -71,8 +71,8 @@ inline void convolution(const ArrayView& x, const ArrayView& w, const Named& y, 
     of_dtype({"w", w}, x.dtype);
     of_rank({"w", w}, 4, 4, "(K, R, S, C / groups)");
     of_dtype(y, x.dtype);
-    in_range("groups", groups, 1, kMostExtent);
-    in_range("w's K", w.dim(0), 1, kMostExtent);
+    in_range("groups", groups, 1, kMaxExtent);
+    in_range("w's K", w.dim(0), 1, kMaxExtent);
     if (x.dim(3) % groups || w.dim(0) % groups || w.dim(3) != x.dim(3) / groups)
         refuse("w", "a match of x " + x.describe() + " in " + std::to_string(groups) + " groups", w.describe());
     of_shape(y, windows({"x", x}, w.dim(1), w.dim(2), stride_h, stride_w, pads, w.dim(0)));

@@ -11,7 +11,7 @@
 namespace fp16engine::checks {
 
 // Extents, strides and pads stay below: their sums and the products of two fit an int64.
-constexpr int64_t kMostExtent = (int64_t{1} << 31) - 1;
+constexpr int64_t kMaxExtent = (int64_t{1} << 31) - 1;
 
 [[noreturn]] inline void refuse(const std::string& name, const std::string& valid, const std::string& got) {
     fail(name + " must be " + valid + ", got " + got);

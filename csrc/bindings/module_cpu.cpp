@@ -18,14 +18,14 @@ using namespace py::literals;
 
 namespace {
 
-constexpr int64_t kMostBytes = int64_t{1} << 48;  // what a processor addresses
+constexpr int64_t kMaxBytes = int64_t{1} << 48;  // what a processor addresses
 
 py::array empty(const std::vector<py::ssize_t>& shape, const py::dtype& dtype) {
     if (!fp16engine::dtype_of(dtype))
         fp16engine::checks::refuse("dtype", fp16engine::kDTypes, std::string(py::str(dtype)));
     int64_t size = dtype.itemsize();
     for (const py::ssize_t extent : shape)
-        if (extent < 0 || __builtin_mul_overflow(size, extent, &size) || size > kMostBytes)
+        if (extent < 0 || __builtin_mul_overflow(size, extent, &size) || size > kMaxBytes)
             fp16engine::checks::refuse("shape", "extents >= 0 of at most 2^48 bytes",
                                        fp16engine::checks::text({shape.begin(), shape.end()}));
     const auto bytes = static_cast<size_t>(size);

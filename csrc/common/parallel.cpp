@@ -172,7 +172,7 @@ void tell(const std::string& sentence) {
 
 // More threads than any machine we know of has cores only cost memory and start-up time.
 int within_limit(long count) {
-    const long most = std::max(kMostThreads, processors());
+    const long most = std::max(kMaxThreads, processors());
     if (count > most)
         tell("threads must be at most " + std::to_string(most) + ", got " + std::to_string(count) + "; " +
              std::to_string(most) + " are used");

@@ -7,7 +7,7 @@
 
 namespace fp16engine {
 
-constexpr int kMostThreads = 256;  // or as many as the machine has processors
+constexpr int kMaxThreads = 256;  // or as many as the machine has processors
 
 int num_threads();
 void set_num_threads(int count);

@@ -16,12 +16,13 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
                           const ArrayView& y, double eps, bool relu, bool deviation);
-// Absent or not: y, by which dy is masked into dr, both present or neither (`relu` is then of no account); `waiting`,
-// which is added to dx; db (C,) in the dtype of x, the sums of dx over its rows.
+// Absent or not: y, by which dy is masked into dr, both present or neither (`relu` is then of no account);
+// `pending_grad`, which is added to dx; db (C,) in the dtype of x, the sums of dx over its rows.
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
-                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy, const ArrayView& waiting,
-                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
-                         const ArrayView& db, bool relu, bool half_accumulator);
+                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy,
+                         const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& dgamma,
+                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db, bool relu,
+                         bool half_accumulator);
 
 // y = a op b with broadcasting; op: add, sub, mul, div. With a number, it is a float32 register.
 void binary(const std::string& op, const ArrayView& a, const ArrayView& b, const ArrayView& y);
@@ -101,6 +102,6 @@ bool all_finite(const std::vector<ArrayView>& arrays);
 // norm float32 (2,): scale and root, whose product is the norm of all arrays together; their squares cannot overflow.
 void global_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm);
 // In place: every array times most / norm where the norm, as global_norm left it, is larger than `most`.
-void clip_to_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm, double most);
+void clip_to_norm(const std::vector<ArrayView>& arrays, const ArrayView& norm, double max_norm);
 // counts int64 (arrays, 47): the columns of kernels/range_statistics.cuh
 void range_statistics(const std::vector<ArrayView>& arrays, const ArrayView& counts);

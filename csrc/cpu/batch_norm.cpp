@@ -198,13 +198,14 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
 }
 
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
-                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy, const ArrayView& waiting,
-                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
-                         const ArrayView& db, bool relu, bool half_accumulator) {
+                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy,
+                         const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& dgamma,
+                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db, bool relu,
+                         bool half_accumulator) {
     if (y) {  // dy is masked by it, and the rest is the gradient of a norm without ReLU
         unary_backward("relu", y, dy, dr);
-        return batch_norm_backward(x, gamma, beta, mean, inv_std, {}, dr, waiting, dx, dgamma, dbeta, {}, db, false,
-                                   half_accumulator);
+        return batch_norm_backward(x, gamma, beta, mean, inv_std, {}, dr, pending_grad, dx, dgamma, dbeta, {}, db,
+                                   false, half_accumulator);
     }
     const Rows r(x);
     const std::vector<float> m = floats(mean), s = floats(inv_std), g = floats(gamma), b = floats(beta);
@@ -238,7 +239,7 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
         }
         parallel_for(r.slices, [&](int64_t i, int) {
             kernels().batch_norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C,
-                                                     slice_of<const T>(waiting, r, i), r.count(i), r.C, m.data(),
+                                                     slice_of<const T>(pending_grad, r, i), r.count(i), r.C, m.data(),
                                                      s.data(), g.data(), b.data(), relu, shift.data(), slope.data(),
                                                      dx.as<T>() + r.begin(i) * r.C);
         });

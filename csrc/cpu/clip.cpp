@@ -39,10 +39,10 @@ float norm_scale(float v) {
 }  // namespace
 
 void global_norm(const Arrays& arrays, const ArrayView& norm) {
-    float most = 0.0f;
+    float largest = 0.0f;
     for (const float v : of_slices(arrays, [](auto* x, int64_t n) { return kernels().clip(*x).largest(x, n); }))
-        most = v > most || v != v ? v : most;
-    const float scale = norm_scale(most), unit = 1.0f / scale;
+        largest = v > largest || v != v ? v : largest;
+    const float scale = norm_scale(largest), unit = 1.0f / scale;
     float squares = 0.0f;
     for (const float v : of_slices(arrays, [&](auto* x, int64_t n) { return kernels().clip(*x).squares(x, n, unit); }))
         squares += v;
@@ -50,8 +50,8 @@ void global_norm(const Arrays& arrays, const ArrayView& norm) {
     norm.as<float>()[1] = std::sqrt(squares);
 }
 
-void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double most) {
-    const float scale = norm.as<float>()[0], root = norm.as<float>()[1], limit = static_cast<float>(most);
+void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double max_norm) {
+    const float scale = norm.as<float>()[0], root = norm.as<float>()[1], limit = static_cast<float>(max_norm);
     // An infinite quotient is no smaller than any root: nothing has to be scaled.
     if (root <= limit / scale) return;
     const float unit = 1.0f / scale, factor = limit / root;

@@ -1,7 +1,7 @@
 // C = A B in tiles: operands are converted to float tile by tile (a product of two halves is exact in float32),
 // multiplied with the declared accumulator, and rounded once at the store. Only cache-sized tiles are ever held in
 // float32. The accumulator is a number: 0 is float32, k ascending; 1 is binary16, blocks of 32 along k combined by
-// StrictSum; n > 1 is binary16 within chunks of n terms, at most kMostChunk, whose sums are added in float32 in order.
+// StrictSum; n > 1 is binary16 within chunks of n terms, at most kMaxChunk, whose sums are added in float32 in order.
 #pragma once
 #include <algorithm>
 #include <cstdint>
@@ -14,7 +14,7 @@
 
 namespace fp16engine::cpu {
 
-constexpr int64_t kHalfSums = 1, kMostChunk = 256;
+constexpr int64_t kHalfSums = 1, kMaxChunk = 256;
 
 inline int64_t round_up(int64_t n, int64_t step) { return (n + step - 1) / step * step; }
 

@@ -16,8 +16,8 @@ constexpr int64_t kLane = 16;              // floats of a vector
 constexpr int64_t kSkew = 16;              // floats between planes, so that they do not share the sets of a cache
 constexpr int64_t kBlockFloats = 1 << 18;  // transformed tiles of a task: a share of a second-level cache
 constexpr int64_t kSumsFloats = 1 << 21;   // weight gradients waiting to be summed
-constexpr int64_t kLeastTiles = 64;
-constexpr int64_t kMostLanes = 16, kSlices = 16;
+constexpr int64_t kMinTiles = 64;
+constexpr int64_t kMaxLanes = 16, kSlices = 16;
 
 int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
@@ -111,7 +111,7 @@ void transform_images(const WinogradTransforms<T>& f, const Tiles& tiles, const 
 
 // Tile rows of one task: transformed, they fill a share of the cache; fewer than 64 tiles would wait for the weights.
 int64_t block_rows(const Tiles& tiles, int64_t planes, int64_t channels) {
-    const int64_t count = std::clamp(kBlockFloats / (planes * channels), kLeastTiles, 2 * kLeastTiles);
+    const int64_t count = std::clamp(kBlockFloats / (planes * channels), kMinTiles, 2 * kMinTiles);
     return std::clamp<int64_t>(count / tiles.across, 1, tiles.rows);
 }
 
@@ -179,7 +179,7 @@ void weight_gradient(int64_t N, const Images<const T>& x, int64_t top, int64_t l
     // Tiles that take no more room than the sums make one block; else there are blocks in lanes, or, where one lane
     // gives as many tasks, in turn.
     int64_t lanes = 1;
-    while (lanes < kMostLanes && 2 * lanes * sums_floats <= kSumsFloats) lanes *= 2;
+    while (lanes < kMaxLanes && 2 * lanes * sums_floats <= kSumsFloats) lanes *= 2;
     int64_t height =
         std::clamp<int64_t>(std::max(C * K, kBlockFloats / planes) / (C + K) / tiles.across, 1, tiles.rows);
     if (height == tiles.rows || pairs >= lanes)

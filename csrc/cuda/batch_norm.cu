@@ -10,8 +10,8 @@
 namespace fp16engine::gpu {
 namespace {
 
-constexpr int64_t kSumBlocks = 256;   // blocks that sum, over all tiles of columns
-constexpr int64_t kMostSlices = 128;  // partial sums of a column, which every later block reads again
+constexpr int64_t kSumBlocks = 256;  // blocks that sum, over all tiles of columns
+constexpr int64_t kMaxSlices = 128;  // partial sums of a column, which every later block reads again
 
 struct Rows {
     int64_t rows, C;
@@ -33,11 +33,11 @@ Tiling tiling(const Rows& r, int width, int64_t blocks, int64_t most_slices, int
     return {{r.rows, r.C, slice, static_cast<int>(lanes)}, columns, ceil_divide(r.rows, slice)};
 }
 
-Tiling sum_tiling(const Rows& r, int width) { return tiling(r, width, kSumBlocks, kMostSlices, kMomentRows); }
+Tiling sum_tiling(const Rows& r, int width) { return tiling(r, width, kSumBlocks, kMaxSlices, kMomentRows); }
 
 Tiling map_tiling(const Rows& r, int width) {
-    constexpr int64_t kMostBlocks = 65535;  // of a grid's y
-    Tiling t = tiling(r, width, 2 * multiprocessors(), kMostBlocks, kBatch);
+    constexpr int64_t kMaxBlocks = 65535;  // of a grid's y
+    Tiling t = tiling(r, width, 2 * multiprocessors(), kMaxBlocks, kBatch);
     t.slices = std::max<int64_t>(t.slices, 1);  // one block writes the statistics even if there are no rows
     return t;
 }
@@ -165,7 +165,7 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
 namespace {
 
 struct Gradients {
-    const ArrayView &x, &gamma, &beta, &mean, &inv_std, &y, &dy, &waiting, &dx, &dgamma, &dbeta, &dr, &db;
+    const ArrayView &x, &gamma, &beta, &mean, &inv_std, &y, &dy, &pending_grad, &dx, &dgamma, &dbeta, &dr, &db;
     bool half_accumulator;
 };
 
@@ -183,7 +183,7 @@ void with_mask(bool stored, bool relu, Body body) {
 template <class T, class S, int kWidth, Mask kMask>
 void backward(const Rows& r, const Gradients& given) {
     const auto xs = pointer<const T>(given.x), ys = pointer<const T>(given.y), dys = pointer<const T>(given.dy),
-               ws = pointer<const T>(given.waiting);
+               ws = pointer<const T>(given.pending_grad);
     const auto dxs = pointer<T>(given.dx), drs = pointer<T>(given.dr);
     const auto gs = pointer<const S>(given.gamma), bs = pointer<const S>(given.beta), ms = pointer<const S>(given.mean),
                ds = pointer<const S>(given.inv_std);
@@ -220,12 +220,13 @@ void backward(const Rows& r, const Gradients& given) {
     const Ptr<const float> shifts = first, slopes = first + count * r.C;
     const Ptr<const T> masked = kMask == Mask::stored ? Ptr<const T>(drs) : dys;
     const ColumnTiles tiles = map.tiles;
-    with_flag(static_cast<bool>(given.waiting), [&](auto waiting) {
+    with_flag(static_cast<bool>(given.pending_grad), [&](auto pending_grad) {
         with_flag(joined, [&](auto summed) {
-            constexpr bool kRelu = kMask == Mask::recomputed, kWaiting = decltype(waiting)::value,
+            constexpr bool kRelu = kMask == Mask::recomputed, kAddsPending = decltype(pending_grad)::value,
                            kSums = decltype(summed)::value;
-            FP16_LAUNCH((batch_norm_backward_kernel<T, S, kWidth, kRelu, kWaiting, kSums>), map.grid(), kColumnBlock,
-                        xs, gs, bs, ms, ds, masked, ws, dxs, dgs, dbs, shifts, slopes, count, together, tiles);
+            FP16_LAUNCH((batch_norm_backward_kernel<T, S, kWidth, kRelu, kAddsPending, kSums>), map.grid(),
+                        kColumnBlock, xs, gs, bs, ms, ds, masked, ws, dxs, dgs, dbs, shifts, slopes, count, together,
+                        tiles);
         });
     });
     if (given.db && !joined) reduce("sum", given.dx, given.db, 1, r.rows, r.C, half);
@@ -234,13 +235,15 @@ void backward(const Rows& r, const Gradients& given) {
 }  // namespace
 
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
-                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy, const ArrayView& waiting,
-                         const ArrayView& dx, const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
-                         const ArrayView& db, bool relu, bool half_accumulator) {
+                         const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy,
+                         const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& dgamma,
+                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db, bool relu,
+                         bool half_accumulator) {
     const Rows r(x);
     if (r.C == 0) return;
-    const bool wide = by_vectors(r.C, {&x, &y, &dy, &waiting, &dx, &dr, &gamma, &beta, &mean, &inv_std});
-    const Gradients given{x, gamma, beta, mean, inv_std, y, dy, waiting, dx, dgamma, dbeta, dr, db, half_accumulator};
+    const bool wide = by_vectors(r.C, {&x, &y, &dy, &pending_grad, &dx, &dr, &gamma, &beta, &mean, &inv_std});
+    const Gradients given{x,      gamma, beta, mean, inv_std,         y, dy, pending_grad, dx,
+                          dgamma, dbeta, dr,   db,   half_accumulator};
     with_storage("x", x.dtype, [&](auto type) {
         with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
             with_mask(static_cast<bool>(y), relu, [&](auto mask) {

@@ -47,9 +47,9 @@ void global_norm(const Arrays& arrays, const ArrayView& norm) {
     launch_norm<true>(arrays, pointer<float>(norm), workspace.get());
 }
 
-void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double most) {
+void clip_to_norm(const Arrays& arrays, const ArrayView& norm, double max_norm) {
     const auto scale_and_root = pointer<const float>(norm);
-    const float limit = static_cast<float>(most);
+    const float limit = static_cast<float>(max_norm);
     for_norm_tables<__half>(arrays, [&](const auto& table, unsigned slices) {
         FP16_LAUNCH((clip_kernel<__half>), slices, kBlock, table, scale_and_root, limit);
     });

@@ -72,7 +72,7 @@ void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int6
     });
 }
 
-void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
+void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double max_norm,
                  const ArrayView& table, const ArrayView& scalars) {
     const auto c = Ptr<const StepControl>(control_block(control));
     const auto rows_of = Ptr<const StepScalars>(structs<StepScalars>(table));
@@ -82,7 +82,7 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
     with_storage("loss", loss.dtype, [&](auto type) {
         using L = decltype(type);
         const auto value = pointer<const L>(loss);
-        FP16_LAUNCH((decide_step_kernel<L>), 1, 1, c, value, length, most, rows_of, now, rows);
+        FP16_LAUNCH((decide_step_kernel<L>), 1, 1, c, value, length, max_norm, rows_of, now, rows);
     });
 }
 

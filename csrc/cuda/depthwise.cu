@@ -10,7 +10,7 @@
 namespace fp16engine::gpu {
 namespace {
 
-constexpr int64_t kMostSlices = 256, kLeastSlice = 256;  // of the float weight gradient
+constexpr int64_t kMaxSlices = 256, kMinSlice = 256;  // of the float weight gradient
 
 // x (N, H, W, C), w (K, R, S, 1), y (N, OH, OW, K)
 DepthwiseShape depthwise_shape(const ArrayView& x, const ArrayView& w, int64_t stride_h, int64_t stride_w,
@@ -93,7 +93,7 @@ void weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& d
                     blocks, taps_, K);
         return;
     }
-    const int64_t per_slice = std::max(kLeastSlice, ceil_divide(pixels, kMostSlices)),
+    const int64_t per_slice = std::max(kMinSlice, ceil_divide(pixels, kMaxSlices)),
                   slices = ceil_divide(pixels, per_slice);
     const Workspace workspace(slices * outputs + 1);
     const Ptr<float> partial = workspace.get();

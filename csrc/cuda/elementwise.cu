@@ -113,7 +113,7 @@ void launch_broadcast(const Walk& walk, Ptr<const T> a, Ptr<const T> b, Ptr<T> y
 
 template <class T, class Function>
 void broadcast(Walk walk, bool all_aligned, Ptr<const T> a, Ptr<const T> b, Ptr<T> y, Function function) {
-    if (walk.size() >= kMostIndices) {
+    if (walk.size() >= kMaxIndices) {
         // Too many for the kernel's indices: the two halves of the outermost axis, one after the other.
         while (walk.extent[walk.ndim - 1] == 1) walk.ndim--;
         const int last = walk.ndim - 1;

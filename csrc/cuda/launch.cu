@@ -11,21 +11,21 @@ struct Arena {
     int64_t floats = 0;
 };
 
-constexpr int kMostDevices = 64;
+constexpr int kMaxDevices = 64;
 
 int device_index() {
     const int device = current_device();
-    expect(device < kMostDevices, "device must be one below 64, got " + std::to_string(device));
+    expect(device < kMaxDevices, "device must be one below 64, got " + std::to_string(device));
     return device;
 }
 
 Arena& arena() {
-    static Arena arenas[kMostDevices];  // one stream each; given back with the process
+    static Arena arenas[kMaxDevices];  // one stream each; given back with the process
     return arenas[device_index()];
 }
 
 Stream& stream() {
-    static Stream current[kMostDevices] = {};
+    static Stream current[kMaxDevices] = {};
     return current[device_index()];
 }
 
@@ -40,7 +40,7 @@ Stream current_stream() { return stream(); }
 void set_stream(uintptr_t handle) { stream() = reinterpret_cast<Stream>(handle); }
 
 int multiprocessors() {
-    static int counts[kMostDevices] = {};
+    static int counts[kMaxDevices] = {};
     int& count = counts[device_index()];
     if (count == 0) FP16_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, current_device()));
     return count;

@@ -9,8 +9,8 @@
 namespace fp16engine::gpu {
 namespace {
 
-constexpr int64_t kMostSlices = 512;  // partial sums of a column
-constexpr int64_t kLeastPerTeam = 4;  // rows that a team should have
+constexpr int64_t kMaxSlices = 512;  // partial sums of a column
+constexpr int64_t kMinPerTeam = 4;   // rows that a team should have
 
 // Backward keeps two rows and two sums for each of their columns in registers.
 template <class T, bool kHalf, class Body>
@@ -50,7 +50,7 @@ void backward(const Rows& r, const ArrayView& x, const ArrayView& gamma, const A
     with_backward_plan<T, kHalf>(K, by_vectors(K, {&x, &gamma, &dy, &dx}), [&](auto plan) {
         using Plan = decltype(plan);
         const int64_t slice =
-            kHalf ? Plan::kTeams : std::max(ceil_divide(rows, kMostSlices), Plan::kTeams * kLeastPerTeam);
+            kHalf ? Plan::kTeams : std::max(ceil_divide(rows, kMaxSlices), Plan::kTeams * kMinPerTeam);
         const int64_t slices = ceil_divide(rows, slice), groups = ceil_divide(rows, kStrictRows);
         const Workspace workspace(kHalf ? 2 * K + 2 * groups * K : 2 * slices * K);
         const Ptr<float> first = workspace.get(), second = first + (kHalf ? 1 : slices) * K;

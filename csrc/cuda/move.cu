@@ -60,11 +60,11 @@ void move_units(const Walk& walk, uintptr_t source, uintptr_t target) {
         axes.to[d] = walk.to[d] / kBytes;
     }
     const int64_t n = walk.size();
-    if (n < kMostIndices)
+    if (n < kMaxIndices)
         for (int d = 0; d < walk.count; d++) axes.divider[d] = Divider(walk.extent[d]);
     const auto from = Ptr<const Unit>(unit_pointer<Unit>(source, axes.extent, axes.from, axes.count));
     const auto to = unit_pointer<Unit>(target, axes.extent, axes.to, axes.count);
-    with_flag(n < kMostIndices, [&](auto small) {
+    with_flag(n < kMaxIndices, [&](auto small) {
         constexpr bool kSmall = decltype(small)::value;
         FP16_LAUNCH((move_kernel<Unit, kSmall>), grid_for(n), kBlock, from, to, axes, n);
     });

@@ -66,7 +66,7 @@ void count_correct(const ArrayView& logits, const ArrayView& labels, const Array
 void rank_nonfinite(const std::vector<ArrayView>& arrays, const std::vector<int64_t>& ranks, const ArrayView& loss,
                     bool origin, const ArrayView& control);
 // norm float32 (2,), of the gradients as global_norm leaves it, which clips them to `most`; or none
-void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double most,
+void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayView& norm, double max_norm,
                  const ArrayView& table, const ArrayView& scalars);
 // arrays = values, only where the step is applied, or only where it is not
 void replace(const std::vector<ArrayView>& arrays, const std::vector<ArrayView>& values, const ArrayView& scalars,

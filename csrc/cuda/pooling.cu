@@ -12,8 +12,8 @@ Pool pool_of(const ArrayView& image, int64_t kh, int64_t kw, int64_t stride_h, i
     const int64_t H = image.shape[1], W = image.shape[2], C = image.shape[3];
     const int64_t OH = (H + pads[0] + pads[1] - kh) / stride_h + 1, OW = (W + pads[2] + pads[3] - kw) / stride_w + 1;
     const int64_t padded = std::max(H + pads[0] + pads[1], W + pads[2] + pads[3]);
-    expect(std::max({padded, kh, kw, stride_h, stride_w}) < kMostIndices && H * W * C < kMostIndices &&
-               OH * OW * C < kMostIndices,
+    expect(std::max({padded, kh, kw, stride_h, stride_w}) < kMaxIndices && H * W * C < kMaxIndices &&
+               OH * OW * C < kMaxIndices,
            "x must be images of fewer than 2^31 elements, got " + image.describe());
     Pool p{};
     p.H = static_cast<int>(H), p.W = static_cast<int>(W), p.OH = static_cast<int>(OH), p.OW = static_cast<int>(OW);
@@ -55,7 +55,7 @@ void for_images(Pool p, int64_t images, int64_t rows, int64_t columns, int width
     p.lanes = Divider(p.C / width);
     p.columns = Divider(columns);
     p.rows = Divider(rows);
-    const int64_t run = (kMostIndices - 1) / vectors;
+    const int64_t run = (kMaxIndices - 1) / vectors;
     for (int64_t first = 0; first < images; first += run) body(p, first, std::min(run, images - first) * vectors);
 }
 

@@ -10,7 +10,7 @@ namespace fp16engine::gpu {
 namespace {
 
 // Few outputs of many terms would leave most of the GPU idle, so their blocks of terms are spread over it.
-constexpr int64_t kFewOutputs = 1 << 16, kManyBlocks = 8, kMostPartials = 1 << 25;
+constexpr int64_t kFewOutputs = 1 << 16, kManyBlocks = 8, kMaxPartials = 1 << 25;
 
 template <class Product>
 void run(const Product& product, int64_t terms, const StrictStore& store, const ArrayView& y, int64_t accumulator) {
@@ -22,7 +22,7 @@ void run(const Product& product, int64_t terms, const StrictStore& store, const 
     expect(chunked || blocks < (int64_t{1} << kProductLevels),
            "terms of a binary16 sum must be fewer than 2^25, got " + std::to_string(terms));
     const auto ys = pointer<__half>(y);
-    if (outputs > kFewOutputs || blocks < kManyBlocks || blocks * outputs > kMostPartials) {
+    if (outputs > kFewOutputs || blocks < kManyBlocks || blocks * outputs > kMaxPartials) {
         if (chunked)
             FP16_LAUNCH((chunked_product_kernel<Product>), grid_for(outputs), kBlock, product, store, ys, outputs,
                         length);

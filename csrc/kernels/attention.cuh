@@ -12,6 +12,7 @@
 // Bytes: forward reads q, and k and v once per 32 queries (from the cache), writes y and probs; backward reads q, k, v,
 // probs and dy, keeps ds in a workspace, writes dq, dk, dv.
 #pragma once
+#include "common/limits.h"
 #include "kernels/strict_dot.cuh"
 
 namespace fp16engine::gpu {
@@ -19,7 +20,6 @@ namespace fp16engine::gpu {
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
 constexpr int kTile = 32;            // rows and columns of an output tile, terms of a step
-constexpr int kMostAttended = 128;   // longest sequence and widest head; the binding refuses more
 constexpr int kAttentionLevels = 3;  // 128 terms are four blocks of 32
 
 // x (B * H, rows, D) at one (batch, head)
@@ -90,8 +90,8 @@ __device__ __forceinline__ void tile_product(TileStage<kHalf>& stage, int rows, 
     }
 }
 
-// Rows of scores, dp or ds as stored, (kTile, kMostAttended)
-using RowStage = Shared<float, kTile * kMostAttended>;
+// Rows of scores, dp or ds as stored, (kTile, kMaxAttended)
+using RowStage = Shared<float, kTile * kMaxAttended>;
 
 // The sum of term(0), ..., term(count - 1) by a warp, the same in every lane; add(sum, i) adds term i to a binary16
 // sum.
@@ -141,7 +141,7 @@ __global__ void __launch_bounds__(kBlock)
         const int columns = s.keys - key < kTile ? s.keys - key : kTile;
         tile_product<kHalf, false, false>(
             stage, rows, columns, s.width, scaled, keys,
-            [&](int row, int column, float sum) { scores[row * kMostAttended + key + column] = rounded<T>(sum); });
+            [&](int row, int column, float sum) { scores[row * kMaxAttended + key + column] = rounded<T>(sum); });
     }
     __syncthreads();
 
@@ -149,7 +149,7 @@ __global__ void __launch_bounds__(kBlock)
     const int known = length < 0 ? 0 : length < s.keys ? static_cast<int>(length) : s.keys;
     const int warp = static_cast<int>(threadIdx.x / kWarpSize), lane = static_cast<int>(threadIdx.x % kWarpSize);
     for (int row = warp; row < rows; row += kBlock / kWarpSize) {
-        const int base = row * kMostAttended, seen = s.causal && first + row + 1 < known ? first + row + 1 : known;
+        const int base = row * kMaxAttended, seen = s.causal && first + row + 1 < known ? first + row + 1 : known;
         float most = __int_as_float(static_cast<int>(0xff800000u));
         for (int j = lane; j < seen; j += kWarpSize) most = fmaxf(most, scores[base + j]);
         most = warp_max(most);
@@ -168,7 +168,7 @@ __global__ void __launch_bounds__(kBlock)
     }
 
     for (int column = 0; column < s.width; column += kTile) {
-        const auto weights = [&](int row, int term) { return static_cast<float>(scores[row * kMostAttended + term]); };
+        const auto weights = [&](int row, int term) { return static_cast<float>(scores[row * kMaxAttended + term]); };
         const auto values = [&](int c, int term) { return as_float(v[term * s.width + column + c]); };
         const int columns = s.width - column < kTile ? s.width - column : kTile;
         tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, values,
@@ -199,13 +199,13 @@ __global__ void __launch_bounds__(kBlock)
         const int columns = s.keys - key < kTile ? s.keys - key : kTile;
         tile_product<kHalf, false, false>(
             stage, rows, columns, s.width, incoming, values,
-            [&](int row, int column, float sum) { gradients[row * kMostAttended + key + column] = rounded<T>(sum); });
+            [&](int row, int column, float sum) { gradients[row * kMaxAttended + key + column] = rounded<T>(sum); });
     }
     __syncthreads();
 
     const int warp = static_cast<int>(threadIdx.x / kWarpSize), lane = static_cast<int>(threadIdx.x % kWarpSize);
     for (int row = warp; row < rows; row += kBlock / kWarpSize) {
-        const int base = row * kMostAttended, at = row * s.keys;
+        const int base = row * kMaxAttended, at = row * s.keys;
         const float sum = row_sum<kHalf>(
             s.keys, [&](int j) { return __fmul_rn(gradients[base + j], as_float(probs[at + j])); },
             [&](__half part, int j) {
@@ -221,7 +221,7 @@ __global__ void __launch_bounds__(kBlock)
 
     for (int column = 0; column < s.width; column += kTile) {
         const auto weights = [&](int row, int term) {
-            return static_cast<float>(gradients[row * kMostAttended + term]);
+            return static_cast<float>(gradients[row * kMaxAttended + term]);
         };
         const auto keys = [&](int c, int term) { return as_float(k[term * s.width + column + c]); };
         const int columns = s.width - column < kTile ? s.width - column : kTile;

@@ -6,7 +6,8 @@
 //
 //   g = dy where y > 0, or dy; xhat = (x - mean) * inv_std; dbeta = sum g; dgamma = sum g * xhat
 //
-//   dx = fl((gamma * inv_std) * ((g - dbeta / rows) - xhat * (dgamma / rows)) [+ waiting]), with the unrounded sums
+//   dx = fl((gamma * inv_std) * ((g - dbeta / rows) - xhat * (dgamma / rows)) [+ pending_grad]), with the unrounded
+//   sums
 //
 //   After a residual and ReLU y is read, not recomputed: the first pass of backward stores dr = g, which the second one
 //   reads for dy. The sums of dx over its rows, a bias' gradient, are joined by the block that is through last.
@@ -20,7 +21,7 @@
 // that vectors cannot move (wide.cuh) have another order than those they can.
 //
 // Bytes per element of T: forward 2 reads + 1 write, inference 1 + 1, backward 4 + 1; with binary16 accumulators
-// forward 3 + 1. A residual and a waiting gradient are a read more each, an addend a read and a write, dr two.
+// forward 3 + 1. A residual and a pending gradient are a read more each, an addend a read and a write, dr two.
 #pragma once
 #include "common/running_average.h"
 #include "kernels/columns.cuh"
@@ -358,14 +359,14 @@ __global__ void __launch_bounds__(kColumnBlock)
     }
 }
 
-// dx (rows, C), dgamma dbeta (C,) from shifts, slopes (count, C); without dx its rows are left out. kWaiting: waiting
-// (rows, C) is added to dx; kSums: dx is summed over its rows.
-template <class T, class S, int kWidth, bool kRelu, bool kWaiting, bool kSums>
+// dx (rows, C), dgamma dbeta (C,) from shifts, slopes (count, C); without dx its rows are left out. kAddsPending:
+// pending_grad (rows, C) is added to dx; kSums: dx is summed over its rows.
+template <class T, class S, int kWidth, bool kRelu, bool kAddsPending, bool kSums>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                               Ptr<const S> inv_std, Ptr<const T> dy, Ptr<const T> waiting, Ptr<T> dx, Ptr<S> dgamma,
-                               Ptr<S> dbeta, Ptr<const float> shifts, Ptr<const float> slopes, int64_t count,
-                               GradientSums<T> sums, ColumnTiles tiles) {
+                               Ptr<const S> inv_std, Ptr<const T> dy, Ptr<const T> pending_grad, Ptr<T> dx,
+                               Ptr<S> dgamma, Ptr<S> dbeta, Ptr<const float> shifts, Ptr<const float> slopes,
+                               int64_t count, GradientSums<T> sums, ColumnTiles tiles) {
     __shared__ Shared<float, kColumnBlock> part;
     __shared__ Shared<float, kTileColumns> tile_shifts;
     __shared__ Shared<float, kTileColumns> tile_slopes;
@@ -390,7 +391,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     const ColumnThread<kWidth> thread(tiles);
     float total[kWidth] = {};
     if (thread.active && dx) {
-        constexpr int kRows = kWaiting ? kBatch / 2 : kBatch;
+        constexpr int kRows = kAddsPending ? kBatch / 2 : kBatch;
         float m[kWidth], s[kWidth], a[kWidth], b[kWidth], shift[kWidth], slope[kWidth];
         load_floats(mean + thread.column, m);
         load_floats(inv_std + thread.column, s);
@@ -404,7 +405,7 @@ __global__ void __launch_bounds__(kColumnBlock)
         const auto load = [&](int64_t at, float (&v)[kWidth], float (&dv)[kWidth], float (&w)[kWidth]) {
             load_floats(x + at, v);
             load_floats(dy + at, dv);
-            if (kWaiting) load_floats(waiting + at, w);
+            if (kAddsPending) load_floats(pending_grad + at, w);
         };
         const auto store = [&](const float (&v)[kWidth], const float (&dv)[kWidth], const float (&w)[kWidth],
                                Ptr<T> to) {
@@ -413,7 +414,7 @@ __global__ void __launch_bounds__(kColumnBlock)
                 const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
                             g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
                 out[j] = __fmul_rn(__fmul_rn(a[j], s[j]), __fsub_rn(__fsub_rn(g, shift[j]), __fmul_rn(xhat, slope[j])));
-                if (kWaiting) out[j] = __fadd_rn(out[j], w[j]);
+                if (kAddsPending) out[j] = __fadd_rn(out[j], w[j]);
                 if (kSums) total[j] = __fadd_rn(total[j], rounded<T>(out[j]));
             }
             store_floats(to, out);

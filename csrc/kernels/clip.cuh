@@ -1,6 +1,6 @@
 // The norm of many tensors together, and their scaling down to a largest norm.
 //   norm = scale * root,  root = sqrt(sum of (x / scale)^2),  scale = 2^e,  2^e <= max |x| < 2^(e+1)
-//   x = fl((x / scale) * (most / root)) where norm > most
+//   x = fl((x / scale) * (max_norm / root)) where norm > max_norm
 // Every quotient is below 2 and exact but for the smallest ones, so neither 300^2 in binary16 nor (1e30)^2 in binary32
 // overflows, and the norm is finite as scale and root even where their product is beyond binary32. An infinity or a NaN
 // makes root NaN, and what is scaled with it.
@@ -32,9 +32,9 @@ __device__ __forceinline__ float block_max(float v, Shared<float, kBlock / kWarp
     __syncthreads();  // the previous use of `part` is over
     if (threadIdx.x % kWarpSize == 0) part[threadIdx.x / kWarpSize] = v;
     __syncthreads();
-    float most = part[0];
-    for (int warp = 1; warp < kBlock / kWarpSize; warp++) most = nan_max(most, part[warp]);
-    return most;
+    float largest = part[0];
+    for (int warp = 1; warp < kBlock / kWarpSize; warp++) largest = nan_max(largest, part[warp]);
+    return largest;
 }
 
 // The power of two at or below v, at least the smallest whose reciprocal is finite; v itself where it is no finite
@@ -94,10 +94,10 @@ __global__ void __launch_bounds__(kBlock)
 // norm (2,): scale and root
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    clip_kernel(FP16_TABLE(TensorTable<NormTensor<T>>) table, Ptr<const float> norm, float most) {
+    clip_kernel(FP16_TABLE(TensorTable<NormTensor<T>>) table, Ptr<const float> norm, float max_norm) {
     // An infinite quotient is no smaller than any root: nothing has to be scaled.
-    if (norm[1] <= __fdiv_rn(most, norm[0])) return;
-    const float unit = __fdiv_rn(1.0f, norm[0]), factor = __fdiv_rn(most, norm[1]);
+    if (norm[1] <= __fdiv_rn(max_norm, norm[0])) return;
+    const float unit = __fdiv_rn(1.0f, norm[0]), factor = __fdiv_rn(max_norm, norm[1]);
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
     const NormTensor<T>& tensor = table.entries[index];
     const int64_t start = (slice - table.first_slice[index]) * kNormSlice + static_cast<int64_t>(threadIdx.x) * kEight;

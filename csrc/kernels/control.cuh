@@ -79,10 +79,10 @@ __device__ __forceinline__ void advance_scale(StepControl& c, const StepPolicy& 
 
 // What grad_scale of train/step.py returns, in the same double operations; norm (2,): scale and root, where gradients
 // are clipped.
-__device__ __forceinline__ double grad_factor(double loss_scale, const Ptr<const float>& norm, double most) {
+__device__ __forceinline__ double grad_factor(double loss_scale, const Ptr<const float>& norm, double max_norm) {
     if (!norm) return 1.0 / loss_scale;
     const double length = static_cast<double>(norm[0]) * static_cast<double>(norm[1]) / loss_scale;
-    return (length > most ? most / length : 1.0) / loss_scale;
+    return (length > max_norm ? max_norm / length : 1.0) / loss_scale;
 }
 
 template <class T>
@@ -164,10 +164,11 @@ __global__ void __launch_bounds__(kBlock)
 // table (rows,), scalars (): the optimizer's kernels read them
 template <class L>
 __global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> loss, Ptr<const float> norm,
-                                   double most, Ptr<const StepScalars> table, Ptr<StepScalars> scalars, int64_t rows) {
+                                   double max_norm, Ptr<const StepScalars> table, Ptr<StepScalars> scalars,
+                                   int64_t rows) {
     const StepControl c = control[0];
     StepScalars now = table[c.applied < rows ? c.applied : rows - 1];
-    now.grad_scale = static_cast<float>(grad_factor(c.loss_scale, norm, most));
+    now.grad_scale = static_cast<float>(grad_factor(c.loss_scale, norm, max_norm));
     now.applied = is_finite(as_float(loss[0])) && c.culprit == 0 && c.halted == 0;
     scalars[0] = now;
 }

@@ -5,7 +5,7 @@
 
 namespace fp16engine::gpu {
 
-constexpr int64_t kMostIndices = int64_t{1} << 31;
+constexpr int64_t kMaxIndices = int64_t{1} << 31;
 
 struct Divider {
     unsigned divisor = 1, magic = 1, shift = 0;

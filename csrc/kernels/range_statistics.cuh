@@ -9,6 +9,7 @@
 // column that it met.
 // In a captured step: only where the control block says so, into the row of the step.
 #pragma once
+#include "common/limits.h"
 #include "common/step_control.h"
 #include "kernels/chunk.cuh"
 #include "kernels/tensor_table.cuh"
@@ -17,7 +18,6 @@ namespace fp16engine::gpu {
 
 // ---- device helpers -------------------------------------------------------------------------------------------------
 
-constexpr int kRangeColumns = 47;
 constexpr int kRangeLowest = -24;  // the exponent of the first column of exponents
 constexpr int kRangeUnder = 5, kRangeFirst = 6, kRangeOver = 46, kRangeSubnormals = 10;
 constexpr int kRangeGroups = 4;  // groups of eight of a thread

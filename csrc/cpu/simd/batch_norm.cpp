@@ -99,9 +99,9 @@ FP16_KERNEL void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C,
 }
 
 template <class T>
-FP16_KERNEL void backward_input(const T* x, const T* dy, const T* waiting, int64_t rows, int64_t C, const float* mean,
-                                const float* inv_std, const float* gamma, const float* beta, bool relu,
-                                const float* dbeta_mean, const float* dgamma_mean, T* dx) {
+FP16_KERNEL void backward_input(const T* x, const T* dy, const T* pending_grad, int64_t rows, int64_t C,
+                                const float* mean, const float* inv_std, const float* gamma, const float* beta,
+                                bool relu, const float* dbeta_mean, const float* dgamma_mean, T* dx) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
         const f32x16 scale = gradient.gamma * gradient.inv_std;
@@ -111,8 +111,8 @@ FP16_KERNEL void backward_input(const T* x, const T* dy, const T* waiting, int64
             const f32x16 xhat = (value - gradient.mean) * gradient.inv_std;
             return scale * ((gradient(i, value) - shift) - xhat * slope);
         };
-        if (waiting) {
-            for (int64_t i = c; i < rows * C; i += C) lanes.put(dx + i, register_of(i) + lanes.get(waiting + i));
+        if (pending_grad) {
+            for (int64_t i = c; i < rows * C; i += C) lanes.put(dx + i, register_of(i) + lanes.get(pending_grad + i));
         } else {
             for (int64_t i = c; i < rows * C; i += C) lanes.put(dx + i, register_of(i));
         }

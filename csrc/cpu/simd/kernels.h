@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "common/half.h"
+#include "common/limits.h"
 #include "common/step_scalars.h"
 
 namespace fp16engine::cpu {
@@ -44,8 +45,9 @@ struct BatchNormKernels {
     // relu.
     void (*backward_sums)(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
                           const float* gamma, const float* beta, bool relu, float* dbeta, float* dgamma);
-    // dx = scale * (dy - dbeta_mean - xhat * dgamma_mean), scale = gamma * inv_std; + waiting unless it is nullptr.
-    void (*backward_input)(const T* x, const T* dy, const T* waiting, int64_t rows, int64_t C, const float* mean,
+    // dx = scale * (dy - dbeta_mean - xhat * dgamma_mean), scale = gamma * inv_std; + pending_grad unless it is
+    // nullptr.
+    void (*backward_input)(const T* x, const T* dy, const T* pending_grad, int64_t rows, int64_t C, const float* mean,
                            const float* inv_std, const float* gamma, const float* beta, bool relu,
                            const float* dbeta_mean, const float* dgamma_mean, T* dx);
     // The strict forms: one binary16 accumulator per column and block of 32 rows; `sums` gets the block sums in order.
@@ -239,10 +241,6 @@ struct ClipKernels {
     float (*squares)(const T* x, int64_t n, float unit);
     void (*scale)(T* x, int64_t n, float unit, float factor);
 };
-
-// Columns of the counts along binary16's number line: zeros, subnormals, near the largest (32752 <= |x|), infinities,
-// NaN, what binary16 makes 0, the exponents -24 ... 15, what binary16 makes infinite.
-constexpr int kRangeColumns = 47;
 
 template <class T>
 struct RangeKernels {

@@ -229,8 +229,9 @@ FP16_INLINE void update(const cpu::UpdateSlice<T, W>& x, W* first, W* second, co
         constexpr bool kCount = decltype(counted)::value;
         if constexpr (sizeof(T) == sizeof(W)) {  // a master is always rounded to nearest
             if (x.rounding == Rounding::kahan) return update_slice<Rounding::kahan, kCount>(x, first, second, rule);
-            if (sizeof(W) == 2 && x.rounding == Rounding::stochastic)
-                return update_slice<Rounding::stochastic, kCount>(x, first, second, rule);
+            if constexpr (sizeof(W) == 2)
+                if (x.rounding == Rounding::stochastic)
+                    return update_slice<Rounding::stochastic, kCount>(x, first, second, rule);
         }
         update_slice<Rounding::nearest, kCount>(x, first, second, rule);
     };
@@ -248,27 +249,29 @@ FP16_KERNEL void sgd(const cpu::UpdateSlice<T, W>& x, W* momentum, const cpu::Sg
         update(x, momentum, static_cast<W*>(nullptr), PlainSgd{});
 }
 
+// Only binary16 state has a native form.
+template <class W, class Run>
+FP16_INLINE void with_native(bool native, const Run& run) {
+    if constexpr (sizeof(W) == 2) {
+        if (native) return run(Flag<true>{});
+    }
+    run(Flag<false>{});
+}
+
 template <class T, class W>
 FP16_KERNEL void adam(const cpu::UpdateSlice<T, W>& x, W* m, W* v, const cpu::AdamStep& s) {
-    if (sizeof(W) == 2 && s.native)
-        update(x, m, v, Adam<true>{s});
-    else
-        update(x, m, v, Adam<false>{s});
+    with_native<W>(s.native, [&](auto native) { update(x, m, v, Adam<decltype(native)::value>{s}); });
 }
 
 template <class T, class W>
 FP16_KERNEL void rmsprop(const cpu::UpdateSlice<T, W>& x, W* v, W* momentum, const cpu::RmspropStep& s) {
-    if (sizeof(W) == 2 && s.native) {
+    with_native<W>(s.native, [&](auto native) {
+        constexpr bool kNative = decltype(native)::value;
         if (momentum)
-            update(x, v, momentum, Rmsprop<true, 2>{s});
+            update(x, v, momentum, Rmsprop<kNative, 2>{s});
         else
-            update(x, v, momentum, Rmsprop<true, 1>{s});
-    } else {
-        if (momentum)
-            update(x, v, momentum, Rmsprop<false, 2>{s});
-        else
-            update(x, v, momentum, Rmsprop<false, 1>{s});
-    }
+            update(x, v, momentum, Rmsprop<kNative, 1>{s});
+    });
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 // once.
 #include <atomic>
 #include <cstring>
-#include <type_traits>
 #include <vector>
 
 #include "cpu/ops.h"
@@ -12,9 +11,15 @@
 namespace fp16engine::cpu {
 namespace {
 
-// step(kernels, slice, i) with the types of each slice's tensor.
+// The slice of a state that starts at `first`, or nullptr where there is no such state.
+template <class W>
+W* slice_of(const std::vector<ArrayView>& state, size_t i, int64_t first) {
+    return state.empty() ? nullptr : state[i].as<W>() + first;
+}
+
 template <class Step>
-void run(const WeightUpdate& update, Step step) {
+void run(const WeightUpdate& update, const UpdateKernels<Step>& kernels, const std::vector<ArrayView>& first_state,
+         const std::vector<ArrayView>& second_state, const Step& step) {
     StepScalars scalars = update.step.values;
     if (update.step.memory) std::memcpy(&scalars, update.step.memory.data, sizeof scalars);
     if (!scalars.applied) return;
@@ -35,7 +40,8 @@ void run(const WeightUpdate& update, Step step) {
             slice.index = static_cast<uint32_t>(update.indices[i]);
             slice.step = scalars;
             slice.counts = update.counts ? counts : nullptr;
-            step(kernels().update(type, weight_type), slice, i);
+            kernels(type, weight_type)(slice, slice_of<W>(first_state, i, first), slice_of<W>(second_state, i, first),
+                                       step);
         };
         with_storage("params", update.params[i].dtype, [&](auto type) {
             if (update.masters.empty())
@@ -50,20 +56,11 @@ void run(const WeightUpdate& update, Step step) {
     for_slices(update.params, run_slices, kRandomBlock);
 }
 
-// The slice of a state that starts at `first`, or nullptr where there is no such state.
-template <class W>
-W* slice(const std::vector<ArrayView>& state, size_t i, int64_t first) {
-    return state.empty() ? nullptr : state[i].as<W>() + first;
-}
-
 }  // namespace
 
 void sgd(const WeightUpdate& update, const std::vector<ArrayView>& momenta, double momentum, bool nesterov) {
     const SgdStep s{static_cast<float>(momentum), nesterov};
-    run(update, [&](const auto& kernel, const auto& x, size_t i) {
-        using W = std::remove_pointer_t<decltype(x.weight)>;
-        kernel.sgd(x, slice<W>(momenta, i, x.first), s);
-    });
+    run(update, kernels().sgd, momenta, {}, s);
 }
 
 void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std::vector<ArrayView>& v, double beta1,
@@ -75,20 +72,14 @@ void adam(const WeightUpdate& update, const std::vector<ArrayView>& m, const std
                      static_cast<float>(eps),
                      decoupled,
                      native};
-    run(update, [&](const auto& kernel, const auto& x, size_t i) {
-        using W = std::remove_pointer_t<decltype(x.weight)>;
-        kernel.adam(x, slice<W>(m, i, x.first), slice<W>(v, i, x.first), s);
-    });
+    run(update, kernels().adam, m, v, s);
 }
 
 void rmsprop(const WeightUpdate& update, const std::vector<ArrayView>& v, const std::vector<ArrayView>& momenta,
              double alpha, double eps, double momentum, bool native) {
     const RmspropStep s{static_cast<float>(alpha), static_cast<float>(1.0 - alpha), static_cast<float>(eps),
                         static_cast<float>(momentum), native};
-    run(update, [&](const auto& kernel, const auto& x, size_t i) {
-        using W = std::remove_pointer_t<decltype(x.weight)>;
-        kernel.rmsprop(x, slice<W>(v, i, x.first), slice<W>(momenta, i, x.first), s);
-    });
+    run(update, kernels().rmsprop, v, momenta, s);
 }
 
 bool all_finite(const std::vector<ArrayView>& arrays) {

@@ -216,23 +216,18 @@ struct UpdateSlice {
     int64_t* counts;  // (kUpdateCounts,), added to, or nullptr
 };
 
-// `momentum` may be nullptr.
-template <class T, class W>
+// One rule by the storage of parameter and weight. A state that the rule is to do without is nullptr.
+template <class Step>
 struct UpdateKernels {
-    void (*sgd)(const UpdateSlice<T, W>& slice, W* momentum, const SgdStep& s);
-    void (*adam)(const UpdateSlice<T, W>& slice, W* m, W* v, const AdamStep& s);
-    void (*rmsprop)(const UpdateSlice<T, W>& slice, W* v, W* momentum, const RmspropStep& s);
-};
+    template <class T, class W>
+    using Run = void (*)(const UpdateSlice<T, W>& slice, W* first, W* second, const Step& s);
+    Run<half, half> of_half;
+    Run<half, float> of_half_master;
+    Run<float, float> of_float;
 
-// By the storage of parameter and weight.
-struct UpdateKernelTable {
-    UpdateKernels<half, half> of_half;
-    UpdateKernels<half, float> of_half_master;
-    UpdateKernels<float, float> of_float;
-
-    const UpdateKernels<half, half>& operator()(half, half) const { return of_half; }
-    const UpdateKernels<half, float>& operator()(half, float) const { return of_half_master; }
-    const UpdateKernels<float, float>& operator()(float, float) const { return of_float; }
+    Run<half, half> operator()(half, half) const { return of_half; }
+    Run<half, float> operator()(half, float) const { return of_half_master; }
+    Run<float, float> operator()(float, float) const { return of_float; }
 };
 
 template <class T>
@@ -288,6 +283,7 @@ struct WinogradKernels {
 
 struct Kernels {
     const char* isa;
+    const UpdateKernels<AdamStep>& adam;
     const ByStorage<BatchNormKernels>& batch_norm;
     const ByStorage<ClipKernels>& clip;
     const ConvertKernels& convert;
@@ -300,10 +296,11 @@ struct Kernels {
     const QuantizeKernels& quantize;
     const ByStorage<RangeKernels>& range;
     const ByStorage<ReduceKernels>& reduce;
+    const UpdateKernels<RmspropStep>& rmsprop;
+    const UpdateKernels<SgdStep>& sgd;
     const ByStorage<SoftmaxKernels>& softmax;
     const StrictKernels& strict;
     const SumKernels& sums;
-    const UpdateKernelTable& update;
     const WinogradKernels& winograd;
 };
 

@@ -4,6 +4,7 @@
 
 namespace fp16engine::cpu::FP16_ISA {
 
+extern const UpdateKernels<AdamStep> adam_kernels;
 extern const ByStorage<BatchNormKernels> batch_norm_kernels;
 extern const ByStorage<ClipKernels> clip_kernels;
 extern const ConvertKernels convert_kernels;
@@ -16,10 +17,11 @@ extern const ByStorage<PoolKernels> pool_kernels;
 extern const QuantizeKernels quantize_kernels;
 extern const ByStorage<RangeKernels> range_kernels;
 extern const ByStorage<ReduceKernels> reduce_kernels;
+extern const UpdateKernels<RmspropStep> rmsprop_kernels;
+extern const UpdateKernels<SgdStep> sgd_kernels;
 extern const ByStorage<SoftmaxKernels> softmax_kernels;
 extern const StrictKernels strict_kernels;
 extern const SumKernels sum_kernels;
-extern const UpdateKernelTable update_kernels;
 extern const WinogradKernels winograd_kernels;
 
 extern const Kernels table;

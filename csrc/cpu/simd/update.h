@@ -1,6 +1,14 @@
-// Optimizer steps on a slice of one tensor: gradient, weight and state are read once, weight and state rounded once at
+// One optimizer step on a slice of a tensor: gradient, weight and state are read once, weight and state rounded once at
 // the store. T stores parameter and gradient, W the weight that is updated and its state: T itself, or the float of a
 // master. No fused multiply-add and no reordering: the bits are those of the written order.
+//
+// A Rule has
+//   kStates            0, 1 or 2 states of a weight
+//   kNative            they are kept in native form
+//   kDecayStandsAlone  the decay's part of a change can be told apart from the gradient's
+//   coupled()          the decay is added to the gradient
+//   change<W>(w, g, decay, step, first, second): what is subtracted from w; leaves in first and second what is stored
+#pragma once
 #include "cpu/simd/columns.h"
 #include "cpu/simd/math.h"
 #include "cpu/simd/stochastic.h"
@@ -9,99 +17,13 @@
 namespace fp16engine {
 namespace {
 
-// ---- rules: change() returns what is subtracted from the weight, and leaves in first and second what is stored
-// -------
-
-struct PlainSgd {
-    static constexpr int kStates = 0;
-    static constexpr bool kNative = false;
-    static constexpr bool coupled() { return true; }
-
-    template <class W>
-    FP16_INLINE f32x16 change(f32x16, f32x16 g, float, const StepScalars& step, f32x16&, f32x16&) const {
-        return step.lr * g;
-    }
-};
-
-struct MomentumSgd {
-    static constexpr int kStates = 1;
-    static constexpr bool kNative = false;
-    static constexpr bool coupled() { return true; }
-    cpu::SgdStep s;
-
-    template <class W>
-    FP16_INLINE f32x16 change(f32x16, f32x16 g, float, const StepScalars& step, f32x16& first, f32x16&) const {
-        first = s.momentum * first + g;
-        return step.lr * (s.nesterov ? g + s.momentum * first : first);
-    }
-};
+// ---- native forms ---------------------------------------------------------------------------------------------------
 
 // An average in native form: +-sqrt |x| of a signed one, x^(1/4) of one of squares.
 FP16_INLINE f32x16 expand_signed(f32x16 root) { return root * absolute(root); }
 FP16_INLINE f32x16 compress_signed(f32x16 v) { return with_sign_of(vsqrt(absolute(v)), v); }
 FP16_INLINE f32x16 expand_square(f32x16 root) { return (root * root) * (root * root); }
 FP16_INLINE f32x16 compress_square(f32x16 v) { return vsqrt(vsqrt(v)); }
-
-template <bool kIsNative>
-struct Adam {
-    static constexpr int kStates = 2;
-    static constexpr bool kNative = kIsNative;
-    bool coupled() const { return !s.decoupled; }
-    cpu::AdamStep s;
-
-    template <class W>
-    FP16_INLINE f32x16 change(f32x16 w, f32x16 g, float decay, const StepScalars& step, f32x16& first,
-                              f32x16& second) const {
-        f32x16 m, v;
-        if constexpr (kNative) {
-            m = s.beta1 * expand_signed(first) + s.rest1 * g;
-            v = s.beta2 * expand_square(second) + s.rest2 * (g * g);
-            first = compress_signed(m);
-            second = compress_square(v);
-        } else {
-            m = first = s.beta1 * first + s.rest1 * g;
-            second = s.beta2 * second + s.rest2 * (g * g);
-            v = round_to<W>(second);
-        }
-        f32x16 change = (step.lr * (m / step.correction1)) / (vsqrt(v / step.correction2) + s.eps);
-        if (s.decoupled && decay != 0.0f) change = change + (step.lr * decay) * w;
-        return change;
-    }
-};
-
-template <bool kIsNative, int kStateCount>
-struct Rmsprop {
-    static constexpr int kStates = kStateCount;
-    static constexpr bool kNative = kIsNative;
-    static constexpr bool coupled() { return true; }
-    cpu::RmspropStep s;
-
-    template <class W>
-    FP16_INLINE f32x16 change(f32x16, f32x16 g, float, const StepScalars& step, f32x16& first, f32x16& second) const {
-        f32x16 v;
-        if constexpr (kNative) {
-            v = s.alpha * expand_square(first) + s.rest * (g * g);
-            first = compress_square(v);
-        } else {
-            first = s.alpha * first + s.rest * (g * g);
-            v = round_to<W>(first);
-        }
-        f32x16 b = g / (vsqrt(v) + s.eps);
-        if constexpr (kStates == 2) {
-            b = s.momentum * (kNative ? expand_signed(second) : second) + b;
-            second = kNative ? compress_signed(b) : b;
-        }
-        return step.lr * b;
-    }
-};
-
-// The decay's own part of a step, where the rule leaves it apart from the gradient's.
-template <class Rule>
-constexpr bool kDecayStandsAlone = false;
-template <>
-constexpr bool kDecayStandsAlone<PlainSgd> = true;
-template <>
-constexpr bool kDecayStandsAlone<MomentumSgd> = true;
 
 // ---- storing and counting -------------------------------------------------------------------------------------------
 
@@ -195,7 +117,7 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
         if constexpr (kRounding == Rounding::kahan) rest = lanes.get(x.compensation + i);
         if constexpr (kCount) {
             counts.add(kUpdates, (change != 0.0f) & valid(lanes), lost<W, kRounding>(w, rest, change));
-            if (decays && (kDecayStandsAlone<Rule> || !coupled)) {
+            if (decays && (Rule::kDecayStandsAlone || !coupled)) {
                 const f32x16 shrinking = (x.step.lr * x.decay) * w;
                 counts.add(kDecays, (shrinking != 0.0f) & valid(lanes), lost<W, kRounding>(w, rest, shrinking));
             }
@@ -241,14 +163,6 @@ FP16_INLINE void update(const cpu::UpdateSlice<T, W>& x, W* first, W* second, co
         run(Flag<false>{});
 }
 
-template <class T, class W>
-FP16_KERNEL void sgd(const cpu::UpdateSlice<T, W>& x, W* momentum, const cpu::SgdStep& s) {
-    if (momentum)
-        update(x, momentum, static_cast<W*>(nullptr), MomentumSgd{s});
-    else
-        update(x, momentum, static_cast<W*>(nullptr), PlainSgd{});
-}
-
 // Only binary16 state has a native form.
 template <class W, class Run>
 FP16_INLINE void with_native(bool native, const Run& run) {
@@ -258,29 +172,5 @@ FP16_INLINE void with_native(bool native, const Run& run) {
     run(Flag<false>{});
 }
 
-template <class T, class W>
-FP16_KERNEL void adam(const cpu::UpdateSlice<T, W>& x, W* m, W* v, const cpu::AdamStep& s) {
-    with_native<W>(s.native, [&](auto native) { update(x, m, v, Adam<decltype(native)::value>{s}); });
-}
-
-template <class T, class W>
-FP16_KERNEL void rmsprop(const cpu::UpdateSlice<T, W>& x, W* v, W* momentum, const cpu::RmspropStep& s) {
-    with_native<W>(s.native, [&](auto native) {
-        constexpr bool kNative = decltype(native)::value;
-        if (momentum)
-            update(x, v, momentum, Rmsprop<kNative, 2>{s});
-        else
-            update(x, v, momentum, Rmsprop<kNative, 1>{s});
-    });
-}
-
 }  // namespace
 }  // namespace fp16engine
-
-namespace fp16engine::cpu::FP16_ISA {
-
-const UpdateKernelTable update_kernels = {{sgd<half, half>, adam<half, half>, rmsprop<half, half>},
-                                          {sgd<half, float>, adam<half, float>, rmsprop<half, float>},
-                                          {sgd<float, float>, adam<float, float>, rmsprop<float, float>}};
-
-}  // namespace fp16engine::cpu::FP16_ISA

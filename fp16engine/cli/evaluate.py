@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .output import plain, print_json, print_table, share
+from .output import print_json, print_table, share
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..reporting.history import json_number
+    from ..reporting.progress import loss_text
     from ..train import Checkpoint, Trainer
 
     checkpoint = Checkpoint.load(arguments.checkpoint)
@@ -68,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
-            ("test loss", plain(result["test_loss"], 4)),
+            ("test loss", loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{checkpoint.epoch} epochs, {checkpoint.step:,} steps"),
         ]

@@ -22,7 +22,8 @@ def add(commands: Any) -> None:
         "a checkpoint on a test set",
         "Measure accuracy and loss of a checkpoint on the test images of a data set, in the precision it\n"
         "was trained in. Pixels are normalised as in training: with the mean and std of the data set's\n"
-        "training images, of those the run used if it was trained on the same data.",
+        "training images, of those the run used if it was trained on the same data. The exit status is 1 if\n"
+        "no output of the network is finite.",
         "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
         "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
     )
@@ -42,9 +43,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
+    from ..errors import NonFiniteError
     from ..reporting.history import json_number
     from ..reporting.progress import loss_text
     from ..train import Checkpoint, Trainer
+    from ..train.outcome import failure
 
     checkpoint = Checkpoint.load(arguments.checkpoint)
     dataset = _dataset(arguments, checkpoint)
@@ -74,6 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
             ("trained for", f"{checkpoint.epoch} epochs, {checkpoint.step:,} steps"),
         ]
         print_table(f"{result['model']} on {dataset.name}, {result['precision']}", ("", ""), rows)
+    if (failed := failure(0, 0, accuracy)) is not None:
+        raise NonFiniteError(f"the checkpoint has no accuracy: {failed}")
     return 0
 
 

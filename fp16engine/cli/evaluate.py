@@ -86,16 +86,28 @@ def _dataset(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Dataset:
     """Load the test set, with the training images whose mean and std normalised the run's."""
     from ..data import Dataset, Split
 
-    trained_on = checkpoint.settings["data"]
+    name, images = _trained_on(checkpoint)
     limit, arguments.limit = arguments.limit, None
     if arguments.data is None:
-        if trained_on["name"] not in options.DATA:
-            raise ValueError(
-                f"--data must be given for a checkpoint trained on {trained_on['name']!r}, got none"
-            )
-        arguments.data = trained_on["name"]
+        if name not in options.DATA:
+            raise ValueError(f"--data must be given for a checkpoint trained on {name!r}, got none")
+        arguments.data = name
     whole = options.load_data(arguments)
-    used = trained_on["train"] if whole.name == trained_on["name"] else len(whole.train)
+    used = images if whole.name == name else len(whole.train)
     train = Split(whole.train.images[:used], whole.train.labels[:used])
     test = Split(whole.test.images[:limit], whole.test.labels[:limit])
     return Dataset(whole.name, train, test, whole.classes)
+
+
+def _trained_on(checkpoint: Checkpoint) -> tuple[str, int]:
+    """Return the name of the data set that a checkpoint was trained on, and how many images of it."""
+    from ..errors import CheckpointError
+    from ..validate import integer, must_be
+
+    data = checkpoint.settings.get("data")
+    try:
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            raise ValueError(must_be("run: data", "a table with a name", data))
+        return data["name"], integer("run: data: train", data.get("train"), 1)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error

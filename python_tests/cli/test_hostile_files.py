@@ -354,14 +354,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def edited(trained: Path, folder: Path, **model: object) -> Path:
-    """A copy of the run whose checkpoint says something else of its model, under a right checksum."""
+def edited(trained: Path, folder: Path, change: Callable[[dict], object]) -> Path:
+    """A copy of the run whose checkpoint says something else, under a right checksum."""
     from fp16engine.train import checkpoint
 
     shutil.copytree(trained, folder)
     path = folder / "checkpoint.json"
     body = json.loads(path.read_text())["checkpoint"]
-    body["model"] |= model
+    change(body)
     path.write_text(json.dumps({"sha256": checkpoint._digest(body), "checkpoint": body}))
     return folder
 
@@ -384,12 +384,21 @@ CONFIG: dict[str, object] = {"name": "dnn", "num_classes": 10, "image_size": [8,
 def test_a_network_larger_than_its_tensors(
     trained: Path, tmp_path: Path, command: str, config: dict[str, object]
 ) -> None:
-    sentence = refused(command, edited(trained, tmp_path / "run", config=config), names="checkpoint.json")
-    assert "None" not in sentence
+    folder = edited(trained, tmp_path / "run", lambda body: body["model"].update(config=config))
+    assert "None" not in refused(command, folder, names="checkpoint.json")
+
+
+@pytest.mark.parametrize(
+    "run", [{}, {"data": 3}, {"data": {}}, {"data": {"name": [1]}}, {"data": {"name": "digits", "train": -5}}]
+)
+def test_a_run_on_no_data(trained: Path, tmp_path: Path, run: dict[str, object]) -> None:
+    folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run))
+    for command in ("evaluate", "tolerance"):
+        refused(command, folder, names="checkpoint.json is damaged: run: data")
 
 
 def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(trained: Path, tmp_path: Path) -> None:
-    folder = edited(trained, tmp_path / "run", parameters=10**12)
+    folder = edited(trained, tmp_path / "run", lambda body: body["model"].update(parameters=10**12))
     (path,) = folder.glob("*.safetensors")
     os.truncate(path, 3 << 30)
     refused("evaluate", folder, names=path.name)

@@ -20,6 +20,11 @@ MEMBER_LIMIT = 1 << 20  # files and folders of one archive
 HEADER_LIMIT = 1 << 16  # bytes of one extended header of an archive
 _FREE = 1 << 25  # bytes that any file may unpack to
 _RATIO = 100  # and so many times its own size; packed text reaches 10, packed zeros 1000
+# What wrong values in a file raise, wherever they are first used.
+FAULTS = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError,
+)  # fmt: skip
+_LONGEST_WORDS = 200
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a FIFO",
@@ -81,3 +86,9 @@ def parse_json(data: bytes) -> Any:
 def unpacked_limit(packed: int, most: int) -> int:
     """Returns how many bytes a compressed file of `packed` bytes may unpack to, at most `most`."""
     return min(most, _FREE + _RATIO * packed)
+
+
+def said(error: Exception) -> str:
+    """Returns what went wrong, on one line of bounded length."""
+    text = " ".join(str(error).removeprefix("load_state_dict: ").split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 3] + "..."

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .output import plain, print_json, print_table, share
+from .output import print_json, print_table, share
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -22,7 +22,8 @@ def add(commands: Any) -> None:
         "a checkpoint on a test set",
         "Measure accuracy and loss of a checkpoint on the test images of a data set, in the precision it\n"
         "was trained in. Pixels are normalised as in training: with the mean and std of the data set's\n"
-        "training images, of those the run used if it was trained on the same data.",
+        "training images, of those the run used if it was trained on the same data. The exit status is 1 if\n"
+        "no output of the network is finite.",
         "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
         "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
     )
@@ -42,8 +43,11 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
+    from ..errors import NonFiniteError
     from ..reporting.history import json_number
+    from ..reporting.progress import loss_text
     from ..train import Checkpoint, Trainer
+    from ..train.outcome import failure
 
     checkpoint = Checkpoint.load(arguments.checkpoint)
     dataset = _dataset(arguments, checkpoint)
@@ -68,11 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
-            ("test loss", plain(result["test_loss"], 4)),
+            ("test loss", loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{checkpoint.epoch} epochs, {checkpoint.step:,} steps"),
         ]
         print_table(f"{result['model']} on {dataset.name}, {result['precision']}", ("", ""), rows)
+    if (failed := failure(0, 0, accuracy)) is not None:
+        raise NonFiniteError(f"the checkpoint has no accuracy: {failed}")
     return 0
 
 
@@ -80,16 +86,28 @@ def _dataset(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Dataset:
     """Load the test set, with the training images whose mean and std normalised the run's."""
     from ..data import Dataset, Split
 
-    trained_on = checkpoint.settings["data"]
+    name, images = _trained_on(checkpoint)
     limit, arguments.limit = arguments.limit, None
     if arguments.data is None:
-        if trained_on["name"] not in options.DATA:
-            raise ValueError(
-                f"--data must be given for a checkpoint trained on {trained_on['name']!r}, got none"
-            )
-        arguments.data = trained_on["name"]
+        if name not in options.DATA:
+            raise ValueError(f"--data must be given for a checkpoint trained on {name!r}, got none")
+        arguments.data = name
     whole = options.load_data(arguments)
-    used = trained_on["train"] if whole.name == trained_on["name"] else len(whole.train)
+    used = images if whole.name == name else len(whole.train)
     train = Split(whole.train.images[:used], whole.train.labels[:used])
     test = Split(whole.test.images[:limit], whole.test.labels[:limit])
     return Dataset(whole.name, train, test, whole.classes)
+
+
+def _trained_on(checkpoint: Checkpoint) -> tuple[str, int]:
+    """Return the name of the data set that a checkpoint was trained on, and how many images of it."""
+    from ..errors import CheckpointError
+    from ..validate import integer, must_be
+
+    data = checkpoint.settings.get("data")
+    try:
+        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
+            raise ValueError(must_be("run: data", "a table with a name", data))
+        return data["name"], integer("run: data: train", data.get("train"), 1)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error

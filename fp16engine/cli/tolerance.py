@@ -6,8 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..experiments.report.labels import NOTHING
 from . import options
-from .output import print_json, print_table, share
+from .output import print_json, print_table, print_text, share, short
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ def _print(result: dict[str, Any]) -> None:
     rows = [
         (
             words,
-            _small(result[kind]["delta_mean"]),
-            _small(result[kind]["delta_max"]),
-            _small(result[kind]["gamma_sound_mean"]),
-            _small(result[kind]["gamma_mean"]),
+            short(result[kind]["delta_mean"]),
+            short(result[kind]["delta_max"]),
+            short(result[kind]["gamma_sound_mean"]),
+            short(result[kind]["gamma_mean"]),
             share(result[kind]["guaranteed_share"]),
             share(result[kind]["agreement"]),
         )
@@ -111,10 +112,12 @@ def _print(result: dict[str, Any]) -> None:
     images = f"{result['test_images']:,} test images of {result['data']}"
     print_table(f"{result['other']} against {result['reference']} on {images}", head, rows)
     one, two = result["accuracy"]
-    cold = ", ".join(f"{t:.3g}" for t in result["temperature"])
+    cold = ", ".join(NOTHING if t is None else f"{t:.3g}" for t in result["temperature"])
     print(f"\nAccuracy {share(one)} and {share(two)}; temperatures {cold}.")
-    if one is None or two is None:
-        print(f"All outputs of {result['reference' if one is None else 'other']} are not finite.")
+    if result["probabilities"]["delta_mean"] is None:
+        names = [result[which] for which, a in (("reference", one), ("other", two)) if a is None]
+        whose = f"the outputs of {' and '.join(names)} are" if names else "one network's outputs are always"
+        print_text(f"Nothing can be compared: {whose} not finite.")
     step = result["lockstep"]
     if step is None:
         print("\nNot run in lock step: both have the same policy.")

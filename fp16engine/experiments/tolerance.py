@@ -55,7 +55,7 @@ def run(
         JSON values: delta, Gamma and shares (`numerics.analyse`) of the probabilities, of the calibrated
         probabilities and of the logits; accuracies; temperatures; and how far a training step of the
         reference's weights under the two policies diverges (`numerics.LockStep`; None where the policies are
-        the same).
+        the same). What no image with finite outputs tells is None.
 
     Raises:
         CheckpointError: a checkpoint does not fit.
@@ -90,12 +90,14 @@ def run(
         )
     finite = np.isfinite(logits[0]).all(axis=1) & np.isfinite(logits[1]).all(axis=1)
     temperatures = [
-        calibration.temperature(z[finite], labels[finite]) if finite.any() else 1.0 for z in logits
+        calibration.temperature(z[finite], labels[finite]) if finite.any() else None for z in logits
     ]
     with np.errstate(invalid="ignore"):
         pairs = {
             "probabilities": [pair[1] for pair in outputs],
-            "calibrated": [calibration.softmax(z, t) for z, t in zip(logits, temperatures, strict=True)],
+            "calibrated": [
+                calibration.softmax(z, t or 1.0) for z, t in zip(logits, temperatures, strict=True)
+            ],
             "logits": logits,
         }
     result: dict[str, Any] = {
@@ -173,6 +175,11 @@ def _lockstep(
     ).to_dict()
 
 
+def _class(probabilities: NDArray[np.float64]) -> str:
+    """The number of the class that a network chooses; nothing where a probability is not finite."""
+    return str(probabilities.argmax()) if np.isfinite(probabilities).all() else ""
+
+
 def _write(
     out: Path, result: dict[str, Any], pair: list[NDArray[np.float64]], labels: NDArray[np.int64]
 ) -> None:
@@ -182,7 +189,7 @@ def _write(
     guaranteed = sound > 2 * d
     lines = ["image,label,reference_class,other_class,delta,gamma,gamma_paper,guaranteed"]
     lines += [
-        f"{i},{labels[i]},{p[i].argmax()},{q[i].argmax()},{d[i]:.9g},{sound[i]:.9g},{paper[i]:.9g},"
+        f"{i},{labels[i]},{_class(p[i])},{_class(q[i])},{d[i]:.9g},{sound[i]:.9g},{paper[i]:.9g},"
         f"{int(guaranteed[i])}"
         for i in range(len(labels))
     ]

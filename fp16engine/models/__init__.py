@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .. import random
-from ..nn import Module
+from ..nn import Module, init
 from ..validate import integer, must_be
 from . import activations, transformer
 from .alexnet import alexnet, alexnet_4096
@@ -24,7 +24,7 @@ from .vgg import vgg16, vgg19
 from .vit import vit8, vit12
 from .xception import xception
 
-__all__ = ["create", "from_config", "known", "names", "transformer"]
+__all__ = ["create", "from_config", "known", "names", "outline", "transformer"]
 
 _BUILDERS: dict[str, Builder] = {
     "dnn": dnn,
@@ -158,3 +158,22 @@ def from_config(config: dict[str, Any]) -> Module:
     if config["name"] in transformer.names():
         return transformer.create(**config)
     return create(**config)
+
+
+def outline(config: dict[str, Any]) -> Module:
+    """Return the network of `from_config` without values: names and shapes, in next to no memory.
+
+    Args:
+        config: the arguments of either `create`, by name.
+
+    Raises:
+        ValueError: an argument is out of range, or the name is unknown.
+        TypeError: an argument is unknown.
+        KeyError: there is no name.
+
+    >>> import fp16engine as fe
+    >>> fe.models.outline({"name": "dnn", "num_classes": 10**9}).num_parameters() > 512 * 10**9
+    True
+    """
+    with init.shapes_only():
+        return from_config(config)

@@ -6,6 +6,7 @@ the printed one is not safe: see `gamma_paper` and `gamma_sound`. Everything is 
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -16,9 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 class Tolerance:
     """Result of `analyse`: one comparison of a model with its reference over N samples.
 
-    Means and the maximum are over the samples whose probabilities are finite in both models (None if there is
-    none); the shares are over all N samples, and a sample with a NaN or an infinity counts as neither
-    guaranteed nor agreeing. `guaranteed_share <= agreement` always holds.
+    Means and the maximum are over the samples whose probabilities are finite in both models; the shares are
+    over all N samples, and a sample with a NaN or an infinity counts as neither guaranteed nor agreeing.
+    Where no sample is finite in both, means and the maximum are None and the shares nan; everywhere else
+    `guaranteed_share <= agreement` holds.
 
     Args:
         reference: name of the reference's precision.
@@ -54,12 +56,13 @@ class Tolerance:
     agreement: float
 
     def to_dict(self) -> dict[str, object]:
-        """Return the fields as JSON values (the `tolerance` entry of summary.json).
+        """Return the fields as JSON values (the `tolerance` entry of summary.json); nan becomes None.
 
         >>> analyse([[0.75, 0.25]], [[0.5, 0.5]]).to_dict()["delta_max"]
         0.25
         """
-        return asdict(self)
+        shares = {name: getattr(self, name) for name in ("guaranteed_share", "paper_share", "agreement")}
+        return asdict(self) | {name: None if math.isnan(n) else n for name, n in shares.items()}
 
 
 def _probabilities(p: ArrayLike, name: str) -> NDArray[np.float64]:
@@ -196,7 +199,7 @@ def analyse(p_ref: ArrayLike, p_other: ArrayLike, reference: str = "fp32", other
     d, paper, sound = delta(p_ok, q_ok), gamma_paper(p_ok), gamma_sound(p_ok)
 
     def share(mask: NDArray[np.bool_]) -> float:
-        return float(np.count_nonzero(mask)) / len(p)
+        return float(np.count_nonzero(mask)) / len(p) if len(mask) else math.nan
 
     def statistic(values: NDArray[np.float64], name: str) -> float | None:
         return float(getattr(values, name)()) if len(values) else None

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..validate import must_be
 
+LEAST_FINITE = 0.5  # share of samples in steps with a finite loss, below which an epoch has diverged
 SUMMARY = "summary.json"  # what a run, a comparison or a study came to
 WALL_TIME_FIELDS = ("seconds", "images_per_second")
 
@@ -24,8 +25,11 @@ class EpochRecord:
     Args:
         epoch: its number, from 1.
         train_loss: mean over samples of the training steps' own losses (weights still moving, batch
-            statistics in use); steps with a loss that is not finite are left out.
-        train_accuracy: share in 0 to 1, of the same steps.
+            statistics in use); steps with a loss that is not finite are left out. nan where the epoch
+            diverged: more than half of its samples were in such steps, or no output of the network is finite
+            after it.
+        train_accuracy: share in 0 to 1, of the same steps; samples of a step whose loss is not finite are
+            wrong. nan where the epoch diverged.
         test_loss: mean over test samples.
         test_accuracy: share in 0 to 1.
         seconds: of training, without evaluation.
@@ -109,11 +113,13 @@ class EpochSums:
     def record(
         self, epoch: int, test_loss: float, test_accuracy: float, loss_scale: float | None, lr: float
     ) -> EpochRecord:
-        """Close the epoch; means are nan when no sample had a finite loss."""
+        """Close the epoch; see EpochRecord for when its means are nan."""
+        finite = self.counted and self.counted >= LEAST_FINITE * self.images
+        diverged = not finite or math.isnan(test_accuracy)
         return EpochRecord(
             epoch=epoch,
-            train_loss=self.loss / self.counted if self.counted else math.nan,
-            train_accuracy=self.correct / self.counted if self.counted else math.nan,
+            train_loss=math.nan if diverged else self.loss / self.counted,
+            train_accuracy=math.nan if diverged else self.correct / self.images,
             test_loss=test_loss,
             test_accuracy=test_accuracy,
             seconds=self.seconds,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..numerics.ranges import LOWEST, Ranges, percent
 from .history import EpochRecord
-from .progress import _Clock, epoch_line
+from .progress import _Clock, epoch_line, loss_text
 
 if TYPE_CHECKING:
     from ..numerics.monitor import Row, Sample
@@ -64,7 +64,7 @@ class LiveView:
     def step(self, epoch: int, step: int, loss: float, images_per_second: float) -> None:
         """See Reporter."""
         self._line = (
-            f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
+            f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss_text(loss)}  "
             f"{images_per_second:,.0f} img/s  {self._clock.left(step)}"
         )
 

@@ -11,6 +11,7 @@ from .history import EpochRecord
 
 PLAIN_INTERVAL_SECONDS = 30.0
 DAY, YEAR = 86_400, 365 * 86_400  # seconds
+_LONG_LOSS = 10_000  # from here on digits after the point are no news
 _MANY_DAYS = 10  # from here on hours are no news
 
 
@@ -54,7 +55,7 @@ def duration(seconds: float) -> str:
 def epoch_line(record: EpochRecord, epochs: int, unit: str = "img/s") -> str:
     """One epoch in one line; `unit` is that of its speed."""
     line = (
-        f"epoch {record.epoch}/{epochs}  loss {record.train_loss:.4f}  "
+        f"epoch {record.epoch}/{epochs}  loss {loss_text(record.train_loss)}  "
         f"train {_share(record.train_accuracy)}  "
         f"test {_share(record.test_accuracy)}  {record.images_per_second:,.0f} {unit}"
     )
@@ -63,6 +64,13 @@ def epoch_line(record: EpochRecord, epochs: int, unit: str = "img/s") -> str:
     if record.nonfinite:
         line += f"  {record.nonfinite} not finite"
     return line
+
+
+def loss_text(loss: float | None) -> str:
+    """A loss in a few characters: "0.1235", "1.2e+38", a dash where it is None or not finite."""
+    if loss is None or not math.isfinite(loss):
+        return "\N{EN DASH}"
+    return f"{loss:.4f}" if abs(loss) < _LONG_LOSS else f"{loss:.2g}"
 
 
 def _share(accuracy: float) -> str:
@@ -136,7 +144,7 @@ class PlainLines:
         self._step = step
         if time.perf_counter() - self._last >= self._interval:
             self._print(
-                f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss:.4f}  "
+                f"epoch {epoch}/{self._epochs}  step {step}/{self._steps}  loss {loss_text(loss)}  "
                 f"{images_per_second:,.0f} {self._unit}  {self._clock.left(step)}"
             )
 
@@ -205,7 +213,7 @@ class Bar:
             self._task,
             completed=step,
             epoch=epoch,
-            loss=f"{loss:.4f}",
+            loss=loss_text(loss),
             rate=f"{images_per_second:,.0f}",
             left=self._clock.left(step),
         )

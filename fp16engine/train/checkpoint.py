@@ -23,7 +23,7 @@ import numpy as np
 from .. import doctor
 from .._version import __version__
 from ..block_format import BlockFormat
-from ..bounded import JSON_LIMIT, parse_json, read_regular
+from ..bounded import FAULTS, JSON_LIMIT, parse_json, read_regular, said
 from ..errors import CheckpointError
 from ..loss_scale import LossScale
 from ..operand_plan import OperandPlan
@@ -31,6 +31,8 @@ from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
 from ..validate import integer, must_be, shown
+from . import tensor_file
+from .tensor_file import MODEL
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -39,18 +41,10 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE_NAME = "checkpoint.json"
-_TENSOR_BYTES = 1 << 26  # of a tensor file, and so many more for each parameter of the model:
-_BYTES_A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
     rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({TEMPORARY})?|metrics\.jsonl{TEMPORARY}"
 )
-
-# What wrong values in a file raise, wherever they are first used.
-_FAULTS = (
-    ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError, MemoryError,
-)  # fmt: skip
-_LONGEST_WORDS = 200
 
 
 @dataclass
@@ -106,7 +100,7 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
     from safetensors.numpy import save as serialise
 
     optimizer = state.optimizer.state_dict()
-    tensors = {f"model.{name}": array for name, array in state.model.state_dict().items()}
+    tensors = {MODEL + name: array for name, array in state.model.state_dict().items()}
     tensors |= {
         f"optimizer.{key}": value for key, value in optimizer.items() if isinstance(value, np.ndarray)
     }
@@ -180,32 +174,19 @@ class Checkpoint:
         Traceback (most recent call last):
         fp16engine.errors.CheckpointError: ...
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load as deserialise
-
         json_path = Path(path)
         if json_path.suffix != ".json":
             json_path = json_path / FILE_NAME
         body = _read_json(json_path)
         tensor_path = json_path.with_name(body["tensors"]["file"])
         try:
-            limit = _TENSOR_BYTES + _BYTES_A_PARAMETER * body["model"]["parameters"]
-            content = read_regular(tensor_path, limit, str(tensor_path), CheckpointError)
+            tensors = tensor_file.read(tensor_path, body["model"]["parameters"], body["tensors"]["sha256"])
         except FileNotFoundError:
             raise CheckpointError(
                 f"{tensor_path} must be next to {json_path.name}, got no such file"
             ) from None
         except OSError as error:
             raise CheckpointError(f"{tensor_path} cannot be read: {error.strerror or error}") from error
-        if hashlib.sha256(content).hexdigest() != body["tensors"]["sha256"]:
-            raise CheckpointError(
-                f"{tensor_path} is damaged: its SHA-256 must be the one that {json_path.name} states, got "
-                "another"
-            )
-        try:
-            tensors = deserialise(content)
-        except (SafetensorError, *_FAULTS) as error:  # KeyError: a dtype that NumPy has no name for
-            raise CheckpointError(f"{tensor_path} must be a safetensors file, got {_said(error)}") from error
         undefined = _undefined(tensors)
         if undefined and not body["trainer"].get("nonfinite_steps"):
             raise CheckpointError(
@@ -276,9 +257,13 @@ class Checkpoint:
                 f"({self.body['model']['class']}); build it again and use load_model"
             )
         try:
-            model = models.from_config(self.model_config)
-        except _FAULTS as error:
-            raise CheckpointError(f"{self.path}: its model cannot be built: {_said(error)}") from error
+            # a config may ask for a network of any size, so its shapes come first
+            difference = self._other_tensors(models.outline(self.model_config))
+            model = None if difference else models.from_config(self.model_config)
+        except FAULTS as error:
+            raise CheckpointError(f"{self.path}: its model cannot be built: {said(error)}") from error
+        if model is None:
+            raise CheckpointError(f"{self.path} must describe the network of its tensors: {difference}")
         self.load_model(model, device)
         return model
 
@@ -307,9 +292,9 @@ class Checkpoint:
         self._check_model(model)
         model.to(device, self.precision)
         try:
-            model.load_state_dict(self._part("model."))
-        except _FAULTS as error:
-            raise CheckpointError(f"{self.path} does not fit this model: {_said(error)}") from error
+            model.load_state_dict(self._part(MODEL))
+        except FAULTS as error:
+            raise CheckpointError(f"{self.path} does not fit this model: {said(error)}") from error
 
     def check(self, trainer: Trainer) -> None:
         """Require a trainer with this checkpoint's model and settings.
@@ -366,11 +351,11 @@ class Checkpoint:
             run = self._run_state()
             state.load_state_dict(self.body["trainer"])
             state.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
-            state.model.load_state_dict(self._part("model."))
-        except _FAULTS as error:
+            state.model.load_state_dict(self._part(MODEL))
+        except FAULTS as error:
             state.optimizer.load_state_dict(before[0])
             state.load_state_dict(before[1])
-            raise CheckpointError(f"{self.path} does not fit this trainer: {_said(error)}") from error
+            raise CheckpointError(f"{self.path} does not fit this trainer: {said(error)}") from error
         state.audit = self.body.get("audit")
         return run
 
@@ -395,14 +380,22 @@ class Checkpoint:
             # the seed only chose initial weights, which are replaced
             seed = {"seed": None}
             self.refuse(first_difference({**theirs["config"], **seed}, {**ours["config"], **seed}, "model"))
-        shapes = {name: np.shape(array) for name, array in model.adapted(self._part("model.")).items()}
+        if difference := self._other_tensors(model):
+            raise CheckpointError(f"{self.path} must be of this model: {difference}")
+
+    def _other_tensors(self, model: Module) -> str | None:
+        """The first weight or buffer that is not as in a model, in words, or None."""
+        shapes = {name: np.shape(array) for name, array in model.adapted(self._part(MODEL)).items()}
         expected = {name: tuple(t.shape) for name, t in (*model.named_parameters(), *model.named_buffers())}
         for name in sorted({*shapes, *expected}):
-            if shapes.get(name) != expected.get(name):
-                raise CheckpointError(
-                    f"{self.path} must be of this model: {name!r} must be of shape {expected.get(name)}, got "
-                    f"{shapes.get(name)} (None: it is not there)"
-                )
+            ours, theirs = expected.get(name), shapes.get(name)
+            if ours is None:
+                return f"{shown(name)} must not be there, got one of shape {theirs}"
+            if theirs is None:
+                return f"{shown(name)} must be of shape {ours}, got none"
+            if ours != theirs:
+                return f"{shown(name)} must be of shape {ours}, got {theirs}"
+        return None
 
     def _part(self, prefix: str) -> dict[str, np.ndarray]:
         """The tensors whose names start with `prefix`; backends copy what they take."""
@@ -425,12 +418,6 @@ class Checkpoint:
             sums=EpochSums.from_json(body["sums"]),
             history=history,
         )
-
-
-def _said(error: Exception) -> str:
-    """What went wrong, on one line of bounded length."""
-    text = " ".join(str(error).removeprefix("load_state_dict: ").split()) or type(error).__name__
-    return text if len(text) <= _LONGEST_WORDS else text[: _LONGEST_WORDS - 3] + "..."
 
 
 def _undefined(tensors: dict[str, np.ndarray]) -> str | None:
@@ -510,8 +497,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         _count("model.parameters", body["model"]["parameters"])
         if not isinstance(body["model"]["class"], str):
             raise ValueError(must_be("model: class", "a name", type(body["model"]["class"])))
-    except _FAULTS as error:
-        raise CheckpointError(f"{path} is damaged: {_said(error)}") from error
+    except FAULTS as error:
+        raise CheckpointError(f"{path} is damaged: {said(error)}") from error
     return body
 
 

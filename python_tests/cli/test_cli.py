@@ -350,9 +350,12 @@ def test_training_that_applies_almost_no_step_is_status_1(capsys):
     assert (summary["status"], summary["test_accuracy"], summary["train_accuracy"]) == ("failed", None, None)
     last = printed.err.strip().splitlines()[-1]
     assert last.startswith("fp16engine: the run failed: the network's outputs are not finite and only ")
-    assert main(["evaluate", "run", "--device", "reference", "--limit", "16", "--json"]) == 0
-    scores = document(capsys)
+    assert main(["evaluate", "run", "--device", "reference", "--limit", "16", "--json"]) == 1
+    printed = capsys.readouterr()
+    scores = json.loads(printed.out)
     assert (scores["test_accuracy"], scores["test_loss"]) == (None, None)
+    assert printed.err.count("\n") == 1
+    assert "the network's outputs are not finite; lower the learning rate" in printed.err
 
 
 @pytest.mark.slow
@@ -369,7 +372,9 @@ def test_a_comparison_of_networks_of_nan_has_no_accuracy_and_status_1(capsys):
     assert {run["status"] for run in summary["runs"]} == {"failed"}
     assert {run["test_accuracy"] for run in summary["runs"]} == {None}
     with open("out/report.html", encoding="utf-8") as file:
-        assert "outputs are not finite" in file.read()
+        page = file.read()
+    assert "outputs are not finite" in page
+    assert "per epoch" not in page  # no plot without a point
 
 
 def test_debug_adds_the_traceback(capsys, monkeypatch):

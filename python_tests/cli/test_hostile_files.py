@@ -9,6 +9,7 @@ import itertools
 import json
 import lzma
 import os
+import shutil
 import struct
 import subprocess
 import sys
@@ -340,6 +341,68 @@ def test_a_json_of_brackets(copied: Path) -> None:
     for content in (b"[" * 100_000, b"[" + b"[]," * 2_700_000 + b"[]]"):
         (copied / "checkpoint.json").write_bytes(content)
         refused("translate", "text", copied, names="checkpoint.json")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run on digits."""
+    from fp16engine.cli import main
+
+    out = tmp_path_factory.mktemp("trained") / "run"
+    options = ["--model", "dnn", "--limit", "64", "--epochs", "1", "--threads", "1"]
+    assert main(["train", *options, "--out", str(out)]) == 0
+    return out
+
+
+def edited(trained: Path, folder: Path, change: Callable[[dict], object]) -> Path:
+    """A copy of the run whose checkpoint says something else, under a right checksum."""
+    from fp16engine.train import checkpoint
+
+    shutil.copytree(trained, folder)
+    path = folder / "checkpoint.json"
+    body = json.loads(path.read_text())["checkpoint"]
+    change(body)
+    path.write_text(json.dumps({"sha256": checkpoint._digest(body), "checkpoint": body}))
+    return folder
+
+
+CONFIG: dict[str, object] = {"name": "dnn", "num_classes": 10, "image_size": [8, 8], "channels": 1, "seed": 0}
+
+
+@pytest.mark.parametrize("command", ["evaluate", "tolerance"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {**CONFIG, "num_classes": 400_000},
+        {**CONFIG, "num_classes": 2**62},
+        {**CONFIG, "image_size": [3000, 3000]},
+        {**CONFIG, "name": "resnet18-w2000"},
+        {**CONFIG, "name": "resnet9998"},
+        {"name": "transformer-base", "vocabulary": 10**7},
+    ],
+)
+def test_a_network_larger_than_its_tensors(
+    trained: Path, tmp_path: Path, command: str, config: dict[str, object]
+) -> None:
+    folder = edited(trained, tmp_path / "run", lambda body: body["model"].update(config=config))
+    assert "None" not in refused(command, folder, names="checkpoint.json")
+
+
+@pytest.mark.parametrize(
+    "run", [{}, {"data": 3}, {"data": {}}, {"data": {"name": [1]}}, {"data": {"name": "digits", "train": -5}}]
+)
+def test_a_run_on_no_data(trained: Path, tmp_path: Path, run: dict[str, object]) -> None:
+    folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run))
+    for command in ("evaluate", "tolerance"):
+        refused(command, folder, names="checkpoint.json is damaged: run: data")
+
+
+def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(trained: Path, tmp_path: Path) -> None:
+    folder = edited(trained, tmp_path / "run", lambda body: body["model"].update(parameters=10**12))
+    (path,) = folder.glob("*.safetensors")
+    os.truncate(path, 3 << 30)
+    refused("evaluate", folder, names=path.name)
+    refused("train", "--resume", "--model", "dnn", "--out", folder, names=path.name)
 
 
 def _other(**changes: object) -> Callable[[dict], object]:

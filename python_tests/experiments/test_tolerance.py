@@ -12,6 +12,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
+from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.numerics.tolerance import analyse
 
 
@@ -60,9 +61,20 @@ def test_a_network_of_nan_leaves_the_other_its_accuracy(
     wild.fit(fe.data.digits().limit(64), 1, 32, tmp_path / "wild", progress=False)
     sound = tolerance(capsys, runs / "fp16", runs / "fp32")["accuracy"][0]
     assert sound is not None and sound > 0
-    assert tolerance(capsys, runs / "fp16", tmp_path / "wild")["accuracy"] == [sound, None]
-    assert main(["tolerance", str(tmp_path / "wild"), str(runs / "fp16"), "--device", "cpu"]) == 0
-    assert "are not finite" in capsys.readouterr().out
+    found = tolerance(capsys, runs / "fp16", tmp_path / "wild", "--out", tmp_path / "out")
+    assert (found["accuracy"], found["temperature"]) == ([sound, None], [None, None])
+    for kind in ("probabilities", "calibrated", "logits"):
+        assert {found[kind][name] for name in ("delta_mean", "guaranteed_share", "agreement")} == {None}
+    rows = list(csv.DictReader((tmp_path / "out" / "samples.csv").read_text().splitlines()))
+    assert {row["other_class"] for row in rows} == {""}
+    assert "" not in {row["reference_class"] for row in rows}
+    for pair, names in (([tmp_path / "wild"], "fp32 and fp16"), ([tmp_path / "wild", runs / "fp32"], "fp16")):
+        assert main(["tolerance", *map(str, pair), "--device", "cpu"]) == 0
+        text = capsys.readouterr().out
+        assert f"Nothing can be compared: the outputs of {names} are not finite." in text
+        table = text.split("lock step")[0].splitlines()
+        assert [line.split()[1:] for line in table if line.startswith("  ")][1:] == [[NOTHING] * 6] * 3
+        assert f"temperatures {NOTHING}, {NOTHING}." in text
 
 
 def test_the_probabilities_are_those_the_trainer_predicts(

@@ -64,6 +64,23 @@ def test_the_table_in_the_documents(monkeypatch: pytest.MonkeyPatch) -> None:
                 fe.models.create(name, image_size=least - 1)
 
 
+@pytest.mark.parametrize("name", ["dnn", "alexnet", "resnet20", "mobilenetv2", "vit8", "transformer-tiny"])
+def test_an_outline_is_the_network_without_its_values(name: str) -> None:
+    sizes: dict[str, Any] = {"vocabulary": 99} if name.startswith("transformer") else {"num_classes": 7}
+    config = {"name": name, **sizes}
+    before = fe.random.get_state()
+    outline, model = fe.models.outline(config), fe.models.from_config(config)
+    assert fe.random.get_state() == before
+    assert outline.config == model.config
+
+    def shapes(of: fe.nn.Module) -> list[tuple[str, tuple[int, ...], str]]:
+        return [(path, t.shape, t.dtype) for path, t in (*of.named_parameters(), *of.named_buffers())]
+
+    assert shapes(outline) == shapes(model)
+    assert all(not any(p.data.strides) for p in outline.parameters())
+    assert all(any(p.data.strides) for p in model.parameters())
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameter_counts(name: str) -> None:
     ours, paper = PARAMETERS[name]

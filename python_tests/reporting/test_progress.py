@@ -1,6 +1,7 @@
 """What people see: lines in a pipe, a bar on a terminal, nothing when asked for nothing."""
 
 import io
+import math
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import fp16engine as fe
 from fp16engine.reporting import progress
 from fp16engine.reporting.history import EpochRecord
 
+DASH = "\N{EN DASH}"
 RECORD = EpochRecord(2, 0.12345, 0.961, 0.2, 0.95, 1.5, 4100.4, 0, 0, None, 0.1)
 ENVIRONMENT = {
     **os.environ,
@@ -47,6 +49,20 @@ def test_epoch_line():
     assert line == "epoch 2/10  loss 0.1235  train 96.1 %  test 95.0 %  4,100 img/s"
     fields = {**RECORD.to_json(), "skipped": 3, "nonfinite": 1}
     assert progress.epoch_line(EpochRecord(**fields), 10) == line + "  3 skipped  1 not finite"
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [(0.0, "0.0000"), (2.30258, "2.3026"), (9999.5, "9999.5000"), (12345.6, "1.2e+04"), (1.2e38, "1.2e+38"),
+     (-3e20, "-3e+20"), (math.nan, DASH), (math.inf, DASH), (None, DASH)],
+)  # fmt: skip
+def test_a_loss_of_any_size_is_short(loss, text):
+    assert progress.loss_text(loss) == text
+
+
+def test_a_diverged_epoch_has_dashes():
+    lost = EpochRecord(**{**RECORD.to_json(), "train_loss": math.nan, "train_accuracy": math.nan})
+    assert progress.epoch_line(lost, 10) == f"epoch 2/10  loss {DASH}  train {DASH}  test 95.0 %  4,100 img/s"
 
 
 def test_plain_lines():

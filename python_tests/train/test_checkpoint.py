@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -201,7 +202,7 @@ def test_no_checkpoint_at_all(tmp_path):
 def test_truncated_tensors(saved, keep):
     path = tensor_file(saved)
     path.write_bytes(path.read_bytes()[:keep])
-    refused(saved, "damaged: its SHA-256")
+    refused(saved, r"is damaged: it must be a whole safetensors file, got ")
 
 
 def test_every_flipped_byte_is_noticed(saved):
@@ -333,7 +334,7 @@ def header(**entries):
 )
 def test_hostile_tensor_files(saved, content):
     replace_tensors(saved, content)
-    refused(saved, r"must be a safetensors file, got ")
+    refused(saved, r"must be a whole safetensors file, got ")
 
 
 def altered(saved, change):
@@ -352,15 +353,15 @@ def altered(saved, change):
         ),
         (
             lambda t: t.update({"model.4.bias": t["model.4.bias"][:2]}),
-            r"/checkpoint.json must .* got \(2,\) \(None: it is not there\)",
+            r"/checkpoint.json must be of this model: '4.bias' must be of shape \(3,\), got \(2,\)$",
         ),
         (
             lambda t: t.pop("model.1.running_std"),
-            r"/checkpoint.json must .* got None \(None: it is not there\)",
+            r"/checkpoint.json must be of this model: '1.running_std' must be of shape \(4,\), got none$",
         ),
         (
             lambda t: t.update({"model.9.weight": t["model.4.bias"]}),
-            r"/checkpoint.json must .* got \(3,\) \(None: it is not there\)",
+            r"/checkpoint.json must be of this model: '9.weight' must not be there, got one of shape \(3,\)$",
         ),
         (
             lambda t: t.pop("optimizer.momentum.0"),
@@ -389,7 +390,8 @@ def test_another_model_is_refused(saved, tmp_path):
     loaded = fe.Checkpoint.load(saved)
     wide = fe.Trainer(tiny_run.model(width=5), device=tiny_run.DEVICE, lr=0.05, seed=3)
     with pytest.raises(
-        fe.CheckpointError, match=r"/checkpoint.json must .* got \(4,\) \(None: it is not there\)"
+        fe.CheckpointError,
+        match=r"/checkpoint.json must be of this model: .* must be of shape \(5,\), got \(4,\)",
     ):
         loaded.restore(wide)
     with pytest.raises(fe.CheckpointError, match="must be of this model"):
@@ -596,3 +598,32 @@ def test_a_hostile_model_is_not_built(saved, config):
     with pytest.raises(fe.CheckpointError) as caught:
         fe.Checkpoint.load(saved).create_model()
     assert "\n" not in str(caught.value) and len(str(caught.value)) < 500
+
+
+def test_more_parameters_than_the_tensor_file_holds_are_refused(saved):
+    rewrite(saved, put("model", "parameters", 10**12))  # which would allow a file of 64 TB
+    refused(saved, r"safetensors file, got \d+ weights for a model of 1000000000000 parameters")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"num_classes": 400_000}, r"'7.bias' must be of shape \(400000,\), got \(3,\)"),
+        ({"image_size": [900, 900]}, r"'1.weight' must be of shape \(512, 810000\), got \(512, 16\)"),
+        ({"name": "resnet18-w2000"}, r"'1.bias' must not be there, got one of shape \(512,\)"),
+        ({"name": "vgg19", "image_size": [32, 32]}, r"'0.bias' must be of shape \(64,\), got none"),
+    ],
+)
+def test_a_network_that_is_not_the_tensors_own_is_never_built(tmp_path, change, words):
+    config: dict[str, Any] = {"name": "dnn", "num_classes": 3, "image_size": 4, "channels": 1}
+    trainer = fe.Trainer(fe.models.create(**config), device=tiny_run.DEVICE)
+    checkpoint.save(tmp_path, trainer.state, state())
+    rewrite(tmp_path, put("model", "config", {**trainer.model.config, **change}))
+    loaded = fe.Checkpoint.load(tmp_path)
+    tracemalloc.start()
+    try:
+        with pytest.raises(fe.CheckpointError, match=f"must describe the network of its tensors: {words}$"):
+            loaded.create_model()
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fp16engine as fe
+from fp16engine.reporting import metrics
+from fp16engine.reporting.history import EpochSums
 from fp16engine.train.objective import judged
 from fp16engine.train.outcome import failure
 
@@ -49,6 +52,38 @@ def test_a_run_that_applies_almost_no_step_fails(
     assert summary["status"] == "failed"
     assert f"only {trainer.applied_steps} of 16 steps w" in summary["error"]
     json.dumps(summary, allow_nan=False)
+
+
+def test_a_diverged_epoch_has_no_training_figures(tmp_path: Path) -> None:
+    """Its first step has a finite loss: that step is not the epoch."""
+    model = fe.models.create("dnn", image_size=8, channels=1)
+    trainer = fe.Trainer(model, "fp32", lr=1e9, device="reference")
+    history = trainer.fit(DIGITS, 2, 4, tmp_path, progress=False, log_every=1)
+    losses = [loss for _, loss in metrics.losses(tmp_path)]
+    assert losses[0] is not None
+    assert history.epochs[0].nonfinite > 0
+    for row in metrics.finished_epochs(tmp_path):
+        assert (row["train_loss"], row["train_accuracy"], row["test_accuracy"]) == (None, None, None)
+    summary = history.summary()
+    assert (summary["train_loss"], summary["train_accuracy"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("counted", "correct", "test", "expected"),
+    [
+        (100, 90, 0.5, (2.0, 0.9)),
+        (80, 60, 0.5, (2.0, 0.6)),  # of all 100: those of the other steps are wrong
+        (50, 40, 0.5, (2.0, 0.4)),
+        (49, 40, 0.5, None),
+        (0, 0, 0.5, None),
+        (100, 90, math.nan, None),
+    ],
+)
+def test_what_counts_as_a_diverged_epoch(counted: int, correct: int, test: float, expected: Any) -> None:
+    sums = EpochSums(loss=2.0 * counted, correct=correct, counted=counted, images=100)
+    record = sums.record(1, 1.0, test, None, 0.1)
+    found = record.train_loss, record.train_accuracy
+    assert all(map(math.isnan, found)) if expected is None else found == expected
 
 
 def test_a_run_that_trains_has_not_failed() -> None:

@@ -148,8 +148,9 @@ def _plots(summary: dict[str, Any], scatters: list[Scatter], folder: Path) -> li
     every = [run for run in summary["runs"] if run["history"]]
     several = len(summary["seeds"]) > 1
     result = []
-    if runs:
-        for quantity, unit in (("accuracy", verdict.percent), ("loss", "{:.3g}".format)):
+    for quantity, unit in (("accuracy", verdict.percent), ("loss", "{:.3g}".format)):
+        names = (f"test_{quantity}", f"train_{quantity}")
+        if any(row[name] is not None for run in runs for row in run["history"] for name in names):
             ends = "; ".join(
                 f"{label(r['precision'])} ends at {unit(r[f'test_{quantity}'])} on the test set"
                 + (f" with seed {r['seed']}" if several else "")

@@ -61,19 +61,19 @@ def figure2(results: Results) -> list[Part]:
         records = results.store.pair(reference.key, other.key)
         if not records:
             continue
-        deltas, gammas = ([row[f"{name}_mean"] for row in records] for name in ("delta", "gamma"))
-        known = [(d, g) for d, g in zip(deltas, gammas, strict=True) if d and g]
+        known = [row for row in records if row["delta_mean"] and row["gamma_mean"]]
         if known:
-            small, large = mean(d for d, _ in known), mean(g for _, g in known)
+            small, large = (mean(row[f"{name}_mean"] for row in known) for name in ("delta", "gamma"))
+            last = known[-1]
             parts.append(
                 Claim(
                     f"{other.model} on {other.data}, {label(other.precision)} against "
                     f"{label(reference.precision)}, mean over the epochs: δ {scientific(small)} (paper about "
                     f"{scientific(paper.MNIST_DELTA)}), Γ {scientific(large)} (paper about "
                     f"{scientific(paper.MNIST_GAMMA)}): Γ is {large / small:,.0f} times δ. "
-                    f"After the last epoch {percent(records[-1]['guaranteed_share'])} of the predictions "
-                    f"must agree, {percent(records[-1]['agreement'])} do; the largest δ of an image is "
-                    f"{records[-1]['delta_max']:.3f} (paper up to {paper.MNIST_DELTA_MAX})."
+                    f"After epoch {last['epoch']} {percent(last['guaranteed_share'])} of the predictions "
+                    f"must agree, {percent(last['agreement'])} do; the largest δ of an image is "
+                    f"{last['delta_max']:.3f} (paper up to {paper.MNIST_DELTA_MAX})."
                 )
             )
         name = f"figure2-{other.model}-{other.precision}-{other.seed}"

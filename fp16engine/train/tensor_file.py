@@ -1,0 +1,53 @@
+"""The tensor file of a checkpoint, which others may have made: its header is checked before it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+
+import numpy as np
+
+from ..bounded import FAULTS, check_regular, read_regular, said
+from ..errors import CheckpointError
+
+_ANY_MODEL = 1 << 26  # bytes of a tensor file, and so many more for each parameter of the model:
+_A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
+MODEL = "model."  # before the names of weights and buffers
+
+
+def read(path: Path, parameters: int, digest: str) -> dict[str, np.ndarray]:
+    """Return the tensors of a safetensors file, float16, float32 or int64, by name.
+
+    Args:
+        path: of the file.
+        parameters: how many its model has, as the checkpoint says; more than it holds are refused.
+        digest: the SHA-256 that the checkpoint states.
+
+    Raises:
+        CheckpointError: the file is truncated, altered, or of another size.
+        OSError: it cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+    from safetensors.numpy import load
+
+    limit = _ANY_MODEL + _A_PARAMETER * parameters
+    check_regular(path, limit, str(path), CheckpointError)
+    try:
+        with safe_open(path, "np") as file:
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
+        held = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(MODEL))
+        if held < parameters:
+            raise ValueError(f"{held} weights for a model of {parameters} parameters")
+        content = read_regular(path, limit, str(path), CheckpointError)
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise CheckpointError(
+                f"{path} is damaged: its SHA-256 must be the one that the checkpoint states, got another"
+            )
+        return load(content)
+    except CheckpointError:
+        raise
+    except (SafetensorError, *FAULTS) as error:  # KeyError: a dtype that NumPy has no name for
+        raise CheckpointError(
+            f"{path} is damaged: it must be a whole safetensors file, got {said(error)}"
+        ) from error

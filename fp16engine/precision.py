@@ -17,7 +17,7 @@ from .block_format import BlockFormat
 from .errors import UnsupportedPrecision
 from .loss_scale import LossScale
 from .operand_plan import Operand, OperandPlan, operand_name
-from .validate import choice, must_be, one_of, shown
+from .validate import choice, instance, integer, must_be, one_of, shown
 
 CHUNKS = (8, 16, 32, 64, 128, 256)  # terms of a chunk that binary16 partial sums may cover
 NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
@@ -180,6 +180,9 @@ class Precision:
             raise UnsupportedPrecision(
                 f"statistics must be 'float16' with {self.accumulate} accumulators, got 'float32'"
             )
+        instance("name", self.name, str, "text")
+        if self.loss_scale is not None:
+            instance("loss_scale", self.loss_scale, LossScale, "a LossScale or None")
         self._check_name()
 
     @classmethod
@@ -323,6 +326,8 @@ class Precision:
         >>> operand_name(Precision.get("booster").at(159, 160).operand)
         'hbfp6'
         """
+        integer("epoch", epoch, 0)
+        integer("epochs", epochs, 0)
         plan = self.plan
         if plan is None or plan.late is None or epoch < epochs - plan.late_epochs:
             return self
@@ -380,6 +385,7 @@ class Precision:
         >>> Precision.get("hbfp4").with_layers({"stem": "hbfp8"}).name
         'hbfp4, stem in hbfp8'
         """
+        instance("layers", layers, dict, "names of block formats by path")
         chosen = tuple(
             (path, "float32" if name == "fp32" else BlockFormat.named(name)) for path, name in layers.items()
         )

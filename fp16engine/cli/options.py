@@ -417,18 +417,23 @@ def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
 
 def folder_name(text: str) -> str:
     """Parse the name of a folder."""
-    if not text:
-        raise wrong("the name of a folder", text)
+    _path(text, "the name of a folder")
     return text
 
 
 def new_file(text: str) -> Path:
     """Parse the name of a file that is not there yet."""
-    if not text:
-        raise wrong("the name of a file", text)
-    if Path(text).exists():
+    path = _path(text, "the name of a file")
+    if path.exists():
         raise argparse.ArgumentTypeError(f"must be a new file, got {text}, which exists")
-    return Path(text)
+    return path
+
+
+def _path(text: str, valid: str) -> Path:
+    try:
+        return validate.path("", text)
+    except ValueError:
+        raise wrong(valid, text) from None
 
 
 def results_folder(arguments: argparse.Namespace, stem: str) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..validate import flag
 from . import archive, folders
 from .dataset import Dataset, Split, check_labels
 from .download import fetch
@@ -94,7 +95,7 @@ def _split(name: str, root: Path, prefix: str, classes: int) -> Split:
 
 def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str, ...]) -> Dataset:
     stems = [(f"{prefix}-{kind}", ndim) for prefix in _PREFIXES for kind, ndim in _KINDS.items()]
-    if download:
+    if flag("download", download):
         folder = folders.download_target(root, name)
         fetch(
             name,

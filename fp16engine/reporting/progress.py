@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
+from ..validate import instance
 from .history import EpochRecord
 
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -14,6 +15,7 @@ DAY, YEAR = 86_400, 365 * 86_400  # seconds
 _MANY_DAYS = 10  # from here on hours are no news
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """What `Trainer.fit` tells about a run; pass an object of your own as `progress` to show it elsewhere."""
 
@@ -227,7 +229,7 @@ class Bar:
 def reporter(progress: bool | Reporter | None, unit: str = "img/s") -> Reporter:
     """None or True: a bar where standard error is a terminal and rich is installed, plain lines otherwise.
 
-    False: nothing. Anything else is used as the reporter itself. `unit` is that of the speed.
+    False: nothing. A reporter is used itself; TypeError for anything else. `unit` is that of the speed.
     """
     if progress is False:
         return Silent()
@@ -238,4 +240,4 @@ def reporter(progress: bool | Reporter | None, unit: str = "img/s") -> Reporter:
             except ImportError:
                 return PlainLines(unit=unit)
         return PlainLines(unit=unit)
-    return progress
+    return instance("progress", progress, Reporter, "True, False, None or a Reporter")

@@ -31,6 +31,7 @@ from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
 from ..validate import integer, must_be, shown
+from ..validate import path as checked_path
 
 if TYPE_CHECKING:
     from ..nn import Module
@@ -183,7 +184,7 @@ class Checkpoint:
         from safetensors import SafetensorError
         from safetensors.numpy import load as deserialise
 
-        json_path = Path(path)
+        json_path = checked_path("path", path)
         if json_path.suffix != ".json":
             json_path = json_path / FILE_NAME
         body = _read_json(json_path)

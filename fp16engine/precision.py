@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .block_format import BlockFormat
+from .block_format import MANTISSAS, BlockFormat
 from .errors import UnsupportedPrecision
 from .loss_scale import LossScale
 from .operand_plan import Operand, OperandPlan, operand_name
@@ -204,9 +204,12 @@ class Precision:
         known = _known(str(name))
         if known is not None:
             return known
-        valid = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster"
-        if str(name).startswith(("hbfp", "booster")):
-            valid = "hbfp<m> or booster, then options such as -b<block>"
+        valid = f"one of {', '.join(_PRESETS)}, fp16-chunk<n>, hbfp<m>, booster"
+        if str(name).startswith("fp16-chunk"):
+            valid = f"fp16-chunk<n> with n {one_of(map(str, CHUNKS))}"
+        elif str(name).startswith(("hbfp", "booster")):
+            sizes = f"m from {MANTISSAS[0]} to {MANTISSAS[-1]}"
+            valid = f"hbfp<m>, {sizes}, or booster, then options such as -b<block>"
         raise ValueError(must_be("precision", valid, name))
 
     def _check_name(self) -> None:

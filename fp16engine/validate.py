@@ -188,8 +188,10 @@ def path(name: str, value: Any) -> Path:
         text = b""
     if not isinstance(text, str):
         raise TypeError(must_be(name, "a path", value))
-    if not text or "\0" in text or _too_long(text):
+    if not text:
         raise ValueError(must_be(name, "a path", value))
+    if "\0" in text or _too_long(text):
+        raise ValueError(must_be(name, "a path that the file system takes", value))
     return Path(text)
 
 

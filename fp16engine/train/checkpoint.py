@@ -435,8 +435,13 @@ def _said(error: Exception) -> str:
 
 
 def _undefined(tensors: dict[str, np.ndarray]) -> str | None:
-    """The first tensor with a NaN in it; infinities come about in a run that is whole."""
-    return next((name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), None)
+    """The first tensor by name with a NaN in it; infinities come about in a run that is whole.
+
+    By name, since safetensors gives the tensors in another order every time.
+    """
+    return min(
+        (name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), default=None
+    )
 
 
 def _digest(body: dict[str, Any]) -> str:

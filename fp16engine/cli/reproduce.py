@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
         "where it was. Without options it is the study at full size, which is work for a GPU; --epochs,\n"
         "--limit, --seeds and --models make it smaller, and everything the report shows says by how much.",
         "  fp16engine reproduce figure2,figure3 --data-dir ~/mnist --epochs 10\n"
-        "  fp16engine reproduce table2 --data-dir ~/cifar10 --epochs 1 --limit 2000 --seeds 1 --dry-run\n"
+        "  fp16engine reproduce table2 --epochs 1 --limit 2000 --seeds 1 --dry-run\n"
         "  fp16engine reproduce table2 --data-dir ~/cifar10 --models resnet32,vit8 --seeds 3 --budget 2h\n"
         "  fp16engine reproduce all --data-dir mnist=~/mnist --data-dir cifar10=~/cifar10",
     )
@@ -46,7 +46,9 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--budget", type=_duration, metavar="TIME", help="stop after 90s, 30m, 2h, 1d with everything saved"
     )
-    group.add_argument("--dry-run", action="store_true", help="say how many runs there are, and how long")
+    group.add_argument(
+        "--dry-run", action="store_true", help="say how many runs there are, and how long; needs no data"
+    )
     group.add_argument("--yes", action="store_true", help="start also what takes longer than a day")
     group.add_argument("--retry-failed", action="store_true", help="do runs that failed again")
     group.add_argument(

@@ -10,7 +10,7 @@ from typing import Any
 
 from .output import print_json, print_table
 
-EPOCHS, IMAGES = 1, 2000  # of a reduced form
+EPOCHS, IMAGES = 1, 2000  # of a reduced form; of translations, pairs
 
 
 @dataclass(frozen=True)

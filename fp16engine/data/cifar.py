@@ -154,7 +154,7 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
         if not any(_locate(path, layout) for layout in layouts):
             fetch(name, path)
     else:
-        path = folders.existing(root, name, valid)
+        path = folders.existing(root, name, valid, folders.DOWNLOADS)
     for layout in layouts:
         where = _locate(path, layout)
         if where is not None:

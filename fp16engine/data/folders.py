@@ -23,8 +23,11 @@ def user_cache() -> Path:
     return base / "fp16engine"
 
 
-def existing(root: str | Path | None, name: str, valid: str) -> Path:
-    """Return `root` as a path that exists.
+DOWNLOADS = "; download=True (--download) gets it"
+
+
+def existing(root: str | Path | None, name: str, valid: str, remedy: str = "") -> Path:
+    """Return `root` as a path that exists; `remedy` ends the error where none is given.
 
     Raises:
         DataError: no root was given.
@@ -32,7 +35,7 @@ def existing(root: str | Path | None, name: str, valid: str) -> Path:
         TypeError, ValueError: `root` is no path.
     """
     if root is None:
-        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None")
+        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None{remedy}")
     path = validate.path("root", root).expanduser()
     if not path.exists():
         raise FileNotFoundError(

@@ -104,7 +104,10 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
         )
     else:
         folder = folders.existing(
-            root, name, "a folder with train-images-idx3-ubyte.gz and its three companions"
+            root,
+            name,
+            "a folder with train-images-idx3-ubyte.gz and its three companions",
+            folders.DOWNLOADS,
         )
     train, test = (_split(name, folder, prefix, len(classes)) for prefix in _PREFIXES)
     return Dataset(name, train, test, classes)

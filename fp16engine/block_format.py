@@ -73,7 +73,7 @@ class BlockFormat:
         >>> BlockFormat.named("hbfp6-t8-sr").block
         64
         """
-        match = _NAME.fullmatch(name)
+        match = _NAME.fullmatch(name) if isinstance(name, str) else None
         if match is None:
             raise ValueError(
                 must_be(

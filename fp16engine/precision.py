@@ -13,11 +13,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .block_format import BlockFormat
+from .block_format import MANTISSAS, BlockFormat
 from .errors import UnsupportedPrecision
 from .loss_scale import LossScale
 from .operand_plan import Operand, OperandPlan, operand_name
-from .validate import choice, must_be, one_of, shown
+from .validate import choice, instance, integer, must_be, one_of, shown
 
 CHUNKS = (8, 16, 32, 64, 128, 256)  # terms of a chunk that binary16 partial sums may cover
 NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
@@ -180,6 +180,9 @@ class Precision:
             raise UnsupportedPrecision(
                 f"statistics must be 'float16' with {self.accumulate} accumulators, got 'float32'"
             )
+        instance("name", self.name, str, "text")
+        if self.loss_scale is not None:
+            instance("loss_scale", self.loss_scale, LossScale, "a LossScale or None")
         self._check_name()
 
     @classmethod
@@ -201,9 +204,12 @@ class Precision:
         known = _known(str(name))
         if known is not None:
             return known
-        valid = f"one of {', '.join(_PRESETS)}, hbfp<m>, booster"
-        if str(name).startswith(("hbfp", "booster")):
-            valid = "hbfp<m> or booster, then options such as -b<block>"
+        valid = f"one of {', '.join(_PRESETS)}, fp16-chunk<n>, hbfp<m>, booster"
+        if str(name).startswith("fp16-chunk"):
+            valid = f"fp16-chunk<n> with n {one_of(map(str, CHUNKS))}"
+        elif str(name).startswith(("hbfp", "booster")):
+            sizes = f"m from {MANTISSAS[0]} to {MANTISSAS[-1]}"
+            valid = f"hbfp<m>, {sizes}, or booster, then options such as -b<block>"
         raise ValueError(must_be("precision", valid, name))
 
     def _check_name(self) -> None:
@@ -323,6 +329,8 @@ class Precision:
         >>> operand_name(Precision.get("booster").at(159, 160).operand)
         'hbfp6'
         """
+        integer("epoch", epoch, 0)
+        integer("epochs", epochs, 0)
         plan = self.plan
         if plan is None or plan.late is None or epoch < epochs - plan.late_epochs:
             return self
@@ -380,6 +388,7 @@ class Precision:
         >>> Precision.get("hbfp4").with_layers({"stem": "hbfp8"}).name
         'hbfp4, stem in hbfp8'
         """
+        instance("layers", layers, dict, "names of block formats by path")
         chosen = tuple(
             (path, "float32" if name == "fp32" else BlockFormat.named(name)) for path, name in layers.items()
         )

@@ -13,7 +13,7 @@ import numpy as np
 
 from . import backend as backends
 from .interop import gpu_of
-from .validate import choice, must_be
+from .validate import choice, flag, listed, must_be
 
 Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
@@ -511,7 +511,7 @@ def tensor(
         )
     with np.errstate(over="ignore"):
         host = np.asarray(host, dtype=dtype, order="C")
-    return Tensor(backend.from_numpy(host), device, requires_grad)
+    return Tensor(backend.from_numpy(host), device, flag("requires_grad", requires_grad))
 
 
 def _exporting(device: str) -> AbstractContextManager[Any]:
@@ -563,5 +563,5 @@ def _host_array(data: Any) -> np.ndarray:
 def _flat(arguments: Sequence[Any]) -> tuple[int, ...]:
     """Let `f(2, 3)` and `f((2, 3))` mean the same."""
     if len(arguments) == 1 and not isinstance(arguments[0], numbers.Integral):
-        arguments = arguments[0]
-    return tuple(int(n) for n in arguments)
+        return tuple(listed("shape or axes", arguments[0], "integers, or one sequence of them"))
+    return tuple(arguments)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import numbers
 import operator
+import os
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
+LONGEST_AXIS = 2**31 - 1  # far beyond any image
 LONGEST = 80  # characters of a value in an error
 
 
@@ -134,3 +138,67 @@ def choice(name: str, value: Any, choices: Iterable[str], error: type[ValueError
     if not isinstance(value, str) or value not in names:
         raise error(must_be(name, one_of(names), value))
     return value
+
+
+def pair(name: str, value: Any, minimum: int) -> tuple[int, int]:
+    """Return (vertical, horizontal) from an integer or a pair of integers >= `minimum`.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: an integer is too small.
+    """
+    both: Any = (value, value) if isinstance(value, numbers.Integral) else value
+    if (
+        not isinstance(both, Sequence)
+        or len(both) != 2
+        or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in both)
+    ):
+        raise TypeError(must_be(name, "an integer or a pair of integers", value))
+    first, second = int(both[0]), int(both[1])
+    if min(first, second) < minimum or max(first, second) > LONGEST_AXIS:
+        raise ValueError(must_be(name, f">= {minimum} and <= {LONGEST_AXIS}", value))
+    return first, second
+
+
+def listed(name: str, value: Any, valid: str) -> list[Any]:
+    """Return the elements of an iterable; TypeError for text and for anything else."""
+    if isinstance(value, str | bytes | type) or not isinstance(value, Iterable):
+        raise TypeError(must_be(name, valid, value))
+    return list(value)
+
+
+def instance(name: str, value: Any, kind: Any, valid: str) -> Any:
+    """Return an instance of a class; TypeError for anything else, the class itself included."""
+    if isinstance(value, type) or not isinstance(value, kind):
+        got = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
+        raise TypeError(f"{name} must be {valid}, got {got}")
+    return value
+
+
+def path(name: str, value: Any) -> Path:
+    """Return the path of a file or folder.
+
+    Raises:
+        TypeError: it is no text and no path.
+        ValueError: it is empty, or the system can have no file of this name.
+    """
+    try:
+        text = os.fspath(value)
+    except TypeError:
+        text = b""
+    if not isinstance(text, str):
+        raise TypeError(must_be(name, "a path", value))
+    if not text:
+        raise ValueError(must_be(name, "a path", value))
+    if "\0" in text or _too_long(text):
+        raise ValueError(must_be(name, "a path that the file system takes", value))
+    return Path(text)
+
+
+def _too_long(name: str) -> bool:
+    """Tell whether the file system takes no such long name."""
+    try:
+        os.lstat(name)
+    except OSError as error:
+        return error.errno == errno.ENAMETOOLONG
+    return False

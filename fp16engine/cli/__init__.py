@@ -15,6 +15,7 @@ from typing import TextIO
 
 from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
 from .encoding import any_terminal
+from .stdout import OutputError, standard_output
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 DEBUG = "FP16ENGINE_DEBUG"
@@ -28,15 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     the traceback.
     """
     try:
-        with any_terminal():
-            status = _run(argv)
-            sys.stdout.flush()
-        return status
+        with any_terminal(), standard_output():
+            return _run(argv)
     except KeyboardInterrupt:
         return _say("stopped", STOPPED)
-    except BrokenPipeError:
-        # the reader of our output is gone; keep the interpreter from complaining about it at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputError as error:
+        return FAILED if error.reader_gone else _say(str(error), FAILED)
+    except BrokenPipeError:  # standard error's reader is gone
         return FAILED
 
 
@@ -53,7 +52,7 @@ def _run(argv: Sequence[str] | None) -> int:
         try:
             status: int = arguments.run(arguments)
             return status
-        except BrokenPipeError:
+        except (BrokenPipeError, OutputError):
             raise
         except Exception as error:
             return _explain(error)

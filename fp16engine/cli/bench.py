@@ -75,6 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry `bench step` out."""
     options.check_model(arguments.model, "--model")
     options.use_threads(arguments)
+    if arguments.out is not None:
+        make_folder(arguments.out.parent)
     from ..bench import step
 
     result = step.run(
@@ -95,7 +97,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(result)
     if arguments.out is not None:
-        make_folder(arguments.out.parent)
         write_json(arguments.out, result)
     return 0
 

@@ -65,6 +65,8 @@ def add(kinds: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry `bench kernels` out; status 1 if a kernel failed."""
     options.use_threads(arguments)
+    if arguments.out is not None:
+        make_folder(arguments.out.parent)
     from ..bench import kernels
 
     on_gpu = arguments.device.startswith("cuda")
@@ -83,7 +85,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         _print(result)
     if arguments.out is not None:
-        make_folder(arguments.out.parent)
         write_json(arguments.out, result)
     return 1 if result["failures"] else 0
 

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = tuple(BY_NAME)
-IN_PLACE_UPDATES = tuple(update for update in UPDATES if update != "master32")
 # As the engine has them, which a test sees to: a parser is built without loading data sets and the trainer.
 AUGMENTATIONS = ("none", "study", "crop-flip")
 SCHEDULES = ("constant", "cosine")
@@ -178,9 +177,10 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--update",
-        type=one_of(IN_PLACE_UPDATES),
+        type=one_of(UPDATES),
         metavar="NAME",
-        help="how FP16 weights take an update: nearest, stochastic or kahan (default: the precision's)",
+        help="how FP16 weights take an update: nearest, stochastic, kahan or master32 (an FP32 copy) "
+        "(default: the precision's)",
     )
     group.add_argument(
         "--statistics",
@@ -417,18 +417,23 @@ def by_data_set(pairs: list[tuple[str, str]], option: str) -> dict[str, str]:
 
 def folder_name(text: str) -> str:
     """Parse the name of a folder."""
-    if not text:
-        raise wrong("the name of a folder", text)
+    _path(text)
     return text
 
 
 def new_file(text: str) -> Path:
     """Parse the name of a file that is not there yet."""
-    if not text:
-        raise wrong("the name of a file", text)
-    if Path(text).exists():
+    path = _path(text)
+    if path.exists():
         raise argparse.ArgumentTypeError(f"must be a new file, got {text}, which exists")
-    return Path(text)
+    return path
+
+
+def _path(text: str) -> Path:
+    try:
+        return validate.path("", text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).strip()) from None
 
 
 def results_folder(arguments: argparse.Namespace, stem: str) -> Path:

@@ -15,6 +15,13 @@ from .output import wrapped
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one sentence, without the usage text before it."""
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """Parse; what is left over is refused here, by the subcommand that it was given to."""
+        found, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return found, rest
+
     def error(self, message: str) -> NoReturn:
         """Print the error and leave with status 2."""
         message = re.sub(

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import argparse
 import re
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options, reproduce_hbfp, reproduce_table3
+from . import reproduce_plan as plan
 from .output import print_json, print_table, print_text
 from .parser import add_command
 
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
-    from ..experiments.reproduce import StudySession
     from ..experiments.runs.runner import Outcome
 
 _ALL = "all"
-_SMALL = {"--epochs": 1, "--limit": 2000, "--seeds": 1}  # what makes a reduced form of a long plan
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -33,7 +31,7 @@ def add(commands: Any) -> None:
         "where it was. Without options it is the study at full size, which is work for a GPU; --epochs,\n"
         "--limit, --seeds and --models make it smaller, and everything the report shows says by how much.",
         "  fp16engine reproduce figure2,figure3 --data-dir ~/mnist --epochs 10\n"
-        "  fp16engine reproduce table2 --data-dir ~/cifar10 --epochs 1 --limit 2000 --seeds 1 --dry-run\n"
+        "  fp16engine reproduce table2 --epochs 1 --limit 2000 --seeds 1 --dry-run\n"
         "  fp16engine reproduce table2 --data-dir ~/cifar10 --models resnet32,vit8 --seeds 3 --budget 2h\n"
         "  fp16engine reproduce all --data-dir mnist=~/mnist --data-dir cifar10=~/cifar10",
     )
@@ -48,7 +46,9 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--budget", type=_duration, metavar="TIME", help="stop after 90s, 30m, 2h, 1d with everything saved"
     )
-    group.add_argument("--dry-run", action="store_true", help="say how many runs there are, and how long")
+    group.add_argument(
+        "--dry-run", action="store_true", help="say how many runs there are, and how long; needs no data"
+    )
     group.add_argument("--yes", action="store_true", help="start also what takes longer than a day")
     group.add_argument("--retry-failed", action="store_true", help="do runs that failed again")
     group.add_argument(
@@ -149,7 +149,6 @@ def run(arguments: argparse.Namespace) -> int:
     from ..experiments.boosters import study
     from ..experiments.runs.store import FAILED
     from ..experiments.standalone_fp16.study import EXPERIMENTS
-    from ..reporting.progress import DAY, duration
 
     known = {**EXPERIMENTS, **study.EXPERIMENTS}
     chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
@@ -160,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.limit,
         arguments.test_limit,
         arguments.download,
+        standing_in=arguments.dry_run,
     )
     with reproduce.prepare(
         chosen,
@@ -174,21 +174,10 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.retry_failed and not arguments.dry_run:
             session.worker.retry(session.specs)
         rows = session.estimate()
-        seconds = sum(row["seconds"] for row in rows)
-        if arguments.dry_run:
-            if arguments.json:
-                print_json({"runs": rows, "seconds": seconds})
-            else:
-                _print_plan(rows, seconds)
-                if seconds > DAY:
-                    print(f"A reduced form: {_reduced(session, arguments.argv)}")
+        small = {"--epochs": plan.EPOCHS, "--limit": plan.IMAGES, "--seeds": 1}
+        reduced = session.reduced(plan.EPOCHS, plan.IMAGES)
+        if plan.ends(arguments, plan.Plan(rows, small, reduced, datasets.not_here, without_budget=False)):
             return 0
-        if seconds > DAY and not arguments.yes and arguments.budget is None:
-            raise ValueError(
-                f"--yes or --budget TIME must be given for more than a day of work, got {duration(seconds)} "
-                f"for {_open(rows):,} runs on this machine; "
-                f"a reduced form: {_reduced(session, arguments.argv)}"
-            )
         outcome = session.run(rows)
         summary = session.report()
     if arguments.json:
@@ -256,45 +245,6 @@ def _duration(text: str) -> float:
     if not found or not float(found[1]):
         raise options.wrong("a time such as 90s, 30m, 2h or 1d", text)
     return float(found[1]) * _UNITS[found[2]]
-
-
-def _open(rows: list[dict[str, Any]]) -> int:
-    """Count the runs that are to be done and can be."""
-    return sum(row["seconds"] > 0 for row in rows)
-
-
-def _print_plan(rows: list[dict[str, Any]], seconds: float) -> None:
-    """Print the plan network by network: how many runs, done and to do, and how long."""
-    from ..reporting.progress import duration
-
-    cells = []
-    for model, data in dict.fromkeys((row["model"], row["data"]) for row in rows):
-        group = [row for row in rows if (row["model"], row["data"]) == (model, data)]
-        about = duration(sum(row["seconds"] for row in group))
-        cells.append((f"{model} on {data}", len(group), len(group) - _open(group), about))
-    print_table(f"{len(rows):,} runs", ("network", "runs", "done or failed", "left, about"), cells)
-    refused = dict.fromkeys((row["precision"], row["reason"]) for row in rows if row["reason"])
-    for precision, reason in refused:
-        print(f"{precision} cannot run: {reason}")
-    print(f"\nIn all about {duration(seconds)} for {_open(rows):,} runs, one after the other.")
-
-
-def _reduced(session: StudySession, argv: list[str]) -> str:
-    """Return the same command line made small, and how long it takes."""
-    from ..reporting.progress import duration
-
-    kept: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name, sign, _ = word.partition("=")
-        if name in _SMALL:
-            if not sign:
-                next(words)
-        elif name not in ("--dry-run", "--yes"):
-            kept.append(word)
-    small = [part for name, value in _SMALL.items() for part in (name, str(value))]
-    seconds = session.reduced(_SMALL["--epochs"], _SMALL["--limit"])
-    return f"{shlex.join(['fp16engine', *kept, *small])} (about {duration(seconds)})"
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from . import options
+from . import reproduce_plan as plan
 from .output import print_json, print_table
 
 DENSITY, FIGURE1, FIGURE2 = NAMES = ("hbfp-density", "hbfp-figure1", "hbfp-figure2")
@@ -22,8 +23,8 @@ _NO_TRAINING = (
     "models",
     "precisions",
 )
-_NOT_HERE = ("seeds", "budget", "dry_run", "retry_failed", "activation")
-_REFUSED = {DENSITY: (*_NO_TRAINING, "plane"), FIGURE1: (*_NOT_HERE, "plane"), FIGURE2: _NOT_HERE}
+_NOT_HERE = ("seeds", "budget", "retry_failed", "activation")
+_REFUSED = {DENSITY: (*_NO_TRAINING, "dry_run", "plane"), FIGURE1: (*_NOT_HERE, "plane"), FIGURE2: _NOT_HERE}
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,10 +52,12 @@ def _density(arguments: argparse.Namespace) -> int:
 
 def _figure(arguments: argparse.Namespace, what: str) -> int:
     from ..experiments import reproduce
-    from ..experiments.boosters import figures, study
+    from ..experiments.boosters import estimate, figures, study
     from ..experiments.report.plots import save
     from ..experiments.runs.results_dir import write_json
+    from ..experiments.runs.spec import RunSpec
     from ..reporting.history import SUMMARY
+    from ..reporting.progress import reporter
     from ..train import TrainConfig
 
     options.use_threads(arguments)
@@ -64,29 +67,45 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
         arguments.limit,
         arguments.test_limit,
         arguments.download,
+        standing_in=arguments.dry_run,
     )
-    dataset, _ = datasets.get("cifar10")
+    dataset, fingerprint = datasets.get("cifar10")
     out = Path(arguments.out) / what
     asked = arguments.precisions
     precisions = asked or (["fp32"] if what == FIGURE1 else ["fp32", "hbfp6", "hbfp4", "booster"])
     model = (arguments.models or ["resnet20"])[0]
+    epochs, batch_size = arguments.epochs or study.EPOCHS, arguments.batch_size or study.BATCH
+    changes = {**study.TRAINING, **options.training_changes(arguments)}
+    folders = {name: out / f"{model}-{name}" for name in precisions}
+    specs = [
+        RunSpec(model, dataset.name, fingerprint, len(dataset.train), len(dataset.test), name, epochs,
+                batch_size, seed=0, training=changes)
+        for name in precisions
+    ]  # fmt: skip
+    points = 0 if what == FIGURE1 else len(figures.STEPS) + (arguments.plane or 0) ** 2
+    shown = reporter(False if arguments.json else None)
+    runs = estimate.estimate(specs, dataset, list(folders.values()), arguments.device, points, shown)
+    small = {"--epochs": plan.EPOCHS, "--limit": plan.IMAGES}
+    reduced = sum(run.reduced(plan.EPOCHS, plan.IMAGES) for run in runs)
+    if plan.ends(arguments, plan.Plan([run.row() for run in runs], small, reduced, datasets.not_here)):
+        return 0
     trainers = {
         name: figures.trained(
             name,
             dataset,
-            out / f"{model}-{name}",
+            folder,
             model=model,
-            epochs=arguments.epochs or study.EPOCHS,
-            batch_size=arguments.batch_size or study.BATCH,
-            training=TrainConfig.from_dict({**study.TRAINING, **options.training_changes(arguments)}),
+            epochs=epochs,
+            batch_size=batch_size,
+            training=TrainConfig.from_dict(changes),
             device=arguments.device,
-            progress=False if arguments.json else None,
+            progress=shown,
         )
-        for name in precisions
+        for name, folder in folders.items()
     }
     summary: dict[str, Any] = {
         "name": what, "model": model, "data": dataset.name, "train_images": len(dataset.train),
-        "test_images": len(dataset.test), "epochs": arguments.epochs or study.EPOCHS,
+        "test_images": len(dataset.test), "epochs": epochs,
     }  # fmt: skip
     if what == FIGURE1:
         found = figures.distances(next(iter(trainers.values())).model)

@@ -9,20 +9,22 @@ from typing import Any
 
 from ..validate import must_be, shown
 from . import options, translate
+from . import reproduce_plan as plan
 from .output import print_json
 
 NAME = "hbfp-table3"
 _NOT_HERE = (
     "data", "download", "test_limit", "optimizer", "momentum", "eps", "weight_decay", "schedule",
-    "budget", "dry_run", "retry_failed", "activation", "state", "augment", "plane",
+    "budget", "retry_failed", "activation", "state", "augment", "plane",
 )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out; options of images are refused, --batch-size are tokens of a side."""
     from ..data import parallel_text
-    from ..experiments import translation
+    from ..experiments import translation, translation_estimate
     from ..experiments.runs.results_dir import COMPARISON
+    from ..reporting.progress import reporter
 
     for name in _NOT_HERE:
         if getattr(arguments, name):
@@ -33,12 +35,21 @@ def run(arguments: argparse.Namespace) -> int:
     text = parallel_text(_folder(arguments.data_dir))
     out = Path(arguments.out) / NAME
     options.use_threads(arguments)
+    if arguments.limit is not None:
+        text = text.limit(arguments.limit)
+    settings = _settings(arguments)
+    progress = reporter(False if arguments.json else None, "tokens/s")
+    runs = translation_estimate.estimate(text, settings, out, progress)
+    small = {"--epochs": plan.EPOCHS, "--limit": plan.IMAGES}
+    reduced = sum(run.reduced(plan.EPOCHS, plan.IMAGES) for run in runs)
+    if plan.ends(arguments, plan.Plan([run.row() for run in runs], small, reduced)):
+        return 0
     summary = translation.run(
-        text if arguments.limit is None else text.limit(arguments.limit),
-        _settings(arguments),
+        text,
+        settings,
         out,
         resume=(out / COMPARISON).exists(),
-        progress=False if arguments.json else None,
+        progress=progress,
         checkpoint_every=arguments.checkpoint_every,
     )
     if arguments.json:

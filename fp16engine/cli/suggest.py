@@ -45,6 +45,8 @@ def precision(text: str, names: Iterable[str]) -> str:
     name = text.lower()
     if name in ("bf16", "bfloat16"):
         return _NO_BFLOAT16
+    if re.match(r"(hbfp|fp16-chunk)\d", name):  # the message says which numbers there are
+        return ""
     if name in _PRECISIONS:
         return f"; did you mean {_PRECISIONS[name]!r}?"
     return closest(text, [*names, "hbfp8", "booster"])

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..bounded import read_regular
 from ..errors import DataError
+from ..validate import flag
 from . import archive, folders
 from .dataset import Dataset, Split, check_labels
 from .download import fetch
@@ -148,12 +149,12 @@ def _split(files: dict[str, bytes], names: tuple[str, ...], layout: _Layout, cla
 def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str, ...]) -> Dataset:
     layouts = _LAYOUTS[name]
     valid = f"a folder with {layouts[0].archive} or {layouts[1].archive}, packed or unpacked"
-    if download:
+    if flag("download", download):
         path = folders.download_target(root, name)
         if not any(_locate(path, layout) for layout in layouts):
             fetch(name, path)
     else:
-        path = folders.existing(root, name, valid)
+        path = folders.existing(root, name, valid, folders.DOWNLOADS)
     for layout in layouts:
         where = _locate(path, layout)
         if where is not None:

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from ..errors import DataError
-from ..validate import choice, integer, must_be
+from ..validate import choice, instance, integer, listed, must_be
 
 _CHUNK = 512  # images looked at in one go, so that temporaries stay small
 _DTYPES = ("float16", "float32", "float64")
@@ -114,7 +114,9 @@ class Dataset:
     _cache: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "classes", tuple(str(name) for name in self.classes))
+        instance("name", self.name, str, "text")
+        classes = listed("classes", self.classes, "a sequence of names")
+        object.__setattr__(self, "classes", tuple(str(name) for name in classes))
         if not self.classes:
             raise DataError("classes must be at least one name, got none")
         for part, split in (("train", self.train), ("test", self.test)):

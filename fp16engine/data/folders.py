@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+from .. import validate
 from ..errors import DataError
 
 
@@ -22,16 +23,20 @@ def user_cache() -> Path:
     return base / "fp16engine"
 
 
-def existing(root: str | Path | None, name: str, valid: str) -> Path:
-    """Return `root` as a path that exists.
+DOWNLOADS = "; download=True (--download) gets it"
+
+
+def existing(root: str | Path | None, name: str, valid: str, remedy: str = "") -> Path:
+    """Return `root` as a path that exists; `remedy` ends the error where none is given.
 
     Raises:
         DataError: no root was given.
         FileNotFoundError: there is nothing at `root`.
+        TypeError, ValueError: `root` is no path.
     """
     if root is None:
-        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None")
-    path = Path(root).expanduser()
+        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None{remedy}")
+    path = validate.path("root", root).expanduser()
     if not path.exists():
         raise FileNotFoundError(
             f"{name}: root (--data-dir) must be {valid}, got {root}, which does not exist"
@@ -41,7 +46,7 @@ def existing(root: str | Path | None, name: str, valid: str) -> Path:
 
 def download_target(root: str | Path | None, name: str) -> Path:
     """Return where downloads of `name` go, made if missing: `root`, else a folder in the user's cache."""
-    path = Path(root).expanduser() if root is not None else user_cache() / name
+    path = validate.path("root", root).expanduser() if root is not None else user_cache() / name
     path.mkdir(parents=True, exist_ok=True)
     return path
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import DataError
+from ..validate import flag
 from . import archive, folders
 from .dataset import Dataset, Split, check_labels
 from .download import fetch
@@ -94,7 +95,7 @@ def _split(name: str, root: Path, prefix: str, classes: int) -> Split:
 
 def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str, ...]) -> Dataset:
     stems = [(f"{prefix}-{kind}", ndim) for prefix in _PREFIXES for kind, ndim in _KINDS.items()]
-    if download:
+    if flag("download", download):
         folder = folders.download_target(root, name)
         fetch(
             name,
@@ -103,7 +104,10 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
         )
     else:
         folder = folders.existing(
-            root, name, "a folder with train-images-idx3-ubyte.gz and its three companions"
+            root,
+            name,
+            "a folder with train-images-idx3-ubyte.gz and its three companions",
+            folders.DOWNLOADS,
         )
     train, test = (_split(name, folder, prefix, len(classes)) for prefix in _PREFIXES)
     return Dataset(name, train, test, classes)

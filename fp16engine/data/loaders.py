@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import DataError
-from ..validate import choice
+from ..validate import choice, flag
 from .cifar import cifar10, cifar100
 from .dataset import Dataset
 from .digits import digits
@@ -64,4 +64,5 @@ def load(name: str, root: str | Path | None = None, download: bool = False) -> D
     1437
     """
     choice("data", name, _LOADERS)
+    flag("download", download)
     return _LOADERS[name](root, download)

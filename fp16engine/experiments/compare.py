@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import backend as backends
 from .._version import __version__
+from ..data import Dataset
 from ..doctor import machine
 from ..errors import NonFiniteError
 from ..numerics.audit import audit_batch, audit_step
@@ -28,15 +29,14 @@ from ..reporting.progress import Reporter, reporter
 from ..reporting.series import Series
 from ..train import TrainConfig, Trainer
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
+from ..validate import instance, listed
+from ..validate import path as checked_path
 from . import agreement, speed, verdicts
 from .comparison import Comparison, policies
 from .report import pages, verdict
 from .runs.predictions import PredictingReporter, Predictions, probabilities
 from .runs.results_dir import claim, read_run, write_json
 from .runs.spec import PROBABILITIES
-
-if TYPE_CHECKING:
-    from ..data import Dataset
 
 DEFAULT_PRECISIONS = ("fp16", "fp32", "mp")
 _RUN = "run.json"
@@ -133,6 +133,8 @@ def run(
     Source:
         arXiv 2305.10947 (the protocol).
     """
+    instance("dataset", dataset, Dataset, "a data.Dataset")
+    precisions = listed("precisions", precisions, "a sequence of names")
     config = TrainConfig(lr=lr, **training)
     settings = Comparison(
         model=model_name,
@@ -154,7 +156,7 @@ def run(
         for policy in settings.policies:
             hold_to_policy(settings.trainer(policy, dataset), *audit_batch(dataset, policy))
             gc.collect()
-    out = Path(out)
+    out = checked_path("out", out)
     may_change = {"precisions", "seeds"} | ({"epochs"} if config.schedule == "constant" else set())
     claim(out, settings.to_dict(), resume, frozenset(may_change))
 

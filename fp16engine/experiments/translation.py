@@ -123,11 +123,9 @@ def run(
     backends.get(settings.device)
     bleu(["a"], ["a"])  # says what is missing before anything is trained
     shown = reporter(progress, "tokens/s")
-    shown.note(f"learning {settings.vocabulary} tokens of {text.source} and {text.target}")
-    tokenizer = Tokenizer.train([*text.train.source, *text.train.target], settings.vocabulary)
-    encoded = EncodedText.of(tokenizer, text, settings.longest)
+    tokenizer, encoded = encode(text, settings, shown)
     for policy in policies:  # wrong settings show here, before a folder is made
-        _trainer(settings, policy, tokenizer)
+        make_trainer(settings, policy, tokenizer)
     stored = {**asdict(settings), "precisions": list(settings.precisions), "data": encoded.name}
     claim(out, stored, resume, may_change=frozenset({"precisions"}))
     runs = [
@@ -147,7 +145,15 @@ def run(
     return summary
 
 
-def _trainer(settings: Settings, policy: Precision, tokenizer: Tokenizer) -> TranslationTrainer:
+def encode(text: ParallelText, settings: Settings, shown: Reporter) -> tuple[Tokenizer, EncodedText]:
+    """Learn the tokens of a corpus and return them with the corpus in numbers."""
+    shown.note(f"learning {settings.vocabulary} tokens of {text.source} and {text.target}")
+    tokenizer = Tokenizer.train([*text.train.source, *text.train.target], settings.vocabulary)
+    return tokenizer, EncodedText.of(tokenizer, text, settings.longest)
+
+
+def make_trainer(settings: Settings, policy: Precision, tokenizer: Tokenizer) -> TranslationTrainer:
+    """Return the trainer of a precision, on its untrained network."""
     model = transformer.create(settings.model, tokenizer.size, dropout=settings.dropout, seed=settings.seed)
     config = TrainConfig(
         "adam",
@@ -174,7 +180,7 @@ def _one(
     if record.exists():
         shown.note(f"{policy.name}: already done, taken from {record}")
         return read_run(record, _RECORD)
-    trainer = _trainer(settings, policy, tokenizer)
+    trainer = make_trainer(settings, policy, tokenizer)
     resumed = (folder / CHECKPOINT).exists()
     result: dict[str, Any] = {"precision": policy.name, "precision_choices": policy.describe()}
     try:

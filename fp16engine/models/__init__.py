@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import random
 from ..nn import Module, init
-from ..validate import integer, must_be
+from ..validate import integer, must_be, pair
 from . import activations, transformer
 from .alexnet import alexnet, alexnet_4096
 from .densenet import densenet40, densenet121, densenet169
@@ -74,6 +74,8 @@ def known(name: str) -> bool:
 
 def _find(name: str) -> Builder | None:
     """Return what builds the network of a name, with another non-linearity where the name says so."""
+    if not isinstance(name, str):
+        return None
     base, sign, activation = name.partition("+")
     build = _BUILDERS.get(base) or builder(base)
     if build is None or not sign:
@@ -113,6 +115,8 @@ def create(
     Raises:
         ValueError: the name is unknown, a number is out of range, or the images are too small for the
             network.
+        TypeError: an argument is of the wrong kind.
+        MemoryError: the network does not fit into memory.
 
     >>> import fp16engine as fe
     >>> fe.models.create("resnet20", image_size=8, channels=1).num_parameters()
@@ -121,20 +125,16 @@ def create(
     build = _find(name)
     if build is None:
         raise ValueError(must_be("model", names_text(), name))
-    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
-    if len(size) != 2:
-        raise ValueError(must_be("image_size", "an integer or (height, width)", image_size))
-    for label, n in (("num_classes", num_classes), ("image_size", min(size)), ("channels", channels)):
-        integer(label, n, 1)
+    size = pair("image_size", image_size, 1)
     config: dict[str, Any] = {
         "name": name,
-        "num_classes": int(num_classes),
-        "image_size": [int(n) for n in size],
-        "channels": int(channels),
-        "seed": int(seed),
+        "num_classes": integer("num_classes", num_classes, 1),
+        "image_size": list(size),
+        "channels": integer("channels", channels, 1),
+        "seed": random.checked_seed(seed),
     }
-    with random.fork(seed):
-        model = build(config["num_classes"], (int(size[0]), int(size[1])), config["channels"])
+    with random.fork(config["seed"]):
+        model = build(config["num_classes"], size, config["channels"])
     model.config = config
     return model
 

@@ -13,7 +13,7 @@ from .. import functional as F
 from .. import random
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, ReLU, Sequential, init
 from ..tensor import Tensor
-from ..validate import choice, must_be
+from ..validate import choice, flag, must_be, number
 
 EPS = 1e-5  # a normal number in binary16 up to rounding; rows here have a variance of about 1
 
@@ -385,9 +385,9 @@ def create(
         "name": name,
         "vocabulary": vocabulary,
         "norm": norm,
-        "shared_embeddings": bool(shared_embeddings),
-        "dropout": usual if dropout is None else float(dropout),
-        "seed": int(seed),
+        "shared_embeddings": flag("shared_embeddings", shared_embeddings),
+        "dropout": usual if dropout is None else number("dropout", dropout, minimum=0, below=1),
+        "seed": random.checked_seed(seed),
     }
     with random.fork(seed):
         model = Transformer(

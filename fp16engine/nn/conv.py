@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import functional as F
-from ..ops import _check
+from ..ops import _check, _pool
 from ..tensor import Tensor
-from ..validate import must_be
+from ..validate import flag, must_be, pair
 from . import init
 from .module import Module
 
@@ -71,15 +71,16 @@ class Conv2d(Module):
                     groups,
                 )
             )
-        kh, kw = _check.pair("Conv2d", "size", size, 1)
-        self.stride = _check.pair("Conv2d", "stride", stride, 1)
+        kh, kw = pair("Conv2d: size", size, 1)
+        self.stride = pair("Conv2d: stride", stride, 1)
+        _check.padding("Conv2d", padding)
         self.padding = padding
         self.groups = groups
         inputs = in_channels // groups
         self.weight = init.glorot_uniform(
             (out_channels, kh, kw, inputs), kh * kw * inputs, kh * kw * out_channels, weight_decay
         )
-        self.bias = init.constant((out_channels,), 0.0) if bias else None
+        self.bias = init.constant((out_channels,), 0.0) if flag("Conv2d: bias", bias) else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.groups)
@@ -94,8 +95,11 @@ class Conv2d(Module):
 
 
 class _Pool2d(Module):
+    most: int | None = None  # pixels of a window
+
     def __init__(self, size: Size, stride: Size | None = None, padding: Size | str = 0) -> None:
         super().__init__()
+        _pool.window(type(self).__name__, size, stride, padding, self.most)
         self.size = size
         self.stride = stride
         self.padding = padding
@@ -117,12 +121,15 @@ class MaxPool2d(_Pool2d):
         x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), not rounded.
 
     Raises:
-        ValueError: at the call, the window does not fit.
+        ValueError: size, stride or padding is out of range; at the call, the window does not fit.
+        TypeError: one of them is no integer or pair.
 
     >>> import fp16engine as fe
     >>> fe.nn.MaxPool2d(2)(fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")).item()
     4.0
     """
+
+    most = _pool.MAX_WINDOW
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, self.size, self.stride, self.padding)
@@ -140,7 +147,8 @@ class AvgPool2d(_Pool2d):
         x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), rounded once.
 
     Raises:
-        ValueError: at the call, the window does not fit.
+        ValueError: size, stride or padding is out of range; at the call, the window does not fit.
+        TypeError: one of them is no integer or pair.
 
     >>> import fp16engine as fe
     >>> fe.nn.AvgPool2d(2)(fe.tensor([[[[1.0], [2.0]], [[3.0], [4.0]]]], device="reference")).item()

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import random
-from ..validate import integer
+from ..validate import integer, must_be
 from .module import Parameter
 
 _shapes_only: ContextVar[bool] = ContextVar("fp16engine_shapes_only", default=False)
@@ -35,13 +35,12 @@ def glorot_uniform(
     shape: tuple[int, ...], fan_in: int, fan_out: int, weight_decay: float | None = None
 ) -> Parameter:
     """Return a float32 parameter uniform in ±sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
-    limit = math.sqrt(6.0 / (fan_in + fan_out))
-    return _parameter(shape, lambda: random.generator().uniform(-limit, limit, shape), weight_decay)
+    return uniform(shape, math.sqrt(6.0 / (fan_in + fan_out)), weight_decay)
 
 
-def uniform(shape: tuple[int, ...], limit: float) -> Parameter:
+def uniform(shape: tuple[int, ...], limit: float, weight_decay: float | None = None) -> Parameter:
     """Return a float32 parameter uniform in [-limit, limit]."""
-    return _parameter(shape, lambda: random.generator().uniform(-limit, limit, shape))
+    return _parameter(shape, lambda: random.generator().uniform(-limit, limit, shape), weight_decay)
 
 
 def constant(shape: tuple[int, ...], value: float) -> Parameter:
@@ -52,8 +51,19 @@ def constant(shape: tuple[int, ...], value: float) -> Parameter:
 def _parameter(
     shape: tuple[int, ...], values: Callable[[], NDArray[Any]], weight_decay: float | None = None
 ) -> Parameter:
-    array = np.broadcast_to(np.float32(0), shape) if _shapes_only.get() else values()
-    return Parameter(array.astype(np.float32, copy=False), weight_decay=weight_decay)
+    with _enough_memory(shape):
+        array = np.broadcast_to(np.float32(0), shape) if _shapes_only.get() else values()
+        array = array.astype(np.float32, copy=False)
+    return Parameter(array, weight_decay=weight_decay)
+
+
+@contextmanager
+def _enough_memory(shape: tuple[int, ...]) -> Iterator[None]:
+    """Say in one sentence which shape is too large; NumPy has an error for every order of magnitude."""
+    try:
+        yield
+    except (MemoryError, OverflowError, ValueError):
+        raise MemoryError(must_be("a parameter's shape", "one that fits into memory", shape)) from None
 
 
 def positive(layer: str, **sizes: Any) -> None:

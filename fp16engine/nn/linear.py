@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..validate import flag
 from . import init
 from .module import Module
 
@@ -43,7 +44,7 @@ class Linear(Module):
         super().__init__()
         init.positive("Linear", in_features=in_features, out_features=out_features)
         self.weight = init.glorot_uniform((out_features, in_features), in_features, out_features)
-        self.bias = init.constant((out_features,), 0.0) if bias else None
+        self.bias = init.constant((out_features,), 0.0) if flag("Linear: bias", bias) else None
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, self.weight, self.bias)

@@ -13,7 +13,7 @@ from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
-from ..validate import must_be, shown
+from ..validate import flag, instance, must_be, number, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
@@ -30,6 +30,7 @@ class Parameter(Tensor):
 
     Raises:
         TypeError: `data` is no array, or holds integers.
+        ValueError: weight_decay is out of range.
 
     >>> import numpy as np
     >>> import fp16engine as fe
@@ -43,7 +44,7 @@ class Parameter(Tensor):
 
     def __init__(self, data: Any, device: str = "cpu", weight_decay: float | None = None) -> None:
         super().__init__(data, device, requires_grad=True)
-        self.weight_decay = weight_decay
+        self.weight_decay = None if weight_decay is None else number("weight_decay", weight_decay, minimum=0)
 
 
 class Module:
@@ -278,7 +279,7 @@ class Module:
         >>> sorted(half.adapted(fe.nn.BatchNorm2d(3).state_dict()))
         ['beta', 'gamma', 'rest', 'running_mean', 'running_std', 'updates']
         """
-        found = dict(state)
+        found = dict(instance("state", state, Mapping, "what state_dict returned"))
         for path, module in self.named_modules():
             found = module._own_form(f"{path}." if path else "", found)
         return found
@@ -300,6 +301,7 @@ class Module:
         >>> fe.nn.Dropout(0.5).train(False).training
         False
         """
+        flag("mode", mode)
         for _, module in self.named_modules():
             module.training = mode
         return self

@@ -10,7 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..precision import Precision
 from ..tensor import Tensor
-from ..validate import must_be, one_of
+from ..validate import must_be, number, one_of
 from . import init, running
 from .module import Module
 
@@ -73,8 +73,8 @@ class BatchNorm2d(Module):
             raise ValueError(
                 must_be("BatchNorm2d: activation", f"None or {one_of(_ACTIVATIONS)}", activation)
             )
-        self.momentum = momentum
-        self.eps = eps
+        self.momentum = number("BatchNorm2d: momentum", momentum, minimum=0, maximum=1)
+        self.eps = number("BatchNorm2d: eps", eps, above=0)
         self.activation = activation
         self.gamma = init.constant((num_features,), 1.0)
         self.beta = init.constant((num_features,), 0.0)
@@ -155,7 +155,7 @@ class LayerNorm(Module):
     def __init__(self, dim: int, eps: float = 1e-6) -> None:
         super().__init__()
         init.positive("LayerNorm", dim=dim)
-        self.eps = eps
+        self.eps = number("LayerNorm: eps", eps, above=0)
         self.gamma = init.constant((dim,), 1.0)
         self.beta = init.constant((dim,), 0.0)
 

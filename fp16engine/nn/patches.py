@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .. import functional as F
 from ..tensor import Tensor
+from ..validate import pair
 from . import init
 from .linear import Linear
 from .module import Module
@@ -42,8 +43,8 @@ class PatchEmbedding(Module):
 
     def __init__(self, image_size: tuple[int, int], channels: int, patch: int, dim: int) -> None:
         super().__init__()
-        height, width = image_size
-        init.positive("PatchEmbedding", height=height, width=width, channels=channels, patch=patch, dim=dim)
+        height, width = pair("PatchEmbedding: image_size", image_size, 1)
+        init.positive("PatchEmbedding", channels=channels, patch=patch, dim=dim)
         if min(height, width) < patch:
             raise ValueError(
                 f"PatchEmbedding: image_size must be at least a patch of {patch}x{patch}, got "

@@ -6,6 +6,7 @@ import math
 
 from ..autograd import Array, Function
 from ..tensor import Tensor
+from ..validate import flag
 from . import _check
 from ._operand import drawn
 
@@ -72,7 +73,7 @@ def attention(
         )
     if k.shape[2] == 0 or k.shape[3] == 0:
         raise ValueError(f"attention: k must have at least one key of one element, got shape {k.shape}")
-    if causal and q.shape[2] != k.shape[2]:
+    if flag("attention: causal", causal) and q.shape[2] != k.shape[2]:
         raise ValueError(
             f"attention: causal must have as many keys as queries, got {k.shape[2]} and {q.shape[2]}"
         )
@@ -80,4 +81,4 @@ def attention(
         _check.indices("attention", "key_lengths", key_lengths, k.shape[2] + 1, "lengths")
         _check.vector("attention", "key_lengths", key_lengths, k.shape[0], "one per item of the batch")
         _check.same_device("attention", "q", q, "key_lengths", key_lengths)
-    return Attention.apply(q, k, v, key_lengths, causal=bool(causal))
+    return Attention.apply(q, k, v, key_lengths, causal=causal)

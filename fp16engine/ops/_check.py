@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from .. import backend as backends
 from ..tensor import Tensor
-from ..validate import integer, must_be
+from ..validate import integer, listed, must_be, pair
 
 FLOATS = ("float16", "float32", "float64")
 
@@ -29,11 +28,11 @@ def floating(op: str, name: str, x: Any) -> None:
         raise TypeError(f"{op}: {name} must be a floating-point tensor, got {x.dtype}; cast with .astype")
 
 
-def alike(op: str, **tensors: Tensor | None) -> None:
-    """Require floating-point tensors of one dtype on one device; None is skipped."""
+def alike(op: str, /, *optional: str, **tensors: Any) -> None:
+    """Require floating-point tensors of one dtype on one device; an optional one may be None."""
     first_name, first = "", None
     for name, t in tensors.items():
-        if t is None:
+        if t is None and name in optional:
             continue
         floating(op, name, t)
         if first is None:
@@ -79,44 +78,38 @@ def axes(op: str, value: Any, ndim: int) -> tuple[int, ...]:
         return tuple(range(ndim))
     if isinstance(value, numbers.Integral):
         value = (value,)
-    found = sorted(axis(op, a, ndim) for a in value)
+    given = listed(f"{op}: axis", value, "an integer, several of them, or None")
+    found = sorted(axis(op, a, ndim) for a in given)
     if len(set(found)) != len(found):
-        raise ValueError(must_be(f"{op}: axis", "different axes", tuple(value)))
+        raise ValueError(must_be(f"{op}: axis", "different axes", tuple(given)))
     return tuple(found)
 
 
-def pair(op: str, name: str, value: Any, minimum: int) -> tuple[int, int]:
-    """Return (vertical, horizontal) from an integer or a pair of integers >= `minimum`."""
-    both = (value, value) if isinstance(value, numbers.Integral) else value
-    if (
-        not isinstance(both, Sequence)
-        or len(both) != 2
-        or not all(isinstance(n, numbers.Integral) and not isinstance(n, bool) for n in both)
-    ):
-        raise TypeError(must_be(f"{op}: {name}", "an integer or a pair of integers", value))
-    if min(both) < minimum:
-        raise ValueError(must_be(f"{op}: {name}", f">= {minimum}", value))
-    return int(both[0]), int(both[1])
+def padding(op: str, value: Any) -> tuple[int, int] | str:
+    """Return "same" or (vertical, horizontal), the zeros on both sides alike."""
+    if not isinstance(value, str):
+        return pair(f"{op}: padding", value, 0)
+    if value != "same":
+        raise ValueError(must_be(f"{op}: padding", "'same', an integer or a pair of integers", value))
+    return value
 
 
 def window(
-    op: str, image: tuple[int, int], size: tuple[int, int], stride: tuple[int, int], padding: Any
+    op: str, image: tuple[int, int], size: tuple[int, int], stride: tuple[int, int], given: Any
 ) -> tuple[int, int, int, int]:
     """Return the pads (top, bottom, left, right) of a sliding window.
 
-    `padding` is "same" (TensorFlow's: ceil(size / stride) outputs, the odd pixel at the bottom and right), an
+    `given` is "same" (TensorFlow's: ceil(size / stride) outputs, the odd pixel at the bottom and right), an
     integer, or a pair (vertical, horizontal) for both sides alike.
     """
-    if isinstance(padding, str):
-        if padding != "same":
-            raise ValueError(must_be(f"{op}: padding", "'same', an integer or a pair of integers", padding))
+    zeros = padding(op, given)
+    if isinstance(zeros, str):
         pads: list[int] = []
         for n, k, s in zip(image, size, stride, strict=True):
             total = max((math.ceil(n / s) - 1) * s + k - n, 0)
             pads += [total // 2, total - total // 2]
     else:
-        vertical, horizontal = pair(op, "padding", padding, 0)
-        pads = [vertical, vertical, horizontal, horizontal]
+        pads = [zeros[0], zeros[0], zeros[1], zeros[1]]
     padded = (image[0] + pads[0] + pads[1], image[1] + pads[2] + pads[3])
     if min(image) < 1 or size[0] > padded[0] or size[1] > padded[1]:
         raise ValueError(

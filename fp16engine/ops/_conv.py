@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..autograd import Array, Function
 from ..precision import active
 from ..tensor import Tensor
-from ..validate import integer, must_be
+from ..validate import integer, must_be, pair
 from . import _check
 from ._operand import drawn
 
@@ -96,7 +96,7 @@ def conv2d(
     >>> fe.functional.conv2d(x, x, padding="same").numpy()[0, :, :, 0].tolist()
     [[30.0, 14.0], [11.0, 4.0]]
     """
-    _check.alike("conv2d", x=x, weight=weight, bias=bias)
+    _check.alike("conv2d", "bias", x=x, weight=weight, bias=bias)
     _check.rank("conv2d", "x", x, "N, H, W, C")
     _check.rank("conv2d", "weight", weight, "out, kh, kw, in/groups")
     integer("conv2d: groups", groups, 1)
@@ -111,7 +111,7 @@ def conv2d(
             f"shape {weight.shape} and groups {groups}, got {channels}"
         )
     _check.vector("conv2d", "bias", bias, kernels, "one per output channel")
-    strides = _check.pair("conv2d", "stride", stride, 1)
+    strides = pair("conv2d: stride", stride, 1)
     pads = _check.window(
         "conv2d", (x.shape[1], x.shape[2]), (weight.shape[1], weight.shape[2]), strides, padding
     )

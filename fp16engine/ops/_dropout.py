@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import random
 from ..autograd import Array, Function
 from ..tensor import Tensor
-from ..validate import number
+from ..validate import flag, number
 from . import _check
 
 
@@ -57,7 +57,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """
     _check.floating("dropout", "x", x)
     number("dropout: p", p, minimum=0, below=1)
-    if not training or p == 0:
+    if not flag("dropout: training", training) or p == 0:
         return x
     seed, offset = random.dropout_counter(x.size)
     return Dropout.apply(x, p=float(p), seed=seed, offset=offset)

@@ -133,7 +133,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     >>> fe.functional.linear(x, w).item()
     11.0
     """
-    _check.alike("linear", x=x, weight=weight, bias=bias)
+    _check.alike("linear", "bias", x=x, weight=weight, bias=bias)
     _check.rank("linear", "weight", weight, "out, in")
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..autograd import Array, Function, GradAndBiasGrad
 from ..tensor import Tensor
-from ..validate import must_be, number
+from ..validate import flag, must_be, number
 from . import _check
 
 
@@ -326,7 +326,7 @@ def _batch_norm_arguments(
         if t.shape != shape:
             raise ValueError(f"{op}: {name} must be of shape {shape}, got {t.shape}")
         _check.same_device(op, "x", x, name, t)
-    if training and x.size == 0:
+    if flag(f"{op}: training", training) and x.size == 0:
         raise ValueError(f"{op}: x must have at least one value per channel in training, got shape {x.shape}")
 
 

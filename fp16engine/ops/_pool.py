@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..autograd import Array, Function
 from ..tensor import Tensor
-from ..validate import must_be
+from ..validate import must_be, pair
 from . import _check
 from ._reduce import mean
 
@@ -38,20 +38,29 @@ class AvgPool2d(Function):
         return (self.backend.avg_pool_backward(dy, *self.window, self.acc),)
 
 
+def window(
+    op: str, size: Size, stride: Size | None, padding: Size | str, most: int | None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return size and stride of a pool's window, of `most` pixels; padding is less than the size."""
+    sizes = pair(f"{op}: size", size, 1)
+    strides = sizes if stride is None else pair(f"{op}: stride", stride, 1)
+    if most is not None and sizes[0] * sizes[1] > most:
+        raise ValueError(must_be(f"{op}: size", f"at most {most} pixels", size))
+    zeros = _check.padding(op, padding)
+    if not isinstance(zeros, str) and (zeros[0] >= sizes[0] or zeros[1] >= sizes[1]):
+        raise ValueError(
+            must_be(f"{op}: padding", f"less than the size {sizes}, else a window is empty", padding)
+        )
+    return sizes, strides
+
+
 def _pool(
     function: type[Function], op: str, x: Tensor, size: Size, stride: Size | None, padding: Size | str
 ) -> Tensor:
     _check.floating(op, "x", x)
     _check.rank(op, "x", x, "N, H, W, C")
-    sizes = _check.pair(op, "size", size, 1)
-    strides = sizes if stride is None else _check.pair(op, "stride", stride, 1)
-    if function is MaxPool2d and sizes[0] * sizes[1] > MAX_WINDOW:
-        raise ValueError(must_be(f"{op}: size", f"at most {MAX_WINDOW} pixels", size))
+    sizes, strides = window(op, size, stride, padding, MAX_WINDOW if function is MaxPool2d else None)
     pads = _check.window(op, (x.shape[1], x.shape[2]), sizes, strides, padding)
-    if max(pads[:2]) >= sizes[0] or max(pads[2:]) >= sizes[1]:
-        raise ValueError(
-            must_be(f"{op}: padding", f"less than the size {sizes}, else a window is empty", padding)
-        )
     return function.apply(x, size=sizes, stride=strides, pads=pads)
 
 

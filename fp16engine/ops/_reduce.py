@@ -7,6 +7,7 @@ from typing import Any
 
 from ..autograd import Array, Function
 from ..tensor import Tensor
+from ..validate import flag
 from . import _check
 
 Axis = int | Sequence[int] | None
@@ -68,6 +69,7 @@ class Max(Function):
 def _reduce(function: type[Function], op: str, x: Tensor, axis: Axis, keepdims: bool, empty: bool) -> Tensor:
     _check.floating(op, "x", x)
     axes = _check.axes(op, axis, x.ndim)
+    flag(f"{op}: keepdims", keepdims)
     if not empty and any(x.shape[i] == 0 for i in axes):
         raise ValueError(f"{op}: x must have at least one element along axis {axis}, got shape {x.shape}")
     return function.apply(x, axes=axes, keepdims=keepdims) if axes else x

@@ -9,7 +9,7 @@ from typing import Any
 from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
-from ..validate import must_be
+from ..validate import integer, listed, must_be, pair
 from . import _check
 from ._reduce import unbroadcast
 
@@ -127,11 +127,13 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     (2, 2)
     """
     _tensor("reshape", x)
-    sizes = tuple(int(n) for n in shape)
+    sizes = tuple(
+        integer("reshape: shape", n, -1) for n in listed("reshape: shape", shape, "a sequence of integers")
+    )
     known = math.prod(n for n in sizes if n != -1)
     free = sizes.count(-1)
     fits = known == x.size if not free else free == 1 and known > 0 and x.size % known == 0
-    if not fits or min(sizes, default=0) < -1:
+    if not fits:
         raise ValueError(must_be("reshape: shape", f"one of {x.size} elements as {x.shape} is", sizes))
     return Reshape.apply(x, shape=sizes)
 
@@ -161,9 +163,10 @@ def transpose(x: Tensor, axes: Sequence[int]) -> Tensor:
     (3, 1)
     """
     _tensor("transpose", x)
-    order = tuple(_check.axis("transpose", a, x.ndim) for a in axes)
+    given = listed("transpose: axes", axes, "a sequence of integers")
+    order = tuple(_check.axis("transpose", a, x.ndim) for a in given)
     if sorted(order) != list(range(x.ndim)):
-        raise ValueError(must_be("transpose: axes", f"a permutation of 0 to {x.ndim - 1}", tuple(axes)))
+        raise ValueError(must_be("transpose: axes", f"a permutation of 0 to {x.ndim - 1}", tuple(given)))
     return Transpose.apply(x, axes=order)
 
 
@@ -253,7 +256,7 @@ def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     >>> fe.functional.cat([x, x], axis=1).numpy().tolist()
     [[1.0, 2.0, 1.0, 2.0]]
     """
-    tensors = list(tensors)
+    tensors = listed("cat: tensors", tensors, "a sequence of tensors")
     if not tensors:
         raise ValueError("cat: tensors must be at least one, got none")
     _check.alike("cat", **{f"tensors[{i}]": t for i, t in enumerate(tensors)})
@@ -292,10 +295,10 @@ def pad2d(x: Tensor, pads: int | Sequence[int]) -> Tensor:
     _check.floating("pad2d", "x", x)
     _check.rank("pad2d", "x", x, "N, H, W, C")
     if isinstance(pads, Sequence) and len(pads) == 4:
-        top, bottom = _check.pair("pad2d", "pads[:2]", tuple(pads[:2]), 0)
-        left, right = _check.pair("pad2d", "pads[2:]", tuple(pads[2:]), 0)
+        top, bottom = pair("pad2d: pads[:2]", tuple(pads[:2]), 0)
+        left, right = pair("pad2d: pads[2:]", tuple(pads[2:]), 0)
     else:
-        top, left = _check.pair("pad2d", "pads", pads, 0)
+        top, left = pair("pad2d: pads", pads, 0)
         bottom, right = top, left
     return Pad2d.apply(x, pads=(top, bottom, left, right))
 
@@ -327,7 +330,7 @@ def pad_channels(x: Tensor, before: int, after: int) -> Tensor:
     [[0.0, 1.0, 0.0, 0.0]]
     """
     _check.floating("pad_channels", "x", x)
-    before, after = _check.pair("pad_channels", "before, after", (before, after), 0)
+    before, after = pair("pad_channels: before, after", (before, after), 0)
     return PadChannels.apply(x, before=before, after=after)
 
 

@@ -8,9 +8,17 @@ from typing import Any
 import numpy as np
 
 from ..tensor import Tensor
-from ..validate import number
+from ..validate import must_be, number
 from .adaptive import Adaptive
 from .optimizer import Array, StepScalars
+
+
+def checked_betas(betas: Any) -> tuple[float, float]:
+    """Return the decays of both moments; TypeError unless they are two numbers, ValueError out of [0, 1)."""
+    if not isinstance(betas, Sequence) or isinstance(betas, str) or len(betas) != 2:
+        raise TypeError(must_be("betas", "two numbers >= 0 and < 1", betas))
+    first, second = (number(f"betas[{i}]", beta, minimum=0, below=1) for i, beta in enumerate(betas))
+    return first, second
 
 
 class Adam(Adaptive):
@@ -73,8 +81,7 @@ class Adam(Adaptive):
         seed: int = 0,
     ) -> None:
         self._check_form(state)
-        self.beta1 = number("betas[0]", betas[0], minimum=0, below=1)
-        self.beta2 = number("betas[1]", betas[1], minimum=0, below=1)
+        self.beta1, self.beta2 = checked_betas(betas)
         super().__init__(params, lr, weight_decay, update, master_values, seed)
         self.eps = self._resolve_eps(eps)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..validate import choice, must_be, number
+from ..validate import choice, instance, must_be, number
 from .optimizer import STATES, Optimizer
 
 PLAIN_EPS = 1e-3  # for plain float16 state, the best of the study's table 4
@@ -101,7 +101,7 @@ class Adaptive(Optimizer):
         Raises:
             ValueError: the state has the other form.
         """
-        rest = dict(state)
+        rest = dict(instance("state", state, Mapping, "what state_dict returned"))
         form = rest.pop("state_form", None)
         if form != self.state_form:
             raise ValueError(must_be("load_state_dict: 'state_form'", repr(self.state_form), form))

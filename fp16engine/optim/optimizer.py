@@ -13,7 +13,7 @@ from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
 from ..precision import UPDATES
 from ..tensor import Tensor
-from ..validate import choice, must_be, number, shown
+from ..validate import choice, flag, instance, listed, must_be, number, shown
 
 Array = Any
 STATES = ("native", "plain")
@@ -78,7 +78,7 @@ class Optimizer:
         master_values: Sequence[Any] | None,
         seed: int,
     ) -> None:
-        self.params = list(params)
+        self.params = listed("params", params, "a sequence of tensors")
         _check_parameters(self.params)
         self.lr = number("lr", lr, above=0)
         self.weight_decay = number("weight_decay", weight_decay, minimum=0)
@@ -106,6 +106,8 @@ class Optimizer:
         )
 
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:
+        if values is not None:
+            values = listed("master_values", values, "a sequence of arrays")
         if self.update != "master32":
             if values is not None:
                 raise ValueError(
@@ -162,6 +164,8 @@ class Optimizer:
         >>> dict(zip(fe.optim.COUNTS[:2], optimizer.counts[0].tolist()))
         {'updates': 1, 'updates_lost': 1}
         """
+        number("grad_scale", grad_scale, above=0)
+        flag("count", count)
         self.step_count += 1
         self.counts = self.launch(self.scalars(grad_scale), count)
 
@@ -311,6 +315,7 @@ class Optimizer:
         >>> a.lr
         0.2
         """
+        instance("state", state, Mapping, "what state_dict returned")
         arrays = self.state_arrays()
         expected = [*self.hyper, "step", *arrays]
         for key in expected:

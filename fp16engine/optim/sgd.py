@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..tensor import Tensor
-from ..validate import number
+from ..validate import flag, number
 from .optimizer import Array, Optimizer, StepScalars
 
 
@@ -66,7 +66,7 @@ class SGD(Optimizer):
         seed: int = 0,
     ) -> None:
         self.momentum = number("momentum", momentum, minimum=0, below=1)
-        self.nesterov = bool(nesterov)
+        self.nesterov = flag("nesterov", nesterov)
         if self.nesterov and self.momentum == 0:
             raise ValueError("momentum must be > 0 with nesterov=True, got 0")
         self.slots = ("momentum",) if self.momentum > 0 else ()

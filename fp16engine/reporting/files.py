@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from pathlib import Path
 from typing import IO
 
+# Faults of a folder's name: with another one it can be made.
+_NOT_HERE = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EINVAL, errno.ENAMETOOLONG)
 # Ends the name of a temporary file: drawn at random, so that no other process has it or can foresee it.
 TEMPORARY = r"\.[0-9a-f]{16}\.tmp"
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
@@ -65,13 +68,20 @@ def open_to_append(path: Path) -> IO[bytes]:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder with its parents; SaveError where the disk refuses, ValueError where a file is there."""
+    """Make a folder with its parents; SaveError where the disk fails, ValueError where there can be none."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
         raise ValueError(f"out must be a folder, got {path}, which is a file or lies in one") from None
     except OSError as error:
-        raise SaveError.of(path, error) from error
+        raise refused(path, error) from error
+
+
+def refused(path: Path, error: OSError) -> Exception:
+    """Return the error to raise: a ValueError where another name would do, else a SaveError."""
+    if error.errno in _NOT_HERE:
+        return ValueError(f"out must be a folder that can be written, got {path}: {error.strerror}")
+    return SaveError.of(path, error)
 
 
 def _sync_directory(directory: Path) -> None:

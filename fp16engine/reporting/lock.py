@@ -15,7 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .files import NO_LINK, SaveError, make_folder
+from ..validate import path as checked_path
+from .files import NO_LINK, make_folder, refused
 from .owner import Owner
 
 try:
@@ -43,14 +44,13 @@ def hold(folder: str | os.PathLike[str] | None) -> Iterator[None]:
 
     Raises:
         FolderInUse: another run has it; the message names the process, its machine and since when.
-        SaveError: the disk refuses.
+        SaveError: the disk is full, or fails.
+        ValueError: there can be no such folder.
     """
     if folder is None:
         yield
         return
-    if not os.fspath(folder):
-        raise ValueError("out must be the name of a folder, got ''")
-    path = Path(folder)
+    path = checked_path("out", folder)
     key = os.path.realpath(path)
     with _guard:
         again = _held.get(key) == threading.get_ident()
@@ -97,7 +97,7 @@ def _locked(folder: Path) -> Iterator[None]:
             _made_alone(path, note)
     except OSError as error:
         owner.retire()
-        raise SaveError.of(path, error) from error
+        raise refused(path, error) from error
     except BaseException:
         owner.retire()
         raise

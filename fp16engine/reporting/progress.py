@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol, TextIO, runtime_checkable
 
+from ..validate import instance
 from .history import EpochRecord
 
 PLAIN_INTERVAL_SECONDS = 30.0
@@ -15,6 +16,7 @@ _LONG_LOSS = 10_000  # from here on digits after the point are no news
 _MANY_DAYS = 10  # from here on hours are no news
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """What `Trainer.fit` tells about a run; pass an object of your own as `progress` to show it elsewhere."""
 
@@ -235,7 +237,7 @@ class Bar:
 def reporter(progress: bool | Reporter | None, unit: str = "img/s") -> Reporter:
     """None or True: a bar where standard error is a terminal and rich is installed, plain lines otherwise.
 
-    False: nothing. Anything else is used as the reporter itself. `unit` is that of the speed.
+    False: nothing. A reporter is used itself; TypeError for anything else. `unit` is that of the speed.
     """
     if progress is False:
         return Silent()
@@ -246,4 +248,4 @@ def reporter(progress: bool | Reporter | None, unit: str = "img/s") -> Reporter:
             except ImportError:
                 return PlainLines(unit=unit)
         return PlainLines(unit=unit)
-    return progress
+    return instance("progress", progress, Reporter, "True, False, None or a Reporter")

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from .. import backend as backends
+from ..data import Dataset
 from ..data.encoded import IGNORED
 from ..tensor import Tensor
-from ..validate import must_be
+from ..validate import instance, must_be
 
 if TYPE_CHECKING:
-    from ..data import Augmentation, Dataset
+    from ..data import Augmentation
     from ..nn import Module
     from .state import TrainState
 
@@ -43,8 +44,6 @@ class DeviceSplit:
     def of(cls, dataset: Dataset, split: str, dtype: str, device: str) -> DeviceSplit:
         """Normalise, round once to `dtype` and move the whole split to the device."""
         labels = np.asarray(getattr(dataset, split).labels, np.int64)
-        if not len(labels):
-            raise ValueError(f"dataset {dataset.name!r} must have at least one {split} image, got none")
         backend = backends.get(device)
         host = np.ascontiguousarray(dataset.normalised(split, dtype))
         # where the device computes on host arrays the data set's own copy serves, and memory holds it once
@@ -210,7 +209,9 @@ def host_labels(y: Any, images: int) -> np.ndarray:
 
 
 def check_dataset(model: Module, dataset: Dataset) -> None:
-    """ValueError when the data do not fit a model that knows what it was built for (`model.config`)."""
+    """TypeError for anything but a `data.Dataset`; ValueError when its images do not fit `model.config`, what
+    the model was built for."""
+    instance("dataset", dataset, Dataset, "a data.Dataset")
     config = getattr(model, "config", None)
     if not isinstance(config, dict):
         return

@@ -31,6 +31,7 @@ from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
 from ..validate import integer, must_be, shown
+from ..validate import path as checked_path
 from . import tensor_file
 from .tensor_file import MODEL
 
@@ -174,7 +175,7 @@ class Checkpoint:
         Traceback (most recent call last):
         fp16engine.errors.CheckpointError: ...
         """
-        json_path = Path(path)
+        json_path = checked_path("path", path)
         if json_path.suffix != ".json":
             json_path = json_path / FILE_NAME
         body = _read_json(json_path)
@@ -421,8 +422,13 @@ class Checkpoint:
 
 
 def _undefined(tensors: dict[str, np.ndarray]) -> str | None:
-    """The first tensor with a NaN in it; infinities come about in a run that is whole."""
-    return next((name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), None)
+    """The first tensor by name with a NaN in it; infinities come about in a run that is whole.
+
+    By name, since safetensors gives the tensors in another order every time.
+    """
+    return min(
+        (name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), default=None
+    )
 
 
 def _digest(body: dict[str, Any]) -> str:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ..data.augment import Augmentation
 from ..optim import BY_NAME
+from ..optim.adam import checked_betas
 from ..precision import Precision
-from ..validate import choice, integer, must_be, number
+from ..validate import choice, flag, instance, integer, must_be, number
 from . import schedule
 
 SGD_MOMENTUM = 0.9
@@ -66,7 +67,7 @@ class TrainConfig:
         choice("optimizer", self.optimizer, BY_NAME)
         checked: dict[str, Any] = {
             "lr": number("lr", self.lr, above=0),
-            "weight_decay": float(self.weight_decay),
+            "weight_decay": number("weight_decay", self.weight_decay, minimum=0),
             "schedule": schedule.check(self.schedule),
             "warmup": schedule.check_warmup(self.schedule, integer("warmup", self.warmup, 0)),
             "augment": Augmentation.get(self.augment),
@@ -85,20 +86,25 @@ class TrainConfig:
             raise ValueError(must_be("state", "'native' with sgd, which has one form", self.state))
         if self.betas is not None:
             raise ValueError(must_be("betas", "None with sgd; adam and adamw have them", self.betas))
-        momentum = SGD_MOMENTUM if self.momentum is None else float(self.momentum)
-        return {"momentum": momentum, "nesterov": bool(self.nesterov)}
+        momentum = SGD_MOMENTUM if self.momentum is None else self.momentum
+        return {
+            "momentum": number("momentum", momentum, minimum=0, below=1),
+            "nesterov": flag("nesterov", self.nesterov),
+        }
 
     def _of_adaptive(self) -> dict[str, Any]:
-        if self.nesterov:
+        if flag("nesterov", self.nesterov):
             raise ValueError(f"nesterov must be False with {self.optimizer}, got True; use sgd")
         if self.betas is None:
             betas = None
         elif self.optimizer == "rmsprop":
             raise ValueError(must_be("betas", "None with rmsprop; adam and adamw have them", self.betas))
         else:
-            first, second = self.betas
-            betas = (float(first), float(second))
-        return {"momentum": None, "eps": None if self.eps is None else float(self.eps), "betas": betas}
+            betas = checked_betas(self.betas)
+        eps = None if self.eps is None else number("eps", self.eps, minimum=0)
+        if self.momentum is not None:  # sgd's default comes along, and is not used
+            number("momentum", self.momentum, minimum=0, below=1)
+        return {"momentum": None, "eps": eps, "betas": betas}
 
     def policy(self, precision: str | Precision) -> Precision:
         """Return a precision with this `update`, `statistics` and `convolution`, where they are given.
@@ -186,6 +192,7 @@ class TrainConfig:
         >>> TrainConfig.from_dict(config.to_dict()) == config
         True
         """
+        instance("training", stored, Mapping, "a record by name")
         unknown = stored.keys() - {field.name for field in fields(cls)}
         if unknown:
             names = ", ".join(field.name for field in fields(cls))

@@ -14,6 +14,7 @@ from ..nn import Module
 from ..numerics.ranges import Ranges
 from ..precision import Precision
 from ..tensor import Tensor
+from ..validate import instance, integer
 from . import layer_formats
 from . import schedule as schedules
 from .config import TrainConfig
@@ -157,6 +158,8 @@ class TrainState:
         >>> state.learning_rate(50)
         0.25
         """
+        if total is not None:
+            integer("total", total, 1)
         self._schedule = schedules.get(self.config.schedule, self.base_lr, total, self.config.warmup)
 
     @contextmanager
@@ -269,6 +272,7 @@ class TrainState:
         >>> state.step_count
         3
         """
+        instance("state", state, dict, "what state_dict returned")
         counters = StepCounters.from_dict(state)
         if (state["scaler"] is None) != (self.scaler is None):
             raise ValueError(

@@ -12,9 +12,10 @@ import numpy as np
 
 from .. import backend as backends
 from ..data.augment import Augmentation
+from ..nn import Module
 from ..numerics.monitor import Monitor
 from ..precision import Precision
-from ..validate import integer, must_be
+from ..validate import flag, instance, integer, must_be
 from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
     from ..data import Dataset
     from ..data.encoded import EncodedText
-    from ..nn import Module
     from ..reporting.history import History
     from ..reporting.progress import Reporter
 
@@ -120,6 +120,7 @@ class Trainer:
         monitor: Monitor | int | None = None,
         capture: bool | None = None,
     ) -> None:
+        instance("model", model, Module, "a Module")
         config = TrainConfig(
             optimizer=optimizer,
             lr=lr,
@@ -181,6 +182,7 @@ class Trainer:
         >>> fe.Trainer.of(model, "fp16", config).config == config
         True
         """
+        instance("config", config, TrainConfig, "a TrainConfig")
         return cls(model, precision, device=device, seed=seed, **config.arguments(), **options)
 
     def make_objective(self, state: TrainState) -> Objective:
@@ -337,6 +339,8 @@ class Trainer:
         """
         from . import loop
 
+        if stop is not None and not callable(stop):
+            raise TypeError(must_be("stop", "a function without arguments or None", stop))
         return loop.fit(
             self,
             dataset,
@@ -344,13 +348,13 @@ class Trainer:
                 epochs=integer("epochs", epochs, 0),
                 batch_size=integer("batch_size", batch_size, 1),
                 out=out,
-                resume=resume,
+                resume=flag("resume", resume),
                 progress=progress,
                 checkpoint_every=(
                     None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1)
                 ),
                 log_every=integer("log_every", log_every, 1),
-                tensorboard=tensorboard,
+                tensorboard=flag("tensorboard", tensorboard),
                 stop=stop,
                 monitor_every=(None if monitor_every is None else integer("monitor_every", monitor_every, 1)),
             ),

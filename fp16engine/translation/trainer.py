@@ -18,7 +18,7 @@ from ..train import StepResult, Trainer
 from ..train.batches import data_order
 from ..train.objective import Objective
 from ..train.state import TrainState
-from ..validate import must_be
+from ..validate import instance, must_be
 from .search import Hypothesis, translate
 
 
@@ -86,8 +86,9 @@ class TokenPrediction(Objective):
     """The tokens of a translation, each from the ones before it and the source."""
 
     def feed(self, state: TrainState, dataset: EncodedText, batch_size: int) -> TextFeed:
-        """See `TextFeed`; ValueError when a token is none of the model's."""
+        """See `TextFeed`; TypeError for other data, ValueError when a token is none of the model's."""
         model: Any = state.model
+        instance("dataset", dataset, EncodedText, "an EncodedText")
         vocabulary = model.source_embedding.weight.shape[0]
         most = max(int(array.max()) for part in (dataset.train, dataset.test) for array in part.arrays()[::2])
         if most >= vocabulary:
@@ -138,6 +139,7 @@ class TranslationTrainer(Trainer):
     """
 
     def __init__(self, model: Transformer, precision: str | Precision = "fp16", *args: Any, **options: Any):
+        instance("model", model, Transformer, "a Transformer")
         super().__init__(model, precision, *args, **options)
         self.network = model
 

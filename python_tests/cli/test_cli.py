@@ -48,6 +48,11 @@ def document(capsys):
     return json.loads(capsys.readouterr().out)
 
 
+def test_weights_take_updates_in_the_form_asked_for(capsys):
+    assert main(["train", *TINY, "--update", "master32", "--json", "--out", "out"]) == 0
+    assert document(capsys)["precision"] == "fp16+master32"
+
+
 def test_statistics_are_of_the_form_asked_for(capsys):
     for form, name in (("native", "fp16"), ("plain", "fp16+plain-statistics")):
         assert main(["train", *TINY, "--statistics", form, "--json", "--out", form]) == 0
@@ -76,7 +81,11 @@ def test_convolutions_are_by_the_algorithm_asked_for(capsys):
         (["train", "--precision", "fp17"], r"--precision must .* got 'fp17'"),
         (
             ["train", "--precision", "hbfp1"],
-            r"--precision: mantissa must .* got 1",
+            r"--precision: mantissa must be an integer from 2 to 16, got 1 \(see",
+        ),
+        (
+            ["train", "--precision", "fp16-chunk7"],
+            r"must be .* 8, 16, .* 256, got 'fp16-chunk7' \(",
         ),
         (["train", "--precision", "tf32"], "precision: 'tf32' needs the tensor cores"),
         (["compare", "--precision", "fp16,fp16"], r"--precision must .* got 'fp16,fp16'"),
@@ -114,7 +123,13 @@ def test_convolutions_are_by_the_algorithm_asked_for(capsys):
         (["fly"], "invalid choice: 'fly'"),
         (["comprae"], r"did you mean 'compare'\?"),
         (["bench", "kernls"], r"did you mean 'kernels'\?"),
-        (["train", "--colour"], "unrecognized arguments: --colour"),
+        (["train", "--colour"], r"unrecognized arguments: --colour.*\(see fp16engine train --help\)"),
+        (["bench", "step", "--colour"], r"--colour.*\(see fp16engine bench step --help\)"),
+        (["train", "--out", "/proc/x"], "out must be a folder that can be written, got /proc/x"),
+        (["compare", "--out", "/proc/x"], "out must be a folder that can be written, got /proc/x"),
+        (["bench", "step", "--out", "/proc/x/y"], "out must be a folder that can be written, got /proc/x"),
+        (["train", "--out", "a" * 300], "--out must be a path that the file system takes, got 'aaa"),
+        (["bench", "step", "--out", "a" * 300], "--out must be a path that the file system takes, got 'aaa"),
         (["train", "--presicion", "fp16"], r"did you mean '--precision'\?"),
         (["train", "--model", "resnet2O"], r"did you mean 'resnet20'\?"),
         (["train", "--data", "minst"], r"did you mean 'mnist'\?"),
@@ -533,11 +548,23 @@ def test_compare_takes_them_too(capsys, drawn):
     assert re.search(r"^fp16engine: --on-nonfinite must .* got 'pray' \(see fp16engine train --help\)$", said)
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("argv", "unbuffered"), [("--version", ""), ("--version", "1"), ("reproduce hbfp-density", "1")]
+)
+def test_standard_output_that_is_full_is_named(argv, unbuffered):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "fp16engine", *argv.split()]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (1, "fp16engine: standard output: No space left on device\n")
+
+
 @pytest.mark.parametrize("command", [["train"], ["compare"], ["reproduce", "figure3"]])
 def test_an_empty_out_is_refused(capsys, command):
     assert main([*command, "--out", ""]) == 2
     text = capsys.readouterr().err
-    assert "--out must be the name of a folder, got ''" in text
+    assert "--out must be a path, got ''" in text
 
 
 def test_compare_in_a_folder_that_a_run_holds(tmp_path, capsys):

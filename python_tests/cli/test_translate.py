@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from fp16engine.cli import main
+from fp16engine.experiments import translation_estimate
 from fp16engine.translation.bleu import bleu
 
 WORDS = {"Hund": "dog", "Katze": "cat", "Mann": "man", "Frau": "woman", "Kind": "child"}
@@ -95,6 +96,23 @@ def test_bleu_is_sacrebleus() -> None:
     assert abs(score - by_hand) < 1e-6 * by_hand
     with pytest.raises(ValueError, match=r"translations must .* got 1"):
         bleu(["a"], ["a", "b"])
+
+
+def test_hbfp_table3_asks_before_a_day_of_work(
+    corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    command = ["reproduce", "hbfp-table3", "--data-dir", str(corpus), "--out", str(out)]
+    command += ["--models", "transformer-tiny", "--precisions", "fp32,hbfp4"]
+    assert main([*command, "--dry-run", "--json"]) == 0
+    assert [row["seconds"] > 0 for row in json.loads(capsys.readouterr().out)["runs"]] == [True, True]
+    monkeypatch.setattr(translation_estimate, "_epoch_seconds", lambda *_: 3600.0)
+    assert main([*command, "--dry-run"]) == 0
+    assert "In all about 5 days 20 h for 2 runs" in capsys.readouterr().out
+    assert main(command) == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert "--yes must be given for more than a day of work, got 5 days 20 h" in sentence
+    assert "--precisions fp32,hbfp4 --epochs 1 --limit 2000 (about 2 h" in sentence and not out.exists()
 
 
 @pytest.mark.slow

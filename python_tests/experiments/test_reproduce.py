@@ -18,6 +18,7 @@ import study_run
 
 from fp16engine.cli import main
 from fp16engine.experiments import reproduce, study_pages
+from fp16engine.experiments.boosters import figures
 from fp16engine.experiments.experiment import Arm, Case, Request, Results, plain_arms, plan
 from fp16engine.experiments.runs.estimate import Estimator, Rate, make_trainer
 from fp16engine.experiments.runs.runner import BUDGET_SPENT, Outcome, RunWorker
@@ -282,6 +283,52 @@ def test_what_takes_longer_than_a_day_asks_first(
     for accepted in (["--yes"], ["--budget", "1h"]):
         assert main(["reproduce", "table2", *small, *accepted]) == 0
     assert len(trained) == 2
+
+
+def test_figures_of_trained_networks_ask_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Estimator, "rate", lambda self, spec, data: Rate(60.0, 1.0))
+    trained: list[str] = []
+
+    def stop(name: str, *_: Any, **options: Any) -> None:
+        trained.append(name)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "trained", stop)
+    command = ["reproduce", "hbfp-figure2", "--data", "digits", "--limit", "16", "--plane", "3"]
+    assert main([*command, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 runs" in printed and "resnet20 on digits" in printed and "days" in printed
+    assert main(command) == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert "--yes must be given for more than a day of work" in sentence and not trained
+    assert "hbfp-figure2 --data digits --plane 3 --epochs 1 --limit 2000 (about" in sentence
+    assert main([*command, "--yes"]) == 130 and trained == ["fp32"]
+
+
+@pytest.mark.parametrize(
+    ("what", "name", "options"),
+    [
+        ("table2", "cifar10", ["--models", "dnn", "--precisions", "fp16"]),
+        ("figure2", "mnist", []),
+        ("hbfp-figure1", "cifar10", ["--models", "dnn"]),
+    ],
+)
+def test_a_dry_run_needs_no_data(
+    what: str, name: str, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name_of in ("rate", "known"):
+        monkeypatch.setattr(Estimator, name_of, lambda self, spec, data: Rate(1e-3, 1e-4))
+    small = ["--limit", "8", "--epochs", "1", *options]
+    assert main(["reproduce", what, *small, "--dry-run"]) == 0
+    assert f"{name} is not here (--data-dir {name}=DIR, or --download)" in capsys.readouterr().out
+    assert main(["reproduce", what, *small, "--dry-run", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["not_here"] == [name] and document["seconds"] > 0
+    assert not list(tmp_path.iterdir())
 
 
 def test_progress_counts_runs_and_estimates_by_the_same_rates(tmp_path: Path, capsys: Any) -> None:

@@ -214,7 +214,7 @@ def test_shortcuts() -> None:
     ],
 )
 def test_wrong_arguments(options: dict, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((TypeError, ValueError), match=message):
         fe.models.create(**options)
 
 

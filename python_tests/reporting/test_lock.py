@@ -133,5 +133,5 @@ def test_folders_made_in_vain_are_removed(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), hold(tmp_path / "a" / "b"):
         raise RuntimeError
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="out must be the name of a folder, got ''"), hold(""):
+    with pytest.raises(ValueError, match="out must be a path, got ''"), hold(""):
         pass

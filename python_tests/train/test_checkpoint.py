@@ -575,6 +575,15 @@ def test_nan_weights_are_refused_unless_the_run_was_not_finite(saved):
         match=r"/checkpoint-1-\w+.safetensors is damaged: 'model.4.weight' must .* got NaN",
     ):
         altered(saved, spoil)
+
+    def spoil_all(tensors):
+        for values in tensors.values():
+            if values.dtype.kind == "f":
+                values.fill(np.nan)
+
+    for _ in range(8):  # the first by name, whatever the order in which they are read
+        with pytest.raises(fe.CheckpointError, match=r"is damaged: 'model.0.bias' must"):
+            altered(saved, spoil_all)
     rewrite(saved, put("trainer", "nonfinite_steps", 1))
     assert np.isnan(fe.Checkpoint.load(saved).tensors["model.4.weight"][0, 0])
 

@@ -9,7 +9,6 @@ import tiny_run
 from safetensors.numpy import load_file
 
 import fp16engine as fe
-from fp16engine.data import Dataset
 from fp16engine.reporting.history import WALL_TIME_FIELDS, EpochRecord, History
 
 POLICIES = ["fp32", "fp16", "fp16-strict", "mp"]
@@ -233,25 +232,6 @@ def test_evaluate_checks_its_batch_size_and_the_data():
         trainer.evaluate(tiny_run.data(), batch_size=0)
     with pytest.raises(ValueError, match=r"batch_size must .* got -2"):
         trainer.predict(np.zeros((1, 4, 4, 1), np.float32), batch_size=-2)
-
-
-class Empty:
-    """A data set without test images; `Dataset` itself refuses to be one."""
-
-    def __init__(self, data: Dataset):
-        self.__dict__.update(name="empty", image_size=(4, 4), channels=1, classes=("a", "b", "c"))
-        self.train, self.test = (
-            data.train,
-            type("", (), {"labels": [], "images": [], "__len__": lambda s: 0})(),
-        )
-        self.normalised = data.normalised
-
-
-def test_empty_data_are_refused():
-    with pytest.raises(ValueError, match=r"dataset 'empty' must .* got none"):
-        tiny_run.trainer().evaluate(Empty(tiny_run.data()))
-    with pytest.raises(ValueError, match=r"dataset 'empty' must .* got none"):
-        tiny_run.trainer().fit(Empty(tiny_run.data()), 1, 4, progress=False)
 
 
 def contents(directory):

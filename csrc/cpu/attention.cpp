@@ -20,11 +20,8 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
                 for (int64_t i = 0; i < m; i++) to_floats(a.as<T>() + (item * M + i0 + i) * K + k0, tile + i * k, k);
                 return TileStrides{k, 1};
             };
-            const auto pack_b = [&](int64_t k0, int64_t k, int64_t j0, int64_t n, int64_t ld, float* tile) {
-                for (int64_t p = 0; p < k; p++) {
-                    to_floats(b.as<T>() + (item * K + k0 + p) * N + j0, tile + p * ld, n);
-                    std::fill(tile + p * ld + n, tile + (p + 1) * ld, 0.0f);
-                }
+            const auto pack_b = [&](int64_t k0, int64_t k, int64_t j0, int64_t n, float* panels) {
+                return pack_rows(b.as<T>() + (item * K + k0) * N + j0, N, k, n, panels);
             };
             const auto store = [&](int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t ld, float* tile) {
                 for (int64_t i = 0; i < m; i++) {

@@ -11,6 +11,14 @@ ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y,
             y.shape[2], stride_h,   stride_w,   pads[0],    pads[1],    pads[2],    pads[3],    groups};
 }
 
+// Where the weights outweigh an image, oneDNN's tasks of whole images are few and read all weights each; our product
+// divides pixels and channels alike. The choice does not look at the batch, so neither do the bits. Measured by
+// `bench step`: 1.0 to 6 times as fast; with more positions of the filter, gathering costs more than is won.
+bool product_is_faster(const ConvShape& s) {
+    const int64_t image = s.image_inputs() + s.image_outputs(), positions = s.R * s.S;
+    return s.groups == 1 && positions <= 9 && s.weights() >= (positions == 1 ? 1 : 6) * image;
+}
+
 }  // namespace
 
 std::string ConvShape::describe() const {
@@ -25,7 +33,7 @@ void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bia
     if (y.size() == 0) return;
     if (winograd && shape.C > 0)
         conv_winograd_forward(shape, x, w, bias, y);
-    else if (accumulator || !conv_onednn_forward(shape, x, w, bias, y))
+    else if (accumulator || product_is_faster(shape) || !conv_onednn_forward(shape, x, w, bias, y))
         conv_product_forward(shape, x, w, bias, y, accumulator);
 }
 
@@ -36,7 +44,8 @@ void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy
     // An empty batch has gradients too: sums of nothing.
     if (winograd && dy.size() > 0 && shape.C > 0)
         conv_winograd_backward(shape, x, w, dy, {dx, dw, db});
-    else if (accumulator || shape.N == 0 || !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
+    else if (accumulator || shape.N == 0 || product_is_faster(shape) ||
+             !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
         conv_product_backward(shape, x, w, dy, {dx, dw, db}, accumulator);
 }
 

@@ -12,36 +12,18 @@ struct Matrix {
 };
 
 template <class T>
-void pack_b_tile(const T* b, const Matrix& shape, int64_t k0, int64_t k, int64_t n0, int64_t n, int64_t ld,
-                 float* tile) {
-    if (!shape.transposed) {
-        for (int64_t p = 0; p < k; p++) {
-            to_floats(b + (k0 + p) * shape.columns + n0, tile + p * ld, n);
-            std::fill(tile + p * ld + n, tile + (p + 1) * ld, 0.0f);
-        }
-        return;
-    }
-    float line[16][256];
-    for (int64_t j0 = 0; j0 < ld; j0 += 16) {
-        const int64_t lines = std::max<int64_t>(0, std::min<int64_t>(16, n - j0));
-        for (int64_t j = 0; j < 16; j++) {
-            if (j < lines)
-                to_floats(b + (n0 + j0 + j) * shape.rows + k0, line[j], k);
-            else
-                std::fill(line[j], line[j] + k, 0.0f);
-        }
-        for (int64_t p = 0; p < k; p++)
-            for (int64_t j = 0; j < 16; j++) tile[p * ld + j0 + j] = line[j][p];
-    }
+const float* pack_b_tile(const T* b, const Matrix& shape, int64_t k0, int64_t k, int64_t n0, int64_t n, float* panels) {
+    if (shape.transposed) return pack_columns(b + n0 * shape.rows + k0, shape.rows, k, n, panels);
+    return pack_rows(b + k0 * shape.columns + n0, shape.columns, k, n, panels);
 }
 
 template <class T>
 TileStrides pack_a_tile(const T* a, const Matrix& shape, int64_t m0, int64_t m, int64_t k0, int64_t k, float* tile) {
     if (shape.transposed) {
-        for (int64_t p = 0; p < k; p++) to_floats(a + (k0 + p) * shape.rows + m0, tile + p * m, m);
+        rows_to_floats(a + k0 * shape.rows + m0, shape.rows, k, m, tile);
         return {1, m};
     }
-    for (int64_t i = 0; i < m; i++) to_floats(a + (m0 + i) * shape.columns + k0, tile + i * k, k);
+    rows_to_floats(a + m0 * shape.columns + k0, shape.columns, m, k, tile);
     return {k, 1};
 }
 
@@ -49,27 +31,35 @@ template <class T>
 void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b_shape, const T* bias, T* c,
                   int64_t batch, int64_t accumulator) {
     const int64_t M = a_shape.rows, K = a_shape.columns, N = b_shape.columns;
-    const int64_t tile = accumulator ? 64 : 128;
-    const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile;
-    parallel_for(batch * rows * columns, [&](int64_t task, int) {
-        const int64_t item = task / (rows * columns), m0 = task / columns % rows * tile, n0 = task % columns * tile;
+    // run(pack_a, pack_b, store) for one product of the batch
+    const auto with_item = [&](int64_t item, const auto& run) {
         const T* const a_item = a + item * M * K;
         const T* const b_item = b + item * K * N;
         T* const c_item = c + item * M * N;
         const auto pack_a = [&](int64_t i0, int64_t m, int64_t k0, int64_t k, float* to) {
             return pack_a_tile(a_item, a_shape, i0, m, k0, k, to);
         };
-        const auto pack_b = [&](int64_t k0, int64_t k, int64_t j0, int64_t n, int64_t ld, float* to) {
-            pack_b_tile(b_item, b_shape, k0, k, j0, n, ld, to);
+        const auto pack_b = [&](int64_t k0, int64_t k, int64_t j0, int64_t n, float* to) {
+            return pack_b_tile(b_item, b_shape, k0, k, j0, n, to);
         };
         const auto store = [&](int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t ld, float* from) {
-            for (int64_t i = 0; i < m; i++) {
-                if (bias)
-                    for (int64_t j = 0; j < n; j++) from[i * ld + j] += to_float(bias[j0 + j]);
-                from_floats(from + i * ld, c_item + (i0 + i) * N + j0, n);
-            }
+            for (int64_t i = 0; bias && i < m; i++)
+                for (int64_t j = 0; j < n; j++) from[i * ld + j] += to_float(bias[j0 + j]);
+            rows_from_floats(from, ld, m, n, c_item + i0 * N + j0, N);
         };
-        product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, accumulator, pack_a, pack_b, store);
+        run(pack_a, pack_b, store);
+    };
+    if (batch == 1)
+        return with_item(0, [&](const auto& pack_a, const auto& pack_b, const auto& store) {
+            packed_product(M, N, K, accumulator, pack_a, pack_b, store);
+        });
+    const int64_t tile = accumulator ? 64 : 128;
+    const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile;
+    parallel_for(batch * rows * columns, [&](int64_t task, int) {
+        const int64_t m0 = task / columns % rows * tile, n0 = task % columns * tile;
+        with_item(task / (rows * columns), [&](const auto& pack_a, const auto& pack_b, const auto& store) {
+            product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, accumulator, pack_a, pack_b, store);
+        });
     });
 }
 

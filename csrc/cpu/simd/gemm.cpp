@@ -1,7 +1,10 @@
-// Micro-kernels of the packed matrix product. b (k, n) and c (m, n) are float tiles, row-major, n a multiple of 16;
-// a (m, k) has one stride for rows and one along k, so a transposed operand needs no transposition.
+// Micro-kernels of the packed matrix product. b (k, n) and c (m, n) are float tiles, n a multiple of 16: b in panels,
+// see PackKernels, c row-major. a (m, k) has one stride for rows and one along k, so a transposed operand needs no
+// transposition.
 // Accumulator: float32 (free order along k within a tile: ascending), or binary16 (ascending, fused, one rounding a
 // step).
+#include <type_traits>
+
 #include "cpu/simd/arithmetic.h"
 #include "cpu/simd/tables.h"
 
@@ -9,8 +12,9 @@ namespace fp16engine {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int kTileRows = 4, kTileVectors = 4;
+constexpr int kTileRows = 8, kTileVectors = 2;  // sixteen sums, and a line of b that stays in the first-level cache
 #else
+static_assert(cpu::kPanel % (4 / kParts * kLanes) == 0);
 constexpr int kTileRows = 3, kTileVectors = 4 / kParts;  // twelve of sixteen registers hold sums
 #endif
 
@@ -24,15 +28,16 @@ struct HalfStep {
     static FP16_INLINE f32x16 step(f32x16 a, f32x16 b, f32x16 acc) { return half_fma(a, b, acc); }
 };
 
+// c (R, V vectors) of one panel: rows of b are `width` apart, rows of c `n`.
 template <class Step, int R, int V>
-FP16_INLINE void multiply_block(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t n,
-                                int64_t k) {
+FP16_INLINE void multiply_block(const float* a, int64_t row, int64_t step, const float* b, int64_t width, float* c,
+                                int64_t n, int64_t k) {
     f32x16 acc[R][V];
     for (int r = 0; r < R; r++)
         for (int v = 0; v < V; v++) acc[r][v] = Step::kOverwrite ? f32x16{} : load(c + r * n + v * kLanes);
     for (int64_t p = 0; p < k; p++) {
         f32x16 line[V];
-        for (int v = 0; v < V; v++) line[v] = load(b + p * n + v * kLanes);
+        for (int v = 0; v < V; v++) line[v] = load(b + p * width + v * kLanes);
         for (int r = 0; r < R; r++) {
             const f32x16 scalar = a[r * row + p * step];
             for (int v = 0; v < V; v++) acc[r][v] = Step::step(scalar, line[v], acc[r][v]);
@@ -43,21 +48,28 @@ FP16_INLINE void multiply_block(const float* a, int64_t row, int64_t step, const
 }
 
 template <class Step, int V>
-FP16_INLINE void multiply_columns(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m,
-                                  int64_t n, int64_t k) {
+FP16_INLINE void multiply_columns(const float* a, int64_t row, int64_t step, const float* b, int64_t width, float* c,
+                                  int64_t m, int64_t n, int64_t k) {
     int64_t i = 0;
-    for (; i + kTileRows <= m; i += kTileRows)
-        multiply_block<Step, kTileRows, V>(a + i * row, row, step, b, c + i * n, n, k);
-    for (; i < m; i++) multiply_block<Step, 1, V>(a + i * row, row, step, b, c + i * n, n, k);
+    const auto rows = [&](auto count) {
+        constexpr int R = decltype(count)::value;
+        for (; i + R <= m; i += R) multiply_block<Step, R, V>(a + i * row, row, step, b, width, c + i * n, n, k);
+    };
+    rows(std::integral_constant<int, kTileRows>{});
+    if constexpr (kTileRows > 4) rows(std::integral_constant<int, 4>{});
+    rows(std::integral_constant<int, 1>{});
 }
 
 template <class Step>
 FP16_KERNEL void multiply(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n,
                           int64_t k) {
-    int64_t j = 0;
-    for (; j + kTileVectors * kLanes <= n; j += kTileVectors * kLanes)
-        multiply_columns<Step, kTileVectors>(a, row, step, b + j, c + j, m, n, k);
-    for (; j < n; j += kLanes) multiply_columns<Step, 1>(a, row, step, b + j, c + j, m, n, k);
+    constexpr int kStep = kTileVectors * kLanes;
+    for (int64_t j = 0; j < n; j += cpu::kPanel) {
+        const float* const panel = b + j * k;
+        if (n - j < cpu::kPanel) return multiply_columns<Step, 1>(a, row, step, panel, kLanes, c + j, m, n, k);
+        for (int64_t v = 0; v < cpu::kPanel; v += kStep)
+            multiply_columns<Step, kTileVectors>(a, row, step, panel + v, cpu::kPanel, c + j + v, m, n, k);
+    }
 }
 
 FP16_KERNEL void add_half(const float* a, const float* b, float* c, int64_t n, float weight, float scale) {

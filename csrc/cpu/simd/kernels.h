@@ -102,8 +102,20 @@ struct StrictKernels {
     void (*column_blocks)(const half* x, int64_t rows, int64_t stride, int64_t n, float* sums, int64_t sums_stride);
 };
 
+// The packed product's b (k, n) as floats in panels: columns j to j + kPanel lie at j * k, row after row; the last
+// panel is 16 wide where that is enough. Columns from n on are zero.
+constexpr int64_t kPanel = 32;
+template <class T>
+struct PackKernels {
+    // Rows first to first + count from b, stored as (count, n) with rows `stride` apart.
+    void (*rows)(const T* b, int64_t stride, int64_t first, int64_t count, int64_t k, int64_t n, float* panels);
+    // All of b, stored as (n, k) with rows `stride` apart.
+    void (*columns)(const T* b, int64_t stride, int64_t k, int64_t n, float* panels);
+};
+
 struct GemmKernels {
-    // c (m, n) += a (m, k) * b (k, n), float accumulators; n a multiple of 16; a[i * row + p * step] is element (i, p).
+    // c (m, n) += a (m, k) * b (k, n), float accumulators; n a multiple of 16, b in panels; a[i * row + p * step] is
+    // element (i, p).
     void (*multiply)(const float* a, int64_t row, int64_t step, const float* b, float* c, int64_t m, int64_t n,
                      int64_t k);
     // c = the block sum of k <= 32 products, each step fl16(acc + a * b).
@@ -292,6 +304,7 @@ struct Kernels {
     const ByStorage<EmbeddingKernels>& embedding;
     const GemmKernels& gemm;
     const ByStorage<LayerNormKernels>& layer_norm;
+    const ByStorage<PackKernels>& pack;
     const ByStorage<PoolKernels>& pool;
     const QuantizeKernels& quantize;
     const ByStorage<RangeKernels>& range;

@@ -1,0 +1,58 @@
+// An operand of the packed product, converted to float and laid out in panels. Bytes per element: 2 or 4 read, 4
+// written.
+#include "cpu/simd/storage.h"
+#include "cpu/simd/tables.h"
+
+namespace fp16engine {
+namespace {
+
+// The first `count` elements, at most sixteen; the others are zero.
+template <class T>
+FP16_INLINE f32x16 load_first(const T* x, int64_t count) {
+    if (count >= kLanes) return load(x);
+    return count > 0 ? load(x, static_cast<int>(count)) : f32x16{};
+}
+
+template <class T>
+FP16_KERNEL void pack_rows(const T* b, int64_t stride, int64_t first, int64_t count, int64_t k, int64_t n,
+                           float* panels) {
+    for (int64_t j = 0; j < n; j += cpu::kPanel) {
+        const int64_t width = n - j > kLanes ? cpu::kPanel : kLanes;
+        float* const panel = panels + j * k + first * width;
+        for (int64_t p = 0; p < count; p++)
+            for (int64_t v = 0; v < width; v += kLanes)
+                store(panel + p * width + v, load_first(b + p * stride + j + v, n - j - v));
+    }
+}
+
+template <class T>
+FP16_KERNEL void pack_columns(const T* b, int64_t stride, int64_t k, int64_t n, float* panels) {
+    float square[kLanes][kLanes];
+    for (int64_t j = 0; j < n; j += cpu::kPanel) {
+        const int64_t width = n - j > kLanes ? cpu::kPanel : kLanes;
+        float* const panel = panels + j * k;
+        for (int64_t v = 0; v < width; v += kLanes) {
+            for (int64_t p = 0; p < k; p += kLanes) {
+                for (int64_t i = 0; i < kLanes; i++) {
+                    const bool there = j + v + i < n;
+                    store(square[i], there ? load_first(b + (j + v + i) * stride + p, k - p) : f32x16{});
+                }
+                const int64_t lines = k - p < kLanes ? k - p : kLanes;
+                for (int64_t q = 0; q < lines; q++) {
+                    float* const line = panel + (p + q) * width + v;
+                    for (int64_t i = 0; i < kLanes; i++) line[i] = square[i][q];
+                }
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace fp16engine
+
+namespace fp16engine::cpu::FP16_ISA {
+
+const ByStorage<PackKernels> pack_kernels = {{pack_rows<half>, pack_columns<half>},
+                                             {pack_rows<float>, pack_columns<float>}};
+
+}  // namespace fp16engine::cpu::FP16_ISA

@@ -457,21 +457,28 @@ def test_bench_kernels(capsys):
     assert all(words in text for words in ("Copy, tiny", "softmax_backward", "of copy", "of floor"))
 
 
-def command(*argv, **options):
+SMALL = """
+import small_dnn, sys
+from fp16engine.cli import main
+small_dnn.module.HIDDEN = small_dnn.UNITS
+sys.exit(main())
+"""
+
+
+def command(*argv, start=("-m", "fp16engine")):
     return subprocess.Popen(
-        [sys.executable, "-m", "fp16engine", *argv],
+        [sys.executable, *start, *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        **options,
     )
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_result(tmp_path):
-    long = ["--device", "reference", "--limit", "64", "--model", "dnn", "--epochs", "6", "--batch-size", "4"]
-    with command("train", *long, "--out", "cut", "--checkpoint-every", "1") as process:
+    long = ["--device", "reference", "--limit", "64", "--model", "dnn", "--epochs", "12", "--batch-size", "4"]
+    with command("train", *long, "--out", "cut", "--checkpoint-every", "1", start=("-c", SMALL)) as process:
         metrics = tmp_path / "cut" / "metrics.jsonl"
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size):

@@ -215,9 +215,10 @@ class Page(HTMLParser):
 
 
 def test_report_needs_no_network_and_has_its_plots_with_texts(tmp_path, drawn):
-    tiny(tmp_path / "out", ("fp16", "fp32", "mp"))
+    tiny(tmp_path / "out", ("fp16", "fp32", "mp"), seeds=2)
     names = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
-    for stem in ("accuracy", "loss", "delta-gamma-fp16", "delta-gamma-mp", "delta-gamma-epochs-fp16"):
+    pairs = "delta-gamma-fp16", "delta-gamma-mp", "delta-gamma-epochs-fp16"
+    for stem in ("accuracy", "loss", *pairs, "seed-differences"):
         assert {f"{stem}.png", f"{stem}.svg"} <= names
     text = (tmp_path / "out" / "report.html").read_text()
     page = Page()
@@ -226,7 +227,7 @@ def test_report_needs_no_network_and_has_its_plots_with_texts(tmp_path, drawn):
     assert not re.search(r"@import|url\((?!#)", text)
     assert "<script" not in text
     assert len(page.ids) == len(set(page.ids))
-    assert len(page.alts) == text.count("<figure>") == 6
+    assert len(page.alts) == text.count("<figure>") == 7
     assert all(len(alt) > 20 for alt in page.alts)
 
 

@@ -6,8 +6,8 @@ import importlib.util
 import os
 import sys
 import zlib
-from collections.abc import Iterator
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,12 @@ def _built(name: str) -> bool:
 
 
 COMPILED = list(_MISSING)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_setupnodes() -> None:
+    """One thread for each worker of pytest-xdist; tests of threads ask for several."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects by the marks
@@ -104,12 +110,28 @@ def _own_schedule(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
         return
     simt: Any = backends.get("simt")
-    draw = zlib.crc32(request.node.name.encode())
-    simt.set_schedule(draw % SCHEDULES)
-    simt.offset = draw // SCHEDULES % 2
+    _draw_schedule(request.node.name)
     yield
     simt.set_schedule(0)
     simt.offset = 0
+
+
+def _draw_schedule(name: str) -> None:
+    """Give the simulator the order of threads and the alignment of arrays that go with a name."""
+    simt: Any = backends.get("simt")
+    draw = zlib.crc32(name.encode())
+    simt.set_schedule(draw % SCHEDULES)
+    simt.offset = draw // SCHEDULES % 2
+
+
+@pytest.fixture
+def for_each(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """`check_each`; on the simulator every case has an order of threads of its own."""
+    from each_case import check_each
+
+    if not _built("simt") or "simt" not in _words(request.node):
+        return check_each
+    return partial(check_each, before=lambda name: _draw_schedule(f"{request.node.name} {name}"))
 
 
 @pytest.fixture(params=["reference", *COMPILED])
@@ -186,4 +208,14 @@ def undrawn(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         if "drawn" not in request.fixturenames:
             patch.setattr(plots, "save", lambda figure, folder, name: "<svg></svg>")
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_dnn() -> Iterator[None]:
+    """The network "dnn" with fewer units, for tests of all that goes on around training."""
+    from small_dnn import UNITS, module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "HIDDEN", UNITS)
         yield

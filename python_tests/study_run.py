@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import small_dnn
 
 from fp16engine.data import Dataset, Split
 from fp16engine.experiments import reproduce
@@ -66,6 +67,7 @@ def prepare(out: Path, experiment: Experiment = EXPERIMENT, device: str = DEVICE
 
 def main() -> None:
     """study_run.py OUT: do what is missing, saving every step."""
+    small_dnn.module.HIDDEN = small_dnn.UNITS
     with prepare(Path(sys.argv[1]), checkpoint_every=1) as session:
         session.run()
         session.compare()

@@ -60,6 +60,7 @@ def test_underflow_is_forecast_with_a_loss_scale_that_cures_it() -> None:
     assert result["suggestion"]["settings"]["loss_scale"] == result["loss_scale"] > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lr", [1e-7, 0.05])
 def test_lost_updates_are_forecast_as_the_meter_counts_them(lr: float) -> None:
     result = flown(lr=lr, momentum=0.0)
@@ -107,6 +108,7 @@ def test_a_device_that_computes_wrong_is_found(monkeypatch: pytest.MonkeyPatch) 
     assert suggestion["precision"] == "fp32"
 
 
+@pytest.mark.slow
 def test_the_command(cpu: Any, capsys: pytest.CaptureFixture[str]) -> None:
     argv = ["preflight", "--model", "dnn", "--limit", "64", "--batch-size", "32"]
     assert main([*argv, "--json"]) == 0

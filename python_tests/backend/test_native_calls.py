@@ -16,7 +16,7 @@ import pytest
 import fp16engine as fe
 
 FUZZER = Path(__file__).parents[1] / "native_calls.py"
-CALLS = os.environ.get("FP16ENGINE_TEST_CALLS", "3000")  # 20 000 under the sanitizers: .ci/sanitize
+CALLS = os.environ.get("FP16ENGINE_TEST_CALLS", "1500")  # 15 000 under the sanitizers: .ci/sanitize
 
 
 @pytest.mark.slow

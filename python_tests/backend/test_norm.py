@@ -5,6 +5,7 @@ Binary16 accumulators are compared bit for bit in test_op_cases.py.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import bounds
@@ -16,14 +17,15 @@ from op_cases import CASES
 from fp16engine.backend.reference.norm import share_taken
 
 
-def _parameters(method: str) -> list[Any]:
-    return [
-        pytest.param(case, values, dtype, id=f"{case.name}-{values}-{dtype}")
+def _cases(method: str) -> dict[str, tuple[Case, str, str]]:
+    """Return (case, values, dtype) by name."""
+    return {
+        f"{case.name}-{values}-{dtype}": (case, values, dtype)
         for case in CASES
         if case.method == method
         for values in case.ranges
         for dtype in case.storage
-    ]
+    }
 
 
 def _normalised(a: Any, mean: np.ndarray, inv_std: np.ndarray, relu: bool) -> np.ndarray:
@@ -48,8 +50,11 @@ def _statistics(a: Any, axes: tuple[int, ...], eps: float, mean: np.ndarray, inv
     bounds.bounded(inv_std, exact, bounds.inverse_std(exact, count, "float32"), inv_std.dtype.name)
 
 
-@pytest.mark.parametrize(("case", "values", "dtype"), _parameters("batch_norm_forward"))
-def test_batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
+def test_batch_norm_forward(for_each: Any, backend: Any) -> None:
+    for_each(_cases("batch_norm_forward"), partial(_batch_norm_forward, backend))
+
+
+def _batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
     outputs: list[Any] = call(backend, case, a, "float32")
     y, mean, inv_std, s, running_mean, running_var, *counted = outputs
@@ -94,8 +99,11 @@ def _averaged_deviations(a: Any, kept: float, got: tuple[np.ndarray, np.ndarray,
         assert (np.abs(lost) <= bounds.ulp(wide, "float16") / 2).all()
 
 
-@pytest.mark.parametrize(("case", "values", "dtype"), _parameters("layer_norm_forward"))
-def test_layer_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
+def test_layer_norm_forward(for_each: Any, backend: Any) -> None:
+    for_each(_cases("layer_norm_forward"), partial(_layer_norm_forward, backend))
+
+
+def _layer_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
     y, mean, inv_std = call(backend, case, a, "float32")
     assert mean is not None and inv_std is not None and y is not None
@@ -103,11 +111,13 @@ def test_layer_norm_forward(backend: Any, case: Case, values: str, dtype: str) -
     bounds.same_bits(y, _normalised(a, mean[..., None], inv_std[..., None], False))
 
 
-@pytest.mark.parametrize(
-    ("case", "values", "dtype"), _parameters("batch_norm_backward") + _parameters("layer_norm_backward")
-)
-def test_backward(backend: Any, reference: Any, case: Case, values: str, dtype: str) -> None:
+@pytest.mark.parametrize("method", ["batch_norm_backward", "layer_norm_backward"])
+def test_backward(for_each: Any, backend: Any, reference: Any, method: str) -> None:
     """dgamma and dbeta are sums, bounded in any order; dx is a composite of them."""
+    for_each(_cases(method), partial(_backward, backend, reference))
+
+
+def _backward(backend: Any, reference: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
     dx, *sums = call(backend, case, a, "float32")
     naive = call(reference, case, a, "float32")[0]

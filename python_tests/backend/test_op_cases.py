@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import bounds
@@ -12,22 +13,37 @@ import pytest
 from op_case import Case, arrays, call, mapped
 from op_cases import CASES
 
+from fp16engine.errors import UnsupportedPrecision
+
 ACCUMULATORS = ("float32", "float16")
 CHUNKED = "float16:32"  # for dot products
 _DOT_PRODUCTS = {"matmul", "linear_forward", "linear_backward", "conv2d_forward", "conv2d_backward"}
 _CHUNKED_RANGES = ("integers", "normal")
 
 
-def _parameters(cases: Iterable[Case], ranges: tuple[str, ...] | None = None) -> list[Any]:
-    """Return (case, values, dtype, acc) for all that makes sense: a binary16 accumulator takes binary16
-    arrays."""
+Row = tuple[Case, str, str, str]  # case, values, dtype, accumulator
+
+
+def _rows(cases: Iterable[Case], ranges: tuple[str, ...] | None = None) -> list[Row]:
+    """Return all rows that make sense: a binary16 accumulator takes binary16 arrays."""
     return [
-        pytest.param(case, values, dtype, acc, id=f"{case.name}-{values}-{dtype}-acc-{acc}")
+        (case, values, dtype, acc)
         for case in cases
         for values in ranges or case.ranges
         for dtype in case.storage
         for acc in _accumulators(case, values, dtype)
     ]
+
+
+def _by_operation(rows: Iterable[Row]) -> pytest.MarkDecorator:
+    """Parametrize a test by operation, dtype and accumulator: `cases` are its rows by their names."""
+    joined: dict[str, dict[str, Row]] = {}
+    for case, values, dtype, acc in rows:
+        cases = joined.setdefault(f"{case.method}-{dtype}-acc-{acc}", {})
+        name = f"{case.name}-{values}"
+        assert name not in cases
+        cases[name] = case, values, dtype, acc
+    return pytest.mark.parametrize("cases", [pytest.param(cases, id=name) for name, cases in joined.items()])
 
 
 def _accumulators(case: Case, values: str, dtype: str) -> tuple[str, ...]:
@@ -46,11 +62,7 @@ def _exactly(reference: Any, case: Case, inputs: Any) -> list[np.ndarray | None]
     return call(reference, case, mapped(inputs, lambda a: a), "float32")
 
 
-@pytest.mark.parametrize(
-    ("case", "values", "dtype", "acc"), _parameters((c for c in CASES if c.exact), ("integers",))
-)
-def test_exact(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
-    """Small integers, every partial sum representable: equality with float64 whatever the order."""
+def _exact(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     for got, exact in zip(call(backend, case, inputs, acc), _exactly(reference, case, inputs), strict=True):
         assert (got is None) == (exact is None)
@@ -60,12 +72,13 @@ def test_exact(backend: Any, reference: Any, case: Case, values: str, dtype: str
             np.testing.assert_array_equal(got.astype(np.float64), exact)
 
 
-@pytest.mark.parametrize(
-    ("case", "values", "dtype", "acc"),
-    _parameters(_tier("bits")) + [p for p in _parameters(_tier("sums", "norm")) if p.values[3] != "float32"],
-)
-def test_bit_equal(compiled: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
-    """Our own kernels replay the documented order: equality with the reference, on every value there is."""
+@_by_operation(_rows((c for c in CASES if c.exact), ("integers",)))
+def test_exact(for_each: Any, backend: Any, reference: Any, cases: dict[str, Row]) -> None:
+    """Small integers, every partial sum representable: equality with float64 whatever the order."""
+    for_each(cases, partial(_exact, backend, reference))
+
+
+def _bit_equal(compiled: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     outputs, definition = call(compiled, case, inputs, acc), call(reference, case, inputs, acc)
     if acc == CHUNKED and case.method.endswith("_backward"):
@@ -76,17 +89,13 @@ def test_bit_equal(compiled: Any, reference: Any, case: Case, values: str, dtype
             bounds.same_bits(got, expected)
 
 
-@pytest.mark.parametrize(
-    ("case", "values", "dtype"),
-    [
-        pytest.param(*p.values[:3], id=p.id)
-        for p in _parameters(_tier("sums"))
-        # Products of the largest float32 numbers leave the accumulator's range: nothing is left to bound.
-        if p.values[3] == "float32" and p.values[1:3] != ("large", "float32")
-    ],
-)
-def test_bounded(backend: Any, reference: Any, case: Case, values: str, dtype: str) -> None:
-    """Sums in an FP32 accumulator, in any order, against float64."""
+@_by_operation(_rows(_tier("bits")) + [row for row in _rows(_tier("sums", "norm")) if row[3] != "float32"])
+def test_bit_equal(for_each: Any, compiled: Any, reference: Any, cases: dict[str, Row]) -> None:
+    """Our own kernels replay the documented order: equality with the reference, on every value there is."""
+    for_each(cases, partial(_bit_equal, compiled, reference))
+
+
+def _bounded(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     exact = _exactly(reference, case, inputs)
     # Every "sums" case is linear in each of its arrays: squared arrays give the sum of squared terms, ones
@@ -109,6 +118,17 @@ def test_bounded(backend: Any, reference: Any, case: Case, values: str, dtype: s
         bounds.bounded(got, expected, accumulated, dtype)
 
 
+@_by_operation(
+    row
+    for row in _rows(_tier("sums"))
+    # Products of the largest float32 numbers leave the accumulator's range: nothing is left to bound.
+    if row[3] == "float32" and row[1:3] != ("large", "float32")
+)
+def test_bounded(for_each: Any, backend: Any, reference: Any, cases: dict[str, Row]) -> None:
+    """Sums in an FP32 accumulator, in any order, against float64."""
+    for_each(cases, partial(_bounded, backend, reference))
+
+
 def _averaged(case: Case, inputs: Any) -> int:
     """Return how many terms an average has at most, 0 for a sum."""
     if case.method == "mean":
@@ -116,19 +136,20 @@ def _averaged(case: Case, inputs: Any) -> int:
     return math.prod(case.arguments["size"]) if case.method.startswith("avg_pool") else 0
 
 
-@pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(_tier("rounded")))
-def test_rounded(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
-    """Functions computed in registers and rounded once, against correctly rounded float64."""
+def _rounded(backend: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     (got,), (exact,) = call(backend, case, inputs, acc), _exactly(reference, case, inputs)
     assert got is not None and exact is not None
     bounds.within_ulps(got, exact, bounds.ROUNDED_ULPS[dtype], dtype)
 
 
-@pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(_tier("relative")))
-def test_relative(compiled: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
-    """Composites: an error against float64 of at most twice the reference's with the same policy, plus 2
-    ulp."""
+@_by_operation(_rows(_tier("rounded")))
+def test_rounded(for_each: Any, backend: Any, reference: Any, cases: dict[str, Row]) -> None:
+    """Functions computed in registers and rounded once, against correctly rounded float64."""
+    for_each(cases, partial(_rounded, backend, reference))
+
+
+def _relative(compiled: Any, reference: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     naive = call(reference, case, inputs, acc)
     exact = _exactly(reference, case, inputs)
@@ -137,9 +158,14 @@ def test_relative(compiled: Any, reference: Any, case: Case, values: str, dtype:
         bounds.relative(got, version, expected, dtype)
 
 
-@pytest.mark.parametrize(("case", "values", "dtype", "acc"), _parameters(CASES, ("normal",)))
-def test_deterministic(threads: Any, case: Case, values: str, dtype: str, acc: str) -> None:
-    """The same bits on every call, with any number of threads."""
+@_by_operation(_rows(_tier("relative")))
+def test_relative(for_each: Any, compiled: Any, reference: Any, cases: dict[str, Row]) -> None:
+    """Composites: an error against float64 of at most twice the reference's with the same policy, plus 2
+    ulp."""
+    for_each(cases, partial(_relative, compiled, reference))
+
+
+def _deterministic(threads: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     threads.set_num_threads(1)
     first = call(threads, case, inputs, acc)
@@ -148,6 +174,12 @@ def test_deterministic(threads: Any, case: Case, values: str, dtype: str, acc: s
         for got, expected in zip(call(threads, case, inputs, acc), first, strict=True):
             if got is not None and expected is not None:
                 bounds.same_bits(got, expected)
+
+
+@_by_operation(_rows(CASES, ("normal",)))
+def test_deterministic(for_each: Any, threads: Any, cases: dict[str, Row]) -> None:
+    """The same bits on every call, with any number of threads."""
+    for_each(cases, partial(_deterministic, threads))
 
 
 # The simulator has no kernel for these: NumPy moves the data.
@@ -162,12 +194,7 @@ def _has_kernel(case: Case, acc: str) -> bool:
     return case.method not in _MOVES
 
 
-@pytest.mark.parametrize(
-    ("case", "values", "dtype", "acc"),
-    [p for p in _parameters(CASES, ("normal",)) if _has_kernel(p.values[0], p.values[3])],
-)
-def test_every_schedule(simt: Any, case: Case, values: str, dtype: str, acc: str) -> None:
-    """The same bits in whatever order threads and blocks of a GPU run, on arrays that are aligned or not."""
+def _every_schedule(simt: Any, case: Case, values: str, dtype: str, acc: str) -> None:
     inputs = arrays(case, values, dtype)
     for offset, schedules in ((0, (0, 1, 2)), (1, (3, 4))):
         simt.offset = offset
@@ -182,11 +209,15 @@ def test_every_schedule(simt: Any, case: Case, values: str, dtype: str, acc: str
                     bounds.same_bits(got, expected)
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.accumulates and case.storage[-1] == "float32"]
-)
-def test_no_half_accumulator_for_float32(backend: Any, case: Case) -> None:
-    from fp16engine.errors import UnsupportedPrecision
+@_by_operation(row for row in _rows(CASES, ("normal",)) if _has_kernel(row[0], row[3]))
+def test_every_schedule(for_each: Any, simt: Any, cases: dict[str, Row]) -> None:
+    """The same bits in whatever order threads and blocks of a GPU run, on arrays that are aligned or not."""
+    for_each(cases, partial(_every_schedule, simt))
 
-    with pytest.raises(UnsupportedPrecision):
-        call(backend, case, arrays(case, "normal", "float32"), "float16")
+
+def test_no_half_accumulator_for_float32(for_each: Any, backend: Any) -> None:
+    def refused(case: Case) -> None:
+        with pytest.raises(UnsupportedPrecision):
+            call(backend, case, arrays(case, "normal", "float32"), "float16")
+
+    for_each({c.name: (c,) for c in CASES if c.accumulates and c.storage[-1] == "float32"}, refused)

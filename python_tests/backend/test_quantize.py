@@ -65,6 +65,7 @@ def _candidates(m: int) -> np.ndarray:
     return np.concatenate([values, -values])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("m", range(2, 9))
 def test_every_representable_value_and_every_tie(backend: Any, m: int) -> None:
     """All of them at the exponents of FP32: smallest normal, around one, largest."""

@@ -96,6 +96,7 @@ def test_sizes_are_as_promised() -> None:
         kernels("huge")
 
 
+@pytest.mark.slow
 def test_result_is_json_and_against_the_floor() -> None:
     families = ["batch norm", "matrix product"]
     result = bench.run(("tiny",), device="reference", families=families, seconds=1e-4)

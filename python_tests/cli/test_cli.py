@@ -5,11 +5,9 @@ import io
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -462,6 +460,7 @@ def test_bench_step(capsys):
     )
 
 
+@pytest.mark.slow
 def test_bench_kernels(capsys):
     argv = ["bench", "kernels", "--sizes", "tiny", "--family", "softmax,cast", "--device", "reference"]
     argv += ["--seconds", "0.0001"]
@@ -477,26 +476,38 @@ def test_bench_kernels(capsys):
     assert all(words in text for words in ("Copy, tiny", "softmax_backward", "of copy", "of floor"))
 
 
-def command(*argv, **options):
+CUT = """
+import os, signal, small_dnn, sys
+import fp16engine as fe
+from fp16engine.cli import main
+
+small_dnn.module.HIDDEN = small_dnn.UNITS
+step = fe.Trainer.train_batch
+
+def stopping(self, *arguments):
+    if self.step_count == 20:
+        os.kill(os.getpid(), signal.SIGINT)
+    return step(self, *arguments)
+
+fe.Trainer.train_batch = stopping
+sys.exit(main())
+"""
+
+
+def command(*argv, start=("-m", "fp16engine")):
     return subprocess.Popen(
-        [sys.executable, "-m", "fp16engine", *argv],
+        [sys.executable, *start, *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        **options,
     )
 
 
 @pytest.mark.slow
 def test_ctrl_c_saves_and_resuming_gives_the_uninterrupted_result(tmp_path):
     long = ["--device", "reference", "--limit", "64", "--model", "dnn", "--epochs", "6", "--batch-size", "4"]
-    with command("train", *long, "--out", "cut", "--checkpoint-every", "1") as process:
-        metrics = tmp_path / "cut" / "metrics.jsonl"
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline and not (metrics.exists() and metrics.stat().st_size):
-            time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+    with command("train", *long, "--out", "cut", "--checkpoint-every", "1", start=("-c", CUT)) as process:
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "--resume" in err and "Traceback" not in err

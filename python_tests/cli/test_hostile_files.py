@@ -27,28 +27,61 @@ pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed"
 
 _MEMORY = 300  # megabytes, of the whole process
 _SECONDS = 60  # a file takes less than 5; a machine that tests may be busy
-_PROGRAM = """
-import sys
+# Imports what the commands need, once; each command then is a process of its own, forked from this one.
+_SERVER = """
+import importlib, json, os, signal, sys
 from pathlib import Path
 from fp16engine.cli import main
-status = main(sys.argv[1:])
-lines = Path("/proc/self/status").read_text().splitlines() if sys.platform == "linux" else ["VmHWM: 0 kB"]
-print(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-sys.exit(status)
+import fp16engine.experiments.translation, fp16engine.train, PIL.Image, safetensors.numpy
+if importlib.util.find_spec("tokenizers"):
+    import tokenizers
+for line in sys.stdin:
+    folder, seconds, *argv = json.loads(line)
+    child = os.fork()
+    if not child:
+        signal.alarm(seconds)
+        for number, name in ((1, "stdout"), (2, "stderr")):
+            os.dup2(os.open(Path(folder, name), os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        status = main(argv)
+        lines = ["VmHWM: 0 kB"]
+        if sys.platform == "linux":
+            lines = Path("/proc/self/status").read_text().splitlines()
+        print(next(line.split()[1] for line in lines if line.startswith("VmHWM")), flush=True)
+        sys.stderr.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+Refused = Callable[..., str]
 
 
-def refused(*arguments: str | Path, names: str) -> str:
-    """Runs the command, checks how it ends, and returns the sentence."""
-    done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, *map(str, arguments)],
-        capture_output=True, text=True, timeout=_SECONDS, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    lines = done.stderr.splitlines()
-    assert done.returncode == 2 and len(lines) == 1, (done.returncode, done.stderr[-2000:])
-    assert lines[0].startswith("fp16engine: ") and names in lines[0] and len(lines[0]) < 500, lines
-    assert int(done.stdout.split()[-1]) / 1024 < _MEMORY
-    return lines[0]
+@pytest.fixture(scope="module")
+def server() -> Iterator[subprocess.Popen[str]]:
+    """Takes [folder for output, seconds, *command line] as JSON and answers with the exit status."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as started:
+        yield started
+        assert started.stdin is not None
+        started.stdin.close()
+
+
+@pytest.fixture
+def refused(server: subprocess.Popen[str], tmp_path_factory: pytest.TempPathFactory) -> Refused:
+    """Runs a command, checks how it ends, and returns the sentence."""
+
+    def run(*arguments: str | Path, names: str) -> str:
+        folder = tmp_path_factory.mktemp("output")
+        assert server.stdin is not None and server.stdout is not None
+        print(json.dumps([str(folder), _SECONDS, *map(str, arguments)]), file=server.stdin, flush=True)
+        status = int(server.stdout.readline())
+        lines = (folder / "stderr").read_text().splitlines()
+        assert status == 2 and len(lines) == 1, (status, lines[-20:])
+        assert lines[0].startswith("fp16engine: ") and names in lines[0] and len(lines[0]) < 500, lines
+        assert int((folder / "stdout").read_text().split()[-1]) / 1024 < _MEMORY
+        return lines[0]
+
+    return run
 
 
 def sparse(path: Path, size: int = 3 << 30) -> Path:
@@ -96,7 +129,7 @@ IMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_images(tmp_path: Path, kind: str) -> None:
+def test_images(refused: Refused, tmp_path: Path, kind: str) -> None:
     for split in ("train", "test"):
         (tmp_path / "x" / split / "cat").mkdir(parents=True)
         (tmp_path / "x" / split / "cat" / "0.png").write_bytes(png())
@@ -131,14 +164,14 @@ PICKLES = {
 
 
 @pytest.mark.parametrize("kind", PICKLES)
-def test_pickles(tmp_path: Path, kind: str) -> None:
+def test_pickles(refused: Refused, tmp_path: Path, kind: str) -> None:
     for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
         (tmp_path / name).write_bytes(PICKLES[kind])
     refused("train", "--data", "cifar10", "--data-dir", tmp_path, names="data_batch_1")
 
 
 @pytest.mark.parametrize("kind", ["fifo", "endless", "sparse"])
-def test_batches_that_are_no_files(tmp_path: Path, kind: str) -> None:
+def test_batches_that_are_no_files(refused: Refused, tmp_path: Path, kind: str) -> None:
     for name in (*(f"data_batch_{n}" for n in range(1, 6)), "test_batch"):
         NO_FILES[kind](tmp_path / name)
     refused("train", "--data", "cifar10", "--data-dir", tmp_path, names="data_batch_1")
@@ -169,11 +202,14 @@ def gnu_sparse(size: int) -> bytes:
     return bytes(block)
 
 
+def repeated(path: Path, megabyte: bytes, count: int, start: bytes = b"") -> None:
+    """Write `start` and `count` times a megabyte, packed: gzip members in a row, ten megabytes in each."""
+    member = gzip.compress(megabyte * 10, compresslevel=1)
+    path.write_bytes(gzip.compress(start) + member * (count // 10))
+
+
 def zeros(path: Path, megabytes: int, start: bytes = b"") -> None:
-    with gzip.open(path, "wb", compresslevel=1) as stream:
-        stream.write(start)
-        for _ in range(megabytes):
-            stream.write(bytes(1 << 20))
+    repeated(path, bytes(1 << 20), megabytes, start)
 
 
 def zipped(path: Path, method: int, damage: int | None = None, size: int = 1000) -> None:
@@ -232,7 +268,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("kind", ARCHIVES)
-def test_archives(tmp_path: Path, kind: str) -> None:
+def test_archives(refused: Refused, tmp_path: Path, kind: str) -> None:
     name, make = ARCHIVES[kind]
     make(tmp_path / name)
     refused("train", "--data", "image_folder", "--data-dir", tmp_path / name, names=name)
@@ -261,7 +297,7 @@ def test_capitals_are_read(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["fifo", "endless", "sparse", "bomb"])
-def test_idx(tmp_path: Path, kind: str) -> None:
+def test_idx(refused: Refused, tmp_path: Path, kind: str) -> None:
     name = "train-images-idx3-ubyte" + (".gz" if kind == "bomb" else "")
     head = struct.pack(">4i", 0x0803, 1 << 13, 1 << 7, 1 << 8)
     {**NO_FILES, "bomb": lambda path: zeros(path, 500, head)}[kind](tmp_path / name)
@@ -270,9 +306,7 @@ def test_idx(tmp_path: Path, kind: str) -> None:
 
 
 def lines_bomb(path: Path) -> None:
-    with gzip.open(path, "wb", compresslevel=9) as stream:
-        for _ in range(500):
-            stream.write(b"a\n" * (1 << 19))
+    repeated(path, b"a\n" * (1 << 19), 500)
 
 
 TEXTS: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -287,7 +321,7 @@ TEXTS: dict[str, tuple[str, Callable[[Path], object]]] = {
 
 
 @pytest.mark.parametrize("kind", TEXTS)
-def test_texts(tmp_path: Path, kind: str) -> None:
+def test_texts(refused: Refused, tmp_path: Path, kind: str) -> None:
     name, make = TEXTS[kind]
     for part, language in itertools.product(("train", "val", "test"), ("de", "en")):
         if not name.startswith(f"{part}.{language}"):
@@ -330,14 +364,14 @@ def copied(run: Path, tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["fifo", "endless", "sparse"])
 @pytest.mark.parametrize("pattern", ["checkpoint.json", "checkpoint-*.safetensors", "tokenizer.json"])
-def test_files_of_a_run(copied: Path, pattern: str, kind: str) -> None:
+def test_files_of_a_run(refused: Refused, copied: Path, pattern: str, kind: str) -> None:
     (path,) = copied.glob(pattern)
     path.unlink()
     NO_FILES[kind](path)
     refused("translate", "text", copied, names=path.name)
 
 
-def test_a_json_of_brackets(copied: Path) -> None:
+def test_a_json_of_brackets(refused: Refused, copied: Path) -> None:
     for content in (b"[" * 100_000, b"[" + b"[]," * 2_700_000 + b"[]]"):
         (copied / "checkpoint.json").write_bytes(content)
         refused("translate", "text", copied, names="checkpoint.json")
@@ -444,12 +478,12 @@ TOKENIZERS: dict[str, Callable[[dict], object]] = {
 
 
 @pytest.mark.parametrize("kind", TOKENIZERS)
-def test_tokenizers(copied: Path, kind: str) -> None:
+def test_tokenizers(refused: Refused, copied: Path, kind: str) -> None:
     path = copied / "tokenizer.json"
     path.write_text(json.dumps(TOKENIZERS[kind](json.loads(path.read_text()))))
     refused("translate", "text", copied, names="tokenizer.json")
 
 
-def test_tokenizer_of_brackets(copied: Path) -> None:
+def test_tokenizer_of_brackets(refused: Refused, copied: Path) -> None:
     (copied / "tokenizer.json").write_bytes(b"[" * 1_000_000)
     refused("translate", "text", copied, names="tokenizer.json")

@@ -8,3 +8,8 @@ import pytest
 @pytest.fixture(autouse=True)
 def _undrawn(undrawn: None) -> None:
     """The same for every test of this folder."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_dnn(small_dnn: None) -> None:
+    """The same for every test of this folder."""

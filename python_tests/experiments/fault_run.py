@@ -1,7 +1,7 @@
-"""A tiny `reproduce` on a disk that fails: fault_run.py FOLDER ERRNO STRIDE under failing_disk.c.
+"""A tiny `reproduce` on a disk that fails: fault_run.py FOLDER ERRNO FIRST STRIDE under failing_disk.c.
 
-For every STRIDE-th write it forks a process in which that write fails, and one that does the same command
-again on a disk that works; a line of JSON says how both ended.
+For every STRIDE-th write from FIRST on it forks a process in which that write fails, and one that does the
+same command again on a disk that works; a line of JSON says how both ended.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import importlib
 import io
 import json
 import os
@@ -71,7 +72,7 @@ def sweep() -> None:
     folder, number = Path(sys.argv[1]), int(sys.argv[2])
     whole = run(folder / "whole", 0, number)
     print(json.dumps({"whole": whole}), flush=True)
-    for fail_at in range(1, whole["writes"] + 1, int(sys.argv[3])):
+    for fail_at in range(int(sys.argv[3]), whole["writes"] + 1, int(sys.argv[4])):
         out = folder / str(fail_at)
         first = run(out, fail_at, number)
         again = run(out, 0, number)
@@ -86,4 +87,5 @@ def undrawn(self: Figure, target: Any, format: str, **options: Any) -> None:
 
 if __name__ == "__main__":
     Figure.savefig = undrawn  # type: ignore[method-assign, assignment]
+    importlib.import_module("fp16engine.models.dnn").HIDDEN = 32  # type: ignore[attr-defined]
     sweep()

@@ -35,6 +35,7 @@ def tolerance(capsys: pytest.CaptureFixture[str], *argv: Any) -> dict[str, Any]:
     return result
 
 
+@pytest.mark.slow
 def test_two_checkpoints(runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: None) -> None:
     pytest.importorskip("matplotlib")
     out = tmp_path / "out"

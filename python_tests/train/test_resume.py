@@ -135,6 +135,7 @@ def test_lost_metrics_do_not_stop_a_resume(tmp_path):
     assert [row["step"] for row in rows] == [5, 6, 7, 8, 8]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trainer", "options", "words"),
     [

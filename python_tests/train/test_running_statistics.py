@@ -75,6 +75,7 @@ def test_the_monitor_names_a_variance_before_it_is_infinite() -> None:
             assert "65504" in found[0].text and "native" in found[0].remedy
 
 
+@pytest.mark.slow
 def test_preflight_names_the_norm_that_plain_statistics_would_break() -> None:
     x, y = DIGITS.normalised("train", "float32")[:96], DIGITS.train.labels[:96]
     for form in ("native", "plain"):

@@ -27,8 +27,9 @@ def dot(a: np.ndarray, b: np.ndarray, partial: np.dtype, chunk: int = 0) -> np.n
     # In binary64 the product of two halves is exact, and its sum with a half is exact wherever the result
     # comes near a tie of binary16; so rounding to binary16 afterwards is a true fused multiply-add.
     working = np.float64 if chunk or partial == np.float16 else np.float32
-    left = a.reshape(groups, rows, terms).astype(working).transpose(2, 0, 1)[..., None]  # (K, G, M, 1)
-    right = b.reshape(groups, terms, columns).astype(working).transpose(1, 0, 2)[:, :, None]  # (K, G, 1, N)
+    # (K, G, M, 1) and (K, G, 1, N) in C order, so that a slice of terms is read in a row.
+    left = np.ascontiguousarray(a.reshape(groups, rows, terms).transpose(2, 0, 1), working)[..., None]
+    right = np.ascontiguousarray(b.reshape(groups, terms, columns).transpose(1, 0, 2), working)[:, :, None]
     out = np.empty((groups, rows, columns), np.float32)
     step = max(1, _WORKING_SET // max(1, -(-terms // BLOCK) * groups * columns))
     for first in range(0, rows, step):
@@ -109,10 +110,17 @@ def _block_sums(
     full = count // block
     sums: np.ndarray = np.zeros((-(-count // block), *shape), working)
     for j in range(block if full else 0):
-        sums[:full] = rounded(sums[:full] + term(slice(j, full * block, block)), partial)
+        _add(sums[:full], term(slice(j, full * block, block)), partial)
     for j in range(full * block, count):
-        sums[full:] = rounded(sums[full:] + term(slice(j, j + 1)), partial)
+        _add(sums[full:], term(slice(j, j + 1)), partial)
     return sums
+
+
+def _add(sums: np.ndarray, terms: np.ndarray, partial: np.dtype) -> None:
+    """Add `terms` to `sums` in place and round."""
+    np.add(sums, terms, out=sums)
+    if partial == np.float16:
+        sums[...] = rounded(sums, partial)
 
 
 def _combined(sums: np.ndarray, partial: np.dtype, halved: bool) -> np.ndarray:

@@ -25,6 +25,7 @@ def _trainer(precision: str | fe.Precision, device: str) -> fe.Trainer:
     return fe.Trainer(model, precision=precision, device=device, lr=0.05)
 
 
+@pytest.mark.slow
 def test_distance_is_the_mean_move_of_sorted_samples() -> None:
     """For two samples of one size W1 is the mean difference of their sorted values."""
     w = np.random.default_rng(0).standard_normal((4, 3, 3, 5)).astype(np.float32)

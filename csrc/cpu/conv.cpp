@@ -19,6 +19,10 @@ bool product_is_faster(const ConvShape& s) {
     return s.groups == 1 && positions <= 9 && s.weights() >= (positions == 1 ? 1 : 6) * image;
 }
 
+// oneDNN's gradient of the weights on images of a few pixels takes up to 90 times as long; on large images it is
+// faster.
+bool depthwise_is_faster(const ConvShape& s) { return conv_is_depthwise(s) && s.H * s.W <= 16; }
+
 }  // namespace
 
 std::string ConvShape::describe() const {
@@ -33,6 +37,8 @@ void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bia
     if (y.size() == 0) return;
     if (winograd && shape.C > 0)
         conv_winograd_forward(shape, x, w, bias, y);
+    else if (!accumulator && depthwise_is_faster(shape))
+        conv_depthwise_forward(shape, x, w, bias, y);
     else if (accumulator || product_is_faster(shape) || !conv_onednn_forward(shape, x, w, bias, y))
         conv_product_forward(shape, x, w, bias, y, accumulator);
 }
@@ -44,6 +50,8 @@ void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy
     // An empty batch has gradients too: sums of nothing.
     if (winograd && dy.size() > 0 && shape.C > 0)
         conv_winograd_backward(shape, x, w, dy, {dx, dw, db});
+    else if (!accumulator && shape.N > 0 && depthwise_is_faster(shape))
+        conv_depthwise_backward(shape, x, w, dy, {dx, dw, db});
     else if (accumulator || shape.N == 0 || product_is_faster(shape) ||
              !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
         conv_product_backward(shape, x, w, dy, {dx, dw, db}, accumulator);

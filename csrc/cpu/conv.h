@@ -1,4 +1,4 @@
-// Geometry of a 2-D convolution and the three ways the CPU backend runs one.
+// Geometry of a 2-D convolution and the ways in which the CPU backend runs one.
 #pragma once
 #include <string>
 #include <vector>
@@ -28,6 +28,13 @@ void conv_product_forward(const ConvShape& shape, const ArrayView& x, const Arra
                           const ArrayView& y, int64_t accumulator);
 void conv_product_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
                            const ConvGradients& gradients, int64_t accumulator);
+
+// One filter per channel; float32 accumulator only.
+bool conv_is_depthwise(const ConvShape& shape);
+void conv_depthwise_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                            const ArrayView& y);
+void conv_depthwise_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
+                             const ConvGradients& gradients);
 
 // oneDNN's float32 primitives on float tiles of a few images; float32 accumulator only.
 // False, with nothing done, where oneDNN offers no more than its reference implementation.

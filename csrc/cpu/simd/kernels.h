@@ -168,6 +168,22 @@ struct PoolKernels {
     void (*avg_gradient_row)(const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
 };
 
+// A place that a window reads, and its weights: offsets of the first channel.
+struct Tap {
+    int64_t source, weight;
+};
+
+// Depthwise convolution, channels side by side; w, bias and dw are floats, rows of w and dw `ld` apart.
+template <class T>
+struct DepthwiseKernels {
+    // y (C,) = the sum of source[tap] * w[tap] over the taps, + bias unless it is nullptr
+    void (*weigh_taps)(const T* source, const Tap* taps, int64_t count, int64_t C, const float* w, const float* bias,
+                       T* y);
+    // dw (kh * kw, columns) of the first `columns` channels of x (images, H, W, C), dy (images, OH, OW, C)
+    void (*weight_gradient)(const T* x, const T* dy, const PoolShape& s, int64_t images, int64_t columns, float* dw,
+                            int64_t ld);
+};
+
 template <class T>
 struct EmbeddingKernels {
     // y (K,) = sum of the rows x[order[j]], in that order.
@@ -299,6 +315,7 @@ struct Kernels {
     const ByStorage<BatchNormKernels>& batch_norm;
     const ByStorage<ClipKernels>& clip;
     const ConvertKernels& convert;
+    const ByStorage<DepthwiseKernels>& depthwise;
     const ByStorage<DropoutKernels>& dropout;
     const ByStorage<ElementwiseKernels>& elementwise;
     const ByStorage<EmbeddingKernels>& embedding;

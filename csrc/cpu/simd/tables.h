@@ -8,6 +8,7 @@ extern const UpdateKernels<AdamStep> adam_kernels;
 extern const ByStorage<BatchNormKernels> batch_norm_kernels;
 extern const ByStorage<ClipKernels> clip_kernels;
 extern const ConvertKernels convert_kernels;
+extern const ByStorage<DepthwiseKernels> depthwise_kernels;
 extern const ByStorage<DropoutKernels> dropout_kernels;
 extern const ByStorage<ElementwiseKernels> elementwise_kernels;
 extern const ByStorage<EmbeddingKernels> embedding_kernels;

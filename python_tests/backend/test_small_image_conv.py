@@ -1,4 +1,4 @@
-"""Convolutions of more weights than pixels, which the CPU computes by its own product."""
+"""Convolutions of small images, which the CPU computes by its own loops: products, or a filter a channel."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class Case(NamedTuple):
     S: int = 1
     strides: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    groups: int = 1
 
 
 CASES = {
@@ -43,6 +44,10 @@ CASES = {
     "wider-stride-than-filter": Case(4, 5, 5, 90, 50, 1, 2, (3, 3)),
     "stride-beyond-the-image": Case(4, 2, 2, 70, 50, 2, 2, (5, 3), (1, 1, 1, 1)),
     "one-pixel": Case(2, 1, 1, 300, 310, 3, 3, pads=(1, 1, 1, 1)),
+    "depthwise": Case(40, 4, 4, 70, 70, 3, 3, pads=(1, 1, 1, 1), groups=70),
+    "depthwise-strides": Case(5, 3, 4, 20, 20, 3, 2, (2, 3), (1, 0, 1, 2), 20),
+    "depthwise-one-pixel": Case(3, 1, 1, 130, 130, 5, 5, pads=(2, 2, 2, 2), groups=130),
+    "depthwise-stride-beyond-the-image": Case(2, 2, 3, 16, 16, 2, 2, (4, 5), (1, 1, 0, 1), 16),
 }
 
 
@@ -63,36 +68,39 @@ def _draw(case: Case, largest: int, dtype: str) -> tuple[np.ndarray, np.ndarray,
 
     return (
         draw(case.N, case.H, case.W, case.C),
-        draw(case.K, case.R, case.S, case.C),
+        draw(case.K, case.R, case.S, case.C // case.groups),
         draw(case.N, *_output(case), case.K),
     )
 
 
 def _expected(case: Case, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
     """Return y, dx, dw and db in float64, position by position of the filter."""
+    x, w, dy = (a.astype(np.float64) for a in (x, w, dy))
     top, bottom, left, right = case.pads
-    padded = np.pad(x.astype(np.float64), ((0, 0), (top, bottom), (left, right), (0, 0)))
+    padded = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)))
     d_padded, y, dw = np.zeros_like(padded), np.zeros(dy.shape), np.zeros(w.shape)
     OH, OW = _output(case)
-    for r in range(case.R):
-        for s in range(case.S):
-            read = (
-                slice(None),
-                slice(r, r + (OH - 1) * case.strides[0] + 1, case.strides[0]),
-                slice(s, s + (OW - 1) * case.strides[1] + 1, case.strides[1]),
-            )
-            y += padded[read] @ w[:, r, s].astype(np.float64).T
-            d_padded[read] += dy.astype(np.float64) @ w[:, r, s].astype(np.float64)
-            dw[:, r, s] = np.einsum("nhwk,nhwc->kc", dy.astype(np.float64), padded[read])
-    dx = d_padded[:, top : top + case.H, left : left + case.W]
-    return [y, dx, dw, dy.astype(np.float64).sum(axis=(0, 1, 2))]
+    for group in range(case.groups):
+        c, k = (slice(group * n // case.groups, (group + 1) * n // case.groups) for n in (case.C, case.K))
+        for r in range(case.R):
+            for s in range(case.S):
+                read = (
+                    slice(None),
+                    slice(r, r + (OH - 1) * case.strides[0] + 1, case.strides[0]),
+                    slice(s, s + (OW - 1) * case.strides[1] + 1, case.strides[1]),
+                    c,
+                )
+                y[..., k] += padded[read] @ w[k, r, s].T
+                d_padded[read] += dy[..., k] @ w[k, r, s]
+                dw[k, r, s] = np.einsum("nhwk,nhwc->kc", dy[..., k], padded[read])
+    return [y, d_padded[:, top : top + case.H, left : left + case.W], dw, dy.sum(axis=(0, 1, 2))]
 
 
 def _run(case: Case, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> list[np.ndarray]:
     y = np.empty(dy.shape, x.dtype)
     dx, dw, db = np.empty_like(x), np.empty_like(w), np.empty(case.K, x.dtype)
-    CPU.native.conv2d_forward(x, w, None, y, *case.strides, case.pads, 1, 0)
-    CPU.native.conv2d_backward(x, w, dy, dx, dw, db, *case.strides, case.pads, 1, 0)
+    CPU.native.conv2d_forward(x, w, None, y, *case.strides, case.pads, case.groups, 0)
+    CPU.native.conv2d_backward(x, w, dy, dx, dw, db, *case.strides, case.pads, case.groups, 0)
     return [y, dx, dw, db]
 
 

@@ -32,7 +32,8 @@ STATISTICS_FORMS = ("native", "plain")
 _WINOGRAD_CHANNELS = 16  # with fewer, the transforms take longer than the products that are saved
 _CONVOLUTIONS = {
     "direct": "direct sums",
-    "winograd": "Winograd's algorithm (3x3 kernels at stride 1, 16 channels or more), else direct sums",
+    "winograd": "Winograd's algorithm (where the device has it: 3x3 kernels, stride 1, 16 channels or more), "
+    "else direct sums",
 }
 CONVOLUTIONS = tuple(_CONVOLUTIONS)
 _UPDATES = {
@@ -70,8 +71,14 @@ def _accumulate_in_words(accumulate: str) -> str:
     return f"{_WORDS['float16']} within {terms} terms of a dot product, else {_WORDS['float32']}"
 
 
-def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:
-    return {"storage": storage, "operand": storage, "accumulate": accumulate, "statistics": statistics}
+def _choices(storage: str, accumulate: str, statistics: str, convolution: str = "direct") -> dict[str, Any]:
+    return {
+        "storage": storage,
+        "operand": storage,
+        "accumulate": accumulate,
+        "statistics": statistics,
+        "convolution": convolution,
+    }
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ class Precision:
         weights: the block format that weights are kept in between steps; None means the storage dtype.
         statistics_form: how batch norms keep float16 averages: "native", as standard deviations, with what
             rounding takes, or "plain", as variances, which are infinite from a standard deviation of 256 on.
-        convolution: "direct", or "winograd", which takes 36 products for 16 outputs of a 3x3 kernel, not 144
-            (docs/convolution.md).
+        convolution: "direct", or "winograd", which takes 36 products for 16 outputs of a 3x3 kernel, not 144,
+            where the device has it (docs/convolution.md). `fp32`, `fp16` and `mp` have "winograd".
 
     Presets (`Precision.get(name)`):
 
@@ -115,7 +122,7 @@ class Precision:
 
     A preset's name may end in what is not the preset's: `fp16+master32` updates FP32 master weights,
     `fp16+auto-scale` takes its loss scale from the histogram of the gradients, `fp16+plain-statistics` keeps
-    binary16 variances, `fp16+winograd` takes Winograd's convolution. `changed` makes such a policy.
+    binary16 variances, `fp16+direct` sums convolutions directly. `changed` makes such a policy.
 
     Raises:
         ValueError: the name is a preset's, and a choice is not.
@@ -167,11 +174,6 @@ class Precision:
             raise UnsupportedPrecision(
                 "statistics_form must be 'native' with float32 statistics, got 'plain'"
             )
-        choice("convolution", self.convolution, _CONVOLUTIONS, UnsupportedPrecision)
-        if self.convolution == "winograd" and not self.has_winograd:
-            raise UnsupportedPrecision(
-                must_be("convolution", "'direct' but with stored operands and float32 sums", "winograd")
-            )
         if self.update == "stochastic" and self.storage == "float32":
             raise UnsupportedPrecision(
                 "update must be 'nearest' with float32 storage, where nothing is rounded, got 'stochastic'"
@@ -179,6 +181,11 @@ class Precision:
         if self.accumulate != "float32" and self.statistics == "float32":
             raise UnsupportedPrecision(
                 f"statistics must be 'float16' with {self.accumulate} accumulators, got 'float32'"
+            )
+        choice("convolution", self.convolution, _CONVOLUTIONS, UnsupportedPrecision)
+        if self.convolution == "winograd" and not self.has_winograd:
+            raise UnsupportedPrecision(
+                must_be("convolution", "'direct' but with stored operands and float32 sums", "winograd")
             )
         instance("name", self.name, str, "text")
         if self.loss_scale is not None:
@@ -271,10 +278,25 @@ class Precision:
         blocks = self.plan is not None or self.weights is not None
         return not blocks and self.operand == self.storage and self.accumulate == "float32"
 
-    def convolution_by(self, weight: Sequence[int], stride: tuple[int, int], groups: int) -> str:
+    def convolution_on(self, backend: Any) -> str:
+        """Return `convolution` as a backend runs it: "direct" where it has no other.
+
+        Args:
+            backend: as `fp16engine.backend.get` returns one.
+
+        >>> from fp16engine import backend
+        >>> Precision.get("fp16").convolution_on(backend.get("reference"))
+        'winograd'
+        """
+        return self.convolution if backend.capabilities.winograd else "direct"
+
+    def convolution_by(
+        self, backend: Any, weight: Sequence[int], stride: tuple[int, int], groups: int
+    ) -> str:
         """Return the algorithm, "direct" or "winograd", of a convolution.
 
         Args:
+            backend: as `fp16engine.backend.get` returns one.
             weight: the shape of its weights, (K, kh, kw, C / groups).
             stride: by height and width.
             groups: of the channels.
@@ -282,13 +304,15 @@ class Precision:
         Raises:
             ValueError: `weight` has not four axes.
 
-        >>> policy = Precision.get("fp16+winograd")
-        >>> [policy.convolution_by(weight, (1, 1), 1) for weight in ((16, 3, 3, 16), (16, 3, 3, 3))]
+        >>> from fp16engine import backend
+        >>> policy, cpu = Precision.get("fp16"), backend.get("cpu")
+        >>> [policy.convolution_by(cpu, weight, (1, 1), 1) for weight in ((16, 3, 3, 16), (16, 3, 3, 3))]
         ['winograd', 'direct']
         """
         kernels, height, width, channels = weight
         fits = (height, width) == (3, 3) and stride == (1, 1) and groups == 1
-        return self.convolution if fits and min(kernels, channels) >= _WINOGRAD_CHANNELS else "direct"
+        fits = fits and min(kernels, channels) >= _WINOGRAD_CHANNELS
+        return self.convolution_on(backend) if fits else "direct"
 
     @property
     def dot_accumulator(self) -> str:
@@ -311,8 +335,6 @@ class Precision:
         """
         if self.dot_accumulator == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
-        if self.convolution == "winograd" and not backend.capabilities.winograd:
-            raise UnsupportedPrecision(must_be("convolution", f"'direct' on {backend.name!r}", "winograd"))
 
     @property
     def block_format(self) -> BlockFormat | None:
@@ -394,7 +416,7 @@ class Precision:
         )
         plan = replace(self.plan or OperandPlan(), layers=chosen)
         extra = "".join(f", {path} in {name}" for path, name in layers.items())
-        return replace(self, name=self.name + extra, plan=plan)
+        return replace(self, name=self.name + extra, plan=plan, convolution="direct")
 
     @contextmanager
     def use(self) -> Iterator[Precision]:
@@ -410,8 +432,11 @@ class Precision:
         finally:
             _active.reset(token)
 
-    def describe(self) -> dict[str, str]:
+    def describe(self, backend: Any = None) -> dict[str, str]:
         """Return every choice in words, for reports and checkpoints.
+
+        Args:
+            backend: of the device that runs it, whose convolution is named; None means any.
 
         >>> Precision.get("fp16").describe()["accumulate"]
         'binary32 (FP32)'
@@ -435,7 +460,9 @@ class Precision:
             "statistics": _WORDS[self.statistics] + self._form_in_words(),
             "update": _UPDATES[self.update],
             "loss_scale": loss_scale,
-            "convolution": _CONVOLUTIONS[self.convolution],
+            "convolution": _CONVOLUTIONS[
+                self.convolution if backend is None else self.convolution_on(backend)
+            ],
         }
 
     def _form_in_words(self) -> str:
@@ -448,10 +475,14 @@ class Precision:
 
 # The choices of each preset; the table is not made of `Precision`, which checks its name against it.
 _PRESETS: dict[str, dict[str, Any]] = {
-    "fp32": _choices("float32", "float32", "float32"),
-    "fp16": _choices("float16", "float32", "float16"),
+    "fp32": _choices("float32", "float32", "float32", "winograd"),
+    "fp16": _choices("float16", "float32", "float16", "winograd"),
     "fp16-strict": _choices("float16", "float16", "float16"),
-    "mp": {**_choices("float16", "float32", "float32"), "update": "master32", "loss_scale": LossScale()},
+    "mp": {
+        **_choices("float16", "float32", "float32", "winograd"),
+        "update": "master32",
+        "loss_scale": LossScale(),
+    },
 }
 _TF32 = {**_choices("float32", "float32", "float32"), "operand": "tf32"}
 # What may follow a preset's name after "+", and the choice it stands for.
@@ -460,7 +491,7 @@ _SUFFIXES: dict[str, tuple[str, Any]] = {
     "auto-scale": ("loss_scale", LossScale.from_histogram()),
     "no-scale": ("loss_scale", None),
     "plain-statistics": ("statistics_form", "plain"),
-    "winograd": ("convolution", "winograd"),
+    **{convolution: ("convolution", convolution) for convolution in CONVOLUTIONS},
 }
 _DEFAULTS = {"update": "nearest", "loss_scale": None, "statistics_form": "native", "convolution": "direct"}
 _ORDER = [*_SUFFIXES].index  # of suffixes, so that one policy has one name
@@ -542,7 +573,9 @@ def _hybrid(match: re.Match[str]) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=256)
 def _with_operand(policy: Precision, operand: Operand) -> Precision:
-    return replace(policy, name=_named_after(policy, operand), operand=operand, plan=None)
+    convolution = "direct" if isinstance(operand, BlockFormat) else policy.convolution
+    name = _named_after(policy, operand)
+    return replace(policy, name=name, operand=operand, plan=None, convolution=convolution)
 
 
 def _named_after(policy: Precision, operand: Operand) -> str:

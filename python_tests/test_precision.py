@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine import functional as F
+from fp16engine.backend.capabilities import Capabilities
 from fp16engine.loss_scale import LossScale
 from fp16engine.precision import active
 
@@ -35,8 +37,36 @@ def test_describe_says_every_choice_in_words() -> None:
         "statistics": "binary32 (FP32)",
         "update": "on an FP32 master copy, then rounded to storage",
         "loss_scale": "dynamic, from 32768 within [1, 32768]",
-        "convolution": "direct sums",
+        "convolution": "Winograd's algorithm (where the device has it: 3x3 kernels, stride 1, 16 channels or "
+        "more), else direct sums",
     }
+
+
+def test_a_device_without_winograd_is_said_to_take_direct_sums() -> None:
+    backend = SimpleNamespace(capabilities=Capabilities())
+    assert fe.Precision.get("fp16").describe(backend)["convolution"] == "direct sums"
+    assert fe.Precision.get("fp16").convolution_by(backend, (16, 3, 3, 16), (1, 1), 1) == "direct"
+
+
+@pytest.mark.parametrize("name", ["fp32", "fp16", "mp", "fp16+kahan"])
+def test_winograd_is_the_default_where_operands_are_stored_and_sums_fp32(name: str) -> None:
+    assert fe.Precision.get(name).convolution == "winograd"
+    direct = fe.Precision.get(name).changed(convolution="direct")
+    assert (direct.name, direct.convolution) == (f"{name}+direct", "direct")
+    assert direct == fe.Precision.get(f"{name}+direct")
+    assert direct.changed(convolution="winograd") == fe.Precision.get(name)
+
+
+@pytest.mark.parametrize("name", ["fp16-strict", "fp16-chunk32", "hbfp4", "booster", "tf32"])
+def test_other_policies_are_direct(name: str) -> None:
+    assert fe.Precision.get(name).convolution == "direct"
+
+
+def test_layers_in_block_formats_make_fp32_direct() -> None:
+    mixed = fe.Precision.get("fp32").with_layers({"stem": "hbfp8"})
+    assert mixed.convolution == "direct"
+    block = mixed.layers(["stem", "top"])["stem"]
+    assert fe.Precision.get("fp32").with_operand(block).convolution == "direct"
 
 
 def test_use_nests_and_ends_after_an_error() -> None:

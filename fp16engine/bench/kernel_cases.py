@@ -739,8 +739,8 @@ def _convolution(
     geometry = ((1, 1), (1, 1, 1, 1), groups)
     terms = 9 * (c // groups)
 
-    def how(setting: Setting) -> dict[str, str]:
-        return {"algorithm": setting.precision.convolution_by(weight, (1, 1), groups)}
+    def how(backend: Any, setting: Setting) -> dict[str, str]:
+        return {"algorithm": setting.precision.convolution_by(backend, weight, (1, 1), groups)}
 
     shared: dict[str, Any] = {
         "per_item": 2 * terms,
@@ -753,7 +753,9 @@ def _convolution(
         f"{label} forward",
         {"x": _read(x), "w": _read(weight), "b": _read((k,)), "y": _written(y)},
         ("y",),
-        prepare=lambda b, a, s: lambda: b.conv2d_forward(a["x"], a["w"], a["b"], *geometry, s.acc, **how(s)),
+        prepare=lambda b, a, s: (
+            lambda: b.conv2d_forward(a["x"], a["w"], a["b"], *geometry, s.acc, **how(b, s))
+        ),
         **shared,
     )
     operands = {"x": _read(x), "w": _read(weight), "dy": _read(y)}
@@ -764,7 +766,7 @@ def _convolution(
         ("dx",),
         prepare=lambda b, a, s: (
             lambda: b.conv2d_backward(
-                a["x"], a["w"], a["dy"], *geometry, (True, False, False), s.acc, **how(s)
+                a["x"], a["w"], a["dy"], *geometry, (True, False, False), s.acc, **how(b, s)
             )[0]
         ),
         **shared,
@@ -776,7 +778,7 @@ def _convolution(
         ("dw",),
         prepare=lambda b, a, s: (
             lambda: b.conv2d_backward(
-                a["x"], a["w"], a["dy"], *geometry, (False, True, False), s.acc, **how(s)
+                a["x"], a["w"], a["dy"], *geometry, (False, True, False), s.acc, **how(b, s)
             )[1]
         ),
         **shared,

@@ -193,8 +193,8 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--convolution",
         type=one_of(CONVOLUTIONS),
         metavar="NAME",
-        help="of 3x3 kernels at stride 1: direct, or winograd, which takes a quarter of the products "
-        "(default: the precision's)",
+        help="of 3x3 kernels at stride 1 on a CPU: direct, or winograd, which takes a quarter of the products "
+        "(default: winograd with fp32, fp16 and mp, else direct)",
     )
     group.add_argument(
         "--clip-norm",

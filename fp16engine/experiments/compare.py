@@ -212,8 +212,10 @@ def _now() -> str:
 
 def _run(context: _RunContext, policy: Precision, seed: int) -> dict[str, Any]:
     record = context.folder(policy, seed) / _RUN
+    choices = policy.describe(backends.get(context.settings.device))
     if record.exists():
         done = read_run(record, _RECORD)
+        _same_convolution(record, done["precision_choices"], choices)
         if done["status"] == "failed" or done["epochs"] >= context.settings.epochs:
             context.shown.skip(f"{policy.name}, seed {seed}: already done, taken from {record}")
             return done
@@ -225,12 +227,22 @@ def _run(context: _RunContext, policy: Precision, seed: int) -> dict[str, Any]:
     result = {
         "precision": policy.name,
         "seed": seed,
-        "precision_choices": policy.describe(),
+        "precision_choices": choices,
         **_train(context, policy, seed, audit),
     }
     write_json(record, result)
     gc.collect()  # the tape's cycles hold arrays, which would count as memory of the next run
     return result
+
+
+def _same_convolution(record: Path, theirs: dict[str, str], ours: dict[str, str]) -> None:
+    """Require the convolution of a finished run to be this one's; it was direct before there was a choice."""
+    before = theirs.get("convolution", Precision.get("fp16+direct").describe()["convolution"])
+    if before != ours["convolution"]:
+        raise ValueError(
+            f"resume: convolution must be {before!r} as in {record}, got {ours['convolution']!r}; use "
+            "--convolution direct or another folder"
+        )
 
 
 def _train(context: _RunContext, policy: Precision, seed: int, audit: dict[str, Any]) -> dict[str, Any]:

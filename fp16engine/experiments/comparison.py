@@ -20,8 +20,8 @@ REFERENCE = "fp32"
 def reference(precisions: Iterable[str]) -> str:
     """Return which precision the others are compared with: fp32, whatever its convolutions are by.
 
-    >>> reference(["fp16+winograd", "fp32+winograd"]), reference(["fp16"])
-    ('fp32+winograd', 'fp32')
+    >>> reference(["fp16+direct", "fp32+direct"]), reference(["fp16"])
+    ('fp32+direct', 'fp32')
     """
     names = list(precisions)
     if REFERENCE in names:

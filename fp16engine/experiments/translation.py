@@ -182,7 +182,8 @@ def _one(
         return read_run(record, _RECORD)
     trainer = make_trainer(settings, policy, tokenizer)
     resumed = (folder / CHECKPOINT).exists()
-    result: dict[str, Any] = {"precision": policy.name, "precision_choices": policy.describe()}
+    choices = policy.describe(backends.get(trainer.device))
+    result: dict[str, Any] = {"precision": policy.name, "precision_choices": choices}
     try:
         history = trainer.fit(
             encoded,

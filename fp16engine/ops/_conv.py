@@ -27,7 +27,7 @@ class Conv2d(Function):
     ) -> Array:
         self.x, self.w = x, w
         self.stride, self.pads, self.groups = stride, pads, groups
-        self.algorithm = active().convolution_by(w.shape, stride, groups)
+        self.algorithm = active().convolution_by(self.backend, w.shape, stride, groups)
         operand = drawn(self.operand, 2, x, w)
         return self.backend.conv2d_forward(
             x, w, b, stride, pads, groups, self.acc, operand, algorithm=self.algorithm

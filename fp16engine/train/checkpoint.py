@@ -533,11 +533,17 @@ def _precision(fields: dict[str, Any]) -> Precision:
 
 
 def _named(fields: dict[str, Any]) -> Precision:
-    """The policy of these choices; an earlier file may name a preset whose update or scale it has not."""
+    """The policy of these choices; an earlier file may name a preset whose choices were others.
+
+    Before there was a choice of `convolution`, it was direct.
+    """
+    fields = {"convolution": "direct", **fields}
     with contextlib.suppress(ValueError):
         preset = Precision.get(fields["name"])
         changed = {
-            key: fields[key] for key in ("update", "loss_scale") if fields[key] != getattr(preset, key)
+            key: fields[key]
+            for key in ("update", "loss_scale", "convolution")
+            if fields[key] != getattr(preset, key)
         }
         fields = {**fields, "name": preset.changed(**changed).name}
     return Precision(**fields)

@@ -60,7 +60,8 @@ class Trainer:
         state: the form of FP16 state of adam, adamw and rmsprop, "native" or "plain".
         statistics: "native" or "plain" replaces the policy's form of FP16 running statistics; None
             keeps that.
-        convolution: "direct" or "winograd" takes the place of the policy's algorithm; None keeps that.
+        convolution: "direct" or "winograd" takes the place of the policy's algorithm; None keeps that. A
+            GPU takes direct sums.
         clip_norm: the largest norm of all gradients together that a step uses, summed in FP32 under every
             policy; None clips nothing.
         max_bad_steps: steps in a row that may be not finite.

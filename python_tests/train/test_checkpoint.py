@@ -159,12 +159,31 @@ def test_running_statistics_of_the_first_version_are_read(tmp_path):
     assert other.model[1].updates.numpy().item() > 1 << 30  # long past the first batches
 
 
-def test_a_file_that_names_no_convolution_means_direct(tmp_path):
-    checkpoint.save(tmp_path, stepped("fp16+winograd").state, state())
-    assert fe.Checkpoint.load(tmp_path).precision == fe.Precision.get("fp16+winograd")
+def without_convolution(body):
+    del body["precision"]["convolution"]
+
+
+def with_a_direct_one(body):
+    body["precision"]["convolution"] = "direct"
+
+
+@pytest.mark.parametrize("earlier", [without_convolution, with_a_direct_one])
+def test_fp16_of_a_file_from_before_winograd_was_direct(tmp_path, earlier):
     checkpoint.save(tmp_path, stepped().state, state())
-    rewrite(tmp_path, lambda body: body["precision"].pop("convolution"))
-    assert fe.Checkpoint.load(tmp_path).precision == fe.Precision.get("fp16")
+    rewrite(tmp_path, earlier)
+    loaded = fe.Checkpoint.load(tmp_path)
+    assert loaded.precision == fe.Precision.get("fp16+direct")
+    with pytest.raises(
+        fe.CheckpointError, match=r"precision: the checkpoint has 'fp16\+direct', this run has 'fp16'"
+    ):
+        loaded.restore(tiny_run.trainer())
+    loaded.restore(tiny_run.trainer("fp16+direct"))
+
+
+@pytest.mark.parametrize("name", ["fp16", "fp16+direct", "mp+direct"])
+def test_a_file_keeps_the_convolution(tmp_path, name):
+    checkpoint.save(tmp_path, stepped(name).state, state())
+    assert fe.Checkpoint.load(tmp_path).precision == fe.Precision.get(name)
 
 
 def test_replaces_the_one_before_and_what_a_kill_left(saved):

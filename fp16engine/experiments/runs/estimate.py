@@ -73,7 +73,9 @@ class Estimator:
     def _name(self, spec: RunSpec, dataset: Dataset) -> str:
         shape = [*dataset.train.images.shape[1:], len(dataset.classes)]
         kind = [spec.training.get(name) for name in ("optimizer", "state", "update")]
-        return canonical([*self._machine, spec.model, spec.precision, *kind, spec.batch_size, shape])
+        return canonical(
+            [*self._machine, spec.results_version, spec.model, spec.precision, *kind, spec.batch_size, shape]
+        )
 
     def _calibrate(self, spec: RunSpec, dataset: Dataset) -> Rate:
         trainer = make_trainer(spec, dataset, self._device)

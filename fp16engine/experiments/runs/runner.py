@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ... import backend as backends
 from ...doctor import machine
 from ...errors import CheckpointError, NonFiniteError
 from ...reporting.history import json_number
@@ -230,6 +231,7 @@ class RunWorker:
         measured = {name: summary[name] for name in _MEASURED}
         measured["inference_images_per_second"] = _inference_rate(trainer, dataset, spec.batch_size)
         figures = {**{name: summary[name] for name in _FIGURES}, "losses": losses(folder)}
+        figures["convolution"] = trainer.precision.convolution_on(backends.get(self.device))
         if trainer.monitor is not None:
             figures["lost_updates"] = heatmaps.lost_share(heatmaps.samples(folder))
         status = DONE if history.failure is None else FAILED

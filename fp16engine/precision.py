@@ -284,6 +284,9 @@ class Precision:
         Args:
             backend: as `fp16engine.backend.get` returns one.
 
+        Raises:
+            AttributeError: `backend` is none.
+
         >>> from fp16engine import backend
         >>> Precision.get("fp16").convolution_on(backend.get("reference"))
         'winograd'
@@ -437,6 +440,9 @@ class Precision:
 
         Args:
             backend: of the device that runs it, whose convolution is named; None means any.
+
+        Raises:
+            AttributeError: `backend` is not None and no backend.
 
         >>> Precision.get("fp16").describe()["accumulate"]
         'binary32 (FP32)'

@@ -193,7 +193,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--convolution",
         type=one_of(CONVOLUTIONS),
         metavar="NAME",
-        help="of 3x3 kernels at stride 1 on a CPU: direct, or winograd, which takes a quarter of the products "
+        help="of 3x3 kernels at stride 1 on a CPU: direct, or winograd with a quarter of the products "
         "(default: winograd with fp32, fp16 and mp, else direct)",
     )
     group.add_argument(

@@ -416,7 +416,7 @@ CONFIG: dict[str, object] = {"name": "dnn", "num_classes": 10, "image_size": [8,
     ],
 )
 def test_a_network_larger_than_its_tensors(
-    trained: Path, tmp_path: Path, command: str, config: dict[str, object]
+    refused: Refused, trained: Path, tmp_path: Path, command: str, config: dict[str, object]
 ) -> None:
     folder = edited(trained, tmp_path / "run", lambda body: body["model"].update(config=config))
     assert "None" not in refused(command, folder, names="checkpoint.json")
@@ -425,13 +425,15 @@ def test_a_network_larger_than_its_tensors(
 @pytest.mark.parametrize(
     "run", [{}, {"data": 3}, {"data": {}}, {"data": {"name": [1]}}, {"data": {"name": "digits", "train": -5}}]
 )
-def test_a_run_on_no_data(trained: Path, tmp_path: Path, run: dict[str, object]) -> None:
+def test_a_run_on_no_data(refused: Refused, trained: Path, tmp_path: Path, run: dict[str, object]) -> None:
     folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run))
     for command in ("evaluate", "tolerance"):
         refused(command, folder, names="checkpoint.json is damaged: run: data")
 
 
-def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(trained: Path, tmp_path: Path) -> None:
+def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(
+    refused: Refused, trained: Path, tmp_path: Path
+) -> None:
     folder = edited(trained, tmp_path / "run", lambda body: body["model"].update(parameters=10**12))
     (path,) = folder.glob("*.safetensors")
     os.truncate(path, 3 << 30)

@@ -14,9 +14,9 @@ from typing import Any
 
 from .errors import DataError
 
-JSON_LIMIT = 1 << 24  # bytes of a JSON file
+JSON_LIMIT = 1 << 22  # bytes of a JSON file; in memory it may take thirty times as many
 _CONTAINERS = 1 << 18  # lists and tables in it; "[],[],…" takes twenty times its bytes in memory
-MEMBER_LIMIT = 1 << 20  # files and folders of one archive
+MEMBER_LIMIT = 1 << 17  # files and folders of one archive, twenty microseconds each
 HEADER_LIMIT = 1 << 16  # bytes of one extended header of an archive
 _FREE = 1 << 25  # bytes that any file may unpack to
 _RATIO = 100  # and so many times its own size; packed text reaches 10, packed zeros 1000

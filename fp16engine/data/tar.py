@@ -63,7 +63,9 @@ class TarReader:
             size = size if long_size is None else long_size
             long_name = long_size = None
             yield self._entry(name, kind, size)
-        raise DataError(f"{self._archive} must have at most {MEMBER_LIMIT} members, got more")
+        raise DataError(
+            f"{self._archive} must have at most {MEMBER_LIMIT} members, got more; a folder has no such limit"
+        )
 
     def data(self, size: int) -> bytes:
         """Return the bytes of the file that `entries` yielded last."""

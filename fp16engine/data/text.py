@@ -108,7 +108,7 @@ def read_lines(path: Path) -> tuple[str, ...]:
     """
     lines: list[str] = []
     most = min(
-        _MOST_LINES, _FREE_LINES + path.stat().st_size // 4
+        _MOST_LINES, _FREE_LINES + path.stat().st_size // 10
     )  # real text has more bytes a line, even packed
     with archive.open_unpacked(path, _LIMIT) as stream, archive.damage(path.name):
         while data := stream.readline(_LONGEST_BYTES):

@@ -8,6 +8,7 @@ library's pickletools.
 
 from __future__ import annotations
 
+import io
 import math
 from textwrap import shorten
 from typing import Any
@@ -19,6 +20,8 @@ from ..errors import DataError
 _CODES = {"u1": np.uint8, "i8": np.int64, "i4": np.int32}
 _MOST = 1 << 19  # commands; CIFAR-100's largest file needs about 200 000
 _LONGEST = 1 << 10  # bytes of a name
+_UNICODE = (b"X", b"\x8d")  # commands that are followed by a length of 4 or 8 bytes and text
+_LONGEST_UNICODE = 48 << 20  # bytes; a batch of CIFAR-10 has 46 million where its array is kept as text
 
 
 def _text(value: Any) -> str:
@@ -109,6 +112,19 @@ _KEEP = frozenset({"PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"})
 _GET = frozenset({"GET", "BINGET", "LONG_BINGET"})
 
 
+class _Commands(io.BytesIO):
+    """A pickle's bytes; long text is refused before it is decoded, which may take eight times its bytes."""
+
+    _last = b""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self._last in _UNICODE and size is not None and size > _LONGEST_UNICODE:
+            raise ValueError(f"text of {size} bytes")
+        data = super().read(size)
+        self._last = data if size == 1 else b"" if size not in (4, 8) else self._last
+        return data
+
+
 class _Machine:
     def __init__(self) -> None:
         self.stack: list[Any] = []
@@ -119,7 +135,7 @@ class _Machine:
         from pickletools import genops
 
         self.left = len(data)
-        for number, (command, argument, _) in enumerate(genops(data)):
+        for number, (command, argument, _) in enumerate(genops(_Commands(data))):
             if number == _MOST:
                 raise ValueError(f"more than {_MOST} commands")
             if command.name == "STOP":

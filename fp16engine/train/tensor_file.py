@@ -13,6 +13,7 @@ from ..errors import CheckpointError
 
 _ANY_MODEL = 1 << 26  # bytes of a tensor file, and so many more for each parameter of the model:
 _A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
+_HEADER = 1 << 21  # bytes of the list of tensors, about 20 000 of them
 MODEL = "model."  # before the names of weights and buffers
 
 
@@ -33,6 +34,13 @@ def read(path: Path, parameters: int, digest: str) -> dict[str, np.ndarray]:
 
     limit = _ANY_MODEL + _A_PARAMETER * parameters
     check_regular(path, limit, str(path), CheckpointError)
+    with open(path, "rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if header > _HEADER:
+        raise CheckpointError(
+            f"{path} is damaged: it must be a whole safetensors file, got one whose list of tensors has "
+            f"{header} bytes, which is more than {_HEADER}"
+        )
     try:
         with safe_open(path, "np") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118

@@ -74,6 +74,9 @@ def _choices(storage: str, accumulate: str, statistics: str) -> dict[str, Any]:
     return {"storage": storage, "operand": storage, "accumulate": accumulate, "statistics": statistics}
 
 
+_LONGEST_NAME = 80
+
+
 @dataclass(frozen=True)
 class Precision:
     """What each part of training is kept and computed in.
@@ -181,6 +184,14 @@ class Precision:
                 f"statistics must be 'float16' with {self.accumulate} accumulators, got 'float32'"
             )
         instance("name", self.name, str, "text")
+        if (
+            not self.name.isprintable()
+            or self.name != self.name.strip()
+            or not 0 < len(self.name) <= _LONGEST_NAME
+        ):
+            raise ValueError(
+                must_be("name", f"1 to {_LONGEST_NAME} printable characters, no space at an end", self.name)
+            )
         if self.loss_scale is not None:
             instance("loss_scale", self.loss_scale, LossScale, "a LossScale or None")
         self._check_name()

@@ -311,7 +311,7 @@ def test_signed_nonsense_is_refused_on_restoring_and_changes_nothing(saved, chan
     rewrite(saved, change)
     trainer = tiny_run.trainer()
     before, counters = bits(trainer), trainer.state_dict()
-    with pytest.raises(fe.CheckpointError, match="does not fit this trainer|is damaged"):
+    with pytest.raises(fe.CheckpointError, match=r"does not fit this trainer|is damaged"):
         fe.Checkpoint.load(saved).restore(trainer)
     assert bits(trainer) == before and trainer.state_dict() == counters
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from . import _early_stop  # noqa: F401  it takes Ctrl-C while the rest is imported
+
+# isort: split
 from . import autograd, functional, nn, optim, random
 from ._version import __version__
 from .autograd import no_grad

@@ -81,6 +81,9 @@ def _choices(storage: str, accumulate: str, statistics: str, convolution: str = 
     }
 
 
+_LONGEST_NAME = 80
+
+
 @dataclass(frozen=True)
 class Precision:
     """What each part of training is kept and computed in.
@@ -188,6 +191,14 @@ class Precision:
                 must_be("convolution", "'direct' but with stored operands and float32 sums", "winograd")
             )
         instance("name", self.name, str, "text")
+        if (
+            not self.name.isprintable()
+            or self.name != self.name.strip()
+            or not 0 < len(self.name) <= _LONGEST_NAME
+        ):
+            raise ValueError(
+                must_be("name", f"1 to {_LONGEST_NAME} printable characters, no space at an end", self.name)
+            )
         if self.loss_scale is not None:
             instance("loss_scale", self.loss_scale, LossScale, "a LossScale or None")
         self._check_name()

@@ -230,3 +230,9 @@ def test_a_trainer_says_what_its_update_makes_of_the_policy() -> None:
     model = fe.models.create("dnn", image_size=8, channels=1)
     assert fe.Trainer(model, "fp16", device="reference", update="master32").precision.name == "fp16+master32"
     assert fe.Trainer(model, "fp16", device="reference", update="nearest").precision.name == "fp16"
+
+
+@pytest.mark.parametrize("name", ["fp16 ", " fp16", "", "a\nb", "a\x1b[0m", "x" * 81])
+def test_a_name_that_reads_as_another_is_refused(name):
+    with pytest.raises(ValueError, match="name must be 1 to 80 printable"):
+        fe.Precision(name, "float16", "float16", "float16", "float16")

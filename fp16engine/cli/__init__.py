@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
+from .. import _early_stop
 from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
 from .encoding import any_terminal
-from .stdout import OutputError, standard_output
+from .stdout import OutputError, standard_output, streams
 
 DONE, FAILED, WRONG, STOPPED = 0, 1, 2, 130
 DEBUG = "FP16ENGINE_DEBUG"
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     the traceback.
     """
     try:
-        with any_terminal(), standard_output():
+        _early_stop.end()
+        with streams(), any_terminal(), standard_output():
             return _run(argv)
     except KeyboardInterrupt:
         return _say("stopped", STOPPED)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..experiments.report.labels import NOTHING
 from . import options
-from .output import megabytes, plain, print_json, print_table, print_text, share, short
+from .output import epochs, megabytes, plain, print_json, print_table, print_text, share, short
 from .parser import add_command
+
+if TYPE_CHECKING:
+    from ..data import Dataset
 
 
 def add(commands: Any) -> None:
@@ -56,9 +59,23 @@ def run(arguments: argparse.Namespace) -> int:
     dataset = options.load_data(arguments)
     out = options.results_folder(arguments, f"compare-{arguments.data}-{arguments.model}")
     options.use_threads(arguments)
+    from ..train import Interrupted
+
+    try:
+        summary = _compared(arguments, dataset, out)
+    except KeyboardInterrupt:  # between two runs; a run that is stopped says as much itself
+        raise Interrupted(f"stopped; what is finished is kept in {out}, continue with --resume") from None
+    if arguments.json:
+        print_json(summary)
+    else:
+        _print(summary, out)
+    return 1 if any(run["status"] == "failed" for run in summary["runs"]) else 0
+
+
+def _compared(arguments: argparse.Namespace, dataset: Dataset, out: Path) -> dict[str, Any]:
     from ..experiments import compare
 
-    summary = compare.run(
+    return compare.run(
         arguments.model,
         dataset,
         arguments.precision,
@@ -75,11 +92,6 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         **options.train_config(arguments).arguments(),
     )
-    if arguments.json:
-        print_json(summary)
-    else:
-        _print(summary, out)
-    return 1 if any(run["status"] == "failed" for run in summary["runs"]) else 0
 
 
 def _print(summary: dict[str, Any], out: Path) -> None:
@@ -99,7 +111,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         )
         for run in summary["runs"]
     ]
-    title = f"{summary['model']} on {summary['data']}, {settings['epochs']} epochs, "
+    title = f"{summary['model']} on {summary['data']}, {epochs(settings['epochs'])}, "
     title += f"seeds {seeds[0]} to {seeds[-1]}" if several else f"seed {seeds[0]}"
     figures = ("test", "training", "time", "images/s", "peak memory", "not finite", "skipped")
     head = ("precision", *(["seed"] if several else []), *figures)

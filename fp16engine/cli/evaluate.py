@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .output import print_json, print_table, share
+from .output import epochs, print_json, print_table, share
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
             ("test accuracy", share(result["test_accuracy"])),
             ("test loss", loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
-            ("trained for", f"{checkpoint.epoch} epochs, {checkpoint.step:,} steps"),
+            ("trained for", f"{epochs(checkpoint.epoch)}, {checkpoint.step:,} steps"),
         ]
         print_table(f"{result['model']} on {dataset.name}, {result['precision']}", ("", ""), rows)
     if (failed := failure(0, 0, accuracy)) is not None:

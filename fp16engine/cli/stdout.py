@@ -6,7 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 
@@ -43,6 +43,18 @@ def _named() -> Iterator[None]:
         yield
     except OSError as error:
         raise OutputError(error) from error
+
+
+@contextmanager
+def streams() -> Iterator[None]:
+    """Let what is printed go nowhere where standard output or error is closed, inside a `with` block."""
+    with ExitStack() as stack:
+        for name in ("stdout", "stderr"):
+            if getattr(sys, name) is None:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                stack.callback(setattr, sys, name, None)
+                setattr(sys, name, nowhere)
+        yield
 
 
 @contextmanager

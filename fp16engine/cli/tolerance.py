@@ -28,7 +28,8 @@ def add(commands: Any) -> None:
         "probabilities), Γ (the margin of the reference), the share of images on which both must agree, and\n"
         "the share on which they do; for probabilities, calibrated probabilities and logits. Then a\n"
         "training step of RUN_A runs under both policies in lock step, and the first layer whose error\n"
-        "leaves its bound is named. With one checkpoint, its weights are run under two policies.",
+        "leaves its bound is named. With one checkpoint, its weights are run under two policies. The exit\n"
+        "status is 1 if the outputs are not finite, so that nothing can be compared.",
         "  fp16engine tolerance runs/digits/fp32 runs/digits/fp16\n"
         "  fp16engine tolerance runs/digits/fp32 --precision fp16-strict --out runs/tolerance",
     )
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print(result)
         if out is not None:
             print(f"\nResults: {out}")
-    return 0
+    return 0 if result["probabilities"]["delta_mean"] is not None else 1
 
 
 def _print(result: dict[str, Any]) -> None:

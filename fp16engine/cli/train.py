@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..loss_scale import LossScale
 from ..precision import Precision
 from . import options
-from .output import megabytes, plain, print_json, print_table, print_text, share
+from .output import epochs, megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         ),
         ("32-bit accumulators (audit)", f"{audit['float32_accumulators']} operations"),
     ]
-    title = f"{summary['model']} on {summary['data']}, {summary['precision']}, {summary['epochs']} epochs"
+    title = f"{summary['model']} on {summary['data']}, {summary['precision']}, {epochs(summary['epochs'])}"
     print_table(title, ("", ""), rows)
     for finding in summary.get("findings", []):
         print()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import options
-from .output import plain, print_json, print_table
+from .output import epochs, plain, print_json, print_table
 from .parser import add_command
 
 if TYPE_CHECKING:
@@ -192,7 +192,7 @@ def print_summary(summary: dict[str, Any], out: Path) -> None:
     ]
     pairs, chosen = summary["pairs"], summary["settings"]
     print_table(
-        f"{chosen['model']} on {summary['data']}, {pairs['train']:,} pairs, {chosen['epochs']} epochs",
+        f"{chosen['model']} on {summary['data']}, {pairs['train']:,} pairs, {epochs(chosen['epochs'])}",
         ("precision", "BLEU", "paper's (IWSLT'14)", "val loss", "seconds", "tokens/s"),
         rows,
     )

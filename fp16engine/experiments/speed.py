@@ -40,6 +40,7 @@ class Speed:
     highest: float
     spread: float
     rounds: int
+    faster: int
     told_apart: bool
 
     @property
@@ -67,6 +68,7 @@ def compared(reference: Sequence[float], other: Sequence[float]) -> Speed | None
         highest=max(ratios),
         spread=(high - low) / 2 / middle,
         rounds=len(ratios),
+        faster=faster,
         told_apart=len(ratios) >= ROUNDS and one_sided and abs(middle - 1) > FLOOR,
     )
 
@@ -77,7 +79,14 @@ def sentence(speed: Speed, other: str, reference: str) -> str:
     seen = f"{speed.lowest:.2f} to {speed.highest:.2f} in {speed.rounds} rounds of steps taken in turn"
     if not speed.judged:
         return f"Speed is not judged: the machine was busy, {name} against {base} gave {seen}."
-    word = "about as fast" if not speed.told_apart else "faster" if speed.ratio > 1 else "slower"
+    word = "about as fast"
+    if speed.told_apart:  # by the number of rounds, so that is what it says
+        ahead = speed.ratio > 1
+        word = "faster" if ahead else "slower"
+        seen = (
+            f"in {speed.faster if ahead else speed.rounds - speed.faster} of {speed.rounds} rounds of steps "
+            "taken in turn"
+        )
     return f"{name} trains {word}: {speed.ratio:.2f} times the images per second of {base} ({seen})."
 
 

@@ -406,6 +406,6 @@ def persistent_forbidden(kind: str, dtype: str, policy: Precision | None) -> boo
         return True
     if policy.storage == "float32":
         return False
-    if kind.endswith(OF_NORMS):
-        return policy.statistics != "float32"
-    return not (kind in ("master weights", "optimizer state") and policy.update == "master32")
+    if kind.removesuffix(OF_NORMS) in ("master weights", "optimizer state") and policy.update == "master32":
+        return False
+    return not (kind.endswith(OF_NORMS) and policy.statistics == "float32")

@@ -33,6 +33,8 @@ from ..reporting.history import EpochRecord, EpochSums, History
 from ..validate import integer, must_be, shown
 from ..validate import path as checked_path
 from . import tensor_file
+from .checkpoint_values import check_audit, first_undefined, wrong_norm
+from .counters import StepCounters
 from .tensor_file import MODEL
 
 if TYPE_CHECKING:
@@ -188,7 +190,9 @@ class Checkpoint:
             ) from None
         except OSError as error:
             raise CheckpointError(f"{tensor_path} cannot be read: {error.strerror or error}") from error
-        undefined = _undefined(tensors)
+        if (wrong := wrong_norm(tensors)) is not None:
+            raise CheckpointError(f"{tensor_path} is damaged: {wrong}")
+        undefined = first_undefined(tensors)
         if undefined and not body["trainer"].get("nonfinite_steps"):
             raise CheckpointError(
                 f"{tensor_path} is damaged: {undefined!r} must be finite as every step of its run was, got "
@@ -349,7 +353,7 @@ class Checkpoint:
         state = trainer.state
         before = state.optimizer.state_dict(), state.state_dict()
         try:
-            run = self._run_state()
+            run = _run_state(self.body)
             state.load_state_dict(self.body["trainer"])
             state.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
             state.model.load_state_dict(self._part(MODEL))
@@ -404,30 +408,20 @@ class Checkpoint:
             key.removeprefix(prefix): array for key, array in self.tensors.items() if key.startswith(prefix)
         }
 
-    def _run_state(self) -> RunState:
-        body = self.body
-        history = History(
-            epochs=[EpochRecord.from_json(row) for row in body["history"]],
-            peak_memory_bytes=_count("peak_memory_bytes", body["peak_memory_bytes"]),
-        )
-        if len(history.epochs) != _count("epoch", body["epoch"]):
-            raise ValueError(f"history must be {body['epoch']} epoch records, got {len(history.epochs)}")
-        return RunState(
-            settings=body["run"],
-            epoch=body["epoch"],
-            step=_count("step", body["step"]),
-            sums=EpochSums.from_json(body["sums"]),
-            history=history,
-        )
 
-
-def _undefined(tensors: dict[str, np.ndarray]) -> str | None:
-    """The first tensor by name with a NaN in it; infinities come about in a run that is whole.
-
-    By name, since safetensors gives the tensors in another order every time.
-    """
-    return min(
-        (name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), default=None
+def _run_state(body: dict[str, Any]) -> RunState:
+    history = History(
+        epochs=[EpochRecord.from_json(row) for row in body["history"]],
+        peak_memory_bytes=_count("peak_memory_bytes", body["peak_memory_bytes"]),
+    )
+    if len(history.epochs) != _count("epoch", body["epoch"]):
+        raise ValueError(f"history must be {body['epoch']} epoch records, got {len(history.epochs)}")
+    return RunState(
+        settings=body["run"],
+        epoch=body["epoch"],
+        step=_count("step", body["step"]),
+        sums=EpochSums.from_json(body["sums"]),
+        history=history,
     )
 
 
@@ -499,7 +493,10 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError("model must hold class, config and parameters, got one without")
         if not isinstance(body["model"]["config"], dict | None):
             raise ValueError(must_be("model: config", "a table or None", type(body["model"]["config"])))
-        _count("step_count", body["trainer"]["step_count"])
+        _run_state(body)
+        StepCounters.from_dict(body["trainer"])
+        if body.get("audit") is not None:
+            check_audit(body["audit"])
         _count("model.parameters", body["model"]["parameters"])
         if not isinstance(body["model"]["class"], str):
             raise ValueError(must_be("model: class", "a name", type(body["model"]["class"])))

@@ -64,4 +64,11 @@ class StepCounters:
     @classmethod
     def from_dict(cls, state: dict[str, Any]) -> StepCounters:
         """Take the counts out of a state that may hold more; ValueError, TypeError or KeyError otherwise."""
-        return cls(**{name: integer(name, state[name], 0) for name in asdict(cls())})
+        counts = cls(**{name: integer(name, state[name], 0, 2**63 - 1) for name in asdict(cls())})
+        outcomes = counts.applied_steps + counts.skipped_steps + counts.nonfinite_steps
+        if counts.step_count != outcomes:
+            raise ValueError(
+                f"step_count must be applied, skipped and nonfinite steps together, {outcomes}, "
+                f"got {counts.step_count}"
+            )
+        return counts

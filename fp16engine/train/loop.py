@@ -31,6 +31,7 @@ from . import checkpoint
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
+from .checkpoint_values import first_undefined
 from .counters import StepCounters
 from .evaluator import BATCH as EVALUATION_BATCH
 from .notes import account, own_decays
@@ -125,6 +126,7 @@ class _Run:
             stack.callback(self.reporter.end)
             if decays := own_decays(trainer.config.weight_decay, trainer.model):
                 self.reporter.note(decays)
+            over = self.state.epoch >= options.epochs
             while self.state.epoch < options.epochs:
                 self.epoch()
             for note in account(trainer):
@@ -135,6 +137,8 @@ class _Run:
         history.images = len(self.feed.train) * len(history.epochs)
         if history.epochs:
             accuracy = history.epochs[-1].test_accuracy
+            if over and first_undefined(trainer.model.state_dict()):  # whatever the history says
+                accuracy, _ = trainer.evaluator.score(self.feed.test, EVALUATION_BATCH, lambda: None)
             history.failure = failure(trainer.step_count, trainer.applied_steps, accuracy)
         if self.out is not None:
             write_atomically(

@@ -72,7 +72,7 @@ def settle(
             scaler.update(True)
         return StepResult(value, True)
     if culprit is None:
-        reason = f"the loss is {value}: {why()}"
+        reason = f"the loss is {'NaN' if math.isnan(value) else value}: {why()}"
     elif scaler is None:
         reason = f"{culprit} is not finite"
     else:

@@ -40,6 +40,12 @@ def test_one_round_may_differ_two_may_not():
     assert "about as fast" in words(*[1.2] * 5)
 
 
+def test_it_says_how_many_rounds_tell_the_two_apart():
+    assert "(in 8 of 9 rounds of steps taken in turn)" in words(*[1.2] * 8, 0.9)
+    assert "(in 9 of 9 rounds of steps taken in turn)" in words(*[0.8] * 9)
+    assert "(0.90 to 1.20 in 9 rounds of steps taken in turn)" in words(*[1.2] * 7, 0.9, 0.9)
+
+
 def test_rounds_that_do_not_agree_are_not_judged():
     ratios = [0.2, 3.0, 0.4, 2.0, 0.3, 2.5, 1.0, 0.5, 4.0]
     assert not speed.compared(*rounds(*ratios)).judged

@@ -52,6 +52,16 @@ def test_mp_keeps_32_bit_only_where_it_says_so():
     assert {"master weights", "optimizer state"} <= {e.kind for e in audit.float32_persistent()}
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp16-strict"])
+def test_master_weights_of_norms_are_allowed_where_the_policy_has_master_weights(precision):
+    audit, trainer = audited(fe.Precision.get(precision).changed(update="master32"))
+    assert {"master weights of norms", "optimizer state of norms"} <= {
+        e.kind for e in audit.float32_persistent()
+    }
+    assert audit.to_dict(trainer.precision)["not_allowed"] == 0
+    assert audit.to_dict(fe.Precision.get(precision))["not_allowed"] > 0
+
+
 def test_fp32_is_32_bit_and_allowed():
     audit, trainer = audited("fp32", model="dnn")
     assert audit.float32_tensors() != []

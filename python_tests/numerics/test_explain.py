@@ -55,7 +55,7 @@ def test_an_overflow_is_named_with_its_inputs(backend_name: str) -> None:
     assert found["inputs"]["a"]["inf"] == 0 and found["output"]["inf"] > 0
     assert "normalise or scale down" in found["remedy"]
     assert str(error).startswith("step 1, forward pass, layer 'middle' (binary mul): ")
-    assert "the loss is nan" in str(error)
+    assert "the loss is NaN" in str(error)
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
 
@@ -146,7 +146,7 @@ def test_the_replay_changes_nothing_and_draws_the_same_dropout() -> None:
 
 def test_stop_says_why_and_skip_continues() -> None:
     stopping = fe.Trainer(net(Times(60000.0)), "fp16", device=DEVICE, on_nonfinite="stop")
-    with pytest.raises(NonFiniteError, match="step 1 was not applied because the loss is nan"):
+    with pytest.raises(NonFiniteError, match="step 1 was not applied because the loss is NaN"):
         stopping.step(*batch())
     skipping = fe.Trainer(net(Times(60000.0)), "fp16", device=DEVICE)
     assert skipping.step(*batch()).applied is False

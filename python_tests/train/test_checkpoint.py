@@ -1,5 +1,6 @@
 """Checkpoints: exact bits, and one clear sentence for everything that is not one of ours."""
 
+import contextlib
 import errno
 import json
 import os
@@ -16,9 +17,11 @@ from safetensors.numpy import save as serialise
 
 import fp16engine as fe
 from fp16engine import nn
+from fp16engine.numerics import audit_step
 from fp16engine.reporting.files import SaveError
 from fp16engine.reporting.history import EpochSums, History
 from fp16engine.train import checkpoint
+from fp16engine.train.checkpoint_values import wrong_norm
 
 HEX = "0123456789abcdef"  # draws the name of a temporary file
 
@@ -103,7 +106,9 @@ def test_restored_arrays_are_writable_and_not_shared(saved):
 
 def test_holds_the_policy_in_words_and_the_audit(tmp_path):
     trainer = stepped("mp")
-    trainer.state.audit = {"float32_tensors": 3, "rows": [["conv2d_forward", "float16"]]}
+    data = tiny_run.data()
+    x, y = data.normalised("train", "float32")[:4], data.train.labels[:4]
+    trainer.state.audit = audit_step(tiny_run.trainer("mp"), x, y).to_dict(trainer.precision)
     checkpoint.save(tmp_path, trainer.state, state())
     loaded = fe.Checkpoint.load(tmp_path / "checkpoint.json")
     assert loaded.precision == fe.Precision.get("mp")
@@ -325,7 +330,7 @@ def test_signed_nonsense_is_refused_on_restoring_and_changes_nothing(saved, chan
     rewrite(saved, change)
     trainer = tiny_run.trainer()
     before, counters = bits(trainer), trainer.state_dict()
-    with pytest.raises(fe.CheckpointError, match="does not fit this trainer"):
+    with pytest.raises(fe.CheckpointError, match=r"does not fit this trainer|is damaged"):
         fe.Checkpoint.load(saved).restore(trainer)
     assert bits(trainer) == before and trainer.state_dict() == counters
 
@@ -604,7 +609,68 @@ def test_nan_weights_are_refused_unless_the_run_was_not_finite(saved):
         with pytest.raises(fe.CheckpointError, match=r"is damaged: 'model.0.bias' must"):
             altered(saved, spoil_all)
     rewrite(saved, put("trainer", "nonfinite_steps", 1))
+    rewrite(saved, put("trainer", "applied_steps", 0))
     assert np.isnan(fe.Checkpoint.load(saved).tensors["model.4.weight"][0, 0])
+
+
+@pytest.mark.parametrize(
+    "audit", [[[[1]]], {}, "x", {"rows": [1]}, {"operations": -1}, {"operations": 1, "rows": [{}]}]
+)
+def test_an_audit_that_is_none_is_refused(saved, audit):
+    rewrite(saved, lambda body: body.update(audit=audit))
+    refused(saved, "is damaged: audit")
+
+
+@pytest.mark.parametrize("key", ["operations", "rows", "resident", "audited"])
+def test_an_audit_with_a_wrong_entry_is_refused(tmp_path, key):
+    trainer = stepped()
+    data = tiny_run.data()
+    x, y = data.normalised("train", "float32")[:4], data.train.labels[:4]
+    audit = audit_step(tiny_run.trainer(), x, y).to_dict(trainer.precision)
+    trainer.state.audit = {**audit, key: [[1]]}
+    checkpoint.save(tmp_path, trainer.state, state())
+    refused(tmp_path, "is damaged: audit: ")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda body: body.update(epoch=-1), "epoch must be"),
+        (lambda body: body.update(epoch=2**62), "history must be"),
+        (lambda body: body["trainer"].update(step_count=2**62), "step_count must be"),
+        (lambda body: body["trainer"].update(nonfinite_steps="x"), "nonfinite_steps must be"),
+        (lambda body: body["precision"].update(name="fp16 "), "name must be"),
+    ],
+)
+def test_impossible_numbers_are_refused_when_loading(saved, change, words):
+    rewrite(saved, change)
+    refused(saved, f"is damaged: {words}")
+
+
+@pytest.mark.parametrize(("name", "value"), [("running_std", -1.0), ("running_var", -1.0), ("updates", -1)])
+def test_negative_statistics_of_a_norm_are_refused(name, value):
+    dtype = np.int64 if name == "updates" else np.float16
+    tensors = {"model.1.running_mean": np.zeros(2, np.float16), f"model.1.{name}": np.zeros(2, dtype)}
+    assert wrong_norm(tensors) is None
+    tensors[f"model.1.{name}"][1] = value
+    assert wrong_norm(tensors) == f"'model.1.{name}' must be >= 0, got {value}"
+
+
+def test_a_finished_run_whose_weights_are_nan_has_failed(tmp_path):
+    data = tiny_run.data()
+    tiny_run.trainer().fit(data, epochs=1, batch_size=16, out=tmp_path, progress=False)
+
+    def spoil(tensors):
+        for name, values in tensors.items():
+            if name.startswith("model.") and values.dtype.kind == "f":
+                values.fill(np.nan)
+
+    rewrite(tmp_path, lambda body: body["trainer"].update(nonfinite_steps=body["trainer"]["applied_steps"]))
+    rewrite(tmp_path, lambda body: body["trainer"].update(applied_steps=0))
+    with contextlib.suppress(fe.CheckpointError):
+        altered(tmp_path, spoil)
+    history = tiny_run.trainer().fit(data, epochs=1, batch_size=16, out=tmp_path, resume=True, progress=False)
+    assert "outputs are not finite" in history.failure
 
 
 @pytest.mark.parametrize(

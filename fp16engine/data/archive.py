@@ -165,7 +165,8 @@ def _zip_members(path: Path, select: Select, member_limit: int, total_limit: int
                         f"compression method {info.compress_type}"
                     )
                 _checked_size(info.file_size, member_limit, info.filename, path.name)
-                yield Member(name, archive.read(info))
+                with archive.open(info) as stream:  # archive.read unpacks it all, whatever its stated size
+                    yield Member(name, read_up_to(stream, info.file_size + 1, path.name))
 
 
 def is_there(path: Path) -> bool:

@@ -222,6 +222,16 @@ def zipped(path: Path, method: int, damage: int | None = None, size: int = 1000)
         path.write_bytes(data)
 
 
+def zip_that_lies(path: Path) -> None:
+    """A member of 300 megabytes, packed, whose directory says 100 bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("train/cat/0.png", bytes(300 << 20))
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"PK\1\2") + 24
+    data[at : at + 4] = struct.pack("<I", 100)
+    path.write_bytes(data)
+
+
 END = bytes(1024)
 SPARSE_MAP = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}
 ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -253,6 +263,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "zip-bz2-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_BZIP2, 0)),
     "zip-deflate-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, 0)),
     "zip-bomb": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, size=1 << 26)),
+    "zip-size-that-lies": ("a.zip", zip_that_lies),
     "zip-directory": (
         "a.zip", lambda p: p.write_bytes(
             sparse(p, 1 << 25).read_bytes() + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 9, 9, 1 << 25, 0, 0)

@@ -128,6 +128,28 @@ IMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def zeros_png(size: int) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0))
+    packed = zlib.compress(bytes(size * (size + 1)))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [4097, 10_000])  # Pillow warns from 9460 on
+def test_an_image_of_too_many_pixels(refused: Refused, tmp_path: Path, size: int) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        (tmp_path / split / "cat" / "odd.png").write_bytes(zeros_png(size))
+    assert "pixels" in refused("train", "--data", "image_folder", "--data-dir", tmp_path, names=ODD)
+
+
+def test_images_that_unpack_to_too_much(refused: Refused, tmp_path: Path) -> None:
+    for split, count in (("train", 40), ("test", 1)):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / split / "cat" / f"{number}.png").write_bytes(zeros_png(4000))
+    refused("train", "--data", "image_folder", "--data-dir", tmp_path, names="train/cat/0.png")
+
+
 @pytest.mark.parametrize("kind", IMAGES)
 def test_images(refused: Refused, tmp_path: Path, kind: str) -> None:
     for split in ("train", "test"):

@@ -33,7 +33,7 @@ _ARRAY_RATIO = 100  # and so many times their files' own bytes; photographs reac
 _BATCH = 256  # images decoded by a thread in one go
 _THREADS = min(8, os.cpu_count() or 1)
 _VERSION = "1"  # changes when the same files would give another array
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _GRAY = ("1", "L", "LA")
 _MODES = (*_GRAY, "P", "PA", "RGB", "RGBA", "CMYK")  # 8 bits a channel; others would lose precision unseen
 
@@ -65,6 +65,11 @@ class _File(NamedTuple):
 class _Found(NamedTuple):
     files: list[_File]
     class_folders: set[tuple[str, str]]
+
+
+def _is_wanted(name: str) -> bool:
+    """Tell whether a member of an archive is an image below train or test."""
+    return _is_image(name) and any(part in ("train", "test") for part in name.split("/", 2)[:2])
 
 
 def _is_image(name: str) -> bool:
@@ -105,20 +110,20 @@ def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
 
 def _in_archive(path: Path) -> _Found:
     found, prefixes = _Found([], set()), set()
-    for member in archive.members(path, _is_image, _FILE_LIMIT, _ARCHIVE_LIMIT):
+    for member in archive.members(path, _is_wanted, _FILE_LIMIT, _ARCHIVE_LIMIT):
         parts = PurePosixPath(member.name).parts
         at = next((i for i, part in enumerate(parts[:2]) if part in ("train", "test")), None)
         if member.data is None:
             if at is not None and len(parts) == at + 2 and not parts[-1].startswith("."):
                 found.class_folders.add((parts[at], parts[at + 1]))
             continue
-        if at is None:
-            continue
-        if len(parts) != at + 3:
+        if at is None or len(parts) != at + 3:
             raise DataError(f"{path.name} must hold {_LAYOUT}, got member {shown(member.name)}")
         prefixes.add(parts[:at])
-        split, label, file = parts[at:]
-        found.files.append(_File(split, label, file, member.data))
+        image = _File(*parts[at:], member.data)
+        if not member.data.startswith((_PNG, _JPEG)):  # before a million of them are read
+            raise DataError(f"{path.name}: {shown(image.path)} must be a whole JPEG or PNG file, got another")
+        found.files.append(image)
     if len(prefixes) > 1:
         raise DataError(f"{path.name} must hold images below one folder, got {len(prefixes)} folders")
     if len({file.path for file in found.files}) != len(found.files):

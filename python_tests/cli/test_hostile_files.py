@@ -128,17 +128,17 @@ IMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
-def zeros_png(size: int) -> bytes:
+def empty_png(size: int) -> bytes:
+    """A PNG that says it has size x size pixels, and holds none."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0))
-    packed = zlib.compress(bytes(size * (size + 1)))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("size", [4097, 10_000])  # Pillow warns from 9460 on
 def test_an_image_of_too_many_pixels(refused: Refused, tmp_path: Path, size: int) -> None:
     for split in ("train", "test"):
         (tmp_path / split / "cat").mkdir(parents=True)
-        (tmp_path / split / "cat" / "odd.png").write_bytes(zeros_png(size))
+        (tmp_path / split / "cat" / "odd.png").write_bytes(empty_png(size))
     assert "pixels" in refused("train", "--data", "image_folder", "--data-dir", tmp_path, names=ODD)
 
 
@@ -146,8 +146,9 @@ def test_images_that_unpack_to_too_much(refused: Refused, tmp_path: Path) -> Non
     for split, count in (("train", 40), ("test", 1)):
         (tmp_path / split / "cat").mkdir(parents=True)
         for number in range(count):
-            (tmp_path / split / "cat" / f"{number}.png").write_bytes(zeros_png(4000))
-    refused("train", "--data", "image_folder", "--data-dir", tmp_path, names="train/cat/0.png")
+            (tmp_path / split / "cat" / f"{number}.png").write_bytes(empty_png(4000))
+    said = refused("train", "--data", "image_folder", "--data-dir", tmp_path, names="train/cat/0.png")
+    assert "must decode to at most" in said
 
 
 @pytest.mark.parametrize("kind", IMAGES)
@@ -278,6 +279,12 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "negative-size": (
         "a.tar", lambda p: p.write_bytes(header("a/0.png", 1 << 70).replace(b"\x80\0", b"\xff\xff") + END),
     ),
+    "folders": (
+        "a.tar.gz", lambda p: p.write_bytes(gzip.compress(header("d/", 0, b"5") * 70_000 + END)),
+    ),
+    "others": ("a.tar", lambda p: p.write_bytes(header("notes") * 70_000 + END)),
+    "empty-images": ("a.tar", lambda p: p.write_bytes(header("train/cat/0.png") * 70_000 + END)),
+    "headers": ("a.tar", lambda p: p.write_bytes(header("x", 0, tarfile.XGLTYPE) * 70_000 + END)),
     "fifo": ("a.tar", fifo),
     "endless": ("a.zip", endless),
     "zip-lzma": ("a.zip", lambda p: zipped(p, zipfile.ZIP_LZMA)),

@@ -22,6 +22,7 @@ _BROKEN = (EOFError, gzip.BadGzipFile, zlib.error)
 _DIRECTORY_LIMIT = 1 << 24  # bytes of a zip's list of members, about 200 000 of them
 _ZIP_TAIL = 22 + (1 << 16)  # a zip's end record and its comment
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_OTHERS = 1 << 16  # members that are not read: a header costs its maker few bytes, and its reader time
 _AFTER_END = 1 << 20  # bytes of padding after a tar's end mark
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 ARCHIVE_SUFFIXES = (*TAR_SUFFIXES, ".zip")
@@ -165,7 +166,8 @@ def _zip_members(path: Path, select: Select, member_limit: int, total_limit: int
                         f"compression method {info.compress_type}"
                     )
                 _checked_size(info.file_size, member_limit, info.filename, path.name)
-                yield Member(name, archive.read(info))
+                with archive.open(info) as stream:  # archive.read unpacks it all, whatever its stated size
+                    yield Member(name, read_up_to(stream, info.file_size + 1, path.name))
 
 
 def is_there(path: Path) -> bool:
@@ -191,7 +193,7 @@ def members(path: Path, select: Select, member_limit: int, total_limit: int) -> 
 
     Args:
         path: the archive.
-            select: takes a member's name, tells whether its bytes are needed.
+        select: takes a member's name, tells whether its bytes are needed.
             member_limit: the most bytes one selected file may have.
         total_limit: the most bytes the archive may unpack to.
 
@@ -199,8 +201,23 @@ def members(path: Path, select: Select, member_limit: int, total_limit: int) -> 
         DataError: damage, a link, a sparse file, a name that points outside, or a size over a limit.
     """
     reader = _zip_members if path.suffix.lower() == ".zip" else _tar_members
+    others = 0
+
+    def count(selected: bool) -> bool:
+        nonlocal others
+        others += -1 if selected else 1
+        if others > _OTHERS:
+            raise DataError(
+                f"{path.name} must have at most {_OTHERS} more folders and other members than files that are "
+                "read, got more"
+            )
+        return selected
+
     try:
-        yield from reader(path, select, member_limit, total_limit)
+        for member in reader(path, lambda name: count(select(name)), member_limit, total_limit):
+            if member.data is None:
+                count(False)
+            yield member
     except (DataError, PermissionError, FileNotFoundError):
         raise
     except Exception as error:  # damaged bytes can make zipfile and gzip raise nearly anything

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -24,9 +26,14 @@ _SUFFIXES = (".jpg", ".jpeg", ".png")
 _LAYOUT = "train/<class>/ and test/<class>/ with .jpg, .jpeg or .png files"
 _FILE_LIMIT = 1 << 26  # bytes of one packed image
 _ARCHIVE_LIMIT = 1 << 34
+_PIXELS = 1 << 24  # of one image: networks take it whole, as it is
+_PIXELS_AT_ONCE = 1 << 25  # in the threads together; Pillow takes up to 8 bytes for each
+_ARRAY_FREE = 1 << 27  # bytes that any images may decode to
+_ARRAY_RATIO = 100  # and so many times their files' own bytes; photographs reach 20
 _BATCH = 256  # images decoded by a thread in one go
+_THREADS = min(8, os.cpu_count() or 1)
 _VERSION = "1"  # changes when the same files would give another array
-_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 _GRAY = ("1", "L", "LA")
 _MODES = (*_GRAY, "P", "PA", "RGB", "RGBA", "CMYK")  # 8 bits a channel; others would lose precision unseen
 
@@ -43,6 +50,11 @@ class _File(NamedTuple):
     def path(self) -> str:
         return f"{self.split}/{self.label}/{self.name}"
 
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return len(self.source) if isinstance(self.source, bytes) else os.stat(self.source).st_size
+
     def read(self) -> bytes:
         """Return the whole file, from the disk if it lies there."""
         if isinstance(self.source, bytes):
@@ -53,6 +65,11 @@ class _File(NamedTuple):
 class _Found(NamedTuple):
     files: list[_File]
     class_folders: set[tuple[str, str]]
+
+
+def _is_wanted(name: str) -> bool:
+    """Tell whether a member of an archive is an image below train or test."""
+    return _is_image(name) and any(part in ("train", "test") for part in name.split("/", 2)[:2])
 
 
 def _is_image(name: str) -> bool:
@@ -93,20 +110,20 @@ def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
 
 def _in_archive(path: Path) -> _Found:
     found, prefixes = _Found([], set()), set()
-    for member in archive.members(path, _is_image, _FILE_LIMIT, _ARCHIVE_LIMIT):
+    for member in archive.members(path, _is_wanted, _FILE_LIMIT, _ARCHIVE_LIMIT):
         parts = PurePosixPath(member.name).parts
         at = next((i for i, part in enumerate(parts[:2]) if part in ("train", "test")), None)
         if member.data is None:
             if at is not None and len(parts) == at + 2 and not parts[-1].startswith("."):
                 found.class_folders.add((parts[at], parts[at + 1]))
             continue
-        if at is None:
-            continue
-        if len(parts) != at + 3:
+        if at is None or len(parts) != at + 3:
             raise DataError(f"{path.name} must hold {_LAYOUT}, got member {shown(member.name)}")
         prefixes.add(parts[:at])
-        split, label, file = parts[at:]
-        found.files.append(_File(split, label, file, member.data))
+        image = _File(*parts[at:], member.data)
+        if not member.data.startswith((_PNG, _JPEG)):  # before a million of them are read
+            raise DataError(f"{path.name}: {shown(image.path)} must be a whole JPEG or PNG file, got another")
+        found.files.append(image)
     if len(prefixes) > 1:
         raise DataError(f"{path.name} must hold images below one folder, got {len(prefixes)} folders")
     if len({file.path for file in found.files}) != len(found.files):
@@ -144,14 +161,10 @@ def _ordered(files: Iterable[_File], split: str) -> list[_File]:
 
 def _fingerprint(found: _Found) -> str:
     """Names the content: two folders or archives share one only if every name and byte is the same."""
-    with _threads() as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         sums = pool.map(lambda file: hashlib.sha256(file.read()).hexdigest(), found.files)
         lines = sorted(f"{file.path}\0{digest}" for file, digest in zip(found.files, sums, strict=True))
     return hashlib.sha256("\n".join([_VERSION, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1))
 
 
 def _pillow() -> Any:
@@ -178,6 +191,9 @@ def _open(file: _File) -> Any:
     data = file.read()
     _check_depth(data, file.path)
     image = image_module.open(io.BytesIO(data), formats=("JPEG", "PNG"))
+    width, height = image.size
+    if width * height > _PIXELS:
+        raise DataError(f"{file.path} must have at most {_PIXELS} pixels, got {width}x{height}")
     return operations.exif_transpose(image) if "exif" in image.info else image
 
 
@@ -204,12 +220,24 @@ def _named(file: _File, error: Exception) -> DataError:
     return DataError(f"{file.path} must be a whole JPEG or PNG file, got one that is not decoded ({said})")
 
 
+def _check_total(files: list[_File], size: int) -> None:
+    """Refuse more pixels than real images pack into files of this size, before any memory is taken."""
+    limit = _ARRAY_FREE + _ARRAY_RATIO * sum(file.size for file in files)
+    if size > limit:
+        raise DataError(
+            f"{files[0].path} and the {len(files) - 1} other images must decode to at most {limit} bytes, as "
+            f"their files are small, got {size}"
+        )
+
+
 def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
     """Return (N, H, W, 1) if `gray`, else (N, H, W, 3); None if `gray` and one image has colour."""
     first = files[0]
     try:
         width, height = size = _open(first).size
-        images = np.empty((len(files), height, width, 1 if gray else 3), np.uint8)
+        shape = (len(files), height, width, 1 if gray else 3)
+        _check_total(files, math.prod(shape))
+        images = np.empty(shape, np.uint8)
     except MemoryError as error:
         raise DataError(
             f"{first.path} must be smaller, got {len(files)} images of {width}x{height}, which exceed memory"
@@ -232,13 +260,15 @@ def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
             images[at] = pixels.reshape(images.shape[1:])
         return True
 
-    with _threads() as pool:
+    with ThreadPoolExecutor(min(_THREADS, max(1, _PIXELS_AT_ONCE // (width * height)))) as pool:
         return images if all(pool.map(fill, range(0, len(files), _BATCH))) else None
 
 
 def _decode(files: list[_File]) -> np.ndarray:
-    images = _decode_as(files, gray=True)
-    return _decode_as(files, gray=False) if images is None else images  # type: ignore[return-value]
+    with warnings.catch_warnings():  # our own limit on pixels is below the one that Pillow warns of
+        warnings.simplefilter("ignore", _pillow()[0].DecompressionBombWarning)
+        images = _decode_as(files, gray=True)
+        return _decode_as(files, gray=False) if images is None else images  # type: ignore[return-value]
 
 
 def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:

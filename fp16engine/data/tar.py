@@ -16,6 +16,7 @@ from ..errors import DataError
 from ..validate import shown
 
 _BLOCK = 512
+_HEADERS = 8  # extended headers of one member
 _CHUNK = 1 << 20
 _REGULAR, _FOLDER, _SPARSE = (b"\0", b"0", b"7"), b"5", b"S"
 _LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL = b"L", b"K", b"x", b"g"
@@ -42,6 +43,7 @@ class TarReader:
         """Yield folders and files up to the end mark, which must be there."""
         long_name: str | None = None
         long_size: int | None = None
+        headers = 0
         for _ in range(MEMBER_LIMIT):
             self._skip()
             block = self._take(_BLOCK)
@@ -51,6 +53,11 @@ class TarReader:
             self._check_sum(block)
             kind, size = block[156:157], self._number(block[124:136])
             if kind in (_LONG_NAME, _LONG_LINK, _PAX, _PAX_FOR_ALL):
+                headers += 1
+                if headers > _HEADERS:
+                    raise DataError(
+                        f"{self._archive}: a member must have at most {_HEADERS} extended headers, got more"
+                    )
                 content = self._header(size)
                 if kind == _LONG_NAME:
                     long_name = _text(content)
@@ -62,6 +69,7 @@ class TarReader:
             name = _ustar_name(block) if long_name is None else long_name
             size = size if long_size is None else long_size
             long_name = long_size = None
+            headers = 0
             yield self._entry(name, kind, size)
         raise DataError(
             f"{self._archive} must have at most {MEMBER_LIMIT} members, got more; a folder has no such limit"

@@ -128,6 +128,29 @@ IMAGES: dict[str, Callable[[Path], object]] = {
 }
 
 
+def empty_png(size: int) -> bytes:
+    """A PNG that says it has size x size pixels, and holds none."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", size, size, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [4097, 10_000])  # Pillow warns from 9460 on
+def test_an_image_of_too_many_pixels(refused: Refused, tmp_path: Path, size: int) -> None:
+    for split in ("train", "test"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        (tmp_path / split / "cat" / "odd.png").write_bytes(empty_png(size))
+    assert "pixels" in refused("train", "--data", "image_folder", "--data-dir", tmp_path, names=ODD)
+
+
+def test_images_that_unpack_to_too_much(refused: Refused, tmp_path: Path) -> None:
+    for split, count in (("train", 40), ("test", 1)):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        for number in range(count):
+            (tmp_path / split / "cat" / f"{number}.png").write_bytes(empty_png(4000))
+    said = refused("train", "--data", "image_folder", "--data-dir", tmp_path, names="train/cat/0.png")
+    assert "must decode to at most" in said
+
+
 @pytest.mark.parametrize("kind", IMAGES)
 def test_images(refused: Refused, tmp_path: Path, kind: str) -> None:
     for split in ("train", "test"):
@@ -222,6 +245,16 @@ def zipped(path: Path, method: int, damage: int | None = None, size: int = 1000)
         path.write_bytes(data)
 
 
+def zip_that_lies(path: Path) -> None:
+    """A member of 300 megabytes, packed, whose directory says 100 bytes."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("train/cat/0.png", bytes(300 << 20))
+    data = bytearray(path.read_bytes())
+    at = data.rfind(b"PK\1\2") + 24
+    data[at : at + 4] = struct.pack("<I", 100)
+    path.write_bytes(data)
+
+
 END = bytes(1024)
 SPARSE_MAP = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "x"}
 ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
@@ -246,6 +279,12 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "negative-size": (
         "a.tar", lambda p: p.write_bytes(header("a/0.png", 1 << 70).replace(b"\x80\0", b"\xff\xff") + END),
     ),
+    "folders": (
+        "a.tar.gz", lambda p: p.write_bytes(gzip.compress(header("d/", 0, b"5") * 70_000 + END)),
+    ),
+    "others": ("a.tar", lambda p: p.write_bytes(header("notes") * 70_000 + END)),
+    "empty-images": ("a.tar", lambda p: p.write_bytes(header("train/cat/0.png") * 70_000 + END)),
+    "headers": ("a.tar", lambda p: p.write_bytes(header("x", 0, tarfile.XGLTYPE) * 70_000 + END)),
     "fifo": ("a.tar", fifo),
     "endless": ("a.zip", endless),
     "zip-lzma": ("a.zip", lambda p: zipped(p, zipfile.ZIP_LZMA)),
@@ -253,6 +292,7 @@ ARCHIVES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "zip-bz2-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_BZIP2, 0)),
     "zip-deflate-damaged": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, 0)),
     "zip-bomb": ("a.zip", lambda p: zipped(p, zipfile.ZIP_DEFLATED, size=1 << 26)),
+    "zip-size-that-lies": ("a.zip", zip_that_lies),
     "zip-directory": (
         "a.zip", lambda p: p.write_bytes(
             sparse(p, 1 << 25).read_bytes() + b"PK\5\6" + struct.pack("<4H2LH", 0, 0, 9, 9, 1 << 25, 0, 0)

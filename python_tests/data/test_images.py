@@ -394,9 +394,12 @@ def test_two_leading_folders_and_doubled_names(tmp_path, fails):
         image_folder(
             write_archive(tmp_path / "a.zip", files | {f"other/{name}": x for name, x in files.items()})
         )
+    start = b"\x89PNG\r\n\x1a\n"
     with tarfile.open(tmp_path / "b.tar", "w") as target:
         for _ in range(2):
-            target.addfile(tarfile.TarInfo("train/cat/0.png"))
+            info = tarfile.TarInfo("train/cat/0.png")
+            info.size = len(start)
+            target.addfile(info, io.BytesIO(start))
     with fails(DataError, "b.tar", "twice"):
         image_folder(tmp_path / "b.tar")
 

@@ -108,6 +108,16 @@ def test_resume_with_other_settings_is_refused(tmp_path, change):
         tiny(tmp_path / "out", ("fp32",), epochs=1, resume=True, **change)
 
 
+def test_a_finished_run_from_before_winograd_is_no_part_of_todays_comparison(tmp_path):
+    tiny(tmp_path / "out", ("fp32",), epochs=1)
+    record = tmp_path / "out" / "fp32" / "run.json"
+    run = json.loads(record.read_text())
+    del run["precision_choices"]["convolution"]
+    record.write_text(json.dumps(run))
+    with pytest.raises(ValueError, match=r"resume: convolution must be 'direct sums' as in .* got .Winograd"):
+        tiny(tmp_path / "out", ("fp32",), epochs=1, resume=True)
+
+
 def test_resume_after_an_interruption_equals_an_uninterrupted_comparison(tmp_path, monkeypatch):
     whole = tiny(tmp_path / "whole")
     calls = {"n": 0}

@@ -182,6 +182,8 @@ def load(net: nn.Module, state: Mapping[str, np.ndarray]) -> None:
     own = net.state_dict()
     for name, array in state.items():
         owner, _, last = name.rpartition(".")
+        if last == "updates":  # ours counts them; PyTorch's fresh statistics do not depend on a count
+            continue
         values = torch.from_numpy(np.array(array, np.float32))
         own[f"{owner}.{words.get(last, last)}"] = values.permute(0, 3, 1, 2) if values.ndim == 4 else values
     net.load_state_dict(own)

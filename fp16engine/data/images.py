@@ -120,7 +120,8 @@ def _in_archive(path: Path) -> _Found:
         if at is None or len(parts) != at + 3:
             raise DataError(f"{path.name} must hold {_LAYOUT}, got member {shown(member.name)}")
         prefixes.add(parts[:at])
-        image = _File(*parts[at:], member.data)
+        split, label, name = parts[at:]
+        image = _File(split, label, name, member.data)
         if not member.data.startswith((_PNG, _JPEG)):  # before a million of them are read
             raise DataError(f"{path.name}: {shown(image.path)} must be a whole JPEG or PNG file, got another")
         found.files.append(image)

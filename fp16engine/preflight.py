@@ -86,7 +86,8 @@ def run(
     make: gives a new trainer of the run under a policy, the same weights each time; images (N, H, W, C)
     floating point, labels (N,), N >= 2 * `PROBE` or as many as there are; batch_size: of the planned run.
     Returns JSON values: `device` (self-test), `layers` (forecasts), `memory`, `loss_scale`, `suggestion`,
-    `diverged` (the FP32 steps did), `ok` (the device computes FP16 as it should), `seconds`.
+    `diverged` (the FP32 steps did, by the learning rate), `ok` (the device computes FP16 as it should),
+    `seconds`.
     """
     start = time.perf_counter()
     note("testing the device")
@@ -96,6 +97,9 @@ def run(
     samples, lost, losses = _probe(probe, images, labels)
     plain = not make(Precision.get("fp16")).precision.native_statistics
     layers = _forecast(samples, lost, plain)
+    # what overflows in the first step is not the learning rate's doing
+    at_once = any(layer.overflow for layer in _forecast(samples[:1], {}, plain))
+    diverged = _diverged(losses) and not at_once
     tops = [
         row.ranges.exponent_range[1]
         for sample in samples
@@ -103,7 +107,7 @@ def run(
         if row.kind in (BACKWARD_GRADIENTS, GRADIENTS) and row.ranges.exponent_range
     ]
     scale = advice.loss_scale(max(tops)) if tops else 1.0
-    learning_rate = float(probe.optimizer.lr)
+    learning_rate, base_lr = float(probe.optimizer.lr), float(probe.state.base_lr)
     del probe
     note("memory under each precision")
     memory = [_plan(make, name, images, labels, batch_size) for name in PRECISIONS]
@@ -113,10 +117,8 @@ def run(
         "memory": [{**asdict(plan), "total": plan.total} for plan in memory],
         "loss_scale": scale,
         "learning_rate": learning_rate,
-        "suggestion": suggest(
-            layers, scale, bool(device["passed"]), learning_rate if _diverged(losses) else None
-        ),
-        "diverged": _diverged(losses),
+        "suggestion": suggest(layers, scale, bool(device["passed"]), base_lr if diverged else None),
+        "diverged": diverged,
         "ok": bool(device["passed"]),
         "seconds": round(time.perf_counter() - start, 2),
     }
@@ -147,8 +149,8 @@ def suggest(
             "fp32",
             {},
             [
-                f"FP32 itself diverges at learning rate {diverged_at:g}, and no policy trains there; lower the "
-                "learning rate (--lr) or check the input, then ask again"
+                f"FP32 itself diverges at learning rate {diverged_at:g}, and no policy trains there; lower "
+                "the learning rate (--lr) or check the input, then ask again"
             ],
         )
     if overflow:
@@ -208,7 +210,7 @@ def _diverged(losses: list[float]) -> bool:
 def _probe(
     trainer: Trainer, images: np.ndarray, labels: np.ndarray
 ) -> tuple[list[Sample], dict[str, float], list[float]]:
-    """Samples of a few FP32 steps, per layer the share of updates that FP16 weights would lose, the losses."""
+    """Samples and losses of a few FP32 steps; by layer the share of updates that FP16 weights would lose."""
     trainer.monitor = monitor = Monitor(every=1, shadow=0)
     backend = backends.get(trainer.device)
     trainer.set_total_steps(STEPS)

@@ -25,6 +25,7 @@ STEPS = 3
 PROBE = 32  # images of the probing batch, at most
 PRECISIONS = ("fp16", "mp", "fp32")
 UNDERFLOW_SHARE = advice.UNDERFLOW_SHARE
+_FAR = 1000.0  # times the first loss; no run whose steps are sane comes near it in three
 LOST_SHARE = advice.LOST_SHARE
 
 _SHAPES = {"linear": (64, 96, 48), "conv": (4, 8, 8, 16, 24)}
@@ -85,16 +86,20 @@ def run(
     make: gives a new trainer of the run under a policy, the same weights each time; images (N, H, W, C)
     floating point, labels (N,), N >= 2 * `PROBE` or as many as there are; batch_size: of the planned run.
     Returns JSON values: `device` (self-test), `layers` (forecasts), `memory`, `loss_scale`, `suggestion`,
-    `ok` (the device computes FP16 as it should), `seconds`.
+    `diverged` (the FP32 steps did, by the learning rate), `ok` (the device computes FP16 as it should),
+    `seconds`.
     """
     start = time.perf_counter()
     note("testing the device")
     probe = make(Precision.get("fp32"))
     device = self_test(probe.device)
     note("a probing batch in FP32")
-    samples, lost = _probe(probe, images, labels)
+    samples, lost, losses = _probe(probe, images, labels)
     plain = not make(Precision.get("fp16")).precision.native_statistics
     layers = _forecast(samples, lost, plain)
+    # what overflows in the first step is not the learning rate's doing
+    at_once = any(layer.overflow for layer in _forecast(samples[:1], {}, plain))
+    diverged = _diverged(losses) and not at_once
     tops = [
         row.ranges.exponent_range[1]
         for sample in samples
@@ -102,7 +107,7 @@ def run(
         if row.kind in (BACKWARD_GRADIENTS, GRADIENTS) and row.ranges.exponent_range
     ]
     scale = advice.loss_scale(max(tops)) if tops else 1.0
-    learning_rate = float(probe.optimizer.lr)
+    learning_rate, base_lr = float(probe.optimizer.lr), float(probe.state.base_lr)
     del probe
     note("memory under each precision")
     memory = [_plan(make, name, images, labels, batch_size) for name in PRECISIONS]
@@ -112,14 +117,23 @@ def run(
         "memory": [{**asdict(plan), "total": plan.total} for plan in memory],
         "loss_scale": scale,
         "learning_rate": learning_rate,
-        "suggestion": suggest(layers, scale, bool(device["passed"])),
+        "suggestion": suggest(layers, scale, bool(device["passed"]), base_lr if diverged else None),
+        "diverged": diverged,
         "ok": bool(device["passed"]),
         "seconds": round(time.perf_counter() - start, 2),
     }
 
 
-def suggest(layers: list[LayerForecast], scale: float, device_passed: bool = True) -> dict[str, Any]:
-    """Choose a policy from the forecasts: its name, further settings, and the reasons in words."""
+def suggest(
+    layers: list[LayerForecast],
+    scale: float,
+    device_passed: bool = True,
+    diverged_at: float | None = None,
+) -> dict[str, Any]:
+    """Choose a policy from the forecasts: its name, further settings, and the reasons in words.
+
+    diverged_at: the learning rate at which the FP32 steps themselves diverged, or None.
+    """
     overflow = [layer for layer in layers if layer.overflow]
     underflow = [
         layer
@@ -130,6 +144,15 @@ def suggest(layers: list[LayerForecast], scale: float, device_passed: bool = Tru
     wide = [layer for layer in layers if (layer.variance or 0.0) >= advice.VARIANCE_NEAR]
     if not device_passed:
         return _choice("fp32", {}, ["this device does not compute FP16 as it should"])
+    if diverged_at is not None:
+        return _choice(
+            "fp32",
+            {},
+            [
+                f"FP32 itself diverges at learning rate {diverged_at:g}, and no policy trains there; lower "
+                "the learning rate (--lr) or check the input, then ask again"
+            ],
+        )
     if overflow:
         return _choice(
             "fp32",
@@ -179,17 +202,25 @@ def _names(layers: list[LayerForecast]) -> str:
 # The probing steps
 
 
-def _probe(trainer: Trainer, images: np.ndarray, labels: np.ndarray) -> tuple[list[Sample], dict[str, float]]:
-    """Samples of a few FP32 steps, and per layer the share of updates that FP16 weights would lose."""
+def _diverged(losses: list[float]) -> bool:
+    """Tell whether a loss is not finite, or far above where it began."""
+    return not np.isfinite(losses).all() or max(losses) > _FAR * max(losses[0], 1.0)
+
+
+def _probe(
+    trainer: Trainer, images: np.ndarray, labels: np.ndarray
+) -> tuple[list[Sample], dict[str, float], list[float]]:
+    """Samples and losses of a few FP32 steps; by layer the share of updates that FP16 weights would lose."""
     trainer.monitor = monitor = Monitor(every=1, shadow=0)
     backend = backends.get(trainer.device)
     trainer.set_total_steps(STEPS)
     nonzero: dict[str, int] = {}
     lost: dict[str, int] = {}
+    losses: list[float] = []
     for step in range(STEPS):
         part = np.arange(step * PROBE, (step + 1) * PROBE) % len(images)
         before = {name: np.array(backend.to_numpy(p.data)) for name, p in trainer.model.named_parameters()}
-        trainer.step(images[part], labels[part])
+        losses.append(trainer.step(images[part], labels[part]).loss)
         for name, parameter in trainer.model.named_parameters():
             layer = name.rpartition(".")[0] or name
             old, new = before[name], backend.to_numpy(parameter.data)
@@ -201,7 +232,7 @@ def _probe(trainer: Trainer, images: np.ndarray, labels: np.ndarray) -> tuple[li
             stays = changed & (moved == half)
             nonzero[layer] = nonzero.get(layer, 0) + int(np.count_nonzero(changed))
             lost[layer] = lost.get(layer, 0) + int(np.count_nonzero(stays))
-    return monitor.samples, {layer: lost[layer] / n for layer, n in nonzero.items() if n}
+    return monitor.samples, {layer: lost[layer] / n for layer, n in nonzero.items() if n}, losses
 
 
 def _forecast(samples: list[Sample], lost: dict[str, float], plain: bool) -> list[LayerForecast]:

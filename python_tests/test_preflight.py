@@ -117,3 +117,20 @@ def test_the_command(cpu: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 0
     text = capsys.readouterr().out
     assert "7 operations agree with FP32" in text and "Suggested: --precision fp16" in text
+
+
+def test_a_learning_rate_at_which_fp32_diverges_is_the_cause():
+    data = fe.data.digits().limit(96)
+    images, labels = data.normalised("train", "float32"), data.train.labels
+
+    def make(lr):
+        def trainer(policy):
+            model = fe.models.create("dnn", image_size=8, channels=1)
+            return fe.Trainer(model, policy, lr=lr)
+
+        return trainer
+
+    wild = preflight.run(make(1e9), images, labels, 32)
+    assert wild["diverged"] and "learning rate 1e+09" in wild["suggestion"]["reasons"][0]
+    sane = preflight.run(make(0.05), images, labels, 32)
+    assert not sane["diverged"] and "diverges" not in sane["suggestion"]["reasons"][0]

@@ -84,7 +84,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "compare-data": (lambda: compared(dataset=None), "dataset must be a data.Dataset, got None"),
     "compare-precisions": (lambda: compared(precisions="fp16"), "precisions must be .*, got 'fp16'"),
     "compare-out": (lambda: compared(out=3), "out must be a path, got 3"),
-    "checkpoint": (lambda: fe.Checkpoint.load(3), "path must be a path, got 3"),
+    "checkpoint": (lambda: fe.Checkpoint.load(3), "the checkpoint's folder must be a path, got 3"),
     "folder-number": (lambda: data.image_folder(3), "root must be a path, got 3"),
     "folder-empty": (lambda: data.image_folder(""), "root must be a path, got ''"),
     "folder-nul": (lambda: data.image_folder("a\0"), "root must be a path that .*, got 'a"),

@@ -109,7 +109,10 @@ def _print(result: dict[str, Any]) -> None:
         memory,
     )
     suggestion = result["suggestion"]
-    print(f"\nSuggested: --precision {suggestion['precision']}")
+    if result["diverged"]:
+        print("\nNothing can be suggested:")
+    else:
+        print(f"\nSuggested: --precision {suggestion['precision']}")
     for name, value in suggestion["settings"].items():
         if name == "statistics":
             print(f"  with --statistics {value}")

@@ -35,7 +35,7 @@ def existing(root: str | Path | None, name: str, valid: str, remedy: str = "") -
         TypeError, ValueError: `root` is no path.
     """
     if root is None:
-        raise DataError(f"{name}: root (--data-dir) must be {valid}, got None{remedy}")
+        raise DataError(f"{name}: root (--data-dir) must be {valid}, got none{remedy}")
     path = validate.path("root", root).expanduser()
     if not path.exists():
         raise FileNotFoundError(

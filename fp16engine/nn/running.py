@@ -29,12 +29,12 @@ def converted(given: Mapping[str, Any], native: bool, dtype: str) -> dict[str, N
     """Return the running statistics of `given`, of either form, in the form `native` and in `dtype`."""
     mean = np.asarray(given["running_mean"], np.float64)
     rest = np.asarray(given.get("rest", np.zeros((2, *mean.shape))), np.float64)
-    mean = mean + rest[0]
-    if "running_std" in given:
-        var = (np.asarray(given["running_std"], np.float64) + rest[1]) ** 2
-    else:
-        var = np.asarray(given["running_var"], np.float64)
-    with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # statistics of a run that has diverged are converted as they are
+        mean = mean + rest[0]
+        if "running_std" in given:
+            var = (np.asarray(given["running_std"], np.float64) + rest[1]) ** 2
+        else:
+            var = np.asarray(given["running_var"], np.float64)
         if not native:
             return {"running_mean": mean.astype(dtype), "running_var": var.astype(dtype)}
         exact = np.stack([mean, np.sqrt(var)])

@@ -23,7 +23,7 @@ import numpy as np
 from .. import doctor
 from .._version import __version__
 from ..block_format import BlockFormat
-from ..bounded import FAULTS, JSON_LIMIT, parse_json, read_regular, said
+from ..bounded import FAULTS, JSON_LIMIT, parse_json, read_regular
 from ..errors import CheckpointError
 from ..loss_scale import LossScale
 from ..operand_plan import OperandPlan
@@ -33,7 +33,7 @@ from ..reporting.history import EpochRecord, EpochSums, History
 from ..validate import integer, must_be, shown
 from ..validate import path as checked_path
 from . import tensor_file
-from .checkpoint_values import check_audit, first_undefined, wrong_norm
+from .checkpoint_values import check_audit, first_undefined, reason, wrong_norm
 from .counters import StepCounters
 from .tensor_file import MODEL
 
@@ -177,7 +177,7 @@ class Checkpoint:
         Traceback (most recent call last):
         fp16engine.errors.CheckpointError: ...
         """
-        json_path = checked_path("path", path)
+        json_path = checked_path("the checkpoint's folder", path)
         if json_path.suffix != ".json":
             json_path = json_path / FILE_NAME
         body = _read_json(json_path)
@@ -266,7 +266,7 @@ class Checkpoint:
             difference = self._other_tensors(models.outline(self.model_config))
             model = None if difference else models.from_config(self.model_config)
         except FAULTS as error:
-            raise CheckpointError(f"{self.path}: its model cannot be built: {said(error)}") from error
+            raise CheckpointError(f"{self.path}: its model cannot be built: {reason(error)}") from error
         if model is None:
             raise CheckpointError(f"{self.path} must describe the network of its tensors: {difference}")
         self.load_model(model, device)
@@ -299,7 +299,7 @@ class Checkpoint:
         try:
             model.load_state_dict(self._part(MODEL))
         except FAULTS as error:
-            raise CheckpointError(f"{self.path} does not fit this model: {said(error)}") from error
+            raise CheckpointError(f"{self.path} does not fit this model: {reason(error)}") from error
 
     def check(self, trainer: Trainer) -> None:
         """Require a trainer with this checkpoint's model and settings.
@@ -360,7 +360,7 @@ class Checkpoint:
         except FAULTS as error:
             state.optimizer.load_state_dict(before[0])
             state.load_state_dict(before[1])
-            raise CheckpointError(f"{self.path} does not fit this trainer: {said(error)}") from error
+            raise CheckpointError(f"{self.path} does not fit this trainer: {reason(error)}") from error
         state.audit = self.body.get("audit")
         return run
 
@@ -501,7 +501,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         if not isinstance(body["model"]["class"], str):
             raise ValueError(must_be("model: class", "a name", type(body["model"]["class"])))
     except FAULTS as error:
-        raise CheckpointError(f"{path} is damaged: {said(error)}") from error
+        raise CheckpointError(f"{path} is damaged: {reason(error)}") from error
     return body
 
 

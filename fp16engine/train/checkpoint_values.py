@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
 
+from ..bounded import said
 from ..validate import instance, integer, must_be
 
 _ROW = {"op": str, "inputs": dict, "outputs": dict, "accumulator": str, "not_allowed": bool}
 _RESIDENT = {"kind": str, "dtype": str, "not_allowed": bool}
 _WORDS: dict[type, str] = {str: "text", dict: "a table", bool: "True or False", list: "a list"}
+
+
+_UNKNOWN = re.compile(r"got an unexpected keyword argument ('\w+')")
+_MISSING = re.compile(r"missing \d+ required [\w-]+ arguments?: ('.*)")
+
+
+def reason(error: Exception) -> str:
+    """Return what is wrong with a file's entries, in words also where Python's own name a function."""
+    text = said(error)
+    if isinstance(error, KeyError):
+        return f"its entry {text} must be there, got none"
+    if isinstance(error, TypeError) and (found := _UNKNOWN.search(text)):
+        return f"its entry {found[1]} must not be there"
+    if isinstance(error, TypeError) and (found := _MISSING.search(text)):
+        return f"its entry {found[1]} must be there, got none"
+    return text
 
 
 def check_audit(audit: Any) -> None:

@@ -29,7 +29,7 @@ def test_unknown_name_lists_the_names(fails):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"])
 def test_missing_root(name, tmp_path, fails):
-    with fails(DataError, name, "root (--data-dir) must", "got None"):
+    with fails(DataError, name, "root (--data-dir) must", "got none"):
         data.load(name)
     with fails(FileNotFoundError, name, "must", "nowhere"):
         data.load(name, tmp_path / "nowhere")

@@ -81,7 +81,7 @@ def test_damaged_gzip_and_wrong_arguments(tmp_path: Path) -> None:
         DataError, match=r"train.de.gz must .* got one that is truncated or damaged \(Compressed file ended"
     ):
         parallel_text(root)
-    with pytest.raises(DataError, match=r"parallel_text: root \(--data-dir\) must .* got None"):
+    with pytest.raises(DataError, match=r"parallel_text: root \(--data-dir\) must .* got none"):
         parallel_text()
     with pytest.raises(
         FileNotFoundError,

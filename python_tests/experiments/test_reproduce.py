@@ -353,7 +353,7 @@ def test_progress_counts_runs_and_estimates_by_the_same_rates(tmp_path: Path, ca
         (["table2", "--models", "lenet"], r"--models must .* got 'lenet'"),
         (["table2", "--data", "imagenet"], r"--data must .* got 'imagenet'"),
         (["table2", "--data-dir", "cifar10=nowhere"], r"--data-dir must .* got nowhere"),
-        (["table2"], r"cifar10: root \(--data-dir\) must .* got None"),
+        (["table2"], r"cifar10: root \(--data-dir\) must .* got none"),
         (["table2", "--seeds", "0"], r"--seeds must .* got 0"),
     ],
 )

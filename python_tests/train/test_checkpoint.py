@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import tracemalloc
+import warnings
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from safetensors.numpy import save as serialise
 
 import fp16engine as fe
 from fp16engine import nn
+from fp16engine.nn import running
 from fp16engine.numerics import audit_step
 from fp16engine.reporting.files import SaveError
 from fp16engine.reporting.history import EpochSums, History
@@ -647,6 +649,26 @@ def test_impossible_numbers_are_refused_when_loading(saved, change, words):
     refused(saved, f"is damaged: {words}")
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda body: body["precision"].update(loss_scale={"a": 1}), "its entry 'a' must not be there"),
+        (lambda body: body["precision"].pop("loss_scale"), "its entry 'loss_scale' must be there"),
+        (lambda body: body["precision"].pop("storage"), "its entry 'storage' must be there"),
+        (lambda body: body["model"].update(config={}), "its entry 'name' must be there"),
+    ],
+)
+def test_errors_name_the_entry_and_no_function(saved, change, words):
+    rewrite(saved, change)
+    with pytest.raises(fe.CheckpointError, match=words):
+        fe.Checkpoint.load(saved).create_model()
+
+
+def test_no_name_of_a_checkpoint():
+    with pytest.raises(ValueError, match="the checkpoint's folder must be a path, got ''"):
+        fe.Checkpoint.load("")
+
+
 @pytest.mark.parametrize(("name", "value"), [("running_std", -1.0), ("running_var", -1.0), ("updates", -1)])
 def test_negative_statistics_of_a_norm_are_refused(name, value):
     dtype = np.int64 if name == "updates" else np.float16
@@ -654,6 +676,14 @@ def test_negative_statistics_of_a_norm_are_refused(name, value):
     assert wrong_norm(tensors) is None
     tensors[f"model.1.{name}"][1] = value
     assert wrong_norm(tensors) == f"'model.1.{name}' must be >= 0, got {value}"
+
+
+def test_infinite_statistics_are_converted_without_a_warning():
+    infinite = np.full(2, np.inf, np.float16)
+    given = {"running_mean": infinite, "running_std": infinite, "rest": np.full((2, 2), -np.inf, np.float16)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(running.converted(given, False, "float32")["running_mean"]).all()
 
 
 def test_a_finished_run_whose_weights_are_nan_has_failed(tmp_path):

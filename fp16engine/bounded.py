@@ -14,9 +14,10 @@ from typing import Any
 
 from .errors import DataError
 
-JSON_LIMIT = 1 << 22  # bytes of a JSON file; in memory it may take thirty times as many
-_CONTAINERS = 1 << 18  # lists and tables in it; "[],[],…" takes twenty times its bytes in memory
-MEMBER_LIMIT = 1 << 17  # files and folders of one archive, twenty microseconds each
+# A parsed entry or list takes twenty times its bytes in memory, so that a JSON file is bounded by all three.
+_CONTAINERS = 1 << 18
+_ENTRIES = 1 << 20
+MEMBER_LIMIT = 1 << 20  # files and folders of one archive
 HEADER_LIMIT = 1 << 16  # bytes of one extended header of an archive
 _FREE = 1 << 25  # bytes that any file may unpack to
 _RATIO = 100  # and so many times its own size; packed text reaches 10, packed zeros 1000
@@ -69,12 +70,14 @@ def read_regular(
     return data
 
 
-def parse_json(data: bytes) -> Any:
-    """Returns the value of a JSON text.
+def parse_json(data: bytes, entries: int = _ENTRIES) -> Any:
+    """Returns the value of a JSON text of at most so many entries; commas inside text count as well.
 
     Raises:
-        ValueError: no JSON, nested too deeply, or more lists and tables than any file of ours has.
+        ValueError: no JSON, nested too deeply, or more entries, lists and tables than any file of ours has.
     """
+    if data.count(b",") > entries:
+        raise ValueError(f"JSON must have at most {entries} entries, got more")
     if data.count(b"[") + data.count(b"{") > _CONTAINERS:
         raise ValueError(f"JSON must have at most {_CONTAINERS} lists and tables, got more")
     try:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ..bounded import JSON_LIMIT, read_regular
+from ..bounded import read_regular
 from ..errors import DataError
 from ..validate import integer
-from .tokenizer_file import END, SPECIAL, checked
+from .tokenizer_file import END, FILE_LIMIT, MOST_TOKENS, SPECIAL, checked
 
 LEAST_VOCABULARY = 256 + len(SPECIAL)  # every byte is a token, so that no text is unknown
 
@@ -47,14 +47,14 @@ class Tokenizer:
             vocabulary: tokens at most, at least those of the 256 bytes and the marks.
 
         Raises:
-            ValueError: the vocabulary has not even room for the 256 bytes.
+            ValueError: the vocabulary has not even room for the 256 bytes, or is over 262 144.
             TypeError: the vocabulary is no integer.
             ImportError: the extra `text` is not installed.
 
         >>> Tokenizer.train(["the cat", "the mat"], vocabulary=262).size
         262
         """
-        integer("vocabulary", vocabulary, LEAST_VOCABULARY)
+        integer("vocabulary", vocabulary, LEAST_VOCABULARY, MOST_TOKENS)
         library = _library()
         inner = library.Tokenizer(library.models.BPE())
         inner.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -88,7 +88,7 @@ class Tokenizer:
         262
         """
         path = Path(path)
-        data = read_regular(path, JSON_LIMIT)
+        data = read_regular(path, FILE_LIMIT)
         try:
             document = checked(data)
         except ValueError as error:

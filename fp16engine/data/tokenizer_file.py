@@ -11,6 +11,8 @@ from typing import Any
 from ..bounded import parse_json
 
 PAD, BEGIN, END = 0, 1, 2
+FILE_LIMIT = 1 << 24  # bytes
+MOST_TOKENS = 1 << 18
 SPECIAL = ("<pad>", "<s>", "</s>")
 _BYTE_LEVEL = {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True}
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
@@ -51,6 +53,8 @@ def checked(data: bytes) -> str:
     vocabulary, merges = model["vocab"], model["merges"]
     if not isinstance(vocabulary, dict) or not all(type(number) is int for number in vocabulary.values()):
         raise ValueError("a vocabulary that is no table of numbers")
+    if len(vocabulary) > MOST_TOKENS:
+        raise ValueError(f"a vocabulary of more than {MOST_TOKENS} tokens")
     if sorted(vocabulary.values()) != list(range(len(vocabulary))):
         raise ValueError("a vocabulary whose numbers are not 0, 1, 2 and so on, each once")
     if [vocabulary.get(token) for token in SPECIAL] != [PAD, BEGIN, END]:

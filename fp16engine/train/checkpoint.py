@@ -23,7 +23,7 @@ import numpy as np
 from .. import doctor
 from .._version import __version__
 from ..block_format import BlockFormat
-from ..bounded import FAULTS, JSON_LIMIT, parse_json, read_regular
+from ..bounded import FAULTS, parse_json, read_regular
 from ..errors import CheckpointError
 from ..loss_scale import LossScale
 from ..operand_plan import OperandPlan
@@ -433,6 +433,7 @@ def _count(name: str, value: Any) -> int:
     return integer(name, value, 0, 2**63 - 1)
 
 
+_JSON_LIMIT, _JSON_ENTRIES = 1 << 22, 1 << 17  # bytes, entries
 _SECTIONS: dict[str, type] = {
     "tensors": dict,
     "model": dict,
@@ -454,13 +455,13 @@ _SECTIONS: dict[str, type] = {
 def _read_json(path: Path) -> dict[str, Any]:
     """The checked body of checkpoint.json; CheckpointError in one sentence otherwise."""
     try:
-        content = read_regular(path, JSON_LIMIT, str(path), CheckpointError)
+        content = read_regular(path, _JSON_LIMIT, str(path), CheckpointError)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{path.parent} must hold a checkpoint, got no {path.name} there") from None
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
     try:
-        document = parse_json(content)
+        document = parse_json(content, _JSON_ENTRIES)
         digest, body = document["sha256"], document["checkpoint"]
         whole = isinstance(body, dict) and digest == _digest(body)
         wrong = _unreadable(body)

@@ -68,4 +68,4 @@ def test_import_loads_no_backend() -> None:
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     # declarations alone: no compiled module, no backend
     backend = [f"fp16engine.backend.{name}" for name in ("base", "blocks", "capabilities")]
-    assert loaded.strip() == str(["fp16engine._version", *backend])
+    assert loaded.strip() == str(["fp16engine._early_stop", "fp16engine._version", *backend])

@@ -412,7 +412,7 @@ def test_files_of_a_run(refused: Refused, copied: Path, pattern: str, kind: str)
 
 
 def test_a_json_of_brackets(refused: Refused, copied: Path) -> None:
-    for content in (b"[" * 100_000, b"[" + b"[]," * 2_700_000 + b"[]]"):
+    for content in (b"[" * 100_000, b"[" + b"[]," * 2_700_000 + b"[]]", b"[" + b"9e9," * 1_000_000 + b"1]"):
         (copied / "checkpoint.json").write_bytes(content)
         refused("translate", "text", copied, names="checkpoint.json")
 
@@ -524,6 +524,14 @@ def test_tokenizers(refused: Refused, copied: Path, kind: str) -> None:
     path = copied / "tokenizer.json"
     path.write_text(json.dumps(TOKENIZERS[kind](json.loads(path.read_text()))))
     refused("translate", "text", copied, names="tokenizer.json")
+
+
+def test_tokenizer_of_a_million_tokens(refused: Refused, copied: Path) -> None:
+    document = json.loads((copied / "tokenizer.json").read_text())
+    document["model"]["vocab"] = {f"{number:x}": number for number in range(700_000)}
+    (copied / "tokenizer.json").write_text(json.dumps(document))
+    said = refused("translate", "text", copied, names="tokenizer.json")
+    assert "more than 262144 tokens" in said
 
 
 def test_tokenizer_of_brackets(refused: Refused, copied: Path) -> None:

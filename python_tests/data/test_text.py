@@ -131,7 +131,7 @@ def test_tokenizer_takes_any_text_and_gives_it_back(tokenizer: Tokenizer, tmp_pa
 
 
 def test_tokenizer_faults(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=rf"^vocabulary must .* {LEAST_VOCABULARY}, got 10$"):
+    with pytest.raises(ValueError, match=rf"^vocabulary must .* {LEAST_VOCABULARY} to .* got 10$"):
         Tokenizer.train(["a"], 10)
     path = tmp_path / "tokenizer.json"
     for content in (b"", b"{}", b"\xff", b'{"version": "1.0"}'):

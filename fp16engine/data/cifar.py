@@ -16,7 +16,7 @@ from .download import fetch
 from .unpickle import read_dict
 
 _PIXELS = 3 * 32 * 32
-_FILE_LIMIT = 1 << 28  # bytes; the largest published file has 156 million
+_TRAIN_LIMIT = 200_000_000  # bytes of the training images; those published have 155 million
 _ARCHIVE_LIMIT = 1 << 29
 
 _CLASSES_10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -46,6 +46,11 @@ class _Layout:
     label_bytes: int = 0
     label_key: str = ""
 
+    @property
+    def file_limit(self) -> int:
+        """Bytes that a file may have."""
+        return _TRAIN_LIMIT // len(self.train)
+
 
 _TEN = range(1, 6)
 _LAYOUTS = {
@@ -66,13 +71,13 @@ _LAYOUTS = {
 }  # fmt: skip
 
 
-def _from_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
+def _from_folder(folder: Path, layout: _Layout, names: tuple[str, ...]) -> dict[str, bytes]:
     files = {}
     for name in names:
         path = folder / name
         if not path.exists():
             raise FileNotFoundError(f"{path} must be a file of the data set, got none there")
-        files[name] = read_regular(path, _FILE_LIMIT)
+        files[name] = read_regular(path, layout.file_limit)
     return files
 
 
@@ -80,7 +85,7 @@ def _from_archive(path: Path, layout: _Layout, names: tuple[str, ...]) -> dict[s
     selected = {f"{layout.folder}/{name}": name for name in names}
     files = {
         selected[member.name]: member.data
-        for member in archive.members(path, selected.__contains__, _FILE_LIMIT, _ARCHIVE_LIMIT)
+        for member in archive.members(path, selected.__contains__, layout.file_limit, _ARCHIVE_LIMIT)
         if member.data is not None
     }
     for name in names:
@@ -159,7 +164,9 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
         where = _locate(path, layout)
         if where is not None:
             names = (*layout.train, layout.test)
-            files = _from_archive(where, layout, names) if where.is_file() else _from_folder(where, names)
+            files = (
+                _from_archive(where, layout, names) if where.is_file() else _from_folder(where, layout, names)
+            )
             train = _split(files, layout.train, layout, len(classes))
             return Dataset(name, train, _split(files, (layout.test,), layout, len(classes)), classes)
     raise FileNotFoundError(

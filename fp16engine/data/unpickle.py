@@ -21,7 +21,7 @@ _CODES = {"u1": np.uint8, "i8": np.int64, "i4": np.int32}
 _MOST = 1 << 19  # commands; CIFAR-100's largest file needs about 200 000
 _LONGEST = 1 << 10  # bytes of a name
 _UNICODE = (b"X", b"\x8d")  # commands that are followed by a length of 4 or 8 bytes and text
-_LONGEST_UNICODE = 48 << 20  # bytes; a batch of CIFAR-10 has 46 million where its array is kept as text
+_LONGEST_UNICODE = 40 << 20  # bytes
 
 
 def _text(value: Any) -> str:

@@ -330,14 +330,14 @@ def test_links_and_devices(tmp_path, kind, fails):
 
 
 def test_member_that_claims_too_much(tmp_path, monkeypatch, fails):
-    monkeypatch.setattr(cifar, "_FILE_LIMIT", 5000)
+    monkeypatch.setattr(cifar._Layout, "file_limit", 5000)
     write_archive(tmp_path, "cifar10", "binary")
     with fails(DataError, "data_batch_1.bin", "at most 5000", "got 9219"):
         cifar10(tmp_path)
 
 
 def test_file_over_the_limit(tmp_path, monkeypatch, fails):
-    monkeypatch.setattr(cifar, "_FILE_LIMIT", 5000)
+    monkeypatch.setattr(cifar._Layout, "file_limit", 5000)
     write_set(tmp_path, "cifar10", "binary")
     with fails(DataError, "data_batch_1.bin", "at most 5000"):
         cifar10(tmp_path)

@@ -12,11 +12,18 @@ def _stop(number: int, frame: object) -> None:
     os._exit(130)
 
 
-def _begin() -> None:
-    """Take the signal, where this process is the command; Python calls itself "-m" until it has a module."""
+def _is_command() -> bool:
     name = sys.argv[0] if getattr(sys, "argv", None) else ""
-    command = name == "-m" or os.path.splitext(os.path.basename(name))[0] == "fp16engine"
-    if command and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    if name != "-m":
+        return os.path.splitext(os.path.basename(name))[0] == "fp16engine"
+    # until `python -m MODULE` has found its module, which may be one that imports ours, its name is "-m"
+    words = sys.orig_argv
+    return any(pair == ("-m", "fp16engine") for pair in zip(words, words[1:], strict=False))
+
+
+def _begin() -> None:
+    """Take the signal, where this process is the command and not another program that imports the package."""
+    if _is_command() and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         try:
             signal.signal(signal.SIGINT, _stop)
         except ValueError:  # imported in a thread

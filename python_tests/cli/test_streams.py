@@ -41,9 +41,16 @@ def test_ctrl_c_during_the_imports_is_one_line():
     assert (done.returncode, done.stderr) == (130, "fp16engine: stopped\n")
 
 
-def test_importing_the_package_leaves_ctrl_c_alone():
+@pytest.mark.parametrize("how", ["-c", "-m"])
+def test_importing_the_package_leaves_ctrl_c_alone(tmp_path, how):
     code = "import signal, fp16engine; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text(code)  # runs while sys.argv[0] is "-m"
+    (tmp_path / "theirs" / "__main__.py").write_text("")
+    words = [sys.executable, how, code if how == "-c" else "theirs"]
+    path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
+    environment = os.environ | {"PYTHONPATH": path}
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     assert done.stdout == "True\n"
 
 

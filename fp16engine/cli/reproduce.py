@@ -159,7 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.limit,
         arguments.test_limit,
         arguments.download,
-        standing_in=arguments.dry_run,
+        random_if_absent=arguments.dry_run,
     )
     with reproduce.prepare(
         chosen,

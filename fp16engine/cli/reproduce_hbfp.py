@@ -67,7 +67,7 @@ def _figure(arguments: argparse.Namespace, what: str) -> int:
         arguments.limit,
         arguments.test_limit,
         arguments.download,
-        standing_in=arguments.dry_run,
+        random_if_absent=arguments.dry_run,
     )
     dataset, fingerprint = datasets.get("cifar10")
     out = Path(arguments.out) / what

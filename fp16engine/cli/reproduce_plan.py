@@ -22,7 +22,7 @@ class Plan:
             is impossible or None.
         small: the options that make a reduced form, and their values.
         small_seconds: how long the reduced form takes.
-        instead: data sets that random images of their size stand in for.
+        instead: data sets that random images of their size take the place of.
         without_budget: the command takes no --budget.
     """
 

@@ -12,7 +12,7 @@ from ..data import Dataset, Split, load
 from ..reporting.files import make_folder
 from ..reporting.progress import Reporter, duration, reporter
 from ..train.loop import data_fingerprint
-from . import stand_in, study_pages
+from . import random_images, study_pages
 from .experiment import Experiment, Planned, Request, Results, plan
 from .runs import pairs
 from .runs.estimate import Estimator
@@ -37,9 +37,9 @@ class DatasetCache:
         limit: images of each split that are used; None means all.
         test_limit: images of the test split; None means `limit`.
         download: get published files that are missing.
-        standing_in: where a published data set has no root, take random images of its size: for estimates.
+        random_if_absent: where a published data set has no root, take random images of its size: for estimates.
         by_fingerprint: what is loaded already.
-        not_here: the data sets that random images stand in for.
+        not_here: the data sets that random images take the place of.
 
     >>> DatasetCache(instead={"": "digits"}, limit=32).get("cifar10")[0]
     Dataset('digits', 32 training and 32 test images of 8x8x1, 10 classes)
@@ -50,7 +50,7 @@ class DatasetCache:
     limit: int | None = None
     test_limit: int | None = None
     download: bool = False
-    standing_in: bool = False
+    random_if_absent: bool = False
     by_fingerprint: dict[str, Dataset] = field(default_factory=dict)
     not_here: list[str] = field(default_factory=list)
     _loaded: dict[str, tuple[Dataset, str]] = field(default_factory=dict)
@@ -74,8 +74,13 @@ class DatasetCache:
         if source not in self._loaded:
             root = self.roots.get(source, self.roots.get(name, self.roots.get("")))
             root = None if source == "digits" else root
-            if self.standing_in and root is None and not self.download and source in stand_in.names():
-                made = stand_in.stand_in(source, self.limit, self.test_limit or self.limit)
+            if (
+                self.random_if_absent
+                and root is None
+                and not self.download
+                and source in random_images.names()
+            ):
+                made = random_images.of_size(source, self.limit, self.test_limit or self.limit)
                 self.not_here.append(source)
             else:
                 made = self._shortened(load(source, root, download=self.download))

@@ -16,11 +16,11 @@ _SIZES = {
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of the data sets that `stand_in` knows the sizes of."""
+    """Return the names of the data sets that `of_size` knows the sizes of."""
     return tuple(_SIZES)
 
 
-def stand_in(name: str, limit: int | None = None, test_limit: int | None = None) -> Dataset:
+def of_size(name: str, limit: int | None = None, test_limit: int | None = None) -> Dataset:
     """Return random images as many and as large as those of a published data set.
 
     Args:
@@ -28,7 +28,7 @@ def stand_in(name: str, limit: int | None = None, test_limit: int | None = None)
         limit: training images at most; None means all.
         test_limit: test images at most; None means all.
 
-    >>> stand_in("mnist", 32, 16)
+    >>> of_size("mnist", 32, 16)
     Dataset('mnist', 32 training and 16 test images of 28x28x1, 10 classes)
     """
     train, test, side, channels, classes = _SIZES[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ def _is_command() -> bool:
         return os.path.splitext(os.path.basename(name))[0] == "fp16engine"
     # until `python -m MODULE` has found its module, which may be one that imports ours, its name is "-m"
     words = sys.orig_argv
-    return any(pair == ("-m", "fp16engine") for pair in zip(words, words[1:], strict=False))
+    return any(pair == ("-m", "fp16engine") for pair in itertools.pairwise(words))
 
 
 def _begin() -> None:

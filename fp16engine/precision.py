@@ -296,7 +296,7 @@ class Precision:
             backend: as `fp16engine.backend.get` returns one.
 
         Raises:
-            AttributeError: `backend` is none.
+            AttributeError: `backend` is no backend.
 
         >>> from fp16engine import backend
         >>> Precision.get("fp16").convolution_on(backend.get("reference"))

@@ -194,7 +194,7 @@ def members(path: Path, select: Select, member_limit: int, total_limit: int) -> 
     Args:
         path: the archive.
         select: takes a member's name, tells whether its bytes are needed.
-            member_limit: the most bytes one selected file may have.
+        member_limit: the most bytes one selected file may have.
         total_limit: the most bytes the archive may unpack to.
 
     Raises:

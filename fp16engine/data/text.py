@@ -103,8 +103,8 @@ def read_lines(path: Path) -> tuple[str, ...]:
         path: of the file.
 
     Raises:
-        DataError: damaged compression, more than 1 GiB or 8 388 608 lines, another encoding, or a line that
-            is empty or longer than 10 000 characters.
+        DataError: damaged compression, more than 1 GiB or 8 388 608 lines, far more lines than a file of its
+            bytes has, another encoding, or a line that is empty or longer than 10 000 characters.
     """
     lines: list[str] = []
     most = min(

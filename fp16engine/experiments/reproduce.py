@@ -37,7 +37,7 @@ class DatasetCache:
         limit: images of each split that are used; None means all.
         test_limit: images of the test split; None means `limit`.
         download: get published files that are missing.
-        random_if_absent: where a published data set has no root, take random images of its size: for estimates.
+        random_if_absent: take random images where a published data set has no root: for estimates.
         by_fingerprint: what is loaded already.
         not_here: the data sets that random images take the place of.
 

@@ -95,11 +95,11 @@ class Conv2d(Module):
 
 
 class _Pool2d(Module):
-    most: int | None = None  # pixels of a window
+    max_window: int | None = None  # pixels
 
     def __init__(self, size: Size, stride: Size | None = None, padding: Size | str = 0) -> None:
         super().__init__()
-        _pool.window(type(self).__name__, size, stride, padding, self.most)
+        _pool.window(type(self).__name__, size, stride, padding, self.max_window)
         self.size = size
         self.stride = stride
         self.padding = padding
@@ -129,7 +129,7 @@ class MaxPool2d(_Pool2d):
     4.0
     """
 
-    most = _pool.MAX_WINDOW
+    max_window = _pool.MAX_WINDOW
 
     def forward(self, x: Tensor) -> Tensor:
         return F.max_pool2d(x, self.size, self.stride, self.padding)

@@ -36,6 +36,11 @@ class Task:
     momentum: float
     device: str
 
+    @property
+    def on_gpu(self) -> bool:
+        """Tell whether the device is a GPU."""
+        return self.device.startswith("cuda")
+
 
 def contenders(
     peer: str, task: Task, threads: int | None, note: Callable[[str], None]
@@ -58,34 +63,45 @@ def contenders(
         return {**found, "reason": why}, []
     if threads is not None:
         torch_step.use_threads(threads)
-    on_gpu = task.device.startswith("cuda")
-    place = torch_step.place(task.device)
     found |= {"available": True, "arrangements": {}, "left_out": {}}
     result = []
-    for precision in GPU_PRECISIONS if on_gpu else PRECISIONS:
+    for precision in GPU_PRECISIONS if task.on_gpu else PRECISIONS:
         name = f"{peer}-{precision}"
         note(f"{name}: layout and update")
         net = torch_models.create(task.model_name, task.classes, task.x.shape[1], task.x.shape[3])
+        try:
+            contender = _contender(peer, task, precision, net)
+        except (RuntimeError, ValueError) as error:  # as PyTorch says that it cannot, or has no memory
+            found["left_out"][name] = str(error).partition("\n")[0]
+            continue
+        found["arrangements"][name] = contender.step.arrangement  # type: ignore[attr-defined]
+        result.append(contender)
+        gc.collect()
+    return found, result
 
-        def step_on(size: int, net: Any = net, precision: str = precision) -> Callable[..., Any]:
-            settings = (task.lr, task.momentum, place)
-            return partial(torch_step.Step, net, precision, task.x[:size], task.y[:size], *settings)
 
-        size, rounds = len(task.y), None
-        if precision == "fp16" and not on_gpu:
+def _contender(peer: str, task: Task, precision: str, net: Any) -> Contender:
+    """Return PyTorch's contender; raises RuntimeError if it is too slow to be measured."""
+    from . import torch_step
+
+    def step_on(size: int) -> Callable[..., Any]:
+        batch = task.x[:size], task.y[:size]
+        place = torch_step.place(task.device)
+        return partial(torch_step.Step, net, precision, *batch, task.lr, task.momentum, place)
+
+    size, rounds = len(task.y), None
+    if task.on_gpu:
+        step = step_on(size)()
+    else:
+        if precision == "fp16":
             few = min(SLOW_BATCH, size)
             seconds = _seconds(step_on(few)())
             if seconds > _MOST_SECONDS:
-                found["left_out"][name] = f"a step on {few} images took {seconds:.0f} s"
-                continue
+                raise RuntimeError(f"a step on {few} images took {seconds:.0f} s")
             if seconds * size / few > _LONG_STEP:
                 size, rounds = few, SLOW_ROUNDS
-        make = step_on(size)
-        step = make() if on_gpu else torch_step.fastest(make)
-        found["arrangements"][name] = step.arrangement
-        result.append(Contender(peer, precision, size, step, rounds=rounds, wait=step.wait))
-        gc.collect()
-    return found, result
+        step = torch_step.fastest(step_on(size))
+    return Contender(peer, precision, size, step, rounds=rounds, wait=step.wait)
 
 
 def _seconds(step: Callable[[], object]) -> float:

@@ -117,8 +117,13 @@ def fastest(make: Callable[..., Step]) -> Step:
 
     Its steps are made one after the other, of one network, and the last one is returned.
     """
-    layout = min(LAYOUTS, key=lambda name: _seconds(make(layout=name, update=UPDATES[0])))
-    update = min(UPDATES, key=lambda name: _seconds(make(layout=layout, update=name)))
+    seconds: dict[tuple[str, str], float] = {}
+    for layout in LAYOUTS:
+        seconds[layout, UPDATES[0]] = _seconds(make(layout=layout, update=UPDATES[0]))
+    layout, _ = min(seconds, key=seconds.__getitem__)
+    for update in UPDATES[1:]:
+        seconds[layout, update] = _seconds(make(layout=layout, update=update))
+    layout, update = min(seconds, key=seconds.__getitem__)
     return make(layout=layout, update=update)
 
 

@@ -34,16 +34,17 @@ TIGHT = bounds.EPS["float32"]
 Values = dict[str, np.ndarray]
 
 
-def trained(name: str) -> nn.Module:
+def trained(network: str) -> nn.Module:
     """Return a network without chance whose vectors are none of their first values, zeros and ones."""
-    model = fe.models.create(name, image_size=LARGER.get(name, SIZE), channels=CHANNELS)
+    model = fe.models.create(network, image_size=LARGER.get(network, SIZE), channels=CHANNELS)
     rng = np.random.default_rng(1)
     for _, module in model.named_modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
-            parameter.data = (parameter.data + rng.uniform(0.1, 0.3, parameter.shape)).astype(np.float32)
+            most = 3.0 if name.endswith("gamma") else 0.3  # some values beyond ReLU6's six
+            parameter.data = (parameter.data + rng.uniform(0.1, most, parameter.shape)).astype(np.float32)
     return model
 
 

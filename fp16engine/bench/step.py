@@ -92,7 +92,7 @@ def run(
     integer("rounds", rounds, 1)
     choice("peer", peer, peers.NAMES)
     device = device or "cpu"
-    usual_size, usual_channels = _USUAL.get(model_name, (32, 3))
+    usual_size, usual_channels = _USUAL.get(model_name.partition("+")[0], (32, 3))
     image_size = usual_size if image_size is None else image_size
     channels = usual_channels if channels is None else channels
     backend: Any = backends.get(device)

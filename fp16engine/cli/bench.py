@@ -159,8 +159,8 @@ def _print_roofline(result: dict[str, Any]) -> None:
     if best:
         print(
             f"\nThe machine at best: {best['multiply-adds'] / 1e9:,.0f} GFLOP/s of FP32 multiply-adds, "
-            f"{best['copy'] / 1e9:.1f} GB/s read and written.\nAn image takes {gflop:.3g} GFLOP by direct "
-            "sums; Winograd's convolution does with fewer."
+            f"{best['copy'] / 1e9:.1f} GB/s read and written.\nAn image takes {gflop:.3g} GFLOP, "
+            "convolutions as direct sums; Winograd's does with fewer."
         )
 
 

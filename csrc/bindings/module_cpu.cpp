@@ -62,6 +62,7 @@ void bind_machine(py::module_& m) {
     using fp16engine::bind_checked;
     m.def("num_threads", &fp16engine::num_threads);
     bind_checked(m, "set_num_threads", &fp16engine::set_num_threads, fp16engine::checks::nothing, "count"_a);
+    bind_checked(m, "multiply_adds", &cpu::multiply_adds, fp16engine::checks::nothing, "steps"_a);
     m.def("isa", [] { return std::string(cpu::kernels().isa); });
     m.def("select_isa", &select_isa, py::arg("isa"));
     m.def("onednn_version", &cpu::onednn_version);

@@ -35,7 +35,9 @@ class CpuBackend(CompiledBackend, HostArrays):
     """Every operation of :class:`fp16engine.backend.base.Backend` on the processor."""
 
     name = "cpu"
-    capabilities = Capabilities(winograd=True, threads=True, info=True, implementations=True)
+    capabilities = Capabilities(
+        winograd=True, threads=True, multiply_adds=True, info=True, implementations=True
+    )
 
     def __init__(self, native: ModuleType) -> None:
         self.native = self.gemm = native
@@ -63,6 +65,10 @@ class CpuBackend(CompiledBackend, HostArrays):
 
     def set_num_threads(self, count: int) -> None:
         self.native.set_num_threads(count)
+
+    def multiply_adds(self, steps: int) -> int:
+        """Multiply and add float32 registers on all threads, and return how many FLOPs that was."""
+        return self.native.multiply_adds(steps)
 
     def implementations(self) -> list[str]:
         """One line per distinct convolution run so far: shape, pass, implementation."""

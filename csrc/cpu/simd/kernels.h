@@ -309,6 +309,11 @@ struct WinogradKernels {
                              int64_t inputs, int64_t tiles, bool add, float* u);
 };
 
+struct PeakKernels {
+    float (*multiply_adds)(int64_t steps);  // on registers alone
+    int64_t flops;                          // of a step
+};
+
 struct Kernels {
     const char* isa;
     const UpdateKernels<AdamStep>& adam;
@@ -322,6 +327,7 @@ struct Kernels {
     const GemmKernels& gemm;
     const ByStorage<LayerNormKernels>& layer_norm;
     const ByStorage<PackKernels>& pack;
+    const PeakKernels& peak;
     const ByStorage<PoolKernels>& pool;
     const QuantizeKernels& quantize;
     const ByStorage<RangeKernels>& range;

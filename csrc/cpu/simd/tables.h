@@ -15,6 +15,7 @@ extern const ByStorage<EmbeddingKernels> embedding_kernels;
 extern const GemmKernels gemm_kernels;
 extern const ByStorage<LayerNormKernels> layer_norm_kernels;
 extern const ByStorage<PackKernels> pack_kernels;
+extern const PeakKernels peak_kernels;
 extern const ByStorage<PoolKernels> pool_kernels;
 extern const QuantizeKernels quantize_kernels;
 extern const ByStorage<RangeKernels> range_kernels;

@@ -1,5 +1,6 @@
 #include "cpu/conv.h"
 
+#include <cstdlib>
 #include "cpu/ops.h"
 
 namespace fp16engine::cpu {
@@ -39,6 +40,8 @@ void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bia
         conv_winograd_forward(shape, x, w, bias, y);
     else if (!accumulator && depthwise_is_faster(shape))
         conv_depthwise_forward(shape, x, w, bias, y);
+    else if (!accumulator && shape.groups == 1 && shape.C > 0 && !product_is_faster(shape) && !getenv("ONEDNN"))
+        conv_direct_forward(shape, x, w, bias, y);
     else if (accumulator || product_is_faster(shape) || !conv_onednn_forward(shape, x, w, bias, y))
         conv_product_forward(shape, x, w, bias, y, accumulator);
 }
@@ -52,6 +55,8 @@ void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy
         conv_winograd_backward(shape, x, w, dy, {dx, dw, db});
     else if (!accumulator && shape.N > 0 && depthwise_is_faster(shape))
         conv_depthwise_backward(shape, x, w, dy, {dx, dw, db});
+    else if (!accumulator && shape.groups == 1 && shape.C > 0 && dy.size() > 0 && !product_is_faster(shape) && !getenv("ONEDNN"))
+        conv_direct_backward(shape, x, w, dy, {dx, dw, db});
     else if (accumulator || shape.N == 0 || product_is_faster(shape) ||
              !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
         conv_product_backward(shape, x, w, dy, {dx, dw, db}, accumulator);

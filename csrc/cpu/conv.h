@@ -29,6 +29,12 @@ void conv_product_forward(const ConvShape& shape, const ArrayView& x, const Arra
 void conv_product_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
                            const ConvGradients& gradients, int64_t accumulator);
 
+// Patches read in place from float rows; float32 accumulator, one group.
+void conv_direct_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                         const ArrayView& y);
+void conv_direct_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
+                          const ConvGradients& gradients);
+
 // One filter per channel; float32 accumulator only.
 bool conv_is_depthwise(const ConvShape& shape);
 void conv_depthwise_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,

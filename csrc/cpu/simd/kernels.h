@@ -113,6 +113,22 @@ struct PackKernels {
     void (*columns)(const T* b, int64_t stride, int64_t k, int64_t n, float* panels);
 };
 
+// The direct convolution: rows of its left operand lie in float images, where those of neighbouring pixels overlap. c is
+// of one panel, (m, width).
+struct DirectKernels {
+    // c += the sums over q < count, p < length of rows[i][runs[q] + p] * panel[q * length + p]
+    void (*multiply_runs)(const float* const* rows, int64_t m, const int64_t* runs, int64_t count, int64_t length,
+                          const float* panel, int64_t width, float* c);
+    // c += the sums over p < count of pixels[p][offset + i] * panel[p]
+    void (*multiply_pixels)(const float* const* pixels, int64_t count, int64_t offset, int64_t m, const float* panel,
+                            int64_t width, float* c);
+};
+template <class T>
+struct StoreKernels {
+    // y (m, n), rows `stride` apart = c (m, width) + bias (width,) unless it is nullptr
+    void (*rows)(const float* c, int64_t width, int64_t m, int64_t n, const float* bias, T* y, int64_t stride);
+};
+
 struct GemmKernels {
     // c (m, n) += a (m, k) * b (k, n), float accumulators; n a multiple of 16, b in panels; a[i * row + p * step] is
     // element (i, p).
@@ -316,6 +332,7 @@ struct Kernels {
     const ByStorage<ClipKernels>& clip;
     const ConvertKernels& convert;
     const ByStorage<DepthwiseKernels>& depthwise;
+    const DirectKernels& direct;
     const ByStorage<DropoutKernels>& dropout;
     const ByStorage<ElementwiseKernels>& elementwise;
     const ByStorage<EmbeddingKernels>& embedding;
@@ -329,6 +346,7 @@ struct Kernels {
     const UpdateKernels<RmspropStep>& rmsprop;
     const UpdateKernels<SgdStep>& sgd;
     const ByStorage<SoftmaxKernels>& softmax;
+    const ByStorage<StoreKernels>& store;
     const StrictKernels& strict;
     const SumKernels& sums;
     const WinogradKernels& winograd;

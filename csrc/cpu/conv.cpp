@@ -17,12 +17,13 @@ ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y,
 // `bench step`: 1.0 to 6 times as fast; with more positions of the filter, gathering costs more than is won.
 bool product_is_faster(const ConvShape& s) {
     const int64_t image = s.image_inputs() + s.image_outputs(), positions = s.R * s.S;
-    return s.groups == 1 && positions <= 9 && s.weights() >= (positions == 1 ? 1 : 6) * image;
+    return (!getenv("DIRECT") || getenv("ONEDNN")) && s.groups == 1 && positions <= 9 &&
+           s.weights() >= (positions == 1 ? 1 : 6) * image;
 }
 
 // By the same benchmark oneDNN's gradient of the weights on images of up to 2x2 pixels takes 35 times as long and more;
 // on large images it is faster.
-bool depthwise_is_faster(const ConvShape& s) { return conv_is_depthwise(s) && s.H * s.W <= 16; }
+bool depthwise_is_faster(const ConvShape& s) { return conv_is_depthwise(s) && !getenv("ONEDNN"); }
 
 }  // namespace
 
@@ -55,7 +56,8 @@ void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy
         conv_winograd_backward(shape, x, w, dy, {dx, dw, db});
     else if (!accumulator && shape.N > 0 && depthwise_is_faster(shape))
         conv_depthwise_backward(shape, x, w, dy, {dx, dw, db});
-    else if (!accumulator && shape.groups == 1 && shape.C > 0 && dy.size() > 0 && !product_is_faster(shape) && !getenv("ONEDNN"))
+    else if (!accumulator && shape.groups == 1 && shape.C > 0 && dy.size() > 0 && !product_is_faster(shape) &&
+             !getenv("ONEDNN"))
         conv_direct_backward(shape, x, w, dy, {dx, dw, db});
     else if (accumulator || shape.N == 0 || product_is_faster(shape) ||
              !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))

@@ -113,8 +113,8 @@ struct PackKernels {
     void (*columns)(const T* b, int64_t stride, int64_t k, int64_t n, float* panels);
 };
 
-// The direct convolution: rows of its left operand lie in float images, where those of neighbouring pixels overlap. c is
-// of one panel, (m, width).
+// The direct convolution: rows of its left operand lie in float images, where those of neighbouring pixels overlap. c
+// is of one panel, (m, width).
 struct DirectKernels {
     // c += the sums over q < count, p < length of rows[i][runs[q] + p] * panel[q * length + p]
     void (*multiply_runs)(const float* const* rows, int64_t m, const int64_t* runs, int64_t count, int64_t length,
@@ -184,20 +184,19 @@ struct PoolKernels {
     void (*avg_gradient_row)(const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
 };
 
-// A place that a window reads, and its weights: offsets of the first channel.
-struct Tap {
-    int64_t source, weight;
+// Windows along one row of a depthwise convolution: output o reads `taps` pixels of C channels from pixel o * step on,
+// in each of `lines` lines. Pixels before `before` and from `before` + `width` on are left out. Weights are floats
+// (lines * taps, ld), ld a multiple of 16; pixels of the other side lie `distance` elements apart.
+struct DepthwiseRow {
+    int64_t C, lines, taps, step, outputs, ld, distance, before, width;
 };
 
-// Depthwise convolution, channels side by side; w, bias and dw are floats, rows of w and dw `ld` apart.
 template <class T>
 struct DepthwiseKernels {
-    // y (C,) = the sum of source[tap] * w[tap] over the taps, + bias unless it is nullptr
-    void (*weigh_taps)(const T* source, const Tap* taps, int64_t count, int64_t C, const float* w, const float* bias,
-                       T* y);
-    // dw (kh * kw, columns) of the first `columns` channels of x (images, H, W, C), dy (images, OH, OW, C)
-    void (*weight_gradient)(const T* x, const T* dy, const PoolShape& s, int64_t images, int64_t columns, float* dw,
-                            int64_t ld);
+    // y = the sums of pixels times weights, + bias (ld,) unless it is nullptr
+    void (*weigh_row)(const T* const* lines, const DepthwiseRow& row, const float* w, const float* bias, T* y);
+    // dw += the sums of pixels times dy
+    void (*weight_gradient_row)(const T* const* lines, const DepthwiseRow& row, const T* dy, float* dw);
 };
 
 template <class T>

@@ -11,7 +11,8 @@
 
 namespace fp16engine::cpu {
 
-constexpr int64_t kTaskPixels = 192, kTasks = 16;
+// Pixels of a task: many enough for its products to outweigh what a task costs, few enough for a second-level cache.
+constexpr int64_t kMinPixels = 192, kMaxPixels = 1024, kTaskTerms = int64_t(1) << 20, kTasks = 16;
 
 // Windows along one axis: output o reads the source at o * step + first + tap.
 struct Axis {
@@ -65,9 +66,12 @@ struct Pass {
         begin_v = low_v, end_v = high_v;
         while (begin_v < end_v && !inside(begin_v)) begin_v++;
         while (end_v > begin_v && !inside(end_v - 1)) end_v--;
+        int64_t terms = 1;  // of a pixel
+        for (const Phase& phase : phases) terms = std::max(terms, phase.rows.taps * phase.columns.taps * C * K);
+        const int64_t pixels = std::min(kMaxPixels, std::max(kMinPixels, kTaskTerms / terms));
         const int64_t image = std::max<int64_t>(1, rows * columns);
-        images = image >= kTaskPixels / 2 ? 1 : std::min(kTaskPixels / 2 / image + 1, std::max<int64_t>(1, N / kTasks));
-        blocks = (image + kTaskPixels - 1) / kTaskPixels;
+        images = image >= kMinPixels / 2 ? 1 : std::min(kMinPixels / 2 / image + 1, std::max<int64_t>(1, N / kTasks));
+        blocks = (image + pixels - 1) / pixels;
         block_rows = std::max<int64_t>(1, (rows + blocks - 1) / blocks);
         blocks = (rows + block_rows - 1) / block_rows;
     }

@@ -49,7 +49,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """Return what a result needs next to it: CPU, cores, threads, ISA path, system, versions.
 
     Values that cannot be found out are None. Loads the backend of `device`; one that is not available
-    leaves `isa`, `threads` and `onednn` None.
+    leaves `isa` and `threads` None.
     """
     try:
         info = backend_info(device)
@@ -60,7 +60,6 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "cores": cores(),
         "threads": info.get("threads"),
         "isa": info.get("isa"),
-        "onednn": info.get("onednn"),
         "memory_bytes": _memory_bytes(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
@@ -240,11 +239,6 @@ def _advice(result: dict[str, Any]) -> Iterator[str]:
         yield "The CPU backend gives wrong convolutions on this machine: please report this output."
     elif cpu.get("isa") == "portable":
         yield "This CPU has no AVX2 with F16C: training runs on portable C++ and is several times slower."
-    if cpu["available"] and not cpu.get("onednn"):
-        yield (
-            "The CPU module was built without oneDNN, so convolutions are slower: "
-            "rebuild it with network access or with a system oneDNN 3.x."
-        )
     if graphics["devices"] and not result["cuda_backend"]["available"]:
         yield f"A GPU is here, but training runs on the CPU: {result['cuda_backend']['reason']}."
     if result["cuda_self_test"] and not result["cuda_self_test"]["passed"]:

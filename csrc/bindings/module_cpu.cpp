@@ -65,9 +65,6 @@ void bind_machine(py::module_& m) {
     bind_checked(m, "multiply_adds", &cpu::multiply_adds, fp16engine::checks::nothing, "steps"_a);
     m.def("isa", [] { return std::string(cpu::kernels().isa); });
     m.def("select_isa", &select_isa, py::arg("isa"));
-    m.def("onednn_version", &cpu::onednn_version);
-    m.def("onednn_isa", &cpu::onednn_isa);
-    m.def("conv2d_implementations", &cpu::conv2d_implementations);
 }
 
 void bind_dot_products(py::module_& m) {

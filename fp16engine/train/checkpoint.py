@@ -62,9 +62,9 @@ class RunState:
 
 
 def libraries(device: str) -> dict[str, Any]:
-    """What the bits of a run follow but the engine: the device's libraries and their instruction set."""
+    """What the bits of a run follow but the engine: the device's libraries, fused dot products or not."""
     info = doctor.backend_info(device)
-    return {key: info[key] for key in ("onednn", "onednn_isa", "cublaslt", "cudnn", "gpu") if key in info}
+    return {key: info[key] for key in ("fma", "cublaslt", "cudnn", "gpu") if key in info}
 
 
 def plain(value: Any) -> Any:

@@ -370,11 +370,11 @@ def accumulators(run: Run) -> None:
         run.save({**result, "library_sentences": ["needs a GPU"], "proven": False})
         return
     run.save(result)
-    native.set_library_halves(True)
+    before, backend.library_halves = backend.library_halves, True
     try:
         found = probe.probe(backend)
     finally:
-        native.set_library_halves(False)
+        backend.library_halves = before
     gpu, libraries = probe.identify(backend)
     probe.record(run.out / "accumulators-found.json", gpu, libraries, found)
     result |= {

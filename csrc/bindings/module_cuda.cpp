@@ -37,8 +37,6 @@ void bind_products(py::module_& m) {
     m.def("conv2d_implementations", &ops::conv2d_implementations);
     m.def("autotune", &ops::autotune);
     m.def("set_autotune", &ops::set_autotune, "enabled"_a);
-    m.def("library_halves", &ops::library_halves);
-    m.def("set_library_halves", &ops::set_library_halves, "allowed"_a);
 }
 
 void bind_machine(py::module_& m) {

@@ -18,16 +18,13 @@ namespace {
 
 }  // namespace
 
-void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
-                    int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator, bool) {
-    if (!half_accumulator) left_out();
-    strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups, kHalves);
+void conv2d_forward(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, int64_t, int64_t,
+                    const Pads&, int64_t, bool, bool) {
+    left_out();
 }
-void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
-                     const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                     int64_t groups, bool half_accumulator, bool) {
-    if (!half_accumulator) left_out();
-    strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups, kHalves);
+void conv2d_backward(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&,
+                     const ArrayView&, int64_t, int64_t, const Pads&, int64_t, bool, bool) {
+    left_out();
 }
 std::vector<std::string> conv2d_implementations() { return {}; }
 size_t cudnn_version() { left_out(); }
@@ -176,8 +173,6 @@ void set_zero(const ArrayView& a) {
 
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator, bool tf32) {
-    if (half_accumulator && !library_halves())
-        return strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups, kHalves);
     const ConvShape shape = conv_shape(x, w, stride_h, stride_w, pads, groups);
     const Compute compute = compute_type(x.dtype, half_accumulator, tf32);
     if (y.size() == 0) return;
@@ -192,8 +187,6 @@ void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bia
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                      int64_t groups, bool half_accumulator, bool tf32) {
-    if (half_accumulator && !library_halves())
-        return strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups, kHalves);
     const ConvShape shape = conv_shape(x, w, stride_h, stride_w, pads, groups);
     const Compute compute = compute_type(x.dtype, half_accumulator, tf32);
     const bool empty = dy.size() == 0 || x.size() == 0;  // sums of nothing

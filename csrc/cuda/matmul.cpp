@@ -18,16 +18,10 @@ namespace {
 
 }  // namespace
 
-void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
-            bool transpose_b, bool half_accumulator, bool) {
-    if (!half_accumulator) left_out();
-    strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, kHalves);
+void matmul(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, bool, bool, bool, bool) {
+    left_out();
 }
-void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator,
-                    bool) {
-    if (!half_accumulator) left_out();
-    strict_matmul(a, b, {}, c, false, false, scale, kHalves);
-}
+void scaled_product(const ArrayView&, const ArrayView&, const ArrayView&, double, bool, bool) { left_out(); }
 void linear_weight_gradient(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, bool, bool) {
     left_out();
 }
@@ -332,8 +326,6 @@ void empty_sum(const ArrayView& bias, const ArrayView& c) {
 
 void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
             bool transpose_b, bool half_accumulator, bool tf32) {
-    if (half_accumulator && !library_halves())
-        return strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, kHalves);
     const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
     const int64_t N = b.dim(transpose_b ? -2 : -1);
     const Compute compute = compute_type(a.dtype, half_accumulator, tf32);
@@ -356,7 +348,6 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
 
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator,
                     bool tf32) {
-    if (half_accumulator && !library_halves()) return strict_matmul(a, b, {}, c, false, false, scale, kHalves);
     const int64_t M = a.dim(-2), K = a.dim(-1), N = b.dim(-1);
     const Compute compute = compute_type(a.dtype, half_accumulator, tf32);
     if (c.size() == 0) return;

@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kTimedRuns = 5;
 
-std::atomic<bool> tuning{false}, halves{false};
+std::atomic<bool> tuning{false};
 
 std::mutex& guard() {
     static std::mutex instance;
@@ -139,8 +139,5 @@ int quickest(int count, const std::function<void(int)>& run) {
 
 bool autotune() { return tuning; }
 void set_autotune(bool enabled) { tuning = enabled; }
-
-bool library_halves() { return halves; }
-void set_library_halves(bool allowed) { halves = allowed; }
 
 }  // namespace fp16engine::gpu

@@ -41,10 +41,4 @@ int quickest(int count, const std::function<void(int)>& run);
 bool autotune();
 void set_autotune(bool enabled);
 
-// Whether sums asked for in binary16 may be a library's (true), or are our own kernels' (false, the default): a compute
-// type that a library accepts is not yet the accumulator it uses. What has been proven is Python's to know
-// (backend/gpu/accumulators.py).
-bool library_halves();
-void set_library_halves(bool allowed);
-
 }  // namespace fp16engine::gpu

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -53,6 +54,9 @@ class MemoryPool:
 
     def total_bytes(self) -> int:
         return self.total
+
+    def free_all_blocks(self) -> None:
+        log.append(("free", self))
 
 
 class PinnedMemoryPointer(np.ndarray):
@@ -207,6 +211,13 @@ cuda = SimpleNamespace(
 )
 __version__ = "0"
 
+_default_pool = MemoryPool()
+
+
+def get_default_memory_pool() -> MemoryPool:
+    return _default_pool
+
+
 moveaxis, broadcast_to = np.moveaxis, partial(np.broadcast_to, subok=True)
 
 
@@ -249,6 +260,9 @@ class Native:
 
     def set_library_path(self, name: str, path: str) -> None:
         self.paths[name] = path
+
+    def set_memory_release(self, release: Callable[[], None]) -> None:
+        _simt.fakes.set_memory_release(release)
 
     def workspace_bytes(self) -> int:
         return 4096

@@ -23,8 +23,7 @@ bool capturing();  // the current stream records a graph
 int current_device();
 int compute_capability();  // of the current device: 90 for 9.0
 
-// Device memory of one library call, shared by all calls in the order of the one stream. It grows outside of captures
-// only, and what a graph may have recorded is never given back.
+// Device memory of one library call, shared by all calls in the order of the one stream (scratch.h).
 void* library_workspace(size_t bytes);
 size_t library_workspace_bytes();
 size_t workspace_bytes();  // the same of our own kernels (launch.h)

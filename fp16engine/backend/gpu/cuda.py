@@ -149,6 +149,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
             self._pool = cupy.cuda.MemoryPool()
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self._uploads = PinnedUploads(cupy, index, self.stream)
+        native.set_memory_release(_release_cached)
 
     @property
     def native(self) -> Any:  # type: ignore[override]
@@ -301,6 +302,13 @@ class CudaBackend(GpuOperations, CompiledBackend):
         nodes = partial(self.native.graph_nodes, int(graph.graph))
         graph.upload(self.stream)
         return Recording(graph, arena, self.stream, int(nodes()))
+
+
+def _release_cached() -> None:
+    """Give the GPU what CuPy keeps for later, since a workspace found no room; its operation calls this."""
+    backend = _active.backend
+    for pool in (backend._pool, backend.xp.get_default_memory_pool()):
+        pool.free_all_blocks()
 
 
 class Recording:

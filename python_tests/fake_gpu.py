@@ -1,6 +1,7 @@
 """A GPU made of the simulator: what the CUDA backend uses of CuPy, over NumPy, and a module like _cuda.
 
-So that the backend's own code runs on any machine. Kernels are those of `_simt`, products those of `_cpu`;
+So that the backend's own code runs on any machine. Kernels are those of `_simt`, products those of the
+fake cuBLASLt (csrc/testing/fake_cuda), convolutions those of `_cpu`;
 `Stream` and `Graph` record and replay through the simulator. What a test wants to know is in `log`.
 """
 
@@ -303,7 +304,9 @@ class Native:
     def _product(self, name: str, arguments: tuple[Any, ...]) -> None:
         *rest, half, tf32 = arguments
         log.append((name, half, tf32))
-        if _simt.recording():
+        if hasattr(_simt.fakes, name):
+            getattr(_simt.fakes, name)(*arguments)
+        elif _simt.recording():
             _simt.perform(name, partial(getattr(_cpu, name), *map(_borrowed, rest), half))
         else:
             getattr(_cpu, name)(*rest, half)

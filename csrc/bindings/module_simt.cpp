@@ -52,6 +52,7 @@ void bind_fakes(py::module_ m) {
     fp16engine::bind_products(m);
     m.def("plan_fault", &fake::plan_fault, "function"_a, "first"_a, "times"_a, "status"_a);
     m.def("calls", &fake::calls);
+    m.def("objects", &fake::objects);
     m.def("forget", &fake::forget);
     m.def("last_error", [] { return static_cast<int>(cudaGetLastError()); });
     m.def("set_device", &fake::set_device, "device"_a);

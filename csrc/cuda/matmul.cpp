@@ -39,6 +39,7 @@ size_t cublaslt_version() { left_out(); }
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "cuda/library.h"
 #include "cuda/ops.h"
@@ -79,9 +80,13 @@ const Lt& lt() {
     return functions;
 }
 
+class Refused : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
 void check(cublasStatus_t status, const char* expression) {
-    if (status != CUBLAS_STATUS_SUCCESS)
-        throw std::runtime_error(std::string(expression) + ": " + lt().GetStatusName(status));
+    if (status != CUBLAS_STATUS_SUCCESS) throw Refused(std::string(expression) + ": " + lt().GetStatusName(status));
 }
 #define LT_CHECK(function, ...) check(lt().function(__VA_ARGS__), "cublasLt" #function)
 
@@ -117,6 +122,8 @@ cublasLtHandle_t handle() {
 // What the library does with the vector next to the product.
 enum class Vector { none, bias, row_sums_of_a };
 
+using Key = std::array<int64_t, 14>;
+
 // One product as asked for: sizes in our row-major terms, and the alignment of its pointers.
 struct Product {
     int64_t batch, M, N, K;
@@ -124,9 +131,12 @@ struct Product {
     DType dtype;
     Compute compute;
     Vector vector;
-    int64_t alignment_a, alignment_b, alignment_c;
+    int64_t alignment_a, alignment_b, alignment_c, alignment_vector;
 
-    std::array<int64_t, 13> key() const {
+    // Whether there is another way, so that a refusal is none of the caller's.
+    bool optional() const { return vector == Vector::row_sums_of_a; }
+
+    Key key() const {
         return {current_device(),
                 batch,
                 M,
@@ -139,7 +149,8 @@ struct Product {
                 int64_t(vector),
                 alignment_a,
                 alignment_b,
-                alignment_c};
+                alignment_c,
+                alignment_vector};
     }
 
     std::string describe() const {
@@ -154,7 +165,7 @@ struct Product {
     }
 };
 
-// Pointers aligned to 16 bytes are as good as any.
+// Pointers aligned to 16 bytes are as good as any, and so is none.
 int64_t alignment(const void* pointer) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     for (int64_t bytes = 16; bytes > 1; bytes /= 2)
@@ -174,9 +185,9 @@ struct Plan {
     cublasComputeType_t compute;
     cudaDataType_t type;
 
-    explicit Plan(const Product& p);
+    // `vector`: where it lies tells the library how it is aligned; every run names its own.
+    Plan(const Product& p, void* vector);
 
-    bool usable() const { return !algorithms.empty(); }
     void run(const cublasLtMatmulHeuristicResult_t& algorithm, const void* a_data, const void* b_data, void* c_data,
              void* vector, double alpha) const;
 
@@ -201,7 +212,7 @@ void Plan::lay_out(Layout& layout, int64_t rows, int64_t columns, int64_t batch)
              sizeof stride);
 }
 
-Plan::Plan(const Product& p) {
+Plan::Plan(const Product& p, void* vector) {
     compute = p.compute == Compute::float16 ? CUBLAS_COMPUTE_16F
               : p.compute == Compute::tf32  ? CUBLAS_COMPUTE_32F_FAST_TF32
                                             : CUBLAS_COMPUTE_32F;
@@ -214,6 +225,7 @@ Plan::Plan(const Product& p) {
         set(CUBLASLT_MATMUL_DESC_EPILOGUE,
             p.vector == Vector::bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB);
         set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<int32_t>(type));
+        set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     }
     lay_out(a, p.transpose_b ? p.N : p.K, p.transpose_b ? p.K : p.N, p.batch);
     lay_out(b, p.transpose_a ? p.K : p.M, p.transpose_a ? p.M : p.K, p.batch);
@@ -262,7 +274,8 @@ void Plan::run(const cublasLtMatmulHeuristicResult_t& algorithm, const void* a_d
 
 struct Cache {
     std::mutex guard;  // also over the run: the description holds the vector's pointer
-    std::map<std::array<int64_t, 13>, std::unique_ptr<Plan> > plans;
+    std::map<Key, std::unique_ptr<Plan> > plans;
+    std::set<Key> refused;
     std::vector<std::string> implementations;
 };
 
@@ -286,28 +299,41 @@ std::string describe(const Product& p, const cublasLtMatmulHeuristicResult_t& ch
            std::to_string(chosen.workspaceSize);
 }
 
-// Runs a product; false, with nothing done, where the library offers no algorithm for it.
+// Null where the library offers no algorithm.
+std::unique_ptr<Plan> make_plan(const Product& p, const void* a, const void* b, void* c, void* vector, double alpha) {
+    auto plan = std::make_unique<Plan>(p, vector);
+    auto& algorithms = plan->algorithms;
+    if (algorithms.empty()) return nullptr;
+    if (algorithms.size() > 1 && !capturing()) {
+        const int best = quickest(static_cast<int>(algorithms.size()), [&](int i) {
+            plan->run(algorithms[static_cast<size_t>(i)], a, b, c, vector, alpha);
+        });
+        std::swap(algorithms[0], algorithms[static_cast<size_t>(best)]);
+    }
+    algorithms.resize(1);
+    return plan;
+}
+
+// Runs a product; false where the library offers no algorithm for it, or refuses an optional one.
 bool multiply(const Product& p, const void* a, const void* b, void* c, void* vector, double alpha = 1.0) {
     Cache& cached = cache();
+    const Key key = p.key();
     const std::lock_guard<std::mutex> lock(cached.guard);
-    std::unique_ptr<Plan>& plan = cached.plans[p.key()];
-    if (!plan) {
-        auto made = std::make_unique<Plan>(p);
-        if (made->algorithms.size() > 1 && !capturing()) {
-            const int best = quickest(static_cast<int>(made->algorithms.size()), [&](int i) {
-                made->run(made->algorithms[static_cast<size_t>(i)], a, b, c, vector, alpha);
-            });
-            std::swap(made->algorithms[0], made->algorithms[static_cast<size_t>(best)]);
+    if (cached.refused.count(key)) return false;
+    try {
+        std::unique_ptr<Plan>& plan = cached.plans[key];
+        const bool known = plan != nullptr;
+        if (!known) plan = make_plan(p, a, b, c, vector, alpha);
+        if (plan) {
+            plan->run(plan->algorithms[0], a, b, c, vector, alpha);
+            if (!known) cached.implementations.push_back(describe(p, plan->algorithms[0]));
+            return true;
         }
-        if (made->usable()) {
-            made->algorithms.resize(1);
-            cached.implementations.push_back(describe(p, made->algorithms[0]));
-        }
-        plan = std::move(made);
+    } catch (const Refused&) {
+        if (!p.optional()) throw;
     }
-    if (!plan->usable()) return false;
-    plan->run(plan->algorithms[0], a, b, c, vector, alpha);
-    return true;
+    cached.refused.insert(key);
+    return false;
 }
 
 void multiply_or_fail(const Product& p, const void* a, const void* b, void* c, void* vector, double alpha = 1.0) {
@@ -342,7 +368,8 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
                        bias ? Vector::bias : Vector::none,
                        alignment(a.data),
                        alignment(b.data),
-                       alignment(c.data)};
+                       alignment(c.data),
+                       alignment(bias.data)};
     multiply_or_fail(p, a.data, b.data, c.data, bias.data);
 }
 
@@ -364,7 +391,8 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
                        Vector::none,
                        alignment(a.data),
                        alignment(b.data),
-                       alignment(c.data)};
+                       alignment(c.data),
+                       alignment(nullptr)};
     // A binary16 product takes its factor in binary16, where 8^-0.5 is not a number: the sum is stored and then scaled.
     if (compute == Compute::float16) {
         multiply_or_fail(p, a.data, b.data, c.data, nullptr);
@@ -392,7 +420,8 @@ void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const Array
                               Vector::row_sums_of_a,
                               alignment(dy.data),
                               alignment(x.data),
-                              alignment(dw.data)};
+                              alignment(dw.data),
+                              alignment(db.data)};
         if (compute == Compute::float32 && rows > 0 && dw.size() > 0 &&
             multiply(both, dy.data, x.data, dw.data, db.data))
             return;

@@ -148,6 +148,11 @@ cublasStatus_t refusal(const FakeProduct& p, const FakeMatmulDesc& desc) {
 
 }  // namespace
 
+size_t fp16engine::fake::objects() {
+    const std::lock_guard<std::mutex> lock(library().guard);
+    return library().objects.size();
+}
+
 cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
     if (const cublasStatus_t status = planned("cublasLtCreate")) return status;
     int device = 0;

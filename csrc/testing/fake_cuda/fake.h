@@ -26,6 +26,9 @@ void set_device(int device);
 // Whether memory[0 .. bytes) was handed out by cudaMalloc in one piece.
 bool allocated(const void* memory, size_t bytes);
 
+// How many handles and descriptors of cuBLASLt exist.
+size_t objects();
+
 // Moves the clock on by which events are stamped.
 void spend(float milliseconds);
 

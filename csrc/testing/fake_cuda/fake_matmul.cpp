@@ -33,7 +33,9 @@ int64_t place(const FakeLayout& m, int64_t row, int64_t column, int64_t batch) {
 
 void multiply(const FakeProduct& p, const FakeSummation& sums, const void* a, const void* b, void* d, void* vector,
               float alpha) {
-    const cudaDataType_t accumulator = p.compute == CUBLAS_COMPUTE_16F ? CUDA_R_16F : CUDA_R_32F;
+    constexpr int kLanes = 8;  // partial sums, as a library's are many; in binary16 one, rounded after every product
+    const bool halves = p.compute == CUBLAS_COMPUTE_16F;
+    const cudaDataType_t accumulator = halves ? CUDA_R_16F : CUDA_R_32F;
     const int64_t part = (p.K() + sums.split - 1) / sums.split;
     const auto of_b = [&](int64_t k, int64_t n, int64_t batch) {
         return read(b, p.b.type, p.transpose_b ? place(p.b, n, k, batch) : place(p.b, k, n, batch));
@@ -43,12 +45,15 @@ void multiply(const FakeProduct& p, const FakeSummation& sums, const void* a, co
             for (int64_t m = 0; m < p.M(); m++) {
                 float total = 0.0f;
                 for (int64_t begin = 0; begin < p.K(); begin += part) {
-                    float sum = 0.0f;
+                    float lanes[kLanes] = {};
                     for (int64_t k = begin; k < p.K() && k < begin + part; k++) {
                         const float x =
                             read(a, p.a.type, p.transpose_a ? place(p.a, k, m, batch) : place(p.a, m, k, batch));
+                        float& sum = lanes[halves ? 0 : k % kLanes];
                         sum = stored(accumulator, sum + factor(p.compute, x) * factor(p.compute, of_b(k, n, batch)));
                     }
+                    float sum = 0.0f;
+                    for (const float lane : lanes) sum += lane;
                     total = stored(accumulator, total + (sums.parts_in_output_type ? stored(p.d.type, sum) : sum));
                 }
                 total = stored(accumulator, alpha * total);

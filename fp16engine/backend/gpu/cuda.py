@@ -11,7 +11,8 @@ import importlib
 import math
 import sys
 import threading
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -142,7 +143,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
 
     def __init__(self, native: ModuleType, cupy: Any, index: int, name: str) -> None:
         self.name, self.xp, self.index = name, cupy, index
-        self._module = native
+        self._module, self._device_now = native, cupy.cuda.runtime.getDevice
         self._current = self._peak = 0
         self._lock = threading.Lock()
         with cupy.cuda.Device(index):
@@ -154,7 +155,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
     @property
     def native(self) -> Any:  # type: ignore[override]
         """The compiled functions, which launch on this device and its stream from now on."""
-        if getattr(_active, "backend", None) is not self:
+        if getattr(_active, "backend", None) is not self or self._device_now() != self.index:
             self.xp.cuda.runtime.setDevice(self.index)
             self._module.set_stream(self.stream.ptr)
             _active.backend = self
@@ -229,7 +230,11 @@ class CudaBackend(GpuOperations, CompiledBackend):
         The copy waits for the work the other library has started on its own stream.
         """
         found = self._borrowed(data)
-        return self.copy(found) if str(found.dtype) in ("float16", "float32", "int64") else None
+        if str(found.dtype) not in ("float16", "float32", "int64"):
+            return None
+        copied = self.copy(found)
+        self.synchronize()  # the other library may use its memory for something else once `found` is gone
+        return copied
 
     def read_array(self, data: Any) -> np.ndarray:
         """Return the values of another library's array on the host, whatever their type."""
@@ -239,13 +244,14 @@ class CudaBackend(GpuOperations, CompiledBackend):
         return host
 
     def _borrowed(self, data: Any) -> Array:
-        with self.stream:  # CuPy orders its current stream behind the producer's
+        with self.exporting():  # CuPy orders its current stream behind the producer's
             return self.xp.from_dlpack(data) if hasattr(data, "__dlpack__") else self.xp.asarray(data)
 
-    def exporting(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
         """Inside the block CuPy hands arrays to other libraries in the order of this backend's stream."""
-        stream: AbstractContextManager[Any] = self.stream
-        return stream
+        with self.xp.cuda.Device(self.index), self.stream:  # a stream is entered on its own device only
+            yield
 
     # Accounts
 
@@ -301,7 +307,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
     def _finished(self, graph: Any, arena: Arena) -> Recording:
         nodes = partial(self.native.graph_nodes, int(graph.graph))
         graph.upload(self.stream)
-        return Recording(graph, arena, self.stream, int(nodes()))
+        return Recording(graph, arena, self, int(nodes()))
 
 
 def _release_cached() -> None:
@@ -314,14 +320,15 @@ def _release_cached() -> None:
 class Recording:
     """A captured CUDA graph with the memory it works in."""
 
-    def __init__(self, graph: Any, arena: Arena, stream: Any, kernels: int) -> None:
-        self._graph, self._arena, self._stream = graph, arena, stream
+    def __init__(self, graph: Any, arena: Arena, backend: CudaBackend, kernels: int) -> None:
+        self._graph, self._arena, self._backend = graph, arena, backend
         self.kernels = kernels
         self.arena_bytes = arena.plan.nbytes
 
     def replay(self) -> None:
         """Put one run of the step on the stream; does not wait for it."""
-        self._graph.launch(self._stream)
+        self._backend.native  # noqa: B018  its device is the current one
+        self._graph.launch(self._backend.stream)
 
 
 class _Owner:

@@ -251,6 +251,8 @@ class Graph:
 
 
 class Device:
+    compute_capability = "90"
+
     def __init__(self, index: int) -> None:
         self.index = index
 
@@ -324,6 +326,8 @@ class _Capsule:
 
 class Native:
     """The functions of fp16engine._cuda."""
+
+    architectures = "80-real 90-real"
 
     def __init__(self) -> None:
         self.paths: dict[str, str] = {}

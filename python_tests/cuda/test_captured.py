@@ -90,15 +90,13 @@ def test_a_failed_capture_is_ended(cuda: Any, gpu: Any) -> None:
 
 
 def test_any_allocation_may_fail(cuda: Any) -> None:
-    """A full memory ends the training with MemoryError and frees all it held; the next one has the same bits."""
+    """A full memory is a MemoryError and frees what the training held; the next one has the same bits."""
     _, expected, losses = _run(True)
     before = cuda.memory()["current"]
     start = cuda._pool.allocations
     _run(True)
     needed = cuda._pool.allocations - start
-    for n in range(
-        1, needed + 1, max(needed // 8, 1)
-    ):  # also the first, those of the capture, and its arena
+    for n in range(1, needed + 1, max(needed // 8, 1)):  # also the first, those of the capture, and its arena
         cuda._pool.fails_at = cuda._pool.allocations + n
         with pytest.raises(MemoryError):
             _run(True)

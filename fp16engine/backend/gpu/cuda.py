@@ -25,6 +25,7 @@ from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
 from ..compiled.device import DTYPES
 from . import cuda_libraries
+from .architectures import runs_on
 from .arena import Arena
 from .operations import GpuOperations
 from .pinned import PinnedUploads
@@ -53,6 +54,7 @@ def load(device: str = "cuda") -> CudaBackend:
         raise BackendUnavailable(
             f"device must be one of 'cuda:0' to 'cuda:{count - 1}' on this machine, got {device!r}"
         )
+    _fit(device, native, cupy, index)
     for name, path in cuda_libraries.preload().items():
         if name in ("cublasLt", "cudnn"):
             native.set_library_path(name, path)
@@ -73,8 +75,10 @@ def _allow_proven(backend: CudaBackend) -> None:
 def gpus() -> int:
     """Return how many GPUs the engine can use: 0 where the module, CuPy, the driver or a GPU is missing."""
     try:
-        _module("cuda")
-        return _gpus("cuda", _cupy("cuda"))
+        native, cupy = _module("cuda"), _cupy("cuda")
+        count = _gpus("cuda", cupy)
+        _fit("cuda", native, cupy, 0)
+        return count
     except BackendUnavailable:
         return 0
 
@@ -126,6 +130,15 @@ def _gpus(device: str, cupy: Any) -> int:
     if count == 0:
         raise BackendUnavailable(f"device {device!r}: this machine has no GPU; use 'cpu'")
     return count
+
+
+def _fit(device: str, native: Any, cupy: Any, index: int) -> None:
+    capability = int(cupy.cuda.Device(index).compute_capability)
+    if not runs_on(native.architectures, capability):
+        raise BackendUnavailable(
+            f"device {device!r}: the module fp16engine._cuda was built for {native.architectures}, which "
+            f"this GPU of compute capability {capability / 10} does not run; {BUILD}"
+        )
 
 
 class CudaBackend(GpuOperations, CompiledBackend):

@@ -81,10 +81,10 @@ def version(name: str) -> str | None:
 def header_folders() -> list[Path]:
     """Return where headers may be: those of NVIDIA's wheels, then the toolkit."""
     sys.path.insert(0, str(ROOT / "cmake"))
-    import nvidia_headers
+    import nvidia_folders
 
     roots = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-    return [*nvidia_headers.folders(), *(Path(root, "include") for root in roots if root)]
+    return [*nvidia_folders.headers(), *(Path(root, "include") for root in roots if root)]
 
 
 def environment(run: Run) -> None:
@@ -178,6 +178,14 @@ def module_state(python: str) -> dict[str, Any]:
     return state
 
 
+def own_architecture() -> str:
+    """Return this machine's GPU as CMake names it, "90-real"; "" for all where it does not say."""
+    found = re.match(
+        r"(\d+)\.(\d)", command("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader") or ""
+    )
+    return f"{found[1]}{found[2]}-real" if found else ""
+
+
 def build(run: Run) -> None:
     """Build fp16engine._cuda (and _cpu) into the checkout for this machine's GPU, unless it is there."""
     installed = prepare_packages(run)
@@ -198,7 +206,8 @@ def build(run: Run) -> None:
             run.save({**result, "failed": "no pybind11 on this machine; put its wheel into --wheels"})
             return
         configure = [
-            tools["cmake"], "-S", str(ROOT), "-B", str(BUILD / "cmake"), "-DFP16ENGINE_CUDA=AUTO",
+            tools["cmake"], "-S", str(ROOT), "-B", str(BUILD / "cmake"), "-DFP16ENGINE_CUDA=ON",
+            f"-DFP16ENGINE_CUDA_ARCHS={own_architecture()}",
             f"-DCMAKE_PREFIX_PATH={pybind11}", f"-DPython_EXECUTABLE={python}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={ROOT / 'fp16engine'}",
         ] + (["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools['ninja']}"] if tools["ninja"] else [])  # fmt: skip

@@ -2,38 +2,6 @@
 // captured step refers to it).
 #include "cuda/products.h"
 
-#if !defined(FP16ENGINE_CUDNN)
-
-#include "cuda/library.h"
-#include "cuda/ops.h"
-
-namespace fp16engine::gpu {
-namespace {
-
-[[noreturn]] void left_out() {
-    throw LibraryMissing(
-        "this build has no convolutions for the GPU: cudnn.h and cudnn_frontend.h were not found when it was built; "
-        "pip install nvidia-cudnn-cu13 and nvidia-cudnn-frontend and build again");
-}
-
-}  // namespace
-
-void conv2d_forward(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, int64_t, int64_t,
-                    const Pads&, int64_t, bool, bool) {
-    left_out();
-}
-void conv2d_backward(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&,
-                     const ArrayView&, int64_t, int64_t, const Pads&, int64_t, bool, bool) {
-    left_out();
-}
-std::vector<std::string> conv2d_implementations() { return {}; }
-size_t cudnn_version() { left_out(); }
-std::string cudnn_device_properties() { left_out(); }
-
-}  // namespace fp16engine::gpu
-
-#else
-
 #include <array>
 #include <map>
 #include <mutex>
@@ -234,5 +202,3 @@ std::string cudnn_device_properties() {
 }
 
 }  // namespace fp16engine::gpu
-
-#endif

@@ -2,36 +2,6 @@
 // for as c^T = b^T a^T: operand A of the library is our b, operand B our a. Nothing is copied or transposed.
 #include "cuda/products.h"
 
-#if !defined(FP16ENGINE_CUBLASLT)
-
-#include "cuda/library.h"
-#include "cuda/ops.h"
-
-namespace fp16engine::gpu {
-namespace {
-
-[[noreturn]] void left_out() {
-    throw LibraryMissing(
-        "this build has no matrix products for the GPU: cublasLt.h was not found when it was built; "
-        "pip install nvidia-cublas and build again");
-}
-
-}  // namespace
-
-void matmul(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, bool, bool, bool, bool) {
-    left_out();
-}
-void scaled_product(const ArrayView&, const ArrayView&, const ArrayView&, double, bool, bool) { left_out(); }
-void linear_weight_gradient(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, bool, bool) {
-    left_out();
-}
-std::vector<std::string> matmul_implementations() { return {}; }
-size_t cublaslt_version() { left_out(); }
-
-}  // namespace fp16engine::gpu
-
-#else
-
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -439,5 +409,3 @@ std::vector<std::string> matmul_implementations() {
 size_t cublaslt_version() { return lt().GetVersion(); }
 
 }  // namespace fp16engine::gpu
-
-#endif

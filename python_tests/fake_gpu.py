@@ -129,6 +129,15 @@ locked: dict[int, np.ndarray] = {}  # by address, the memory that is in use
 in_flight: list[tuple[np.ndarray, bytes]] = []  # what the GPU has yet to fetch, and what it is to find there
 
 
+class _Pointer:
+    def __init__(self, ptr: int) -> None:
+        self.ptr = ptr
+
+    def copy_from_device_async(self, source: _Pointer, nbytes: int, stream: Stream) -> None:
+        log.append(("memcpy", stream, nbytes))
+        stream.put(partial(ctypes.memmove, self.ptr, source.ptr, nbytes))
+
+
 class ndarray(np.ndarray):
     def __new__(cls, shape: Any, dtype: Any, memptr: MemoryPointer | None = None) -> ndarray:
         count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -139,7 +148,7 @@ class ndarray(np.ndarray):
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+        return _Pointer(self.__array_interface__["data"][0])
 
     def set(self, a: np.ndarray, stream: Stream) -> None:
         assert a.dtype == self.dtype and a.shape == self.shape

@@ -24,7 +24,8 @@ from ..doctor import machine
 from ..precision import Precision
 from ..train import Trainer
 from ..train.captured import CapturedStep
-from ..validate import choice, integer
+from ..validate import choice, integer, number
+from .deadline import at_most
 from .profile import profile
 
 PEERS = ("torch",)
@@ -79,6 +80,7 @@ def run(
     device: str | None = None,
     threads: int | None = None,
     peer: str | None = None,
+    peer_seconds: float | None = None,
     rounds: int = 7,
     seconds: float = 1.0,
     capture: bool = False,
@@ -97,6 +99,8 @@ def run(
         peer: "torch" measures PyTorch too. On a CPU its pure FP16 runs on a batch of 4 for a few steps,
             because it may take a hundred times longer; on a GPU its steps are eager autocast ("amp"), eager
             FP16 and `torch.compile(mode="max-autotune")` with FP16 weights ("compiled").
+        peer_seconds: for each of the peer's steps to be made ready, compiled, say. One that takes longer, or
+            fails, is named with its reason in `peer["left_out"]`; the others are measured. None: no limit.
         rounds: in each, every contender takes steps for about `seconds`, after an untimed one.
         seconds: of a contender in a round.
         capture: measure our captured step too, next to the eager one.
@@ -119,6 +123,8 @@ def run(
     'fp32'
     """
     integer("rounds", rounds, 1)
+    if peer_seconds is not None:
+        number("peer_seconds", peer_seconds, above=0)
     if peer is not None:
         choice("peer", peer, PEERS)
     device = device or "cpu"
@@ -166,7 +172,7 @@ def run(
                 mine.step, mine.captured = replayed.again, True
                 mine.kernels = partial(getattr, replayed, "kernels")
             ours.append(mine)
-    found, peers = _peers(peer, model_name, x, y, device, threads)
+    found, peers = _peers(peer, peer_seconds, model_name, x, y, device, threads, note)
     contenders = ours + peers
     measure(contenders, rounds, seconds, note)
     rows = [_row(c, memory.get(c.precision) if c.engine == "fp16engine" else None) for c in contenders]
@@ -207,11 +213,13 @@ def _memory(backend: Any, trainer: Trainer, x: Any, y: np.ndarray) -> dict[str, 
 
 def _peers(
     peer: str | None,
+    seconds: float | None,
     model_name: str,
     x: np.ndarray,
     y: np.ndarray,
     device: str,
     threads: int | None,
+    note: Callable[[str], None],
 ) -> tuple[dict[str, Any] | None, list[Contender]]:
     if peer is None:
         return None, []
@@ -220,7 +228,14 @@ def _peers(
         return {"name": peer, "available": False, "reason": reason, "version": None}, []
     from . import torch_models
 
-    found = {"name": peer, "available": True, "reason": None, "version": torch_models.VERSION}
+    left_out: dict[str, str] = {}
+    found = {
+        "name": peer,
+        "available": True,
+        "reason": None,
+        "version": torch_models.VERSION,
+        "left_out": left_out,
+    }
     if model_name not in torch_models.names():
         reason = f"{model_name} has no peer network, {', '.join(torch_models.names())} have"
         return {**found, "available": False, "reason": reason}, []
@@ -237,9 +252,17 @@ def _peers(
         torch_models.load(net, state)
         slow = precision == "fp16" and not on_gpu
         size = min(SLOW_BATCH, len(y)) if slow else len(y)
-        step = torch_models.Step(
-            net, precision, x[:size], y[:size], _LR, _MOMENTUM, torch_models.place(device)
-        )
+        note(f"{peer}-{precision}: first step")
+        try:
+            with at_most(seconds):
+                step = torch_models.Step(
+                    net, precision, x[:size], y[:size], _LR, _MOMENTUM, torch_models.place(device)
+                )
+                step()
+                step.wait()
+        except Exception as error:  # whatever its compiler raises: the others are measured without it
+            left_out[precision] = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            continue
         result.append(Contender(peer, precision, size, step, rounds=3 if slow else None, wait=step.wait))
     return found, result
 
@@ -257,10 +280,10 @@ def measure(contenders: list[Contender], rounds: int, seconds: float, note: Call
         contender.wait()
         one = time.perf_counter() - start
         contender.steps = 1 if slow else int(min(max(seconds / one, 1), _MAX_STEPS))
-    for number in range(rounds):
-        note(f"round {number + 1} of {rounds}")
+    for turn in range(rounds):
+        note(f"round {turn + 1} of {rounds}")
         for contender in contenders:
-            if contender.rounds is not None and number >= contender.rounds:
+            if contender.rounds is not None and turn >= contender.rounds:
                 continue
             if contender.rounds is None:
                 contender.step()  # fills caches and wakes the threads of this contender's library

@@ -52,6 +52,12 @@ def add(commands: Any) -> None:
         "--peer", type=options.one_of(_PEERS), metavar="NAME", help="torch: measure PyTorch's step too"
     )
     step.add_argument(
+        "--peer-seconds",
+        type=options.number(True),
+        metavar="X",
+        help="leave out a step of the peer that is not ready, compiled, after so long (default: no limit)",
+    )
+    step.add_argument(
         "--rounds", type=options.whole(1), default=7, metavar="N", help="turns of each contender (default: 7)"
     )
     step.add_argument(
@@ -87,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         device=arguments.device,
         threads=arguments.threads,
         peer=arguments.peer,
+        peer_seconds=arguments.peer_seconds,
         rounds=arguments.rounds,
         seconds=arguments.seconds,
         capture=arguments.capture,
@@ -134,6 +141,8 @@ def _print(result: dict[str, Any]) -> None:
     elif peer:
         small = "" if on_gpu else "; its pure FP16 ran on a batch of 4, for a few steps"
         print(f"\nPeer: {peer['name']} {peer['version']}{small}")
+        for precision, reason in peer["left_out"].items():
+            print(f"Left out: {peer['name']}-{precision}: {reason}")
     names = list(result["time"])
     _print_times(result, names, "operations", "op", lambda row: row["ms"], "Time by operation (ms per step)")
     _print_times(

@@ -201,3 +201,14 @@ def test_cupys_cache_makes_room_for_a_workspace(cuda: Any, gpu: Any) -> None:
         _simt.fakes.forget()
         _simt.fakes.set_device(0)
     assert gpu.log == [("free", cuda._pool), ("free", gpu.get_default_memory_pool())]
+
+
+def test_the_copy_that_rates_go_by_is_the_drivers(cuda: Any, gpu: Any) -> None:
+    """Our own kernel is one of those that are held against it."""
+    from fp16engine.bench.timers import device_copy
+
+    x = cuda.from_numpy(np.arange(300, dtype=np.float16))
+    copy = device_copy(cuda, x)
+    gpu.log.clear()
+    copy()
+    assert gpu.log == [("memcpy", cuda.stream, 600)]

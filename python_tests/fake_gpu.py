@@ -95,7 +95,7 @@ class MemoryPool:
     def free_all_blocks(self) -> None:
         log.append(("free", self))
         for stream in list(_launches.values()):  # freeing memory waits for the device
-            stream.run()
+            stream._run()
         self.total -= sum(size * len(blocks) for size, blocks in self._free.items())
         self._free.clear()
 
@@ -135,7 +135,7 @@ class _Pointer:
 
     def copy_from_device_async(self, source: _Pointer, nbytes: int, stream: Stream) -> None:
         log.append(("memcpy", stream, nbytes))
-        stream.put(partial(ctypes.memmove, self.ptr, source.ptr, nbytes))
+        stream._put(partial(ctypes.memmove, self.ptr, source.ptr, nbytes))
 
 
 class ndarray(np.ndarray):
@@ -166,16 +166,16 @@ class ndarray(np.ndarray):
                 in_flight[:] = [other for other in in_flight if other is not entry]
             target[...] = values
 
-        stream.put(fetch)
+        stream._put(fetch)
 
     def get(self, stream: Stream, out: np.ndarray | None = None) -> np.ndarray:
         assert not _simt.recording(), "a copy to the host in a capture"
         log.append(("get", stream))
         host = np.empty(self.shape, self.dtype) if out is None else out
         source = _borrowed(self)
-        stream.put(lambda: np.copyto(host, source))
+        stream._put(lambda: np.copyto(host, source))
         if out is None:
-            stream.run()
+            stream._run()
         return host
 
     def __dlpack_device__(self) -> tuple[int, int]:  # type: ignore[override]
@@ -213,17 +213,17 @@ class Stream:
     def __exit__(self, *exc: object) -> None:
         _current.pop()
 
-    def put(self, work: Callable[[], object]) -> None:
+    def _put(self, work: Callable[[], object]) -> None:
         self._work.append(work)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         while self._work:
             self._work.pop(0)()
 
     def synchronize(self) -> None:
         assert not _simt.recording(), "a capture waits for nothing"
         log.append(("synchronize", self))
-        self.run()
+        self._run()
 
     def begin_capture(self) -> None:
         assert self.device == _devices[-1], "a capture on another device's stream"
@@ -238,7 +238,7 @@ class Stream:
 def _put(work: Callable[[], object]) -> None:
     """On the stream of the current device, once there is one."""
     if _devices[-1] in _launches:
-        _launches[_devices[-1]].put(work)
+        _launches[_devices[-1]]._put(work)
     else:
         work()
 
@@ -256,7 +256,7 @@ class Graph:
     def launch(self, stream: Stream) -> None:
         log.append(("launch", stream))
         assert stream.device == _devices[-1], "a graph launched on another device's stream"
-        stream.put(self.recording.replay)
+        stream._put(self.recording.replay)
 
 
 class Device:
@@ -412,10 +412,10 @@ def _launch(function: Callable[..., Any], *arguments: Any) -> Any:
         if "was read back to the host" not in str(error):
             raise
     else:
-        stream.put(_simt.end_recording().replay)
+        stream._put(_simt.end_recording().replay)
         return None
     finally:
         if _simt.recording():
             _simt.end_recording()
-    stream.run()  # an operation that returns a value waits for it
+    stream._run()  # an operation that returns a value waits for it
     return function(*arguments)

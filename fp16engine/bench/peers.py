@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .contender import Contender
+from .deadline import at_most
 
 NAMES = ("torch", "none")
 # Eager steps on a processor; on a GPU what PyTorch does best there, eager and compiled.
@@ -43,12 +44,16 @@ class Task:
 
 
 def contenders(
-    peer: str, task: Task, threads: int | None, note: Callable[[str], None]
+    peer: str,
+    task: Task,
+    threads: int | None,
+    note: Callable[[str], None],
+    seconds: float | None = None,
 ) -> tuple[dict[str, Any] | None, list[Contender]]:
     """Return what was found of a peer, as JSON values, and its contenders.
 
-    threads: how many torch gets, as many as we have; None leaves them. What cannot be measured is reported,
-    not raised.
+    threads: how many torch gets, as many as we have; None leaves them. seconds: for each to be made ready; None
+    is no limit. What cannot be measured is reported, not raised.
     """
     if peer == "none":
         return None, []
@@ -70,9 +75,10 @@ def contenders(
         note(f"{name}: layout and update")
         net = torch_models.create(task.model_name, task.classes, task.x.shape[1], task.x.shape[3])
         try:
-            contender = _contender(peer, task, precision, net)
-        except (RuntimeError, ValueError) as error:  # as PyTorch says that it cannot, or has no memory
-            found["left_out"][name] = str(error).partition("\n")[0]
+            with at_most(seconds):
+                contender = _contender(peer, task, precision, net)
+        except Exception as error:  # whatever its compiler raises: the others are measured without it
+            found["left_out"][name] = str(error).partition("\n")[0] or type(error).__name__
             continue
         found["arrangements"][name] = contender.step.arrangement  # type: ignore[attr-defined]
         result.append(contender)
@@ -92,6 +98,8 @@ def _contender(peer: str, task: Task, precision: str, net: Any) -> Contender:
     size, rounds = len(task.y), None
     if task.on_gpu:
         step = step_on(size)()
+        step()  # compiles
+        step.wait()
     else:
         if precision == "fp16":
             few = min(SLOW_BATCH, size)

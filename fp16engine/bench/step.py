@@ -21,7 +21,7 @@ from ..doctor import machine
 from ..precision import Precision
 from ..train import Trainer
 from ..train.captured import CapturedStep
-from ..validate import choice, integer
+from ..validate import choice, integer, number
 from . import peers, roofline
 from .contender import Contender, measure
 from .profile import profile
@@ -49,6 +49,7 @@ def run(
     channels: int | None = None,
     device: str | None = None,
     peer: str = "torch",
+    peer_seconds: float | None = None,
     rounds: int = 7,
     seconds: float = 1.0,
     capture: bool = False,
@@ -67,6 +68,8 @@ def run(
             memory layout and form of SGD that a short probe finds fastest, FP16 on a batch of 4 for a few
             steps where it is slow; on a GPU its steps are eager autocast ("amp"), eager FP16 and
             `torch.compile(mode="max-autotune")` with FP16 weights ("compiled"). "none" does not.
+        peer_seconds: for each of the peer's steps to be made ready, compiled, say. One that takes longer, or
+            fails, is named with its reason in `peer["left_out"]`; the others are measured. None: no limit.
         rounds: in each, every contender takes steps for about `seconds`, after an untimed one.
         seconds: of a contender in a round.
         capture: measure our captured step too, next to the eager one.
@@ -91,6 +94,8 @@ def run(
     """
     integer("rounds", rounds, 1)
     choice("peer", peer, peers.NAMES)
+    if peer_seconds is not None:
+        number("peer_seconds", peer_seconds, above=0)
     device = device or "cpu"
     usual_size, usual_channels = _USUAL.get(model_name.partition("+")[0], (32, 3))
     image_size = usual_size if image_size is None else image_size
@@ -141,7 +146,7 @@ def run(
                 mine.kernels = partial(getattr, replayed, "kernels")
             ours.append(mine)
     task = peers.Task(model_name, _CLASSES, x, y, _LR, _MOMENTUM, device)
-    found, theirs = peers.contenders(peer, task, _threads(backend), note)
+    found, theirs = peers.contenders(peer, task, _threads(backend), note, peer_seconds)
     contenders, gauges = ours + theirs, roofline.gauges(backend)
     measure([*contenders, *gauges], rounds, seconds, note)
     best = {gauge.precision: median(gauge.rates) for gauge in gauges}

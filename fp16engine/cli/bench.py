@@ -57,6 +57,12 @@ def add(commands: Any) -> None:
         help="torch: PyTorch's step too, if it is installed (default), or none",
     )
     step.add_argument(
+        "--peer-seconds",
+        type=options.number(True),
+        metavar="X",
+        help="leave out a step of the peer that is not ready, compiled, after so long (default: no limit)",
+    )
+    step.add_argument(
         "--rounds", type=options.whole(1), default=7, metavar="N", help="turns of each contender (default: 7)"
     )
     step.add_argument(
@@ -91,6 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_size=arguments.image_size,
         device=arguments.device,
         peer=arguments.peer,
+        peer_seconds=arguments.peer_seconds,
         rounds=arguments.rounds,
         seconds=arguments.seconds,
         capture=arguments.capture,

@@ -71,7 +71,11 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _verdict(test: dict[str, Any]) -> str:
-    verdict = "passed" if test["passed"] else f"FAILED, largest errors {test['max_error']}"
+    verdict = (
+        "passed"
+        if test["passed"]
+        else f"FAILED, {test['reason'] or 'largest errors ' + str(test['max_error'])}"
+    )
     return f"{verdict}: {test['what']}"
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
+import time
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fp16engine.bench import peers
+from fp16engine.bench import peers, step
+from fp16engine.bench.deadline import at_most
 
 TASK = peers.Task("dnn", 10, np.zeros((32, 8, 8, 1), np.float32), np.zeros(32, np.int64), 0.1, 0.9, "cpu")
 
@@ -26,6 +29,7 @@ class Step:
     def __init__(self, net: str, precision: str, x: Any, y: Any, *settings: Any) -> None:
         if net == "bf16 fails" and precision == "bf16":
             raise RuntimeError("no BF16 here\nand many more lines")
+        self.precision = precision
         self.seconds = len(y) * (Step.fp16_seconds if precision == "fp16" else 0.001)
 
     def __call__(self) -> None:
@@ -82,3 +86,31 @@ def test_what_pytorch_refuses_is_left_out_in_its_words(found: dict[str, Any]) ->
 
 def test_none_is_asked_for() -> None:
     assert peers.contenders("none", TASK, 2, lambda text: None) == (None, [])
+
+
+def test_a_step_that_is_not_ready_in_time_is_left_out(
+    found: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fastest(make: Any) -> Any:  # a compiler that takes long for BF16, and whose caller catches everything
+        step = make()
+        if step.precision == "bf16":
+            try:
+                time.sleep(5)
+            except TimeoutError:
+                time.sleep(5)
+        return step
+
+    monkeypatch.setattr("fp16engine.bench.torch_step.fastest", fastest)
+    monkeypatch.setattr("fp16engine.bench.deadline.AGAIN", 0.1)
+    report, made = peers.contenders("torch", TASK, None, lambda text: None, 0.2)
+    assert list(made[i].name for i in range(len(made))) == ["torch-fp32", "torch-fp16"]
+    assert report and report["left_out"] == {"torch-bf16": "not done after 0.2 s"}
+    with pytest.raises(ValueError, match="peer_seconds must be a finite number > 0, got 0"):
+        step.run("dnn", 2, ("fp32",), peer_seconds=0, device="reference")
+
+
+def test_a_limit_leaves_nothing_behind() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with at_most(60), at_most(None):
+        pass
+    assert signal.getsignal(signal.SIGALRM) is before and signal.getitimer(signal.ITIMER_REAL) == (0, 0)

@@ -19,7 +19,7 @@ from .dataset import Dataset, Split
 from .folders import user_cache
 
 _LIMIT = 1 << 38  # bytes
-_ARRAYS = ("fingerprint", "classes", "train_images", "train_labels", "test_images", "test_labels")
+_ARRAYS = ("fingerprint", "classes", "train_images", "train_labels", "test_images", "test_labels", "notes")
 
 
 def path_of(fingerprint: str) -> Path:
@@ -40,7 +40,8 @@ def read(name: str, fingerprint: str) -> Dataset | None:
             train, test = (
                 Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
             )
-            return Dataset(name, train, test, tuple(arrays["classes"]))
+            notes = tuple(map(str, arrays["notes"]))
+            return Dataset(name, train, test, tuple(arrays["classes"]), notes=notes)
     except (FileNotFoundError, PermissionError):
         pass
     except Exception as error:  # damaged bytes can make np.load raise nearly anything
@@ -55,6 +56,7 @@ def write(dataset: Dataset, fingerprint: str) -> None:
     values = (
         np.array(fingerprint), np.array(dataset.classes),
         dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels,
+        np.array(dataset.notes, np.str_),
     )  # fmt: skip
     path = path_of(fingerprint)
     try:

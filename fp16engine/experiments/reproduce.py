@@ -97,7 +97,7 @@ class DatasetCache:
             Split(part.images[:count], part.labels[:count])
             for part, count in ((whole.train, self.limit), (whole.test, test))
         )
-        return Dataset(whole.name, first, second, whole.classes)
+        return replace(whole, train=first, test=second)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any
 from .. import backend as backends
 from .._version import __version__
 from ..data import Dataset
+from ..data.collect import collected
 from ..doctor import machine
 from ..errors import NonFiniteError
 from ..numerics.audit import audit_batch, audit_step
@@ -29,7 +30,7 @@ from ..reporting.progress import Reporter, reporter
 from ..reporting.series import Series
 from ..train import TrainConfig, Trainer
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
-from ..validate import instance, listed
+from ..validate import listed
 from ..validate import path as checked_path
 from . import agreement, speed, verdicts
 from .comparison import Comparison, policies
@@ -69,7 +70,7 @@ class _RunContext:
 @holds_out
 def run(
     model_name: str,
-    dataset: Dataset,
+    dataset: Any,
     precisions: Sequence[str] = DEFAULT_PRECISIONS,
     epochs: int = 20,
     batch_size: int = 64,
@@ -91,7 +92,7 @@ def run(
 
     Args:
         model_name: a name that `models.create` knows.
-        dataset: images and labels, a `data.Dataset`.
+        dataset: images and labels, as in `Trainer.fit`.
         precisions: names of presets.
         epochs: passes over the training images.
         batch_size: images in a step.
@@ -133,7 +134,7 @@ def run(
     Source:
         arXiv 2305.10947 (the protocol).
     """
-    instance("dataset", dataset, Dataset, "a data.Dataset")
+    dataset = collected(dataset)
     precisions = listed("precisions", precisions, "a sequence of names")
     config = TrainConfig(lr=lr, **training)
     settings = Comparison(

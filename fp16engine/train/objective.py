@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import functional as F
+from ..data.collect import collected
 from ..tensor import Tensor
 from . import batches
 
@@ -26,6 +27,10 @@ class Objective:
     """
 
     label_smoothing: float = 0.0
+
+    def corpus(self, dataset: Any) -> Any:
+        """The data set that `fit` works on, of what its caller gave; see `data.collect`."""
+        return collected(dataset)
 
     def feed(self, state: TrainState, dataset: Any, batch_size: int) -> Any:
         """The batches that `fit` trains on and evaluates on; see `batches.ImageFeed`."""

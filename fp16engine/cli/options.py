@@ -362,6 +362,7 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
         download=arguments.download,
         image_size=arguments.image_size,
         test_share=arguments.test_share,
+        seed=getattr(arguments, "data_seed", 0),  # of a run's own data set
     )
     return dataset.limit(arguments.limit) if arguments.limit else dataset
 

@@ -36,6 +36,7 @@ from .counters import StepCounters
 from .evaluator import BATCH as EVALUATION_BATCH
 from .notes import account, own_decays
 from .outcome import failure
+from .source import ImageSource
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -86,6 +87,7 @@ def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[st
         state = RunState(
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
+    state.images = ImageSource.of(dataset)
     state.history.run = _describe(trainer, dataset, options)
     if options.monitor_every is not None:
         trainer.monitor = Monitor(every=options.monitor_every)

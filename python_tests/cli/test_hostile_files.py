@@ -477,9 +477,17 @@ def test_a_network_larger_than_its_tensors(
     "run", [{}, {"data": 3}, {"data": {}}, {"data": {"name": [1]}}, {"data": {"name": "digits", "train": -5}}]
 )
 def test_a_run_on_no_data(refused: Refused, trained: Path, tmp_path: Path, run: dict[str, object]) -> None:
-    folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run))
+    # as an earlier version wrote it, which kept nothing else of the images
+    folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run, images=None))
     for command in ("evaluate", "tolerance"):
         refused(command, folder, names="checkpoint.json is damaged: run: data")
+
+
+def test_a_run_whose_images_lie_nowhere_good(refused: Refused, trained: Path, tmp_path: Path) -> None:
+    origin = {"kind": "image_folder", "path": "/dev/zero", "options": {}}
+    folder = edited(trained, tmp_path / "run", lambda body: body["images"].update(origin=origin))
+    for command in ("evaluate", "tolerance"):
+        refused(command, folder, names="root must be a folder or .tar")
 
 
 def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(

@@ -20,15 +20,13 @@ def of_run(arguments: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Datas
     `--limit` cuts the test part. Without `--data` it is the run's own, where it was unless `--data-dir` says
     another place.
     """
-    from ..data import Split
     from ..prediction.predictor import source_of
 
     limit, arguments.limit = arguments.limit, None
     _fill(arguments, checkpoint)
     whole = options.load_data(arguments)
     source = source_of(checkpoint, whole)
-    test = Split(whole.test.images[:limit], whole.test.labels[:limit])
-    return replace(whole, test=test, moments=(source.mean, source.std)), source
+    return replace(whole, test=whole.test.first(limit), moments=(source.mean, source.std)), source
 
 
 def _fill(arguments: argparse.Namespace, checkpoint: Checkpoint) -> None:

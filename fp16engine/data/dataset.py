@@ -27,6 +27,7 @@ class Split:
     Args:
         images: (N, H, W, C), uint8.
         labels: (N,), any integer dtype; kept as int64.
+        names: of the images, as of their files; none, or one for each.
 
     Raises:
         DataError: a shape or dtype does not fit, or there are no images.
@@ -39,6 +40,7 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
@@ -54,11 +56,45 @@ class Split:
             raise DataError(
                 f"labels must be of shape ({len(images)},), one for each image, got {labels.shape}"
             )
+        if self.names and len(self.names) != len(images):
+            raise DataError(f"names must be {len(images)}, one for each image, got {len(self.names)}")
         object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, count: int | None) -> Split:
+        """Return the first images, a view of these; None means all.
+
+        Args:
+            count: how many at most.
+
+        Raises:
+            DataError: count is 0.
+
+        >>> from fp16engine.data import digits
+        >>> len(digits().test.first(5))
+        5
+        """
+        return Split(self.images[:count], self.labels[:count], self.names[:count])
+
+    def at(self, index: np.ndarray) -> Split:
+        """Return some of the images, a copy.
+
+        Args:
+            index: which ones, (M,), int64, or (N,), bool: those that are True.
+
+        Raises:
+            DataError: there are none.
+            IndexError: there is no such image.
+
+        >>> from fp16engine.data import digits
+        >>> digits().test.at(np.array([3, 1])).labels.tolist() == digits().test.labels[[3, 1]].tolist()
+        True
+        """
+        names = tuple(np.array(self.names, object)[index]) if self.names else ()
+        return Split(self.images[index], self.labels[index], names)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return what the split consists of.
@@ -188,8 +224,7 @@ class Dataset:
             tested = Split(arrays.pixels("test[0]", test[0]), arrays.labels("test[1]", test[1], names)[0])
             return cls(name, Split(images, labels), tested, names, Origin("arrays"))
         check_labels(labels, len(names), "y")
-        drawn = stratified.drawn(labels, test, seed)
-        train, tested = (Split(images[index], labels[index]) for index in drawn)
+        train, tested = (Split(images, labels).at(index) for index in stratified.drawn(labels, test, seed))
         notes = (f"{test:g} of every class, drawn with seed {seed}, is the test part.",)
         return cls(name, train, tested, names, Origin("arrays"), notes)
 
@@ -304,8 +339,7 @@ class Dataset:
         100
         """
         integer("limit", n, 1)
-        train, test = (Split(part.images[:n], part.labels[:n]) for part in (self.train, self.test))
-        return replace(self, train=train, test=test)
+        return replace(self, train=self.train.first(n), test=self.test.first(n))
 
 
 def normalise(images: np.ndarray, mean: float, std: float, dtype: str) -> np.ndarray:

@@ -11,7 +11,6 @@ from .origin import Origin
 
 _FILE = Path(__file__).parent / "files" / "digits.npz"
 _TRAIN = 1437
-WHITE = 16  # the largest pixel value
 
 
 def digits() -> Dataset:

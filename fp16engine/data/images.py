@@ -208,9 +208,9 @@ def _decoded(
     labels = np.array([numbers.get(file.label, 0) for file in files], np.int64)
     parts = []
     for begin, end in ((0, len(train)), (len(train), len(files))):
-        good = kept[begin:end]
-        whole = images[begin:end], labels[begin:end]
-        parts.append(Split(*(whole if good.all() else (array[good] for array in whole))))
+        names = tuple(file.path for file in files[begin:end])
+        part, good = Split(images[begin:end], labels[begin:end], names), kept[begin:end]
+        parts.append(part if good.all() else part.at(good))
     notes = [
         *found.notes,
         *_drawn_note(found, drawn),

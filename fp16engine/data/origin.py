@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_WHITE = {"digits": 16}  # where it is not 255
+
 
 @dataclass(frozen=True)
 class Origin:
@@ -24,6 +26,11 @@ class Origin:
     kind: str
     path: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def white(self) -> int:
+        """The largest pixel value."""
+        return _WHITE.get(self.kind, 255)
 
     @classmethod
     def at(cls, kind: str, root: Path, **options: Any) -> Origin:

@@ -12,7 +12,6 @@ import numpy as np
 from .. import validate
 from ..bounded import MEMBER_LIMIT, read_regular
 from ..data import arrays, picture
-from ..data.digits import WHITE
 from ..data.image_files import FILE_LIMIT, is_image
 from ..errors import DataError
 from ..train.source import ImageSource
@@ -91,9 +90,8 @@ def _picture(image: Any, source: ImageSource) -> np.ndarray:
 
 def _scaled(pixels: np.ndarray, source: ImageSource) -> np.ndarray:
     """Return pixels of a picture, where 255 is white, on the scale of the training images."""
-    if source.origin is None or source.origin.kind != "digits":
-        return pixels
-    return np.rint(pixels * (WHITE / 255)).astype(np.uint8)
+    white = 255 if source.origin is None else source.origin.white
+    return pixels if white == 255 else np.rint(pixels * (white / 255)).astype(np.uint8)
 
 
 def _batch(name: str, array: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Dataset, Split
+from ..data import Dataset
 from ..data.dataset import normalise
 from ..data.digits import digits
 from ..errors import CheckpointError, DataError
@@ -277,7 +277,7 @@ def trained_on(checkpoint: Checkpoint) -> tuple[str, int]:
 
 def first_images(dataset: Dataset, count: int) -> Dataset:
     """Return a data set of the first training images and all test images."""
-    return replace(dataset, train=Split(dataset.train.images[:count], dataset.train.labels[:count]))
+    return replace(dataset, train=dataset.train.first(count))
 
 
 def _few(names: tuple[str, ...]) -> str:

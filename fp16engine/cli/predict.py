@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("checkpoint", metavar="RUN", help="a run's folder, or its checkpoint.json")
     parser.add_argument("images", metavar="IMAGE", nargs="+", help="image files, or folders of them")
-    options.add_data(parser, None)
+    _add_data(parser)
     options.add_device(parser)
     options.add_output(parser, folder=False)
     parser.add_argument(
@@ -39,6 +39,15 @@ def add(commands: Any) -> None:
         help="write a row per image, with the probability of every class, to a new file",
     )
     parser.set_defaults(run=run)
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data of a run from before checkpoints kept classes and normalisation")
+    group.add_argument(
+        "--data", type=options.one_of(options.DATA), metavar="NAME", help="what it was trained on"
+    )
+    group.add_argument("--data-dir", metavar="DIR", help="where its files are")
+    parser.set_defaults(download=False, limit=None, image_size=None, test_share=None)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -242,7 +242,10 @@ def load(
     folder = checked_path("the run's folder", run)
     if (folder / _COMPARISON).exists() and not (folder / _CHECKPOINT).exists():
         runs = sorted(path.parent.name for path in folder.glob(f"*/{_CHECKPOINT}"))
-        raise CheckpointError(f"{folder} must be one run, got a comparison of {', '.join(runs) or 'none'}")
+        hint = f"; name one, as {folder / runs[0]}" if runs else ""
+        raise CheckpointError(
+            f"{folder} must be one run, got a comparison of {', '.join(runs) or 'none'}{hint}"
+        )
     checkpoint = Checkpoint.load(folder)
     return Predictor(checkpoint, source_of(checkpoint, data), "cpu" if device is None else device, model)
 

@@ -13,6 +13,7 @@ from ..data import Dataset
 from ..data.dataset import normalise
 from ..data.digits import digits
 from ..errors import CheckpointError, DataError
+from ..models import transformer
 from ..train import Checkpoint, Trainer
 from ..train.batches import DeviceSplit, check_dataset
 from ..train.objective import NO_ANSWER
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _COMPARISON, _CHECKPOINT = "compare.json", "checkpoint.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """What a network says of N images.
 
@@ -51,7 +52,7 @@ class Predictions:
         return len(self.labels)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """How a network does on a test set.
 
@@ -254,6 +255,11 @@ def source_of(checkpoint: Checkpoint, data: Dataset | None = None) -> ImageSourc
     """Return what a run was trained on, of an old checkpoint from its data set; CheckpointError without."""
     if checkpoint.images is not None:
         return checkpoint.images
+    network = (checkpoint.model_config or {}).get("name")
+    if network in transformer.names():
+        raise CheckpointError(
+            f"{checkpoint.path} must hold a network of images, got {network}; translate runs it"
+        )
     name, count = trained_on(checkpoint)
     if data is None and name == "digits":
         data = digits()

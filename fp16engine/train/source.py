@@ -8,6 +8,7 @@ from typing import Any
 
 from ..data import Dataset
 from ..data.origin import Origin
+from ..data.picture import PIXELS
 from ..validate import instance, integer, listed, number, pair
 
 _OPTIONS = ("image_size", "test_share", "seed")
@@ -59,9 +60,11 @@ class ImageSource:
             for name in listed("images: classes", stored.get("classes"), "a list of names")
         ]
         integer("images: number of classes", len(classes), 1)
+        size = pair("images: image_size", stored.get("image_size"), 1)
+        integer("images: pixels of an image", size[0] * size[1], 1, PIXELS)
         return cls(
             tuple(classes),
-            pair("images: image_size", stored.get("image_size"), 1),
+            size,
             integer("images: channels", stored.get("channels"), 1),
             number("images: mean", stored.get("mean"), minimum=0, maximum=255),
             number("images: std", stored.get("std"), above=0, maximum=255),

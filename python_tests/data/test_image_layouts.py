@@ -217,3 +217,15 @@ def test_progress_is_shown_or_not(tmp_path, capsys):
     assert capsys.readouterr().err == ""
     image_folder(root)
     assert capsys.readouterr().err.startswith("x: 6 training and 4 test images of 4x6x3, 2 classes\n")
+
+
+@pytest.mark.parametrize("form", ["AVIF", "HEIF"])
+def test_formats_that_this_pillow_reads(tmp_path, form):
+    if form not in pictures.formats():
+        pytest.skip(f"this Pillow reads no {form}")
+    wide = Image.new("RGB", (64, 32), (200, 40, 90))
+    files = {f"{label}/{i}.{form.lower()}": packed(wide, form) for label in "ab" for i in range(2)}
+    data = image_folder(write_folder(tmp_path / "x", files), 8)
+    assert np.abs(data.train.images.astype(int) - (200, 40, 90)).max() < 12 and not data.summary().count(
+        "skipped"
+    )

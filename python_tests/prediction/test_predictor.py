@@ -299,7 +299,8 @@ def test_a_comparison_names_its_runs(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entry", "value"),
     [
-        ("classes", []), ("classes", "abc"), ("classes", [1]), ("image_size", [7]), ("image_size", [0, 5]),
+        ("classes", []), ("classes", "abc"), ("classes", [1]), ("image_size", [7]), ("image_size", [0, 5]), ("image_size", [10**5, 10**5]),
+
         ("channels", 0), ("mean", "1"), ("std", 0), ("std", 1e9), ("origin", 3), ("origin", {"kind": 3}),
         ("origin", {"kind": "x", "path": 3}), ("origin", {"kind": "x", "path": None, "options": 3}),
         ("origin", {"kind": "image_folder", "path": "x", "options": {"image_size": [0, "a"]}}),
@@ -327,3 +328,11 @@ def test_resuming_keeps_the_images_and_ignores_where_they_were(tmp_path: Path) -
     trainer.fit(moved, 3, 20, out=out, resume=True, progress=False)
     images = fe.Checkpoint.load(out).images
     assert images is not None and images.origin == moved.origin
+
+
+def test_a_network_of_text_is_named(run: Run, tmp_path: Path) -> None:
+    old = without(run[0], tmp_path / "old", "images")
+    body = json.loads((old / "checkpoint.json").read_text())["checkpoint"]
+    body["model"]["config"] = {"name": "transformer-tiny"}
+    with pytest.raises(CheckpointError, match="must hold a network of images, got transformer-tiny"):
+        fe.load(rewritten(old, body))

@@ -91,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _print_classes(found: Evaluation) -> None:
     import numpy as np
 
-    from ..data.dataset import printable
+    from ..validate import printable
 
     names = [printable(name) for name in found.classes]
     each = zip(names, found.per_class(), strict=True)

@@ -113,7 +113,7 @@ def _columns(predictor: Predictor, found: Predictions) -> list[str]:
 
 
 def _print(predictor: Predictor, found: Predictions) -> None:
-    from ..data.dataset import printable
+    from ..validate import printable
 
     columns = [printable(name) for name in _columns(predictor, found)]
     rows = []

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
-from ..validate import choice, instance, integer, listed, must_be
+from ..validate import choice, instance, integer, listed, must_be, printable
 from . import arrays, stratified
 from .origin import Origin
 
@@ -354,17 +354,6 @@ def normalise(images: np.ndarray, mean: float, std: float, dtype: str) -> np.nda
     for start in range(0, len(images), _CHUNK):
         result[start : start + _CHUNK] = table[images[start : start + _CHUNK]]
     return result
-
-
-def printable(name: str) -> str:
-    """Return a name of a file or class as a terminal may show it: what is no visible character is escaped.
-
-    >>> printable("Käse\\x1b[1m")
-    'Käse\\\\x1b[1m'
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
-    )
 
 
 def listed_names(names: Sequence[str]) -> str:

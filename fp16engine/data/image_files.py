@@ -202,4 +202,4 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
     with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if not entry.name.startswith("."))
+        yield from (entry for entry in entries if not entry.name.startswith((".", "__MACOSX")))

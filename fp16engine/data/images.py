@@ -18,9 +18,10 @@ from .. import validate
 from ..bounded import check_regular, machine_memory
 from ..errors import DataError
 from ..reporting.counting import counting
+from ..validate import printable
 from . import archive, folders, image_files, picture, stratified
 from . import cache as store
-from .dataset import Dataset, Split, printable
+from .dataset import Dataset, Split
 from .image_files import File, Found
 from .origin import Origin
 
@@ -118,7 +119,11 @@ def _fingerprint(found: Found, size: Size | None, drawn: tuple[float, int] | Non
     """Names the content: two folders or archives share one only if every name and byte is the same."""
 
     def digest(file: File) -> str:
-        return "" if file.path in found.unusable else hashlib.sha256(file.read()).hexdigest()
+        try:
+            return "" if file.path in found.unusable else hashlib.sha256(file.read()).hexdigest()
+        except (DataError, OSError) as error:
+            found.unusable[file.path] = str(error)
+            return ""
 
     with ThreadPoolExecutor(_THREADS) as pool:
         sums = pool.map(digest, found.files)

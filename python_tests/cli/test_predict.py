@@ -152,6 +152,10 @@ def test_names_are_printed_without_control_characters(
     assert main(["predict", str(trained / "run"), str(tmp_path), "--device", "reference"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out and "a\\x1b[31mb.jpg  red" in out
+    (tmp_path / "a\x1b[31mb.jpg").write_bytes(b"no image")
+    assert main(["predict", str(trained / "run"), str(tmp_path), "--device", "reference"]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err and "a\\x1b[31mb.jpg must be a whole image" in err
 
 
 def test_many_classes_show_the_worst_and_what_they_are_taken_for(capsys: pytest.CaptureFixture[str]) -> None:

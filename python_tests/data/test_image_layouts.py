@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from image_files import Image, make_files, packed, picture, write_archive, write_folder
 
-from fp16engine.data import Dataset, image_folder, images, load
+from fp16engine.data import Dataset, image_files, image_folder, images, load
 from fp16engine.data import picture as pictures
 from fp16engine.errors import DataError
 
@@ -177,6 +177,21 @@ def test_names_that_are_no_text(tmp_path):
             Path(os.fsdecode(os.path.join(folder, b"%d.png" % i))).write_bytes(packed(picture(i)))
     data = image_folder(tmp_path / "x")
     assert data.classes == ("caf\udce9", "tea") and "caf\\udce9 1 + 1" in data.summary()
+
+
+def test_files_that_may_not_be_read_are_skipped(tmp_path, monkeypatch):
+    root = write_folder(tmp_path / "x", make_files() | {"__MACOSX/train/cat/._0.png": b"x"})
+    read = image_files.read_regular
+
+    def refuse(path, limit, name=None):
+        if path.name == "001.png" and path.parent.name == "cat":
+            raise PermissionError(13, "Permission denied", str(path))
+        return read(path, limit, name)
+
+    monkeypatch.setattr(image_files, "read_regular", refuse)
+    for cache in (True, False):
+        data = image_folder(root, cache=cache)
+        assert (len(data.train), len(data.test)) == (5, 3) and "Permission denied" in data.notes[0]
 
 
 def test_odd_things_among_the_images_are_skipped(tmp_path):

@@ -300,8 +300,9 @@ def test_a_comparison_names_its_runs(run: Run, tmp_path: Path) -> None:
     ("entry", "value"),
     [
         ("classes", []), ("classes", "abc"), ("classes", [1]), ("image_size", [7]), ("image_size", [0, 5]),
-        ("image_size", [10**5, 10**5]), ("channels", 0), ("mean", "1"), ("std", 0), ("std", 1e9), ("origin", 3), ("origin", {"kind": 3}),
-        ("origin", {"kind": "x", "path": 3}), ("origin", {"kind": "x", "path": None, "options": 3}),
+        ("image_size", [10**5, 10**5]), ("channels", 0), ("mean", "1"), ("std", 0), ("std", 1e9),
+        ("origin", 3), ("origin", {"kind": 3}), ("origin", {"kind": "x", "path": 3}),
+        ("origin", {"kind": "x", "path": None, "options": 3}),
         ("origin", {"kind": "image_folder", "path": "x", "options": {"image_size": [0, "a"]}}),
     ],
 )  # fmt: skip

@@ -105,14 +105,17 @@ def test_a_real_network_on_every_test_image_of_the_digits(tmp_path: Path) -> Non
 
 def test_confusion_and_accuracy_per_class_count_what_was_predicted(run: Run) -> None:
     _, data, predictor = run
-    found, labels = predictor.evaluate(data), predictor.predict(data.test.images).labels
+    mixed = np.array([0] * 15 + [1] * 10 + [2] * 5)  # labels that the network cannot know
+    test = Split(data.test.images, mixed)
+    found = predictor.evaluate(Dataset("mixed", data.train, test, data.classes))
     expected = np.zeros((3, 3), np.int64)
-    for true, given in zip(data.test.labels, labels, strict=True):
+    for true, given in zip(mixed, predictor.predict(data.test.images).labels, strict=True):
         expected[true, given] += 1
+    assert (expected != expected.T).any()
     np.testing.assert_array_equal(found.confusion, expected)
-    assert found.per_class() == [
-        (name, 10, expected[i, i] / 10) for i, name in enumerate(("red", "green", "blue"))
-    ]
+    shares = expected.diagonal() / (15, 10, 5)
+    assert found.per_class() == list(zip(data.classes, (15, 10, 5), shares.tolist(), strict=True))
+    assert found.accuracy == expected.trace() / 30
 
 
 def test_all_forms_of_an_image_agree(run: Run, tmp_path: Path) -> None:

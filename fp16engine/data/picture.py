@@ -31,7 +31,7 @@ class Header(NamedTuple):
     size: tuple[int, int]
     gray: bool
     deep: bool  # 16 bits a channel
-    cost: int  # pixels to decode, twice those of pictures that need more room for each
+    cost: int  # pixels of the file, twice those of pictures that need more room for each
 
 
 class Picture(NamedTuple):
@@ -104,11 +104,11 @@ def header(data: bytes, path: str, resized: bool) -> Header:
         DataError: no picture, or one of too many pixels.
     """
     with decoding(path):
-        image = _opened(data, path, resized)
+        image, whole = _opened(data, path, resized)
         deep = image.mode in _DEEP or _depth(data) > 8
         size = (image.width, image.height) if _turned(image) else (image.height, image.width)
         costly = deep or image.mode not in ("1", "L", "P", "RGB")
-        return Header(size, image.mode in _GRAY, deep, image.width * image.height * (2 if costly else 1))
+        return Header(size, image.mode in _GRAY, deep, whole * (2 if costly else 1))
 
 
 def read(data: bytes, path: str, size: tuple[int, int] | None, gray: bool) -> Picture:
@@ -127,7 +127,7 @@ def read(data: bytes, path: str, size: tuple[int, int] | None, gray: bool) -> Pi
         DataError: no picture, one of too many pixels, or a damaged one.
     """
     with decoding(path):
-        return of_image(_opened(data, path, size is not None), size, gray)
+        return of_image(_opened(data, path, size is not None)[0], size, gray)
 
 
 def of_image(image: Any, size: tuple[int, int] | None, gray: bool) -> Picture:
@@ -167,15 +167,18 @@ def fitted(image: Any, size: tuple[int, int]) -> Any:
     return image.resize((width, height), pillow().Resampling.BICUBIC, box)
 
 
-def _opened(data: bytes, path: str, resized: bool) -> Any:
+def _opened(data: bytes, path: str, resized: bool) -> tuple[Any, int]:
+    """Return an image whose pixels are decoded later, and how many the file has."""
     _check_canvas(data, path)
     image = pillow().open(io.BytesIO(data), formats=formats())
     count = image.width * image.height
-    if count > PIXELS and resized and image.format == "JPEG" and count <= _REDUCED:
+    # a progressive one is decoded whole, whatever size is asked for
+    smaller = resized and image.format == "JPEG" and "progressive" not in image.info
+    if PIXELS < count <= _REDUCED and smaller:
         image.draft(image.mode, (image.width // 2, image.height // 2))
     if image.width * image.height > PIXELS:
         raise DataError(f"{path} must have at most {PIXELS} pixels, got {image.width}x{image.height}")
-    return image
+    return image, count
 
 
 def _check_canvas(data: bytes, path: str) -> None:

@@ -72,6 +72,9 @@ def test_a_larger_photo_than_is_decoded_whole_is_decoded_smaller(tmp_path):
     assert np.abs(data.train.images[0, ..., 0].astype(int) - small).max() <= 8 and len(data.train) == 2
     with pytest.raises(DataError, match=r"a must hold .* at most 16777216 pixels, got 5000x4000"):
         image_folder(tmp_path / "x")
+    whole = {name: packed(large, "JPEG", quality=50, progressive=True) for name in files}
+    with pytest.raises(DataError, match=r"a must hold .* at most 16777216 pixels, got 5000x4000"):
+        image_folder(write_folder(tmp_path / "x", whole), image_size=4)  # takes memory for all of it
 
 
 @pytest.mark.parametrize("pack", ["", "a.zip", "a.tar.gz"])

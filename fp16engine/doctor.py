@@ -19,6 +19,7 @@ from . import backend as backends
 from ._version import __version__
 from .backend.gpu import cuda_libraries
 from .backend.gpu.cuda_libraries import Found
+from .bounded import machine_memory
 from .errors import BackendUnavailable
 
 # extra -> (what it adds, {module: distribution})
@@ -60,7 +61,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "cores": cores(),
         "threads": info.get("threads"),
         "isa": info.get("isa"),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": machine_memory(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -99,13 +100,6 @@ def _cpuinfo() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def report() -> dict[str, Any]:

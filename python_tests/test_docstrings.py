@@ -28,6 +28,7 @@ PACKAGES = (
     "data",
     "models",
     "numerics",
+    "prediction",
     "train",
     "translation",
 )

@@ -3,7 +3,8 @@
     python benchmarks/torch_optimizer.py [--parameters 10000000] [--tensors 20] [--rounds 15] [--threads 2]
 
 Ours takes turns with PyTorch's AdamW on the same half-precision shapes (foreach, fused, and a loop over the
-tensors) and on FP32 ones. Median milliseconds of a step; memory is what a step adds to the process at its peak.
+tensors) and on FP32 ones. Median milliseconds of a step; memory is what a step adds to the process at its
+peak.
 Needs PyTorch.
 """
 

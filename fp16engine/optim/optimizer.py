@@ -124,9 +124,9 @@ class Optimizer:
         Args:
             params: tensors of any shape on one device, float16 or float32, with their gradients.
             numbers: the attributes of a checked optimizer of this class, by name.
-            state: by slot, an array like each parameter, float16 or float32 as the class keeps it.
-            masters: float32 arrays of the parameters' shapes, or None for each that has none.
-            compensations: an array like each parameter, or none at all.
+            state: by slot, an array of the shape of each parameter, float16 or float32 as the class keeps it.
+            masters: an array of the shape of each parameter, float32, or None where there is none.
+            compensations: an array of the shape and dtype of each parameter, or none at all.
             indices: of the parameters, for the random bits of stochastic rounding.
 
         Raises:

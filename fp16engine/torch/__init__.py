@@ -13,6 +13,8 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .gradients import clip_grad_norm_
 from .optimizers import SGD, Adam, AdamW, RMSprop
+from .scaler import GradScaler, Skip
 
-__all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
+__all__ = ["SGD", "Adam", "AdamW", "GradScaler", "RMSprop", "Skip", "clip_grad_norm_"]

@@ -14,7 +14,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 from .gradients import clip_grad_norm_
+from .monitor import Monitor, watch
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .scaler import GradScaler, Skip
 
-__all__ = ["SGD", "Adam", "AdamW", "GradScaler", "RMSprop", "Skip", "clip_grad_norm_"]
+__all__ = ["SGD", "Adam", "AdamW", "GradScaler", "Monitor", "RMSprop", "Skip", "clip_grad_norm_", "watch"]

@@ -1,17 +1,17 @@
-"""The gradients of PyTorch's parameters: their arrays, their ranges, and a norm that cannot overflow."""
+"""The gradients of PyTorch's parameters: dense ones, and a norm that cannot overflow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 
 from .. import backend as backends
-from ..numerics.ranges import EMPTY, Ranges
 from ..validate import flag, listed, must_be, number
-from .arrays import DTYPES, array, device_of, is_dense, wait_for
+from .arrays import DTYPES, is_dense, wait_for
+from .ranges import by_device
 
 
 def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
@@ -35,42 +35,6 @@ def gradients(parameters: Iterable[torch.Tensor]) -> list[torch.Tensor]:
             p.grad = p.grad.contiguous()
         found.append(p.grad)
     return found
-
-
-def by_device(tensors: Iterable[torch.Tensor]) -> Mapping[str, list[Any]]:
-    """Return the arrays of tensors, by the device's name.
-
-    >>> [len(arrays) for arrays in by_device([torch.zeros(1), torch.zeros(2)]).values()]
-    [2]
-    """
-    groups: dict[str, list[Any]] = {}
-    for tensor in tensors:
-        if tensor.numel():
-            groups.setdefault(device_of(tensor), []).append(array(tensor))
-    return groups
-
-
-def all_finite(tensors: Iterable[torch.Tensor]) -> bool:
-    """Tell whether no element is infinite or NaN.
-
-    >>> all_finite([torch.zeros(1), torch.tensor([math.inf])])
-    False
-    """
-    return all(backends.unobserved(name).all_finite(arrays) for name, arrays in by_device(tensors).items())
-
-
-def ranges_of(tensors: Iterable[torch.Tensor]) -> Ranges:
-    """Return where the elements of float16 or float32 tensors lie on binary16's number line.
-
-    >>> ranges_of([torch.tensor([1.0, 0.0, 1e-9])]).under
-    1
-    """
-    total = EMPTY
-    for name, arrays in by_device(tensors).items():
-        backend = backends.unobserved(name)
-        counts = backend.to_numpy(backend.range_statistics(arrays))
-        total = total + Ranges.of_counts(counts.sum(axis=0))
-    return total
 
 
 def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: bool = False) -> torch.Tensor:

@@ -12,8 +12,9 @@ from ..loss_scale import LossScale
 from ..numerics.ranges import EMPTY, Ranges
 from ..train.scaler import LossScaler
 from ..validate import flag, instance, integer, must_be, number
-from .gradients import all_finite, gradients, ranges_of
+from .gradients import gradients
 from .optimizer import Optimizer
+from .ranges import all_finite, ranges_of
 
 KEPT = 64
 

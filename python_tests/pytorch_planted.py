@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -32,7 +33,42 @@ class Residual(nn.Module):
     def forward(self, x: Any) -> Any:
         y = self.last(self.act(self.norm(self.conv(x))))
         y += x
-        return torch.nn.functional.relu(y, inplace=True)
+        return nn.functional.relu(y, inplace=True)
+
+
+class Twice(nn.Module):
+    """Two paths from one product."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, dtype=torch.float16))
+
+    def forward(self, x: Any) -> Any:
+        y = x * self.weight
+        return (y * 1.0).sum() + (y * 1.0).sum()
+
+
+class Op(nn.Module):
+    """One function of the input, and a weight that needs a gradient."""
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        super().__init__()
+        self.function = function
+        self.weight = nn.Parameter(torch.ones(4, dtype=torch.float16))
+
+    def forward(self, x: Any) -> Any:
+        return self.function(x * self.weight)
+
+
+class Sum(nn.Module):
+    """Two arguments by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1, dtype=torch.float16))
+
+    def forward(self, a: Any, b: Any) -> Any:
+        return {"y": (a + b) * self.scale}
 
 
 def layers(*planted: tuple[int, Any], width: int = 8, depth: int = 4) -> Any:

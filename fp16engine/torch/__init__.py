@@ -13,9 +13,21 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .explain import explain
 from .gradients import clip_grad_norm_
 from .monitor import Monitor, watch
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .scaler import GradScaler, Skip
 
-__all__ = ["SGD", "Adam", "AdamW", "GradScaler", "Monitor", "RMSprop", "Skip", "clip_grad_norm_", "watch"]
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "GradScaler",
+    "Monitor",
+    "RMSprop",
+    "Skip",
+    "clip_grad_norm_",
+    "explain",
+    "watch",
+]

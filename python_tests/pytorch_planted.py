@@ -94,3 +94,23 @@ def conv_net() -> Any:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3), Residual(8), nn.Dropout(0.5), Residual(8), nn.Flatten(), nn.Linear(8 * 36, 5)
     ).half()
+
+
+class Chain(nn.Module):
+    """Products, an activation, a norm and operators between them, which a compiler fuses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(64, 64), nn.LayerNorm(64), nn.Linear(64, 8)
+
+    def forward(self, x: Any) -> Any:
+        h = self.first(x)
+        h = nn.functional.gelu(h) * 1.1 + h * 0.3
+        h = self.norm(h) + x
+        return self.last(h * h - h)
+
+
+def chain() -> Any:
+    """A half `Chain` in evaluation."""
+    torch.manual_seed(0)
+    return Chain().half().eval()

@@ -13,6 +13,8 @@ except ModuleNotFoundError as error:
         name="torch",
     ) from error
 
+from .audit import Audit, OperatorRow, audit
+from .compiled import RemovedCast
 from .explain import explain
 from .gradients import clip_grad_norm_
 from .monitor import Monitor, watch
@@ -23,10 +25,14 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Audit",
     "GradScaler",
     "Monitor",
+    "OperatorRow",
     "RMSprop",
+    "RemovedCast",
     "Skip",
+    "audit",
     "clip_grad_norm_",
     "explain",
     "watch",

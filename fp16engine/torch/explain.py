@@ -49,7 +49,7 @@ def explain(
         model: any module; one of torch.compile is run as the eager one it was made of.
         batch: what it is called with: a tensor of any shape, float16, float32 or any dtype, a tuple of
             arguments, or a table of arguments by name.
-        loss: takes what the module returns and gives the loss, a tensor of shape () and any dtype.
+        loss: takes what the module returns and gives the loss, a scalar of any dtype.
         scale: factor on the loss, the loss scale of the step.
 
     Returns:

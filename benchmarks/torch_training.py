@@ -1,6 +1,6 @@
 """Half-precision parameters of PyTorch trained by our AdamW and by PyTorch's: a small GPT and ResNet-18.
 
-    python benchmarks/torch_training.py [--tasks gpt,resnet18] [--seeds 3] [--steps 300]
+    python benchmarks/torch_training.py [--tasks gpt,resnet18] [--seeds 3] [--threads 2]
 
 The GPT (character by character, on this repository's documents) and ResNet-18 (on `digits`) keep parameters,
 gradients and optimizer state in half precision. Products are computed in FP32 from half weights, because
@@ -27,7 +27,7 @@ import fp16engine as fe
 import fp16engine.torch as fet
 
 ROOT = Path(__file__).parent.parent
-CONTEXT, WIDTH, HEADS, BLOCKS, BATCH = 64, 96, 4, 2, 32
+CONTEXT, WIDTH, HEADS, BLOCKS, BATCH = 32, 64, 4, 2, 16
 Batches = Callable[[torch.Generator], tuple[torch.Tensor, torch.Tensor]]
 
 CONTENDERS: dict[str, tuple[torch.dtype, Callable[..., Any]]] = {
@@ -121,7 +121,7 @@ def resnet_task() -> tuple[Callable[[], nn.Module], Batches, tuple[torch.Tensor,
     return lambda: resnet18(10), batch, arrays("test"), 1e-3
 
 
-TASKS = {"gpt": gpt_task, "resnet18": resnet_task}
+TASKS = {"gpt": (gpt_task, 300), "resnet18": (resnet_task, 100)}  # and their steps
 
 
 def train(task: Any, dtype: torch.dtype, make: Callable[..., Any], seed: int, steps: int) -> dict[str, Any]:
@@ -160,17 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, help="instead of each task's own")
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    result: dict[str, Any] = {"torch": torch.__version__, "steps": arguments.steps}
+    result: dict[str, Any] = {"torch": torch.__version__}
     for name in arguments.tasks.split(","):
-        task = TASKS[name]()
-        result[name] = {
-            contender: [train(task, *how, seed, arguments.steps) for seed in range(arguments.seeds)]
+        make, own = TASKS[name]
+        task, steps = make(), arguments.steps or own
+        runs = {
+            contender: [train(task, *how, seed, steps) for seed in range(arguments.seeds)]
             for contender, how in CONTENDERS.items()
         }
+        result[name] = {"steps": steps, "runs": runs}
     print(json.dumps(result, indent=1))
 
 

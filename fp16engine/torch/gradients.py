@@ -89,6 +89,7 @@ def clip_grad_norm_(parameters: Any, max_norm: float, *, error_if_nonfinite: boo
         if math.isfinite(root):
             norm = scale * root
             backend.clip_to_norm(arrays, (scale, root), max_norm)
+            torch.autograd.graph.increment_version(found)
         else:
             norm = scale if math.isinf(scale) else math.nan
         wait_for(name)

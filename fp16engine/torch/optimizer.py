@@ -226,6 +226,9 @@ class Optimizer(torch.optim.Optimizer):
             over.step(factor)
         else:
             self.around(over, params, factor)
+        torch.autograd.graph.increment_version(
+            params
+        )  # a backward pass that still needs the old weights raises
         for state in states:
             state["step"] = over.step_count
 

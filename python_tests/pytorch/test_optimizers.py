@@ -255,6 +255,16 @@ def test_pytorchs_own_scaler_works_with_float16_gradients() -> None:
     assert scaler.get_scale() == 512.0
 
 
+def test_autograd_sees_that_a_step_changed_the_weights() -> None:
+    """A backward pass through weights that a step has overwritten must not be wrong in silence."""
+    w, x = half(2), torch.ones(2, dtype=torch.float16, requires_grad=True)
+    loss = (w * w * x).sum()
+    loss.backward(retain_graph=True)
+    fet.SGD([w], lr=1.0).step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_a_copy_of_an_optimizer_steps_alike() -> None:
     params = parameters()
     optimizer = fet.AdamW(params, lr=0.01)

@@ -52,8 +52,8 @@ def contenders(
 ) -> tuple[dict[str, Any] | None, list[Contender]]:
     """Return what was found of a peer, as JSON values, and its contenders.
 
-    threads: how many torch gets, as many as we have; None leaves them. seconds: for each to be made ready; None is
-    no limit. What cannot be measured is reported, not raised.
+    threads: how many torch gets, as many as we have; None leaves them. seconds: for each to be made ready;
+    None is no limit. What cannot be measured is reported, not raised.
     """
     if peer == "none":
         return None, []

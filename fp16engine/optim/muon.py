@@ -14,7 +14,8 @@ from ..tensor import Tensor
 from ..validate import flag, integer, listed, must_be, number
 from .optimizer import Array, Optimizer, StepScalars
 
-COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # the steepest at 0: singular values end between 0.68 and 1.13
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0: singular values end between about 0.7 and 1.2
+_LEAST_POWER = 2.0**-12  # 1 - power is a register: what it loses stays below FP16's own rounding
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -25,9 +26,9 @@ class Muon(Optimizer):
         w = w - lr * sqrt(max(1, rows / columns)) * orthogonal(s) - lr * weight_decay * w
         orthogonal(s): X = s / |s|, then `steps` times X = (a I + b A + c A A) X with A = X X^T
 
-    A weight of more axes is a matrix (rows, the rest): a convolution's (out, kh * kw * in). The iteration brings
-    all singular values of s near 1, so neither the loss scale nor the size of the gradient matters. The other
-    parameters, and matrices that `matrices` excludes, step as `SGD` with `sgd_momentum`.
+    A weight of more axes is a matrix (rows, the rest): a convolution's (out, kh * kw * in). The iteration
+    brings all singular values of s near 1, so neither the loss scale nor the size of the gradient matters.
+    The other parameters, and matrices that `matrices` excludes, step as `SGD` with `sgd_momentum`.
 
     Args:
         params: leaf tensors of any shape that require a gradient, float16 or float32; a `Parameter`'s own
@@ -45,10 +46,11 @@ class Muon(Optimizer):
         seed: of stochastic rounding, in [0, 2^64).
 
     Rounding:
-        m is rounded once, to the dtype of the parameter (float32 with a master); so is s. The norm is taken
-        of values divided by a power of two near the largest: no square overflows. The iteration runs in the
-        parameter's dtype: products accumulate as the active `Precision` says, A, the polynomial and X are
-        each rounded once an operation. Scaling, decay and step meet in a register, and w is rounded once.
+        m is rounded once, to the dtype of the parameter (float32 with a master), s to the parameter's. The
+        norm is taken of values divided by a power of two near the largest: no square overflows. The
+        iteration runs in the parameter's dtype: products accumulate as the active `Precision` says, A, the
+        polynomial and X are each rounded once an operation. Scaling, decay and step meet in a register, and
+        w is rounded once.
 
     Raises:
         ValueError: a number is out of range, `params` is empty, or one of `matrices` has fewer than two axes.
@@ -56,8 +58,8 @@ class Muon(Optimizer):
         UnsupportedPrecision: the update is unknown.
 
     Source:
-        Jordan et al., 2024, kellerjordan.github.io/posts/muon and github.com/KellerJordan/Muon (iteration, scale);
-        github.com/KellerJordan/cifar10-airbench, airbench94_muon.py (unit rows, SGD for the rest).
+        Jordan et al., 2024, kellerjordan.github.io/posts/muon and github.com/KellerJordan/Muon (iteration,
+        scale); github.com/KellerJordan/cifar10-airbench, airbench94_muon.py (unit rows, SGD for the rest).
 
     >>> import fp16engine as fe
     >>> w = fe.tensor([[1.0, 0.0], [0.0, 1.0]], "float16", "reference", requires_grad=True)
@@ -164,58 +166,64 @@ class Muon(Optimizer):
             shrinking = 1.0 - math.sqrt(rows) / norm if norm > _TINY else 0.0
         taken = {
             **arrays,
-            "grads": [orthogonalised(direction, self.params[i].dtype, self.steps, self.device)],
+            "grads": [orthogonalised(direction, self.steps, self.device)],
             "weight_decay": [shrinking / rate],
         }
         backend.sgd(momenta=None, scalars=scalars._replace(lr=rate, grad_scale=1.0), **taken, **options)
 
-    def _direction(self, backend: Any, arrays: Mapping[str, Any], momentum: Array, scalars: StepScalars) -> Array:
-        """Return a multiple of s, in the dtype of the momentum: m itself, with `nesterov` m + g / momentum."""
-        if not self.nesterov:
-            return momentum
-        s = backend.copy(momentum)
-        narrow = arrays["masters"] is not None
+    def _direction(
+        self, backend: Any, arrays: Mapping[str, Any], momentum: Array, scalars: StepScalars
+    ) -> Array:
+        """Return a multiple of s in the parameter's dtype, rounded once: m, with `nesterov` m + g / momentum.
+
+        A power of two brings its norm near 1, so that small gradients keep their digits. SGD of rate 1 does
+        it in a register: m - ((1 - power) * m - power * g / momentum).
+        """
+        share = scalars.grad_scale / self.momentum if self.nesterov else 0.0
+        largest = max(_norm(backend, momentum), share * _norm(backend, arrays["grads"][0]))
+        power = 2.0 ** min(-math.frexp(largest)[1], 100) if math.isfinite(largest) else 1.0
+        power = max(power, _LEAST_POWER)
+        moved, narrow = backend.copy(momentum), arrays["masters"] is not None
+        direction = backend.zeros(moved.shape, "float16") if narrow else moved
         backend.sgd(
-            params=[backend.cast(s, "float16")] if narrow else [s],
+            params=[direction],
             grads=arrays["grads"],
             momenta=None,
-            masters=[s] if narrow else None,
+            masters=[moved] if narrow else None,
             compensations=None,
             momentum=0.0,
             nesterov=False,
-            weight_decay=[0.0],
+            weight_decay=[1.0 - power],
             stochastic=False,
             indices=[0],
-            scalars=scalars._replace(lr=-1.0 / self.momentum),
+            scalars=scalars._replace(lr=1.0, grad_scale=-power * share),
             counts=None,
         )
-        return s
+        return direction
 
 
-def orthogonalised(s: Array, dtype: str, steps: int, device: str) -> Array:
+def orthogonalised(s: Array, steps: int, device: str) -> Array:
     """Return the Newton-Schulz iterate of a matrix: its singular vectors, with all singular values near 1.
 
     Args:
         s: (rows, ...), float16 or float32, of the device; all axes after the first are one.
-        dtype: of the iteration and of the result, "float16" or "float32".
         steps: of the iteration, >= 1.
         device: that `s` belongs to.
 
     Returns:
-        The shape of s, `dtype`. A zero matrix stays zero.
+        The shape and dtype of s, in which the iteration runs. A zero matrix stays zero.
 
     >>> import numpy as np
     >>> s = np.diag([4.0, 1.0]).astype(np.float16)
-    >>> bool((abs(orthogonalised(s, "float16", 12, "reference").diagonal() - 1) < 0.35).all())
+    >>> bool((abs(orthogonalised(s, 12, "reference").diagonal() - 1) < 0.35).all())
     True
     """
     if not s.size:
         return s
-    backend = backends.get(device)
+    backend, dtype = backends.get(device), str(s.dtype)
     accumulator(dtype)  # raises where the active precision has none for it
     acc = active().dot_accumulator
-    x = backend.cast(backend.binary("mul", s, 1.0 / _norm(backend, s)), dtype)
-    x = x.reshape(x.shape[0], -1)
+    x = backend.binary("mul", s, 1.0 / _norm(backend, s)).reshape(s.shape[0], -1)
     tall = x.shape[0] > x.shape[1]  # the smaller of the two products has the same polynomial
     a, b, c = COEFFICIENTS
     identity = backend.from_numpy(np.eye(min(x.shape)).astype(dtype) * np.dtype(dtype).type(a))
@@ -229,7 +237,8 @@ def orthogonalised(s: Array, dtype: str, steps: int, device: str) -> Array:
 
 
 def _norm(backend: Any, x: Array) -> float:
-    """The Frobenius norm of an array; at least a tiny number, so that it divides. NaN unless all are finite."""
+    """The Frobenius norm of an array; at least a tiny number, so that it divides. NaN unless all are
+    finite."""
     scale, root = backend.global_norm([x])
     return max(scale * root, _TINY)
 

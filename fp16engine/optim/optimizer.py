@@ -39,8 +39,8 @@ class Optimizer:
     Attributes:
         params: the parameters, in the order given.
         lr: the learning rate; assign to it to change it.
-        lr_factors: a factor > 0 on `lr` for each parameter, 1 at first; assign to it to change it. The decay is
-            divided by the factor, so that a step takes the same share off a weight whatever its rate.
+        lr_factors: a factor > 0 on `lr` for each parameter, 1 at first; assign to it to change it. The decay
+            is divided by the factor, so that a step takes the same share off a weight whatever its rate.
         step_count: steps taken.
         counts: None, or after `step(count=True)` int64 (parameters, 8), on the host, with the columns
             `COUNTS`: elements that had a weight update, a weight decay, a first and a second state to change,
@@ -240,7 +240,8 @@ class Optimizer:
         return None
 
     def _groups(self) -> list[list[int]]:
-        """Return the parameters that have a gradient, by what one kernel call takes: dtype, update and rate."""
+        """Return the parameters that have a gradient, by what one kernel call takes: dtype, update and
+        rate."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for i, p in enumerate(self.params):
             if p.grad is None:
@@ -268,9 +269,7 @@ class Optimizer:
         >>> optimizer.host_reason
         'parameters have learning rates of their own'
         """
-        return (
-            None if set(self.lr_factors) == {1.0} else "parameters have learning rates of their own"
-        )
+        return None if set(self.lr_factors) == {1.0} else "parameters have learning rates of their own"
 
     def _with_rate(self, scalars: StepScalars | Array, i: int) -> StepScalars | Array:
         """Return the numbers of the step with the learning rate of parameter i."""

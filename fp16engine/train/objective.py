@@ -62,7 +62,11 @@ def judged(logits: Tensor, labels: np.ndarray) -> tuple[int, int]:
     Of equal logits the first counts. A row with a NaN, or without a finite maximum, has no probabilities
     and is a wrong answer.
     """
-    values = logits.numpy()
+    return judged_values(logits.numpy(), labels)
+
+
+def judged_values(values: np.ndarray, labels: np.ndarray) -> tuple[int, int]:
+    """`judged` of logits (N, K) on the host."""
     answered = np.isfinite(values.max(axis=1))
     correct = answered & (values.argmax(axis=1) == labels)
     return int(np.count_nonzero(correct)), int(np.count_nonzero(answered))

@@ -56,6 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
         checkpoint.create_model(arguments.device), precision=checkpoint.precision, device=arguments.device
     )
     accuracy, loss = trainer.evaluate(dataset, arguments.batch_size)
+    views = _views(checkpoint)
+    over_views = None if views is None else trainer.evaluate_views(dataset, views, arguments.batch_size)
     result = {
         "model": (checkpoint.model_config or {}).get("name"),
         "precision": checkpoint.precision.name,
@@ -67,11 +69,14 @@ def run(arguments: argparse.Namespace) -> int:
         "test_accuracy": json_number(accuracy),
         "test_loss": json_number(loss),
     }
+    if views is not None:
+        result["views_accuracy"] = json_number(over_views)
     if arguments.json:
         print_json(result)
     else:
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
+            *([] if views is None else [(f"test accuracy, {views}", share(result["views_accuracy"]))]),
             ("test loss", loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{epochs(checkpoint.epoch)}, {checkpoint.step:,} steps"),
@@ -80,6 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
     if (failed := failure(0, 0, accuracy)) is not None:
         raise NonFiniteError(f"the checkpoint has no accuracy: {failed}")
     return 0
+
+
+def _views(checkpoint: Checkpoint) -> str | None:
+    """Return the test-time views that the run was tested over, None where it had none."""
+    from ..errors import CheckpointError
+    from ..train import Refinements
+
+    try:
+        refinements = Refinements.get(checkpoint.settings.get("refinements"))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+    return None if refinements is None or refinements.views == "none" else refinements.views
 
 
 def _dataset(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Dataset:

@@ -392,8 +392,7 @@ class Trainer:
         return self.evaluator.score(data, batch_size)
 
     def evaluate_views(self, dataset: Dataset, views: str, batch_size: int = EVALUATION_BATCH) -> float:
-        """Return the accuracy (0 to 1) on dataset.test where logits of several views of an image are
-        averaged.
+        """Return the accuracy (0 to 1) on dataset.test with the logits of several views averaged.
 
         Args:
             dataset: images and labels, a `data.Dataset`.

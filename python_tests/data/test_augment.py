@@ -194,7 +194,7 @@ def test_presets() -> None:
     assert airbench.arguments(0.0, 1.0)[-1] is True
     with pytest.raises(ValueError, match="flip_lr must be True with alternating, got False"):
         Augmentation(alternating=True)
-    fills = [Augmentation(shift=1, fill=fill).arguments(100.0, 50.0)[-1] for fill in FILLS]
+    fills = [Augmentation(shift=1, fill=fill).arguments(100.0, 50.0)[-2] for fill in FILLS]
     assert fills == [None, 0.0, -2.0]
 
 

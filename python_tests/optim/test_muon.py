@@ -63,7 +63,7 @@ def set_grad(p: fe.Tensor, value: Any) -> None:
 
 def drawn(dtype: str) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
     rng = np.random.default_rng(3)
-    draw = lambda shape: rng.normal(size=shape).astype(dtype)  # noqa: E731
+    draw = lambda shape: np.asarray(rng.normal(size=shape)).astype(dtype)  # noqa: E731
     return [draw(shape) for shape in SHAPES], [[draw(shape) for shape in SHAPES] for _ in range(STEPS)]
 
 

@@ -180,6 +180,25 @@ class Optimizer:
                 masters.append(backend.from_numpy(host))
         return masters
 
+    def start_masters(self, values: Sequence[Any]) -> None:
+        """Let the float32 masters start from other values than those of the parameters.
+
+        Args:
+            values: an array for each parameter, float32 of its shape.
+
+        Raises:
+            ValueError: a shape or the number of arrays differs, or there are no masters.
+            TypeError: `values` is no sequence.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)
+        >>> optimizer = fe.optim.SGD([w], lr=0.1, update="master32")
+        >>> optimizer.start_masters([[1.0001]])
+        >>> optimizer.state_dict()["master.0"]
+        array([1.0001], dtype=float32)
+        """
+        self.masters = self._make_masters(values)
+
     # Stepping
 
     def zero_grad(self) -> None:

@@ -3,6 +3,7 @@
 from ..reporting.files import SaveError
 from ..reporting.history import EpochRecord, History
 from ..reporting.interrupt import Interrupted
+from .callbacks import BestCheckpoint, Callback, EarlyStopping
 from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .counters import StepResult
@@ -12,7 +13,10 @@ from .state import TrainState
 from .trainer import Trainer
 
 __all__ = [
+    "BestCheckpoint",
+    "Callback",
     "Checkpoint",
+    "EarlyStopping",
     "EpochRecord",
     "History",
     "Interrupted",

@@ -186,7 +186,7 @@ class CapturedStep:
             images = backend.augment(self._images, indices, changes.seed, self._epoch, *changes.arguments)
         labels = backend.gather(self._labels, indices)
         control = DeviceControl(state, self._block, labels)
-        run_step(state, self._objective, control, images, Tensor(labels, state.device))
+        run_step(state, self._objective, control, [(images, Tensor(labels, state.device))])
 
     def _tensors(self) -> list[Tensor]:
         """What a step changes in addition to the optimizer's state: parameters, then running statistics."""
@@ -212,6 +212,7 @@ class CapturedStep:
         return (
             tuple((address(x), x.shape, str(x.dtype)) for x in arrays),
             tuple((module.training, module.operand) for _, module in state.model.named_modules()),
+            tuple(parameter.requires_grad for _, parameter in state.parameters),
             {**state.random, "dropout": 0},
             state.in_force,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import observer
 from .batches import ImageFeed
+from .callbacks import Callback
 from .captured import CapturedStep
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class CapturedEpochs:
             return f"on_nonfinite={trainer.nonfinite.action!r} wants to know of every step at once"
         if not isinstance(feed, ImageFeed):
             return "the batches are made on the host"
+        if any(type(callback).on_step is not Callback.on_step for callback in trainer.callbacks):
+            return "a callback looks at every step"
         if trainer.overrides_step:
             return f"{type(trainer).__name__} has a step of its own"
         if (reason := trainer.state.host_reason) is not None:

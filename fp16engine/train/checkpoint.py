@@ -129,7 +129,7 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
         "libraries": libraries(state.device),
         "seed": state.seed,
         "optimizer": {key: value for key, value in optimizer.items() if not isinstance(value, np.ndarray)},
-        "training": state.config.to_dict(),
+        "training": plain(state.record()),
         "run": run.settings,
         "trainer": state.state_dict(),
         "epoch": run.epoch,
@@ -335,7 +335,7 @@ class Checkpoint:
         ...     fe.Checkpoint.load(folder).check(trainer)
         """
         self._check_model(trainer.model)
-        ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.config.to_dict()}
+        ours = {"precision": asdict(trainer.precision), "seed": trainer.seed, **trainer.state.record()}
         theirs = {
             "precision": plain(asdict(self.precision)),
             "seed": self.body["seed"],

@@ -10,12 +10,14 @@ from ..data.augment import Augmentation
 from ..optim import BY_NAME
 from ..optim.adam import checked_betas
 from ..precision import Precision
-from ..validate import choice, flag, instance, integer, must_be, number
+from ..validate import flag, instance, integer, must_be, number
 from . import schedule
+from .functions import LOSSES, Factor, Loss, MakeOptimizer, named_or_own, stored
 from .refinements import Refinements
 
 SGD_MOMENTUM = 0.9
 MOMENTUM_OPTIMIZERS = ("sgd", "muon")
+LR = 0.01
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class TrainConfig:
         statistics: a change of the precision, which `policy` makes; as in `Trainer`.
         convolution: a change of the precision, which `policy` makes; as in `Trainer`.
         refinements: as in `Trainer`.
+        loss: as in `Trainer`.
+        accumulate: as in `Trainer`.
 
     Raises:
         ValueError: a field is out of range, or the optimizer has no such argument.
@@ -49,8 +53,8 @@ class TrainConfig:
     0.9
     """
 
-    optimizer: str = "sgd"
-    lr: float = 0.01
+    optimizer: str | MakeOptimizer = "sgd"
+    lr: float = LR
     momentum: float | None = None
     eps: float | None = None
     weight_decay: float = 0.0
@@ -58,7 +62,7 @@ class TrainConfig:
     state: str = "native"
     betas: tuple[float, float] | None = None
     clip_norm: float | None = None
-    schedule: str = "constant"
+    schedule: str | Factor = "constant"
     warmup: int = 0
     augment: Augmentation | None = None
     label_smoothing: float = 0.0
@@ -66,9 +70,12 @@ class TrainConfig:
     statistics: str | None = None
     convolution: str | None = None
     refinements: Refinements | None = None
+    loss: str | Loss = "cross_entropy"
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
-        choice("optimizer", self.optimizer, BY_NAME)
+        named_or_own("optimizer", self.optimizer, BY_NAME)
+        named_or_own("loss", self.loss, LOSSES)
         checked: dict[str, Any] = {
             "lr": number("lr", self.lr, above=0),
             "weight_decay": number("weight_decay", self.weight_decay, minimum=0),
@@ -77,12 +84,31 @@ class TrainConfig:
             "augment": Augmentation.get(self.augment),
             "label_smoothing": number("label_smoothing", self.label_smoothing, minimum=0, maximum=1),
             "refinements": Refinements.get(self.refinements),
-            **(self._of_momentum() if self.optimizer in MOMENTUM_OPTIMIZERS else self._of_adaptive()),
+            "accumulate": integer("accumulate", self.accumulate, 1),
+            **self._of_optimizer(),
         }
+        if callable(self.loss) and self.label_smoothing:
+            raise ValueError(must_be("label_smoothing", "0 with a loss of your own", self.label_smoothing))
         if self.clip_norm is not None:
             checked["clip_norm"] = number("clip_norm", self.clip_norm, above=0)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+    def _of_optimizer(self) -> dict[str, Any]:
+        if not isinstance(self.optimizer, str):
+            return self._of_function()
+        return self._of_momentum() if self.optimizer in MOMENTUM_OPTIMIZERS else self._of_adaptive()
+
+    def _of_function(self) -> dict[str, Any]:
+        plain = {"lr": LR, "eps": None, "weight_decay": 0.0, "nesterov": False, "state": "native"}
+        for name, value in {**plain, "betas": None}.items():
+            if getattr(self, name) != value:
+                valid = f"{value!r}, its default, with an optimizer of your own, which has its own"
+                raise ValueError(must_be(name, valid, getattr(self, name)))
+        if self.momentum not in (None, SGD_MOMENTUM):  # the default comes along, and is not used
+            valid = "None with an optimizer of your own, which has its own"
+            raise ValueError(must_be("momentum", valid, self.momentum))
+        return {"momentum": None}
 
     def _of_momentum(self) -> dict[str, Any]:
         name = self.optimizer
@@ -148,6 +174,8 @@ class TrainConfig:
         >>> TrainConfig("adam", lr=1e-3).optimizer_arguments()
         {'lr': 0.001, 'weight_decay': 0.0, 'eps': None, 'state': 'native'}
         """
+        if not isinstance(self.optimizer, str):
+            return {}
         arguments: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
         if self.optimizer in MOMENTUM_OPTIMIZERS:
             arguments |= {"momentum": self.momentum, "nesterov": self.nesterov}
@@ -170,27 +198,33 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return what tells this run from another, as JSON values: the `training` of a checkpoint.
 
+        A function is there by its qualified name.
+
         >>> TrainConfig(lr=0.1).to_dict()["optimizer"]
         'sgd'
         """
-        stored = {"optimizer": self.optimizer, **self.optimizer_arguments()}
+        entries = {"optimizer": stored(self.optimizer), **self.optimizer_arguments()}
         for name in ("steps", "unit_rows", "sgd_momentum"):  # which the refinements tell
-            stored.pop(name, None)
+            entries.pop(name, None)
         if self.betas is not None:
-            stored["betas"] = list(self.betas)
+            entries["betas"] = list(self.betas)
         if self.clip_norm is not None:
-            stored["clip_norm"] = self.clip_norm
-        stored["schedule"] = self.schedule
+            entries["clip_norm"] = self.clip_norm
+        entries["schedule"] = stored(self.schedule)
         if self.warmup or self.schedule == "inverse-sqrt":
-            stored["warmup"] = self.warmup
+            entries["warmup"] = self.warmup
         if self.augment is not None:
-            stored["augment"] = self.augment.to_dict()
+            entries["augment"] = self.augment.to_dict()
         if self.label_smoothing:
-            stored["label_smoothing"] = self.label_smoothing
+            entries["label_smoothing"] = self.label_smoothing
         if self.refinements is not None:
-            stored["refinements"] = self.refinements.to_dict()
+            entries["refinements"] = self.refinements.to_dict()
+        if callable(self.loss):
+            entries["loss"] = stored(self.loss)
+        if self.accumulate > 1:
+            entries["accumulate"] = self.accumulate
         changes = {"update": self.update, "statistics": self.statistics, "convolution": self.convolution}
-        return {**stored, **{name: value for name, value in changes.items() if value is not None}}
+        return {**entries, **{name: value for name, value in changes.items() if value is not None}}
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> TrainConfig:
@@ -200,7 +234,7 @@ class TrainConfig:
             stored: fields by name.
 
         Raises:
-            ValueError: a field is unknown or out of range.
+            ValueError: a field is unknown or out of range, or names a function, which has to be given again.
             TypeError: a field is of the wrong kind.
 
         >>> config = TrainConfig("adam", 1e-3, betas=(0.9, 0.98), schedule="inverse-sqrt", warmup=10)

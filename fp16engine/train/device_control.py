@@ -54,10 +54,10 @@ class DeviceControl:
             raise CaptureError("the model draws random numbers on the host")
         state.random = {**drawn, "dropout": state.random["dropout"]}
 
-    def judge(self, logits: Tensor) -> None:
+    def judge(self, logits: Tensor, part: int) -> None:
         self._backend.native.count_correct(logits.data, self._labels, self._block.control)
 
-    def loss_gradient(self, loss: Tensor) -> Tensor | None:
+    def loss_gradient(self, loss: Tensor, part: int) -> Tensor | None:
         self._block.forward_draws = random.get_state()["dropout"]
         scale = self._backend.empty(loss.shape, loss.dtype)
         self._backend.native.loss_seed(self._block.control, scale)

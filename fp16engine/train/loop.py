@@ -34,6 +34,7 @@ from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
 from .checkpoint_values import first_undefined
 from .evaluator import BATCH as EVALUATION_BATCH
+from .functions import stored
 from .notes import account, own_decays
 from .outcome import failure
 from .source import ImageSource
@@ -74,7 +75,7 @@ def fit(trainer: Trainer, dataset: Any, options: Options) -> History:
 
 
 def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[str]) -> History:
-    feed = trainer.feed(dataset, options.batch_size)
+    feed = trainer.feed(dataset, options.batch_size * trainer.config.accumulate)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
         raise ValueError("out must be a folder with resume, checkpoint_every or tensorboard, got None")
@@ -116,6 +117,7 @@ class _Run:
         self.metrics: metrics.MetricsWriter | None = None
         self.audits = None if out is None else AuditLog(trainer.state)
         self.captured = CapturedEpochs(trainer, feed, self.audits) if trainer.capture else None
+        trainer.run, trainer.ending = state, None
 
     def go(self) -> History:
         """Train what is left of the run."""
@@ -139,8 +141,15 @@ class _Run:
             for note in self.notes:
                 self.reporter.note(note)
             over = self.state.epoch >= options.epochs
-            while self.state.epoch < options.epochs:
+            for callback in trainer.callbacks:
+                callback.on_start(trainer)
+            while self.state.epoch < options.epochs and trainer.ending is None:
                 self.epoch()
+            if trainer.ending is not None:
+                self.reporter.note(f"ended after epoch {self.state.epoch}: {trainer.ending}")
+                history.run["ended"] = trainer.ending
+            for callback in trainer.callbacks:
+                callback.on_end(trainer)
             history.views_accuracy = self.views_accuracy()
             for note in account(trainer):
                 self.reporter.note(note)
@@ -182,10 +191,12 @@ class _Run:
         history.epochs.append(record)
         state.epoch, state.step, state.sums = state.epoch + 1, 0, EpochSums()
         self.reporter.epoch(record)
+        for callback in trainer.callbacks:
+            callback.on_epoch(trainer, record)
         if self.metrics is not None:
             self.metrics.write({"kind": "epoch", "step": trainer.step_count, **record.to_json()})
             self.save()
-        if state.epoch < self.options.epochs:
+        if state.epoch < self.options.epochs and trainer.ending is None:
             self.stop_if_asked()
 
     def views_accuracy(self) -> float | None:
@@ -267,6 +278,8 @@ class _Run:
             )
         if looking and trainer.monitor is not None:
             self.sample(trainer.monitor.samples[-1])
+        for callback in trainer.callbacks:
+            callback.on_step(trainer, result)
         every = self.options.checkpoint_every
         if every is not None and trainer.step_count % every == 0:
             self.save()
@@ -363,7 +376,7 @@ def _resumed(
         saved.refuse(f"data: the samples of {dataset.name!r} are not the ones it was trained on")
     planned = trainer.precision.plan is not None and trainer.precision.plan.late is not None
     schedule = trainer.config.schedule
-    laid_out = trainer.precision.name if planned else f"{schedule} schedule"
+    laid_out = trainer.precision.name if planned else f"{stored(schedule)} schedule"
     if trainer.state.lookahead is not None and not planned:
         laid_out = "lookahead"
     if (planned or trainer.state.lookahead is not None or schedules.needs_total(schedule)) and theirs.get(
@@ -424,5 +437,5 @@ def _describe(trainer: Trainer, dataset: Corpus, options: Options) -> dict[str, 
         "precision_choices": trainer.precision.describe(backends.get(trainer.device)),
         "batch_size": options.batch_size,
         "seed": trainer.seed,
-        **trainer.config.to_dict(),
+        **checkpoint.plain(trainer.state.record()),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,10 @@ from .. import functional as F
 from ..data.collect import collected
 from ..tensor import Tensor
 from . import batches
+from .functions import Loss, loss_of
 
 if TYPE_CHECKING:
+    from .config import TrainConfig
     from .state import TrainState
 
 Array = Any
@@ -21,13 +24,29 @@ NO_ANSWER = -2  # no class, and no label that is padding
 
 
 @dataclass(frozen=True)
+class Part:
+    """A micro-batch of a step: inputs on the device, labels on the host, its share of the step's labels."""
+
+    inputs: Any
+    labels: np.ndarray
+    share: float
+
+
+@dataclass(frozen=True)
 class Objective:
     """Image classification by cross-entropy; another objective overrides what differs.
 
-    `label_smoothing` is the share of a label spread over all classes, in training alone.
+    `label_smoothing` is the share of a label spread over all classes, in training alone; `own` is a loss in
+    place of cross-entropy, or None.
     """
 
     label_smoothing: float = 0.0
+    own: Loss | None = None
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Objective:
+        """The objective that a config says."""
+        return cls(config.label_smoothing, config.loss if callable(config.loss) else None)
 
     def corpus(self, dataset: Any) -> Any:
         """The data set that `fit` works on, of what its caller gave; see `data.collect`."""
@@ -52,9 +71,25 @@ class Objective:
         return logits
 
     def loss(self, logits: Tensor, labels: Tensor, training: bool = True) -> Tensor:
-        """The mean cross-entropy of a batch; labels: (N,) int64 on the device."""
+        """The mean cross-entropy of a batch, or its own loss; labels: (N,) int64 on the device."""
+        if self.own is not None:
+            return loss_of(self.own, logits, labels)
         smoothing = self.label_smoothing if training else 0.0
         return F.cross_entropy(logits, labels, batches.IGNORED, smoothing)
+
+    def parts(self, state: TrainState, inputs: Any, labels: np.ndarray) -> Sequence[Part]:
+        """The micro-batches of a step: its batch cut into `accumulate` parts, the last of which may be
+        smaller."""
+        count = len(labels)
+        size = -(-count // state.config.accumulate)
+        if size >= count:
+            return [Part(inputs, labels, 1.0)]
+        backend = backends.get(state.device)
+        cuts = [np.arange(i, min(i + size, count), dtype=np.int64) for i in range(0, count, size)]
+        return [
+            Part(backend.gather(inputs, backend.from_numpy(cut)), labels[cut], len(cut) / count)
+            for cut in cuts
+        ]
 
 
 def on_device(labels: np.ndarray, device: str) -> Tensor:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from ..validate import choice, integer, must_be
+from ..validate import integer, must_be
+from .functions import Factor, named_or_own, rate_of, stored
 
 Schedule = Callable[[int], float]
 
@@ -59,31 +60,37 @@ def warmed_up(schedule: Schedule, warmup: int) -> Schedule:
 _LAID_OUT = {"cosine": cosine, "linear": linear, "triangle": triangle}
 
 
-def check(name: str) -> str:
-    """The name itself; ValueError naming the choices when there is no such schedule."""
-    return choice("schedule", name, NAMES)
+def check(name: str | Factor) -> str | Factor:
+    """The name or function itself; ValueError naming the choices when there is no such schedule."""
+    checked: str | Factor = named_or_own("schedule", name, NAMES)
+    return checked
 
 
-def needs_total(name: str) -> bool:
+def needs_total(name: str | Factor) -> bool:
     """Tell whether a schedule is laid out for a number of steps."""
-    return name in _LAID_OUT
+    return callable(name) or name in _LAID_OUT
 
 
-def check_warmup(name: str, warmup: int) -> int:
+def check_warmup(name: str | Factor, warmup: int) -> int:
     """The number itself; ValueError for 0 with "inverse-sqrt", which falls from the last such step on."""
     if name == "inverse-sqrt" and warmup < 1:
         raise ValueError(must_be("warmup", "at least 1 step with schedule 'inverse-sqrt'", warmup))
     return warmup
 
 
-def get(name: str, lr: float, total_steps: int | None, warmup: int = 0) -> Schedule:
-    """The schedule of that name: applied steps -> learning rate (a Python float, rounded nowhere)."""
+def get(name: str | Factor, lr: float, total_steps: int | None, warmup: int = 0) -> Schedule:
+    """The schedule of that name or function: applied steps -> learning rate (a Python float, rounded
+    nowhere)."""
     if check(name) == "constant":
         schedule = constant(lr)
     elif name == "inverse-sqrt":
         schedule = inverse_sqrt(lr, check_warmup(name, warmup))
     elif total_steps is None:
-        raise ValueError(f"total_steps must be given with schedule {name!r}, got None; train with fit()")
+        raise ValueError(
+            f"total_steps must be given with schedule {stored(name)!r}, got None; train with fit()"
+        )
+    elif callable(name):
+        schedule = rate_of(name, lr, total_steps)
     else:
         schedule = _LAID_OUT[name](lr, total_steps)
     return warmed_up(schedule, warmup) if warmup else schedule

@@ -20,6 +20,7 @@ from . import layer_formats
 from . import schedule as schedules
 from .config import TrainConfig
 from .counters import StepCounters
+from .functions import is_ours, optimizer_of, stored
 from .lookahead import Lookahead
 from .refinements import Refinements
 from .scaler import LossScaler
@@ -40,7 +41,9 @@ class TrainState:
 
     Attributes:
         in_force: what `precision` plans for the epoch begun last.
-        parameters: (path, tensor) pairs of the model.
+        parameters: (path, tensor) pairs of what is trained, in the optimizer's order: those with
+            `requires_grad` when the state is made.
+        frozen: the paths of the other parameters.
         buffers: (path, tensor) pairs of the model's state that is not trained.
         random: where dropout and stochastic rounding of operands continue; see `random.get_state`.
         counters: of the current run.
@@ -68,24 +71,25 @@ class TrainState:
     ) -> None:
         self.precision = self.in_force = precision
         self.config, self.device, self.seed = config, device, seed
+        named = list(model.named_parameters())
+        self.parameters = [(name, parameter) for name, parameter in named if parameter.requires_grad]
+        self.frozen = [name for name, parameter in named if not parameter.requires_grad]
+        if not self.parameters:
+            raise ValueError("model must have a parameter with requires_grad=True to train, got none")
         masters = None
         if precision.update == "master32":
             # taken before the model is rounded: FP32 masters start from the FP32 initial weights
-            masters = [_host_values(parameter) for parameter in model.parameters()]
+            masters = [_host_values(parameter) for _, parameter in self.parameters]
         self.model = model.to(device, precision)
         layer_formats.assign(self.model, precision)
         layer_formats.requantize_weights(self.model, precision)
-        self.parameters = list(self.model.named_parameters())
         self.buffers = list(self.model.named_buffers())
-        self.optimizer: optim.Optimizer = optim.BY_NAME[config.optimizer](
-            self.model.parameters(),
-            update=precision.update,
-            master_values=masters,
-            seed=seed,
-            **self._optimizer_arguments(),
-        )
+        self.optimizer = self._make_optimizer(masters)
+        self._base_lr = self.optimizer.lr
+        names = {id(parameter): name for name, parameter in self.parameters}
+        self.parameters = [(names[id(parameter)], parameter) for parameter in self.optimizer.params]
         refinements = config.refinements or Refinements()
-        refinements.check(name for name, _ in self.parameters)
+        refinements.check(name for name, _ in named)
         self.optimizer.lr_factors = [refinements.factor(name) for name, _ in self.parameters]
         every = refinements.lookahead
         self.lookahead = Lookahead(self, every) if every else None
@@ -98,11 +102,34 @@ class TrainState:
         self._schedule: schedules.Schedule | None = None
         self._total_steps: int | None = None
 
-    def _optimizer_arguments(self) -> dict[str, Any]:
+    def _make_optimizer(self, masters: list[np.ndarray] | None) -> optim.Optimizer:
+        tensors: list[Tensor] = [parameter for _, parameter in self.parameters]
+        make, update = self.config.optimizer, self.precision.update
+        if not isinstance(make, str):
+            return optimizer_of(make, tensors, update, masters)
         arguments = self.config.optimizer_arguments()
-        if self.config.optimizer == "muon":
-            arguments["matrices"] = hidden_matrices([p.shape for _, p in self.parameters])
-        return arguments
+        if make == "muon":
+            arguments["matrices"] = hidden_matrices([p.shape for p in tensors])
+        return optim.BY_NAME[make](
+            tensors, update=update, master_values=masters, seed=self.seed, **arguments
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Return what tells this training from another, as JSON values: the `training` of a checkpoint.
+
+        In addition to `TrainConfig.to_dict`: class and numbers of an optimizer of one's own, and which
+        parameters are frozen.
+
+        >>> import fp16engine as fe
+        >>> model = fe.models.create("dnn", image_size=8, channels=1)
+        >>> fe.Trainer(model, optimizer=lambda p: fe.optim.Adam(p, lr=0.5)).state.record()["lr"]
+        0.5
+        """
+        kept = self.config.to_dict()
+        if not isinstance(self.config.optimizer, str):
+            numbers = {name: getattr(self.optimizer, name) for name in self.optimizer.hyper}
+            kept |= {**numbers, "lr": self._base_lr, "optimizer_class": stored(type(self.optimizer))}
+        return {**kept, "frozen": list(self.frozen)} if self.frozen else kept
 
     @property
     def step_count(self) -> int:
@@ -117,7 +144,7 @@ class TrainState:
     @property
     def base_lr(self) -> float:
         """The learning rate that the schedule starts from."""
-        return self.config.lr
+        return self._base_lr
 
     def begin_epoch(self, epoch: int, epochs: int) -> None:
         """Put in force what the precision plans for an epoch.
@@ -242,6 +269,12 @@ class TrainState:
         """
         if self.lookahead is not None:
             return "lookahead averages the weights"
+        if self.config.accumulate > 1:
+            return "a step takes several micro-batches"
+        if callable(self.config.loss):
+            return "the loss is a function, which a recording would call once"
+        if not is_ours(self.optimizer):
+            return f"{type(self.optimizer).__name__} is an optimizer of its own"
         if self.config.refinements is not None and self.config.refinements.trained_epochs:
             return "some parameters are trained in the first epochs only"
         return self.optimizer.host_reason

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,10 +18,10 @@ import numpy as np
 from .. import backend as backends
 from .. import random
 from ..numerics.explain import explain
-from ..numerics.watch import BACKWARD, UPDATE
+from ..numerics.watch import BACKWARD, FORWARD, UPDATE
 from ..tensor import Tensor
 from .counters import NonfiniteRule, StepResult
-from .objective import Objective, judged, on_device
+from .objective import Objective, Part, judged, on_device
 from .outcome import origin_in_words, settle
 from .state import TrainState
 
@@ -41,28 +41,34 @@ class StepControl(Protocol):
     def randomness(self) -> AbstractContextManager[None]:
         """Surround the forward and the backward pass with the run's own random counters."""
 
-    def judge(self, logits: Tensor) -> None:
-        """Count the labels that the logits predict."""
+    def judge(self, logits: Tensor, part: int) -> None:
+        """Count the labels of a micro-batch that the logits predict."""
 
-    def loss_gradient(self, loss: Tensor) -> Tensor | None:
-        """The seed of the backward pass, the loss scale; None where there is nothing to go back from."""
+    def loss_gradient(self, loss: Tensor, part: int) -> Tensor | None:
+        """The seed of a micro-batch's backward pass, the loss scale times its share; None where there is
+        nothing to go back from."""
 
     def update(self, inputs: Any, loss: Tensor) -> None:
         """Check the gradients; then update weights and optimizer state, or bring the buffers back."""
 
 
 def run_step(
-    state: TrainState, objective: Objective, control: StepControl, inputs: Any, labels: Tensor
+    state: TrainState, objective: Objective, control: StepControl, parts: Iterable[tuple[Any, Tensor]]
 ) -> None:
-    """Forward, backward, checks, update."""
+    """Forward, backward, checks, update; the gradients of several micro-batches are added up.
+
+    A gradient's sum is kept in its own dtype: each addition rounds once. parts: (inputs, labels) pairs.
+    """
     state.optimizer.zero_grad()
     control.keep_buffers()
     with state.in_force.use(), control.randomness():
-        logits = objective.logits(state, inputs)
-        control.judge(logits)
-        loss = objective.loss(logits, labels)
-        gradient = control.loss_gradient(loss)
-        if gradient is not None:
+        for part, (inputs, labels) in enumerate(parts):
+            logits = objective.logits(state, inputs)
+            control.judge(logits, part)
+            loss = objective.loss(logits, labels)
+            gradient = control.loss_gradient(loss, part)
+            if gradient is None:
+                break
             loss.backward(gradient)
     control.update(inputs, loss)
 
@@ -70,19 +76,20 @@ def run_step(
 class HostControl:
     """Reads loss and gradients back, and decides by them.
 
-    phase: called where a phase begins; tells whether the optimizer is to count its updates.
+    parts: the micro-batches; phase: called where a phase begins; tells whether the optimizer is to count its
+    updates.
 
     Attributes, after the step:
-        value: the loss.
+        value: the loss, the mean over the step's labels.
         culprit: the gradient or running statistic that was not finite, in words.
         correct: how many labels the logits predict.
     """
 
-    def __init__(self, state: TrainState, labels: np.ndarray, phase: Callable[[str], bool]) -> None:
-        self._state, self._labels, self._phase = state, labels, phase
+    def __init__(self, state: TrainState, parts: Sequence[Part], phase: Callable[[str], bool]) -> None:
+        self._state, self._parts, self._phase = state, parts, phase
         self._backend = backends.get(state.device)
         self._before: list[tuple[Tensor, Array]] = []
-        self.value, self.correct = math.nan, 0
+        self.value, self.correct = 0.0, 0
         self.culprit: str | None = None
 
     @property
@@ -96,15 +103,16 @@ class HostControl:
     def randomness(self) -> AbstractContextManager[None]:
         return self._state.randomness()
 
-    def judge(self, logits: Tensor) -> None:
-        self.correct, _ = judged(logits, self._labels)
+    def judge(self, logits: Tensor, part: int) -> None:
+        self.correct += judged(logits, self._parts[part].labels)[0]
 
-    def loss_gradient(self, loss: Tensor) -> Tensor | None:
-        self.value = float(loss.item())
+    def loss_gradient(self, loss: Tensor, part: int) -> Tensor | None:
+        share = self._parts[part].share
+        self.value += share * float(loss.item())
         if not math.isfinite(self.value):
             return None
         self._phase(BACKWARD)
-        return Tensor(self._backend.full(loss.shape, self._state.loss_scale, loss.dtype), loss.device)
+        return Tensor(self._backend.full(loss.shape, share * self._state.loss_scale, loss.dtype), loss.device)
 
     def update(self, inputs: Any, loss: Tensor) -> None:
         state = self._state
@@ -147,9 +155,10 @@ def take_step(
         state.model.train()
     state.optimizer.lr = state.learning_rate()
     drawn, scale = dict(state.random), state.loss_scale
+    parts = objective.parts(state, inputs, labels)
     with _sampled(state, monitor) as phase:
-        host = HostControl(state, labels, phase)
-        run_step(state, objective, host, inputs, on_device(labels, state.device))
+        host = HostControl(state, parts, phase)
+        run_step(state, objective, host, _in_turn(parts, phase, state.device))
     result = settle(
         state,
         rule,
@@ -157,9 +166,19 @@ def take_step(
         host.culprit,
         why=partial(_why, state, objective, inputs),
         gradients=state.gradient_ranges,
-        explained=partial(_explained, state, objective, inputs, labels, drawn, scale),
+        explained=partial(_explained, state, objective, parts, drawn, scale),
     )
     return result, host.correct
+
+
+def _in_turn(
+    parts: Sequence[Part], phase: Callable[[str], bool], device: str
+) -> Iterator[tuple[Any, Tensor]]:
+    """Yield inputs and labels of micro-batches, each where its forward pass begins."""
+    for i, part in enumerate(parts):
+        if i:
+            phase(FORWARD)
+        yield part.inputs, on_device(part.labels, device)
 
 
 def _sampled(state: TrainState, monitor: Monitor | None) -> AbstractContextManager[Callable[[str], bool]]:
@@ -183,17 +202,18 @@ def _why(state: TrainState, objective: Objective, inputs: Any) -> str:
 
 
 def _explained(
-    state: TrainState,
-    objective: Objective,
-    inputs: Any,
-    labels: np.ndarray,
-    drawn: dict[str, int],
-    scale: float,
+    state: TrainState, objective: Objective, parts: Sequence[Part], drawn: dict[str, int], scale: float
 ) -> Explanation:
-    """Replay a step from the random counters and the loss scale that it had."""
+    """Replay a step from the random counters and the loss scale that it had, up to the micro-batch that tells
+    something."""
 
-    def forward() -> Tensor:
-        return objective.loss(objective.logits(state, inputs), on_device(labels, state.device))
+    def forward(part: Part) -> Tensor:
+        return objective.loss(objective.logits(state, part.inputs), on_device(part.labels, state.device))
 
     with random.using(drawn):
-        return explain(state, forward, objective.float_arrays(inputs), scale)
+        for part in parts:
+            arrays = objective.float_arrays(part.inputs)
+            found = explain(state, partial(forward, part), arrays, part.share * scale)
+            if found.layer is not None:
+                break
+    return found

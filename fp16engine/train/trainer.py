@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,18 @@ from ..data.augment import Augmentation
 from ..nn import Module
 from ..numerics.monitor import Monitor
 from ..precision import Precision
-from ..validate import choice, flag, instance, integer, must_be
-from . import batches
+from ..reporting.files import make_folder
+from ..reporting.history import EpochSums, History
+from ..validate import choice, flag, instance, integer, listed, must_be, path
+from . import batches, checkpoint
+from .callbacks import Callback
 from .captured import wants_capture
+from .checkpoint import RunState
 from .config import TrainConfig
 from .counters import NonfiniteRule, StepResult
 from .evaluator import BATCH as EVALUATION_BATCH
 from .evaluator import Evaluator
+from .functions import Factor, Loss, MakeOptimizer
 from .objective import Objective
 from .refinements import VIEWS, Refinements
 from .state import TrainState
@@ -31,18 +36,20 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..data import Dataset
-    from ..reporting.history import History
     from ..reporting.progress import Reporter
 
 
 class Trainer:
-    """Trains a network with cross-entropy under one precision policy.
+    """Trains a network under one precision policy, with cross-entropy or a loss of one's own.
 
     Args:
         model: a `Module` from (N, H, W, C) to logits (N, classes). It is moved to `device` and rounded once
-            to the policy's storage dtype.
+            to the policy's storage dtype. Parameters with `requires_grad=False` are not trained, not decayed
+            and not in the optimizer's state.
         precision: the name of a preset, or a `Precision`.
-        optimizer: "sgd", "adam", "adamw", "rmsprop" or "muon".
+        optimizer: "sgd", "adam", "adamw", "rmsprop" or "muon"; or a function of the list of parameters that
+            returns an `optim.Optimizer` with the precision's `update`. Its rate, momentum and the like, and
+            the seed of its rounding, are its own then, and these arguments are not given.
         lr: learning rate, finite, > 0.
         momentum: of sgd and muon, in [0, 1); None means 0.9.
         device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
@@ -50,7 +57,8 @@ class Trainer:
         eps: of adam, adamw and rmsprop; None is the optimizer's default for its state.
         weight_decay: L2 factor >= 0 of parameters without one of their own; `fit` says how many have one.
         nesterov: of sgd.
-        schedule: "constant", "cosine", "linear", "triangle" or "inverse-sqrt"; it counts applied steps.
+        schedule: "constant", "cosine", "linear", "triangle" or "inverse-sqrt"; or a function of (applied
+            steps, all steps of the run) that returns the factor >= 0 on the rate. It counts applied steps.
         warmup: applied steps over which the rate rises to `lr`.
         betas: of adam and adamw; None is the optimizer's default.
         augment: "study", "crop-flip", "airbench", a `data.Augmentation` or None: changes the training images
@@ -66,12 +74,24 @@ class Trainer:
             policy; None clips nothing.
         refinements: a `train.Refinements`, its fields by name, or None: rates of single parameters, freezing,
             lookahead, test-time views, and what muon takes.
+        loss: "cross_entropy", or a function of (logits, labels), labels a tensor (N,), int64, that returns a
+            tensor of one value, the mean over the batch; evaluation uses it, too.
+        accumulate: micro-batches of a step: `fit` takes `accumulate` batches for one update, `step` cuts its
+            batch into so many. Their gradients are added in the gradient's own dtype, rounded once at each
+            addition; each backward pass starts from the loss scale times the share of the micro-batch,
+            rounded once. Norms take their statistics from each micro-batch.
+        callbacks: `train.Callback` objects that `fit` tells what happens.
         max_bad_steps: steps in a row that may be not finite.
         on_nonfinite: "skip" continues after a step that is not finite, "stop" raises at the first one,
             "explain" replays it before and says which operation of which layer it was.
         monitor: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
         capture: `fit` records its step once and replays it, with the same bits (docs/captured-step.md); None:
             where the device is a GPU.
+
+    Functions are stored in a checkpoint by their qualified name, which is all that resuming compares; of an
+    optimizer of one's own, also its class and numbers. A function of the loss, several micro-batches and an
+    optimizer class of one's own keep a GPU from capturing the step; a schedule does not, and is asked for the
+    rates of later steps ahead of them.
 
     A step whose loss or gradient is not finite changes nothing (weights, optimizer state, running
     statistics). Under `mp` overflows first lower the loss scale; only overflows at its floor count.
@@ -99,7 +119,7 @@ class Trainer:
         self,
         model: Module,
         precision: str | Precision = "fp16",
-        optimizer: str = "sgd",
+        optimizer: str | MakeOptimizer = "sgd",
         lr: float = 0.01,
         momentum: float | None = 0.9,
         device: str | None = None,
@@ -108,7 +128,7 @@ class Trainer:
         eps: float | None = None,
         weight_decay: float = 0.0,
         nesterov: bool = False,
-        schedule: str = "constant",
+        schedule: str | Factor = "constant",
         warmup: int = 0,
         betas: tuple[float, float] | None = None,
         augment: str | Augmentation | None = None,
@@ -119,6 +139,9 @@ class Trainer:
         convolution: str | None = None,
         clip_norm: float | None = None,
         refinements: Refinements | Mapping[str, Any] | None = None,
+        loss: str | Loss = "cross_entropy",
+        accumulate: int = 1,
+        callbacks: Iterable[Callback] = (),
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
@@ -143,6 +166,8 @@ class Trainer:
             statistics=statistics,
             convolution=convolution,
             refinements=Refinements.get(refinements),
+            loss=loss,
+            accumulate=accumulate,
         )
         policy = config.policy(precision)
         device = "cpu" if device is None else device
@@ -156,6 +181,12 @@ class Trainer:
         self.precision, self.device, self.seed = policy, device, seed
         self.objective = self.make_objective(self.state)
         self.evaluator = Evaluator(self.state, self.objective)
+        self.callbacks = [
+            instance(f"callbacks[{i}]", callback, Callback, "a train.Callback")
+            for i, callback in enumerate(listed("callbacks", callbacks, "a sequence of train.Callback"))
+        ]
+        self.run: RunState | None = None
+        self.ending: str | None = None
 
     @classmethod
     def of(
@@ -202,7 +233,7 @@ class Trainer:
         >>> type(trainer.make_objective(trainer.state)).__name__
         'Objective'
         """
-        return Objective(state.config.label_smoothing)
+        return Objective.of(state.config)
 
     @property
     def config(self) -> TrainConfig:
@@ -213,6 +244,55 @@ class Trainer:
     def overrides_step(self) -> bool:
         """Whether a subclass has a `train_batch` of its own, which a captured step would never call."""
         return type(self).train_batch is not Trainer.train_batch
+
+    @property
+    def history(self) -> History:
+        """What `fit` has measured so far, in the run that began last."""
+        return self._run().history
+
+    def _run(self) -> RunState:
+        return RunState({}, 0, 0, EpochSums(), History()) if self.run is None else self.run
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write a checkpoint of this moment, in place of one that is there.
+
+        Args:
+            folder: for the checkpoint; made where there is none.
+
+        Outside `fit` it has no data order to continue; `Checkpoint.create_model` and `load_model` take it.
+
+        Raises:
+            TypeError: folder is no path.
+            SaveError: the disk refuses.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> trainer = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     trainer.save(folder)
+        ...     fe.Checkpoint.load(folder).step
+        0
+        """
+        checked = path("folder", folder)
+        make_folder(checked)
+        checkpoint.save(checked, self.state, self._run())
+
+    def end_training(self, reason: str) -> None:
+        """Make the epoch in progress the last one of `fit`, for a callback.
+
+        Args:
+            reason: in words, for the run's notes and its summary.
+
+        Raises:
+            TypeError: the reason is no text.
+
+        >>> import fp16engine as fe
+        >>> trainer = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        >>> trainer.end_training("good enough")
+        >>> trainer.ending
+        'good enough'
+        """
+        self.ending = instance("reason", reason, str, "text")
 
     @property
     def in_force(self) -> Precision:
@@ -248,7 +328,7 @@ class Trainer:
             y: labels (N,), integers.
 
         Returns:
-            A `StepResult`; its loss is the mean cross-entropy of the batch, rounded to the storage dtype.
+            A `StepResult`; its loss is the mean of the batch, rounded to the storage dtype in each micro-batch.
 
         Raises:
             TypeError: x is not floating point, or y are no integers.
@@ -292,8 +372,8 @@ class Trainer:
     def fit(
         self,
         dataset: Any,
-        epochs: int,
-        batch_size: int,
+        epochs: int = 10,
+        batch_size: int = 128,
         out: str | os.PathLike[str] | None = None,
         resume: bool = False,
         progress: bool | Reporter | None = None,
@@ -311,7 +391,8 @@ class Trainer:
                 of which a fifth of every class is the test part; or an iterable of such pairs or batches
                 (PyTorch's `Dataset` and `DataLoader`, Hugging Face `datasets`), read into memory once.
             epochs: passes, >= 0.
-            batch_size: images in a step, >= 1; the last, smaller batch of an epoch is used.
+            batch_size: images in a micro-batch, of which a step takes `accumulate`, >= 1; the last, smaller
+                batch of an epoch is used.
             out: folder for metrics.jsonl, summary.json and a checkpoint (at the start, after every epoch, and
                 every `checkpoint_every` steps); None writes nothing. One that holds a run is refused unless
                 `resume`.
@@ -368,7 +449,7 @@ class Trainer:
         )
 
     def evaluate(self, dataset: Dataset, batch_size: int = EVALUATION_BATCH) -> tuple[float, float]:
-        """Return accuracy (0 to 1) and mean cross-entropy on dataset.test, with running statistics.
+        """Return accuracy (0 to 1) and mean loss on dataset.test, with running statistics.
 
         Args:
             dataset: images and labels, a `data.Dataset`.

@@ -148,7 +148,9 @@ class TranslationTrainer(Trainer):
         self.network = model
 
     def make_objective(self, state: TrainState) -> Objective:
-        return TokenPrediction(state.config.label_smoothing)
+        if state.config.accumulate > 1:
+            raise ValueError(must_be("accumulate", "1 with sentence pairs", state.config.accumulate))
+        return TokenPrediction.of(state.config)
 
     def step(self, x: PairBatch, y: Any = None) -> StepResult:
         """Take one training step on a batch of pairs, which has its labels.

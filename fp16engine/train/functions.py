@@ -1,0 +1,88 @@
+"""Functions of a user's own in place of names: a loss, a schedule, an optimizer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..optim import BY_NAME, Optimizer
+from ..tensor import Tensor
+from ..validate import instance, must_be, number, one_of
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+Factor = Callable[[int, int], float]
+MakeOptimizer = Callable[[list[Tensor]], Optimizer]
+
+LOSSES = ("cross_entropy",)
+_STORED = "function "  # before the name of a function in a record
+
+
+def named_or_own(name: str, value: Any, names: Iterable[str]) -> Any:
+    """Return one of `names`, or a function; ValueError for anything else."""
+    if callable(value):
+        return value
+    if isinstance(value, str) and value.startswith(_STORED):
+        raise ValueError(must_be(name, "given again as a function, a record holds its name only", value))
+    if not isinstance(value, str) or value not in tuple(names):
+        raise ValueError(must_be(name, f"{one_of(names)}, or a function", value))
+    return value
+
+
+def stored(value: str | Callable[..., Any]) -> str:
+    """Return a name as it is, and a function by its qualified name: what a record says of it.
+
+    >>> stored("cosine"), stored(stored)
+    ('cosine', 'function fp16engine.train.functions.stored')
+    """
+    if isinstance(value, str):
+        return value
+    of: Any = value if hasattr(value, "__qualname__") else type(value)
+    return f"{_STORED}{of.__module__}.{of.__qualname__}"
+
+
+def loss_of(function: Loss, logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the loss of a batch by a function; TypeError or ValueError for another result."""
+    loss = instance("loss", function(logits, labels), Tensor, "a function that returns a Tensor")
+    if loss.size != 1 or not loss.dtype.startswith("float"):
+        raise ValueError(
+            f"loss must be a function that returns one floating-point value, got {loss.dtype} of shape "
+            f"{loss.shape}; reduce with .mean()"
+        )
+    return loss
+
+
+def rate_of(factor: Factor, lr: float, total_steps: int) -> Callable[[int], float]:
+    """Return the schedule lr * factor(applied steps, all steps)."""
+    return lambda applied: lr * number("schedule: the factor", factor(applied, total_steps), minimum=0)
+
+
+def optimizer_of(
+    make: MakeOptimizer, parameters: list[Tensor], update: str, masters: Sequence[np.ndarray] | None
+) -> Optimizer:
+    """Return what a function makes of the parameters, checked; its masters start from `masters`.
+
+    Raises:
+        TypeError: it is no `optim.Optimizer`.
+        ValueError: it has other parameters, another update than the precision's, or has taken steps.
+    """
+    made = instance("optimizer", make(list(parameters)), Optimizer, "a function that returns an Optimizer")
+    if {id(p) for p in made.params} != {id(p) for p in parameters}:
+        raise ValueError(
+            f"optimizer must be made of all {len(parameters)} parameters it was given, got one of "
+            f"{len(made.params)}; freeze one by requires_grad=False"
+        )
+    if made.update != update:
+        raise ValueError(f"optimizer must have update={update!r} as the precision has, got {made.update!r}")
+    if made.step_count:
+        raise ValueError(f"optimizer must be a new one, got one after {made.step_count} steps")
+    if masters is not None:
+        by_parameter = {id(p): values for p, values in zip(parameters, masters, strict=True)}
+        made.start_masters([by_parameter[id(p)] for p in made.params])
+    return made
+
+
+def is_ours(optimizer: Optimizer) -> bool:
+    """Tell whether it is one of the engine's own classes, whose kernels a captured step records."""
+    return type(optimizer) in BY_NAME.values()

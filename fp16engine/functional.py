@@ -5,6 +5,8 @@ All compute on the device of their arguments, record themselves for `backward()`
 """
 
 from .ops import (
+    adaptive_avg_pool2d,
+    argmax,
     attention,
     avg_pool2d,
     batch_norm,
@@ -18,6 +20,7 @@ from .ops import (
     flatten,
     gelu,
     global_avg_pool2d,
+    group_norm,
     layer_norm,
     linear,
     log,
@@ -32,14 +35,19 @@ from .ops import (
     relu,
     relu6,
     reshape,
+    sigmoid,
+    silu,
     softmax,
     sqrt,
     sum,
     tanh,
     transpose,
+    where,
 )
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "argmax",
     "attention",
     "avg_pool2d",
     "batch_norm",
@@ -53,6 +61,7 @@ __all__ = [
     "flatten",
     "gelu",
     "global_avg_pool2d",
+    "group_norm",
     "layer_norm",
     "linear",
     "log",
@@ -67,9 +76,12 @@ __all__ = [
     "relu",
     "relu6",
     "reshape",
+    "sigmoid",
+    "silu",
     "softmax",
     "sqrt",
     "sum",
     "tanh",
     "transpose",
+    "where",
 ]

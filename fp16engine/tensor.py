@@ -13,7 +13,7 @@ import numpy as np
 
 from . import backend as backends
 from .interop import gpu_of
-from .validate import choice, flag, listed, must_be
+from .validate import choice, flag, listed, must_be, numpys_names
 
 Array = Any
 DTYPES = ("float16", "float32", "float64", "int64")
@@ -42,7 +42,8 @@ class Tensor:
     computed is a leaf: only leaves keep `.grad`.
 
     Args:
-        data: a backend's array of any shape, float16, float32, int64, or float64 on device "reference".
+        data: a backend's array of any shape, float16, float32, int64, bool as comparisons give it, or float64
+            on device "reference".
         device: the device that `data` belong to.
         requires_grad: whether `backward()` gathers a gradient here.
 
@@ -330,6 +331,42 @@ class Tensor:
         """
         return _ops.reshape(self, _flat(shape))
 
+    def view(self, *shape: int | Sequence[int]) -> Tensor:
+        """Return `reshape(*shape)`, by PyTorch's name.
+
+        Args:
+            *shape: sizes, as one tuple or one by one; one of them may be -1, for what the others leave.
+
+        Returns:
+            That shape, dtype of the tensor; on the same memory.
+
+        Raises:
+            ValueError: the number of elements differs.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([1.0, 2.0], device="reference").view(2, -1).shape
+        (2, 1)
+        """
+        return self.reshape(*shape)
+
+    def permute(self, *axes: int | Sequence[int]) -> Tensor:
+        """Return `transpose(*axes)`, by PyTorch's name.
+
+        Args:
+            *axes: a permutation of the axes, as one tuple or one by one.
+
+        Returns:
+            The permuted shape, dtype of the tensor.
+
+        Raises:
+            ValueError: `axes` is no permutation of the axes.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 2.0, 3.0]], device="reference").permute(1, 0).shape
+        (3, 1)
+        """
+        return _ops.transpose(self, _flat(axes))
+
     def transpose(self, *axes: int | Sequence[int]) -> Tensor:
         """Return the tensor with its axes permuted, as a copy, see `functional.transpose`.
 
@@ -353,6 +390,7 @@ class Tensor:
 
     # Reductions
 
+    @numpys_names
     def sum(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the sum over axes, see `functional.sum`.
 
@@ -374,6 +412,7 @@ class Tensor:
         """
         return _ops.sum(self, axis, keepdims)
 
+    @numpys_names
     def mean(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the mean over axes, see `functional.mean`.
 
@@ -395,6 +434,7 @@ class Tensor:
         """
         return _ops.mean(self, axis, keepdims)
 
+    @numpys_names
     def max(self, axis: int | Sequence[int] | None = None, keepdims: bool = False) -> Tensor:
         """Return the largest value over axes, see `functional.max`.
 
@@ -415,6 +455,49 @@ class Tensor:
         [5.0, 4.0]
         """
         return _ops.max(self, axis, keepdims)
+
+    @numpys_names
+    def argmax(self, axis: int | None = None, keepdims: bool = False) -> Tensor:
+        """Return the index of the largest value along an axis, see `functional.argmax`.
+
+        Args:
+            axis: an axis, or None for the index among all elements.
+            keepdims: keep the axis with size 1.
+
+        Returns:
+            The shape without the axis, dtype int64: the first of equal values.
+
+        Raises:
+            TypeError: the axis is no integer.
+            ValueError: the axis does not exist or has no elements.
+
+        >>> import fp16engine as fe
+        >>> fe.tensor([[1.0, 5.0], [3.0, 2.0]], device="reference").argmax(axis=1).numpy().tolist()
+        [1, 0]
+        """
+        return _ops.argmax(self, axis, keepdims)
+
+    # Comparisons, element by element; a tensor's hash is its identity
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> Any:
+        return _ops.compare("eq", self, other)
+
+    def __ne__(self, other: object) -> Any:
+        return _ops.compare("ne", self, other)
+
+    def __lt__(self, other: Tensor | float) -> Tensor:
+        return _ops.compare("lt", self, other)
+
+    def __le__(self, other: Tensor | float) -> Tensor:
+        return _ops.compare("le", self, other)
+
+    def __gt__(self, other: Tensor | float) -> Tensor:
+        return _ops.compare("gt", self, other)
+
+    def __ge__(self, other: Tensor | float) -> Tensor:
+        return _ops.compare("ge", self, other)
 
     # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
 

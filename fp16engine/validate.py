@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import errno
+import functools
 import math
 import numbers
 import operator
 import os
 import reprlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LONGEST_AXIS = 2**31 - 1  # far beyond any image
 LONGEST = 80  # characters of a value in an error
@@ -204,6 +208,33 @@ def path(name: str, value: Any) -> Path:
     if "\0" in text or _too_long(text):
         raise ValueError(must_be(name, "a path that the file system takes", value))
     return Path(text)
+
+
+def numpys_names(function: Callable[P, T]) -> Callable[P, T]:
+    """Let a function that takes `axis` and `keepdims` answer `dim` and `keepdim` with a hint.
+
+    >>> numpys_names(lambda x, axis=None: x)([1], dim=0)
+    Traceback (most recent call last):
+    TypeError: dim must be given as axis, NumPy's name, got 0
+    """
+
+    @functools.wraps(function)
+    def named(*args: P.args, **options: P.kwargs) -> T:
+        for name, ours in (("dim", "axis"), ("keepdim", "keepdims")):
+            if name in options:
+                raise TypeError(must_be(name, f"given as {ours}, NumPy's name", options[name]))
+        return function(*args, **options)
+
+    return named
+
+
+def either(op: str, **given: Any) -> Any:
+    """Return the one of several names for an argument that was given; TypeError for none or two."""
+    found = [value for value in given.values() if value is not None]
+    if len(found) != 1:
+        names = " or ".join(given)
+        raise TypeError(f"{op}: {names} must be given once, got {'both' if found else 'neither'}")
+    return found[0]
 
 
 def _too_long(name: str) -> bool:

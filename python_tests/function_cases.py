@@ -122,13 +122,16 @@ _ELEMENTWISE = [
     FunctionCase("pow-0", (_X,), lambda x: x**0),
     FunctionCase("neg", (_X,), F.neg),
     FunctionCase("neg-operator", (_X,), lambda x: -x),
-    *(FunctionCase(name, (_X,), getattr(F, name)) for name in ("relu", "gelu", "tanh", "exp")),
+    *(FunctionCase(n, (_X,), getattr(F, n)) for n in ("relu", "gelu", "tanh", "exp", "sigmoid", "silu")),
     *(FunctionCase(name, (_X,), getattr(F, name), positive=True) for name in ("log", "sqrt")),
     FunctionCase("relu6", ((4, 5),), lambda x: F.relu6(x * 4)),
     FunctionCase("reused", (_X,), lambda x: x * x + x * 2 + F.tanh(x) * x),
     FunctionCase("astype", (_X,), lambda x: x.astype(x.dtype)),
 ]
 _SHAPES = [
+    FunctionCase("where", (_X, (3,)), lambda a, b: F.where(a > 0, a, b)),
+    FunctionCase("where-number", (_X,), lambda x: F.where(np.array([True, False, True]), 0.5, x)),
+    FunctionCase("argmax", ((3, 3),), lambda x: x[F.argmax(x, axis=1)], distinct=True),
     FunctionCase("reshape", (_X,), lambda x: x.reshape(3, 2)),
     FunctionCase("reshape-free", (_X,), lambda x: F.reshape(x, (-1,))),
     FunctionCase("transpose", ((2, 3, 4),), lambda x: x.transpose(2, 0, 1)),
@@ -216,6 +219,7 @@ _NORMS = [
         (_IMAGE, (2, 2, 2, 3), (2,), (2, 3, 4, 2), (2,), (2,)),
         _biased_conv_and_sum,
     ),
+    FunctionCase("group_norm", ((2, 2, 3, 4), (4,), (4,)), lambda x, g, b: F.group_norm(x, 2, g, b)),
     FunctionCase("layer_norm", ((2, 3, 5), (5,), (5,)), F.layer_norm),
     FunctionCase("layer_norm-eps", ((4, 3), (3,), (3,)), lambda x, g, b: F.layer_norm(x, g, b, eps=0.1)),
 ]
@@ -245,6 +249,8 @@ _POOLS = [
     ),
     FunctionCase("avg_pool2d", ((1, 4, 6, 2),), lambda x: F.avg_pool2d(x, 2)),
     FunctionCase("avg_pool2d-same", ((1, 5, 4, 2),), lambda x: F.avg_pool2d(x, 3, 2, "same")),
+    FunctionCase("adaptive_avg_pool2d", ((2, 4, 6, 2),), lambda x: F.adaptive_avg_pool2d(x, (2, 3))),
+    FunctionCase("adaptive_avg_pool2d-odd", ((1, 5, 4, 2),), lambda x: F.adaptive_avg_pool2d(x, 3)),
     FunctionCase("global_avg_pool2d", (_IMAGE,), F.global_avg_pool2d),
 ]
 _OTHERS = [

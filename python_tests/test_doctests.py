@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -18,6 +21,22 @@ MODULES = sorted(
 )
 
 
+class Finder(doctest.DocTestFinder):
+    """Finds the examples of decorated functions, too."""
+
+    def _from_module(self, module: ModuleType | None, object: Any) -> bool:
+        return super()._from_module(module, inspect.unwrap(object))  # type: ignore[misc]
+
+
+def _examples(module: ModuleType) -> tuple[int, int]:
+    """Run the examples of a module: how many failed, of how many."""
+    runner = doctest.DocTestRunner()
+    for test in Finder().find(module, module.__name__):
+        runner.run(test)
+    result = runner.summarize()
+    return result.failed, result.attempted
+
+
 @pytest.mark.parametrize("name", MODULES)
 def test_examples(name: str) -> None:
     try:
@@ -27,6 +46,10 @@ def test_examples(name: str) -> None:
             raise
         pytest.skip(f"needs {error.name}")
     state = fe.random.get_state()
-    result = doctest.testmod(module)
+    failed, _ = _examples(module)
     fe.random.set_state(state)
-    assert result.failed == 0
+    assert failed == 0
+
+
+def test_examples_of_decorated_functions_are_run() -> None:
+    assert _examples(importlib.import_module("fp16engine.ops._reduce"))[1] >= 6

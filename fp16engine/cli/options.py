@@ -207,6 +207,14 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         help="largest norm of all gradients together, summed in FP32 (default: none)",
     )
     group.add_argument(
+        "--accumulate",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="batches whose gradients are added up for one update; a sum is kept in the gradient's own dtype "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
         "--weight-decay",
         type=number(False),
         metavar="X",
@@ -383,6 +391,7 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
         statistics=arguments.statistics,
         convolution=arguments.convolution,
         refinements=getattr(arguments, "refinements", None),
+        accumulate=arguments.accumulate,
     )
 
 

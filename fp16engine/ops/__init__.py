@@ -3,11 +3,14 @@
 import sys
 
 from ..tensor import install
+from ._adaptive_pool import adaptive_avg_pool2d
 from ._attention import attention
+from ._compare import argmax, compare, where
 from ._conv import conv2d
 from ._dropout import dropout
 from ._elementwise import arithmetic, astype, exp, gelu, log, neg, power, relu, relu6, sqrt, tanh
 from ._embedding import embedding
+from ._group_norm import group_norm
 from ._linear import linear, matmul
 from ._norm import batch_norm, batch_norm_of_sum, layer_norm
 from ._pool import avg_pool2d, global_avg_pool2d, max_pool2d
@@ -23,9 +26,12 @@ from ._shape import (
     to_device,
     transpose,
 )
+from ._sigmoid import sigmoid, silu
 from ._softmax import cross_entropy, log_softmax, softmax
 
 __all__ = [
+    "adaptive_avg_pool2d",
+    "argmax",
     "arithmetic",
     "astype",
     "attention",
@@ -34,6 +40,7 @@ __all__ = [
     "batch_norm_of_sum",
     "broadcast_to",
     "cat",
+    "compare",
     "conv2d",
     "cross_entropy",
     "dropout",
@@ -43,6 +50,7 @@ __all__ = [
     "gelu",
     "getitem",
     "global_avg_pool2d",
+    "group_norm",
     "layer_norm",
     "linear",
     "log",
@@ -58,12 +66,15 @@ __all__ = [
     "relu",
     "relu6",
     "reshape",
+    "sigmoid",
+    "silu",
     "softmax",
     "sqrt",
     "sum",
     "tanh",
     "to_device",
     "transpose",
+    "where",
 ]
 
 install(sys.modules[__name__])

@@ -54,6 +54,13 @@ def same_device(op: str, a_name: str, a: Tensor, b_name: str, b: Tensor) -> None
         )
 
 
+def broadcastable(op: str, a: Tensor, b: Tensor) -> None:
+    """Require shapes that broadcast."""
+    for m, n in zip(reversed(a.shape), reversed(b.shape), strict=False):
+        if m != n and m != 1 and n != 1:
+            raise ValueError(f"{op}: shapes must broadcast, got {a.shape} and {b.shape}")
+
+
 def rank(op: str, name: str, x: Tensor, layout: str) -> None:
     """Require as many axes as `layout` names, e.g. "N, H, W, C"."""
     if x.ndim != layout.count(",") + 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import DTYPES, Tensor
 from ..validate import choice, must_be
@@ -133,7 +134,7 @@ def arithmetic(op: str, a: Any, b: Any) -> Any:
     """
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         _check.alike(op, a=a, b=b)
-        _broadcastable(op, a, b)
+        _check.broadcastable(op, a, b)
         return Binary.apply(a, b, op=op)
     x, number, reverse = (a, b, False) if isinstance(a, Tensor) else (b, a, True)
     if not _check.is_number(number):
@@ -144,12 +145,6 @@ def arithmetic(op: str, a: Any, b: Any) -> Any:
         return NotImplemented
     _check.floating(op, "the tensor", x)
     return Scalar.apply(x, op=op, number=float(number), reverse=reverse)
-
-
-def _broadcastable(op: str, a: Tensor, b: Tensor) -> None:
-    for m, n in zip(reversed(a.shape), reversed(b.shape), strict=False):
-        if m != n and m != 1 and n != 1:
-            raise ValueError(f"{op}: shapes must broadcast, got {a.shape} and {b.shape}")
 
 
 def power(x: Tensor, exponent: float) -> Any:
@@ -389,7 +384,7 @@ def astype(x: Tensor, dtype: str) -> Tensor:
     """Return x in another dtype.
 
     Args:
-        x: any shape, float16, float32 or int64.
+        x: any shape, float16, float32, int64, or bool, of which True becomes 1.
         dtype: "float16", "float32", or "float64" on device "reference".
 
     Returns:
@@ -409,6 +404,9 @@ def astype(x: Tensor, dtype: str) -> Tensor:
     choice("astype: dtype", dtype, DTYPES)
     if dtype == x.dtype:
         return x
+    if x.dtype == "bool":
+        backend = backends.get(x.device)
+        return Tensor(backend.from_numpy(backend.to_numpy(x.data).astype(dtype)), x.device)
     if dtype == "int64":
         raise ValueError(f"astype: dtype must be a floating-point one for a {x.dtype} tensor, got 'int64'")
     if dtype == "float64" and x.device != "reference":

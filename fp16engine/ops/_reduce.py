@@ -7,7 +7,7 @@ from typing import Any
 
 from ..autograd import Array, Function
 from ..tensor import Tensor
-from ..validate import flag
+from ..validate import flag, numpys_names
 from . import _check
 
 Axis = int | Sequence[int] | None
@@ -75,6 +75,7 @@ def _reduce(function: type[Function], op: str, x: Tensor, axis: Axis, keepdims: 
     return function.apply(x, axes=axes, keepdims=keepdims) if axes else x
 
 
+@numpys_names
 def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the sum over axes.
 
@@ -106,6 +107,7 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _reduce(Sum, "sum", x, axis, keepdims, empty=True)
 
 
+@numpys_names
 def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the mean over axes.
 
@@ -139,6 +141,7 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     return _reduce(Mean, "mean", x, axis, keepdims, empty=False)
 
 
+@numpys_names
 def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """Return the largest value over axes; NaN if there is one.
 

@@ -9,7 +9,7 @@ from typing import Any
 from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
-from ..validate import integer, listed, must_be, pair
+from ..validate import integer, listed, must_be, numpys_names, pair
 from . import _check
 from ._reduce import unbroadcast
 
@@ -230,6 +230,7 @@ def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     return x if x.shape == shape else BroadcastTo.apply(x, shape=shape)
 
 
+@numpys_names
 def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return tensors joined along an axis.
 

@@ -9,7 +9,7 @@ import numpy as np
 from .. import backend as backends
 from ..autograd import Array, Function
 from ..tensor import Tensor
-from ..validate import must_be, number
+from ..validate import must_be, number, numpys_names
 from . import _check
 
 
@@ -48,6 +48,7 @@ def _axis(op: str, x: Tensor, axis: int) -> int:
     return axis
 
 
+@numpys_names
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return the softmax along an axis.
 
@@ -76,6 +77,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
     return Softmax.apply(x, axis=_axis("softmax", x, axis))
 
 
+@numpys_names
 def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
     """Return the logarithm of the softmax along an axis, finite where the softmax rounds to 0.
 

@@ -309,7 +309,7 @@ def test_label_beyond_the_classes_is_refused():
         (
             {"optimizer": "lion"},
             ValueError,
-            "optimizer must be one of sgd, adam, adamw, rmsprop, muon, got 'lion'",
+            "optimizer must be one of sgd, adam, adamw, rmsprop, muon, or a function, got 'lion'",
         ),
         ({"lr": math.nan}, ValueError, "lr must be a finite number > 0, got nan"),
         ({"lr": 0}, ValueError, "lr must be a finite number > 0, got 0"),

@@ -3,28 +3,35 @@
 A new layer holds float32 parameters on "cpu"; `Module.to(device, precision)` moves and rounds them.
 """
 
-from .activation import GELU, Dropout, Flatten, ReLU, ReLU6, Tanh
+from .activation import GELU, CrossEntropyLoss, Dropout, Flatten, Identity, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .attention import MultiHeadAttention
-from .conv import AvgPool2d, Conv2d, GlobalAvgPool2d, MaxPool2d
+from .containers import ModuleDict, ModuleList
+from .conv import AdaptiveAvgPool2d, AvgPool2d, Conv2d, GlobalAvgPool2d, MaxPool2d
 from .linear import Embedding, Linear
-from .module import Module, Parameter, Sequential
-from .norm import BatchNorm2d, LayerNorm
+from .module import Module, Parameter, Sequential, Unmatched
+from .norm import BatchNorm2d, GroupNorm, LayerNorm
 from .patches import PatchEmbedding
 from .separable import SeparableConv2d
 
 __all__ = [
     "GELU",
+    "AdaptiveAvgPool2d",
     "AvgPool2d",
     "BatchNorm2d",
     "Conv2d",
+    "CrossEntropyLoss",
     "Dropout",
     "Embedding",
     "Flatten",
     "GlobalAvgPool2d",
+    "GroupNorm",
+    "Identity",
     "LayerNorm",
     "Linear",
     "MaxPool2d",
     "Module",
+    "ModuleDict",
+    "ModuleList",
     "MultiHeadAttention",
     "Parameter",
     "PatchEmbedding",
@@ -32,5 +39,8 @@ __all__ = [
     "ReLU6",
     "SeparableConv2d",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
     "Tanh",
+    "Unmatched",
 ]

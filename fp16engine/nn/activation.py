@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 from .. import functional as F
 from ..tensor import Tensor
 from ..validate import number
@@ -72,6 +74,89 @@ class Tanh(Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.tanh(x)
+
+
+class Sigmoid(Module):
+    """Apply the logistic function, see `functional.sigmoid`.
+
+    Call:
+        x: any shape, float16 or float32; the result has the same, rounded after each of four operations.
+
+    >>> import fp16engine as fe
+    >>> fe.nn.Sigmoid()(fe.tensor([0.0], "float16", "reference")).item()
+    0.5
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.sigmoid(x)
+
+
+class SiLU(Module):
+    """Apply the sigmoid linear unit, see `functional.silu`.
+
+        y = x * sigmoid(x)
+
+    Call:
+        x: any shape, float16 or float32; the result has the same, rounded after each of six operations.
+
+    >>> import fp16engine as fe
+    >>> fe.nn.SiLU()(fe.tensor([0.0], "float16", "reference")).item()
+    0.0
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.silu(x)
+
+
+class Identity(Module):
+    """Return the input itself: it takes the place of a layer that is left out.
+
+    Call:
+        x: any shape and any dtype.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([1.0], device="reference")
+    >>> fe.nn.Identity()(x) is x
+    True
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+class CrossEntropyLoss(Module):
+    """Compute the mean cross-entropy of a batch, see `functional.cross_entropy`.
+
+    Args:
+        ignore_index: the label of samples that do not count; None: all count.
+        label_smoothing: share of a label spread over all classes, in [0, 1].
+
+    Call:
+        logits: (N, K), float16 or float32.
+        labels: (N,), int64.
+
+    Raises:
+        ValueError: label_smoothing is out of range.
+        TypeError: an argument is of the wrong kind.
+
+    >>> import fp16engine as fe
+    >>> logits, labels = fe.tensor([[0.0, 0.0]], device="reference"), fe.tensor([1], device="reference")
+    >>> round(fe.nn.CrossEntropyLoss()(logits, labels).item(), 4)
+    0.6931
+    """
+
+    def __init__(self, ignore_index: int | None = None, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index if ignore_index is None else operator.index(ignore_index)
+        self.label_smoothing = number(
+            "CrossEntropyLoss: label_smoothing", label_smoothing, minimum=0, maximum=1
+        )
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels, self.ignore_index, self.label_smoothing)
+
+    def extra_repr(self) -> str:
+        return f"ignore_index={self.ignore_index}, label_smoothing={self.label_smoothing}"
 
 
 class Flatten(Module):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +18,21 @@ from ..validate import flag, instance, must_be, number, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
+
+
+class Unmatched(NamedTuple):
+    """What `Module.load_state_dict(strict=False)` left out.
+
+    Args:
+        missing: paths of tensors that the state did not hold.
+        unexpected: entries of the state that the module does not have.
+
+    >>> Unmatched((), ("head.bias",)).unexpected
+    ('head.bias',)
+    """
+
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
 
 
 class Parameter(Tensor):
@@ -51,8 +67,9 @@ class Module:
     """A layer or a network: tensors and other modules as attributes, and `forward`.
 
     Modules and parameters are found in attributes, and in lists and tuples of them, in the order of
-    assignment. A class names its state that is not trained in `buffers`, and what the precision policy keeps
-    as norm statistics in `statistics`.
+    assignment. Those in a dict, a set or a list within a list are not, of which a warning tells: `ModuleDict`
+    and `ModuleList` register theirs. A class names its state that is not trained in `buffers`, and what the
+    precision policy keeps as norm statistics in `statistics`.
 
     >>> import fp16engine as fe
     >>> class Net(fe.nn.Module):
@@ -132,6 +149,10 @@ class Module:
                 for i, item in enumerate(value):
                     if isinstance(item, Module):
                         yield f"{name}.{i}", item
+                    elif isinstance(item, (list, tuple, dict, set)):
+                        _warn_of_unregistered(f"{type(self).__name__}.{name}[{i}]", item)
+            elif isinstance(value, (dict, set)):
+                _warn_of_unregistered(f"{type(self).__name__}.{name}", value)
 
     def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """Yield (path, module) for this module and all below it, from the top down.
@@ -223,37 +244,46 @@ class Module:
         """
         return {path: np.array(value.numpy()) for path, _, _, value in self._named_tensors()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> Unmatched:
         """Take over what `state_dict` returned, bit for bit; nothing changes when anything is wrong.
 
         Args:
             state: an array for every parameter and buffer, by path, of its shape and dtype. Running
                 statistics of another form, see `BatchNorm2d`, are converted.
+            strict: False leaves tensors that the state does not hold as they are, and entries that the module
+                does not have aside; shapes and dtypes must fit all the same.
+
+        Returns:
+            The names of both, `missing` and `unexpected`; none where strict.
 
         Raises:
             ValueError: a key is missing or unknown, or a shape differs; the message names the key.
-            TypeError: a dtype differs. Load before `.to(precision=...)` to have float32 values rounded.
+            TypeError: strict is no bool, or a dtype differs. Load before `.to(precision=...)` to have float32
+                values rounded.
 
         >>> import fp16engine as fe
         >>> a, b = fe.nn.Linear(3, 2), fe.nn.Linear(3, 2)
         >>> a.load_state_dict(b.state_dict())
+        Unmatched(missing=(), unexpected=())
         >>> bool((a.weight.data == b.weight.data).all())
         True
         """
+        flag("strict", strict)
         state = self.adapted(state)
         own = {path: value for path, _, _, value in self._named_tensors()}
         missing = [key for key in own if key not in state]
         unknown = [key for key in state if key not in own]
-        if missing:
+        if missing and strict:
             raise ValueError(
                 f"load_state_dict: the state must hold {missing[0]!r}, got one without it "
                 f"({len(missing)} of {len(own)} keys are missing)"
             )
-        if unknown:
+        if unknown and strict:
             raise ValueError(
                 f"load_state_dict: the state must be of this model, got key {shown(unknown[0])} "
                 f"({len(unknown)} keys are not the model's)"
             )
+        own = {key: value for key, value in own.items() if key in state}
         arrays = {key: np.ascontiguousarray(state[key]).reshape(np.shape(state[key])) for key in own}
         for key, value in own.items():
             if arrays[key].shape != value.shape:
@@ -267,6 +297,7 @@ class Module:
                 )
         for key, value in own.items():
             value.data = _backend_array(arrays[key], value.device)
+        return Unmatched(tuple(missing), tuple(unknown))
 
     def adapted(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """Return a state for a model of this shape, in the form that its layers have here.
@@ -368,6 +399,28 @@ class Module:
 
     # Display
 
+    def summary(self, input_shape: Sequence[int]) -> str:
+        """Return a table of the layers: what each returns for one input, and how many parameters it has.
+
+        Args:
+            input_shape: (H, W, C), or what the module takes, without the batch's axis. An input of zeros is
+                evaluated; nothing of the module is changed.
+
+        Raises:
+            ValueError: a size is out of range, or the module does not take the shape.
+            TypeError: a size is no integer.
+
+        >>> import fp16engine as fe
+        >>> print(fe.nn.Sequential(fe.nn.Flatten(), fe.nn.Linear(12, 3)).summary((2, 2, 3)))
+        layer  type     output   parameters
+        0      Flatten  (N, 12)  0
+        1      Linear   (N, 3)   39
+        39 parameters (39 trained, 0 frozen), 156 bytes as they are
+        """
+        from .summary import summary
+
+        return summary(self, input_shape)
+
     def extra_repr(self) -> str:
         """Return what `repr` shows between this module's brackets.
 
@@ -423,6 +476,17 @@ class Sequential(Module):
         for layer in self.layers:
             x = layer(x)
         return x
+
+
+def _warn_of_unregistered(where: str, value: Any) -> None:
+    """Warn of modules and parameters where nobody finds them."""
+    held = value.values() if isinstance(value, dict) else value
+    if any(isinstance(item, (Module, Parameter)) for item in held):
+        warnings.warn(
+            f"{where} holds modules or parameters in a {type(value).__name__}, which are not trained, moved "
+            "or saved; use nn.ModuleDict or nn.ModuleList",
+            stacklevel=2,
+        )
 
 
 def _host_array(value: Tensor) -> Any:

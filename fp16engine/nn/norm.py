@@ -172,3 +172,49 @@ class LayerNorm(Module):
 
     def extra_repr(self) -> str:
         return f"{self.gamma.shape[0]}, eps={self.eps}"
+
+
+class GroupNorm(Module):
+    """Normalise over the pixels and the channels of each group, see `functional.group_norm`.
+
+        y = gamma * (x - mean) / sqrt(var + eps) + beta
+
+    Args:
+        num_groups: a divisor of `num_channels`.
+        num_channels: channels C, the last axis of x.
+        eps: added to the variance; finite, > 0.
+
+    Attributes:
+        gamma: (C,), ones.
+        beta: (C,), zeros.
+
+    Call:
+        x: (N, ..., C), dtype of gamma, float16 or float32; the result has the same shape and dtype, rounded
+            three times.
+
+    Raises:
+        ValueError: num_groups is no divisor of num_channels; at the call, the shape does not fit.
+        TypeError: a number is of the wrong kind.
+
+    Source:
+        Wu and He, 2018, arXiv 1803.08494; `torch.nn.GroupNorm` (arguments).
+
+    >>> import fp16engine as fe
+    >>> fe.nn.GroupNorm(8, 64)
+    GroupNorm(8, 64, eps=1e-05)
+    """
+
+    def __init__(self, num_groups: int, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        init.positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
+        if num_channels % num_groups:
+            raise ValueError(must_be("GroupNorm: num_groups", f"a divisor of {num_channels}", num_groups))
+        self.groups, self.eps = num_groups, number("GroupNorm: eps", eps, above=0)
+        self.gamma = init.constant((num_channels,), 1.0)
+        self.beta = init.constant((num_channels,), 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.group_norm(x, self.groups, self.gamma, self.beta, self.eps)
+
+    def extra_repr(self) -> str:
+        return f"{self.groups}, {self.gamma.shape[0]}, eps={self.eps}"

@@ -61,11 +61,9 @@ def compare(op: str, a: Tensor, b: Any) -> Any:
         _check.broadcastable(op, a, b)
         other = b.numpy()
     elif _check.is_number(b):
-        other = np.asarray(b) if isinstance(b, int) else np.float64(b)
+        other = np.asarray(b, None if isinstance(b, int) else np.float64)
     elif hasattr(b, "__array__"):
-        raise TypeError(
-            must_be(f"{op}: an operand", "a Tensor (fe.tensor makes one) or a number", type(b))
-        )
+        raise TypeError(must_be(f"{op}: an operand", "a Tensor (fe.tensor makes one) or a number", type(b)))
     else:
         return NotImplemented
     return truth(_OPERATORS[op](a.numpy(), other), a.device)

@@ -9,12 +9,17 @@ from ..tensor import Tensor
 from . import _check
 
 
-def _logistic(f: Any, x: Array) -> Array:
-    """exp(min(x, 0)) / (1 + exp(-|x|)): no exponential overflows, and small results keep their digits."""
+def _parts(f: Any, x: Array) -> tuple[Array, Array]:
+    """min(x, 0), and 1 + exp(-|x|), which lies between 1 and 2."""
     below = f.unary("relu", f.unary("neg", x))
     size = f.binary("add", f.unary("relu", x), below)
-    bottom = f.binary("add", f.unary("exp", f.unary("neg", size)), 1.0)
-    return f.binary("div", f.unary("exp", f.unary("neg", below)), bottom)
+    return f.unary("neg", below), f.binary("add", f.unary("exp", f.unary("neg", size)), 1.0)
+
+
+def _logistic(f: Any, x: Array) -> Array:
+    """exp(min(x, 0)) / (1 + exp(-|x|)): no exponential overflows, and small results keep their digits."""
+    negative, bottom = _parts(f, x)
+    return f.binary("div", f.unary("exp", negative), bottom)
 
 
 class Sigmoid(Function):
@@ -29,13 +34,17 @@ class Sigmoid(Function):
 
 class SiLU(Function):
     def forward(self, x: Array) -> Array:
-        self.x, self.sigmoid = x, _logistic(self.backend, x)
-        return self.backend.binary("mul", x, self.sigmoid)
+        self.x, f = x, self.backend
+        negative, bottom = _parts(f, x)
+        half = f.unary(
+            "exp", f.binary("mul", negative, 0.5)
+        )  # its square may be subnormal, x times it is not
+        return f.binary("div", f.binary("mul", f.binary("mul", x, half), half), bottom)
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         f = self.backend
         slope = f.binary("add", f.binary("mul", self.x, _logistic(f, f.unary("neg", self.x))), 1.0)
-        return (f.binary("mul", dy, f.binary("mul", self.sigmoid, slope)),)
+        return (f.binary("mul", dy, f.binary("mul", _logistic(f, self.x), slope)),)
 
 
 def sigmoid(x: Tensor) -> Tensor:
@@ -77,7 +86,8 @@ def silu(x: Tensor) -> Tensor:
         The shape and dtype of x.
 
     Rounding:
-        As `sigmoid`, and the product once more. The gradient dy * (sigmoid(x) * (1 + x * sigmoid(-x))) is
+        Rounded after each of six operations: with h = exp(min(x, 0) / 2), y = (x * h) * h / (1 + exp(-|x|)).
+        The gradient dy * (sigmoid(x) * (1 + x * sigmoid(-x))) is
         rounded after each of its operations.
 
     Raises:

@@ -110,9 +110,7 @@ class TrainState:
         arguments = self.config.optimizer_arguments()
         if make == "muon":
             arguments["matrices"] = hidden_matrices([p.shape for p in tensors])
-        return optim.BY_NAME[make](
-            tensors, update=update, master_values=masters, seed=self.seed, **arguments
-        )
+        return optim.BY_NAME[make](tensors, update=update, master_values=masters, seed=self.seed, **arguments)
 
     def record(self) -> dict[str, Any]:
         """Return what tells this training from another, as JSON values: the `training` of a checkpoint.

@@ -328,7 +328,8 @@ class Trainer:
             y: labels (N,), integers.
 
         Returns:
-            A `StepResult`; its loss is the mean of the batch, rounded to the storage dtype in each micro-batch.
+            A `StepResult`; its loss is the mean of the batch, rounded to the storage dtype by
+            micro-batch.
 
         Raises:
             TypeError: x is not floating point, or y are no integers.

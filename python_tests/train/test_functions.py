@@ -1,4 +1,4 @@
-"""A loss, a schedule and an optimizer of one's own: the same bits as the names, and what resuming compares."""
+"""A loss, a schedule and an optimizer of one's own: the bits of the names, and what resuming compares."""
 
 from __future__ import annotations
 
@@ -184,9 +184,11 @@ def test_what_a_captured_step_does_with_them(options: dict[str, Any], reason: st
 
 class TestAccumulation:
     def test_gradients_of_parts_are_added_in_their_own_dtype(self) -> None:
-        """The step's own gradients equal backward passes from scale * share, added one by one in binary16."""
+        """The step's own gradients equal backward passes from scale * share, added in binary16."""
         data, labels = tiny_run.data().normalised("train", "float16")[:12], tiny_run.data().train.labels[:12]
-        trainer, twin = (fe.Trainer(plain(), lr=0.5, device="reference", **o) for o in ({"accumulate": 3}, {}))
+        trainer, twin = (
+            fe.Trainer(plain(), lr=0.5, device="reference", **o) for o in ({"accumulate": 3}, {})
+        )
         trainer.step(data, labels)
         with twin.precision.use():
             for i in range(0, 12, 4):
@@ -241,17 +243,20 @@ def plain() -> fe.nn.Module:
 
 class TestFrozen:
     def frozen(self, **options: Any) -> fe.Trainer:
-        model = tiny_run.model()
+        model: Any = tiny_run.model()
         model[0].weight.requires_grad = False
         return fe.Trainer(model, device=tiny_run.DEVICE, **options)
 
     def test_not_trained_not_decayed_no_state(self) -> None:
         trainer = self.frozen(weight_decay=0.5, lr=0.1, precision="mp")
-        before = trainer.model[0].weight.numpy().tobytes()
+        weight = next(trainer.model.parameters())
+        before = weight.numpy().tobytes()
         others = [p.numpy().tobytes() for _, p in trainer.state.parameters]
         trainer.fit(tiny_run.data(), 1, 16, progress=False)
-        assert trainer.model[0].weight.numpy().tobytes() == before
-        assert all(a != p.numpy().tobytes() for a, (_, p) in zip(others, trainer.state.parameters, strict=True))
+        assert weight.numpy().tobytes() == before
+        assert all(
+            a != p.numpy().tobytes() for a, (_, p) in zip(others, trainer.state.parameters, strict=True)
+        )
         assert len(trainer.optimizer.params) == 5
         assert sorted(trainer.optimizer.state_dict())[-2] == "step"
         assert trainer.state.frozen == ["0.weight"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..errors import UnsupportedPrecision
 from ..precision import UPDATES
 from ..tensor import Tensor
 from ..validate import choice, flag, instance, listed, must_be, number, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Array = Any
 STATES = ("native", "plain")
@@ -92,6 +95,7 @@ class Optimizer:
         self.counts: np.ndarray | None = None
         self.device = self.params[0].device
         self.dtypes = [p.dtype for p in self.params]
+        self.indices = list(range(len(self.params)))
         self.masters = self._make_masters(master_values)
         self.state_dtypes = [
             dtype if master is None else "float32"
@@ -107,6 +111,50 @@ class Optimizer:
         self.compensations: list[Array] = (
             [backend.zeros(p.shape, p.dtype) for p in self.params] if update == "kahan" else []
         )
+
+    @classmethod
+    def over(
+        cls,
+        params: Sequence[Tensor],
+        numbers: Mapping[str, Any],
+        state: Mapping[str, list[Array]],
+        masters: Sequence[Array | None],
+        compensations: Sequence[Array],
+        indices: Sequence[int],
+    ) -> Self:
+        """Return an optimizer over arrays that exist already: nothing is allocated, copied or checked.
+
+        Args:
+            params: tensors of any shape on one device, float16 or float32, with their gradients.
+            numbers: the attributes of a checked optimizer of this class, by name.
+            state: by slot, an array of the shape of each parameter, float16 or float32 as the class keeps it.
+            masters: an array of the shape of each parameter, float32, or None where there is none.
+            compensations: an array of the shape and dtype of each parameter, or none at all.
+            indices: of the parameters, for the random bits of stochastic rounding.
+
+        Raises:
+            IndexError: `params` is empty.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (w * 2.0).sum().backward()
+        >>> numbers = {"lr": 0.5, "weight_decay": 0.0, "seed": 0, "momentum": 0.0, "nesterov": False}
+        >>> fe.optim.SGD.over([w], {**numbers, "update": "nearest"}, {}, [None], [], [0]).step()
+        >>> w.item()
+        0.0
+        """
+        made = cls.__new__(cls)
+        vars(made).update(numbers)
+        made.params, made.indices, made.slots = list(params), list(indices), tuple(state)
+        made.device, made.dtypes = params[0].device, [p.dtype for p in params]
+        made.masters, made.compensations = list(masters), list(compensations)
+        made.state_dtypes = [
+            dtype if master is None else "float32"
+            for dtype, master in zip(made.dtypes, made.masters, strict=True)
+        ]
+        made.state, made.step_count, made.counts = dict(state), 0, None
+        made.lr_factors = [1.0] * len(made.params)
+        return made
 
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:
         if values is not None:
@@ -294,7 +342,7 @@ class Optimizer:
             "compensations": [self.compensations[i] for i in members] if self.compensations else None,
             "weight_decay": [self._decay(i) for i in members],
             "stochastic": self.update == "stochastic",
-            "indices": members,
+            "indices": [self.indices[i] for i in members],
         }
 
     def _decay(self, i: int) -> float:

@@ -201,7 +201,7 @@ def build(folder: Path) -> tuple[Path, Path]:
     ]
     if not program.exists() or program.stat().st_mtime < max(s.stat().st_mtime for s in sources):
         print("compiling the program that asks cuDNN, about a minute ...", file=sys.stderr, flush=True)
-        headers = runpy.run_path(str(ROOT / "cmake" / "nvidia_headers.py"))["folders"]()
+        headers = runpy.run_path(str(ROOT / "cmake" / "nvidia_folders.py"))["headers"]()
         includes = [argument for folder in headers for argument in ("-isystem", str(folder))]
         compiler = [os.environ.get("CXX", "c++"), "-std=c++17", "-O0", f"-I{CSRC}", *includes]
         run_compiler([*compiler, str(sources[0]), "-ldl", "-o", str(program)])

@@ -33,33 +33,38 @@ from typing import Any
 import gpu_report
 
 ROOT = Path(__file__).resolve().parents[1]
-LEAST_SECONDS = 5  # a part is not started with less time than this
-GRACE = 5.0  # beyond its limit, which a part knows and keeps itself where it can
-BUDGET = 480
+LEAST_SECONDS = 10  # a part is not started with less time than this
+GRACE = 5.0  # of its seconds, after those that a part is told and keeps itself where it can
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part of the check: what it finds out, the longest it may take, and whether only a GPU can do it."""
+    """A part of the check: what it finds out, in how many seconds, and whether only a GPU can do it.
+
+    Its `least` are kept for it while parts before it run; up to `most` are its own if those left some over.
+    """
 
     name: str
     what: str
-    seconds: int
+    least: int
+    most: int
     needs_gpu: bool = False
 
 
+# In the order of what they are worth; all that is kept for them is the budget.
 PARTS = (
-    Part("environment", "device, driver, versions, headers, tools", 20),
-    Part("build", "the CUDA module, for this GPU, unless it is there", 180, needs_gpu=True),
-    Part("suite", "the operations' and the training tests on the device", 150),
-    Part("rates", "copy bandwidth by size, cost of a node of a CUDA graph", 30),
-    Part("accumulators", "which accumulator products and convolutions really use", 40),
-    Part("captured", "the captured step against the eager one, bit for bit", 40),
-    Part("kernels", "every kernel against its floor and PyTorch's", 150),
-    Part("steps", "a training step of four networks, against PyTorch's", 240),
-    Part("memcheck", "compute-sanitizer's memcheck on the kernels' tests", 90, needs_gpu=True),
-    Part("racecheck", "compute-sanitizer's racecheck on the kernels' tests", 90, needs_gpu=True),
+    Part("environment", "device, driver, versions, headers, tools", 10, 20),
+    Part("build", "the CUDA module, for this GPU, unless it is there", 120, 180, needs_gpu=True),
+    Part("suite", "the operations' and the training tests on the device", 60, 150),
+    Part("rates", "copy bandwidth by size, cost of a node of a CUDA graph", 15, 30),
+    Part("accumulators", "which accumulator products and convolutions really use", 25, 40),
+    Part("captured", "the captured step against the eager one, bit for bit", 25, 40),
+    Part("steps", "a training step of four networks, against PyTorch's", 115, 240),
+    Part("kernels", "every kernel against its floor and PyTorch's", 60, 150),
+    Part("memcheck", "compute-sanitizer's memcheck on the kernels' tests", 25, 90, needs_gpu=True),
+    Part("racecheck", "compute-sanitizer's racecheck on the kernels' tests", 25, 90, needs_gpu=True),
 )
+BUDGET = sum(part.least for part in PARTS)
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -109,7 +114,14 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
     result = options.out / f"{part.name}.part"
     result.unlink(missing_ok=True)
     command = [python(), str(ROOT / "benchmarks" / "gpu_parts.py"), part.name, "--result", str(result)]
-    command += ["--device", options.device, "--out", str(options.out), "--seconds", f"{limit:.0f}"]
+    command += [
+        "--device",
+        options.device,
+        "--out",
+        str(options.out),
+        "--seconds",
+        f"{max(limit - GRACE, 0):.0f}",
+    ]
     command += ["--dry"] if options.dry else []
     command += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
     environment = {**os.environ, "PYTHONPATH": search_path(options.device)}
@@ -125,7 +137,7 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
             cwd=options.out,
         )
         try:
-            status: int | None = child.wait(limit + GRACE)
+            status: int | None = child.wait(limit)
         except subprocess.TimeoutExpired:
             status = None
         finally:
@@ -187,13 +199,17 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
     options.out.mkdir(parents=True, exist_ok=True)
     gpu = options.device.startswith("cuda")
     end = time.monotonic() + options.budget
+    before = {part.name: load(options.out, part.name) for part in PARTS}
+    waiting = []
     for part in PARTS:
         if part.name not in options.parts:
             continue
-        before = load(options.out, part.name)
-        if before is not None and before["status"] == "done" and part.name not in options.again:
+        if (before[part.name] or {}).get("status") == "done" and part.name not in options.again:
             say(part, "done before")
-            continue
+        else:
+            waiting.append(part)
+    for position, part in enumerate(waiting):
+        kept = sum(later.least for later in waiting[position + 1 :] if gpu or not later.needs_gpu)
         left = end - time.monotonic()
         if part.needs_gpu and not gpu:
             found: dict[str, Any] = {
@@ -206,7 +222,9 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
             found = {"status": "skipped", "seconds": 0.0, "reason": "no time left, run again", "result": None}
         else:
             say(part, part.what)
-            found = run_part(part, options, min(part.seconds, left))
+            found = run_part(part, options, min(part.most, max(part.least, left - kept), left))
+        if found["result"] is None and before[part.name] is not None:
+            found["result"] = before[part.name]["result"]  # what was found before is not lost
         write(options.out / f"{part.name}.json", {**found, "part": part.name})
         say(
             part,

@@ -81,10 +81,10 @@ def version(name: str) -> str | None:
 def header_folders() -> list[Path]:
     """Return where headers may be: those of NVIDIA's wheels, then the toolkit."""
     sys.path.insert(0, str(ROOT / "cmake"))
-    import nvidia_headers
+    import nvidia_folders
 
     roots = [os.environ.get("CUDA_HOME"), os.environ.get("CUDA_PATH"), "/usr/local/cuda"]
-    return [*nvidia_headers.folders(), *(Path(root, "include") for root in roots if root)]
+    return [*nvidia_folders.headers(), *(Path(root, "include") for root in roots if root)]
 
 
 def environment(run: Run) -> None:
@@ -178,10 +178,12 @@ def module_state(python: str) -> dict[str, Any]:
     return state
 
 
-def usable(state: dict[str, Any]) -> bool:
-    """Tell whether the module has code for its device."""
-    architectures = re.findall(r"\d+", state.get("architectures", ""))
-    return str(state.get("capability")) in architectures
+def own_architecture() -> str:
+    """Return this machine's GPU as CMake names it, "90-real"; "" for all where it does not say."""
+    found = re.match(
+        r"(\d+)\.(\d)", command("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader") or ""
+    )
+    return f"{found[1]}{found[2]}-real" if found else ""
 
 
 def build(run: Run) -> None:
@@ -190,7 +192,7 @@ def build(run: Run) -> None:
     python = own_python()
     result: dict[str, Any] = {"installed": installed, "python": python, "built": False}
     state = module_state(python)
-    if not usable(state):
+    if "reason" in state:
         suffix = sysconfig.get_config_var("EXT_SUFFIX")
         script = Path(python).parent
         tools = {
@@ -204,7 +206,8 @@ def build(run: Run) -> None:
             run.save({**result, "failed": "no pybind11 on this machine; put its wheel into --wheels"})
             return
         configure = [
-            tools["cmake"], "-S", str(ROOT), "-B", str(BUILD / "cmake"), "-DFP16ENGINE_CUDA=AUTO",
+            tools["cmake"], "-S", str(ROOT), "-B", str(BUILD / "cmake"), "-DFP16ENGINE_CUDA=ON",
+            f"-DFP16ENGINE_CUDA_ARCHS={own_architecture()}",
             f"-DCMAKE_PREFIX_PATH={pybind11}", f"-DPython_EXECUTABLE={python}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={ROOT / 'fp16engine'}",
         ] + (["-G", "Ninja", f"-DCMAKE_MAKE_PROGRAM={tools['ninja']}"] if tools["ninja"] else [])  # fmt: skip
@@ -218,10 +221,8 @@ def build(run: Run) -> None:
         result |= {"built": True, "build_seconds": round(time.monotonic() - start, 1), "suffix": suffix}
         state = module_state(python)
     result["module"] = state
-    if not usable(state):
-        result["failed"] = (
-            f"the CUDA module does not run here: {state.get('reason', state.get('architectures'))}"
-        )
+    if "reason" in state:
+        result["failed"] = f"the CUDA module does not run here: {state['reason']}"
     run.save(result)
 
 
@@ -331,7 +332,7 @@ def racecheck(run: Run) -> None:
 
 
 def rates(run: Run) -> None:
-    """Copy bandwidth by size, and what a node of a CUDA graph costs."""
+    """What a cudaMemcpyAsync reaches by size, and what a node of a CUDA graph costs."""
     import numpy as np
 
     from fp16engine import backend as backends
@@ -342,7 +343,7 @@ def rates(run: Run) -> None:
     result: dict[str, Any] = {"copy": [], "flushed": clock.flushes, "node_us": None}
     for megabytes in (0.1, 0.2) if run.dry else (2, 8, 32, 128, 256, 1024):
         x = backend.from_numpy(np.resize(np.arange(512, dtype=np.float16), int(megabytes * 5e5)))
-        one = median(clock.measure(lambda x=x: backend.copy(x), 0.01 if run.dry else 0.2))
+        one = median(clock.measure(timers.device_copy(backend, x), 0.01 if run.dry else 0.2))
         result["copy"].append({"megabytes": megabytes, "us": 1e6 * one, "gb_per_s": 2e-9 * x.nbytes / one})
         run.save(result)
         del x
@@ -370,11 +371,11 @@ def accumulators(run: Run) -> None:
         run.save({**result, "library_sentences": ["needs a GPU"], "proven": False})
         return
     run.save(result)
-    native.set_library_halves(True)
+    before, backend.library_halves = backend.library_halves, True
     try:
         found = probe.probe(backend)
     finally:
-        native.set_library_halves(False)
+        backend.library_halves = before
     gpu, libraries = probe.identify(backend)
     probe.record(run.out / "accumulators-found.json", gpu, libraries, found)
     result |= {
@@ -397,10 +398,14 @@ def accumulators(run: Run) -> None:
 
 def engine(run: Run, *argv: str) -> dict[str, Any]:
     """Run `fp16engine ... --json` and return its document; notes go to the log."""
-    done = subprocess.run(
-        [sys.executable, "-m", "fp16engine", *argv, "--device", run.device, "--json"],
-        stdout=subprocess.PIPE, text=True, check=False, timeout=max(run.left(), 1),
-    )  # fmt: skip
+    limit = max(run.left(), 1)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "fp16engine", *argv, "--device", run.device, "--json"],
+            stdout=subprocess.PIPE, text=True, check=False, timeout=limit,
+        )  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return {"failed": f"fp16engine {' '.join(argv)} was not done after {limit:.0f} s"}
     try:
         document: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -416,26 +421,50 @@ def kernels(run: Run) -> None:
     run.save(engine(run, "bench", "kernels", "--sizes", sizes, "--seconds", seconds, "--peer", "torch"))
 
 
+PEER_SHARE = 0.25  # of a network's time, for each of the peer's steps to be compiled
+
+
 def steps(run: Run) -> None:
-    """`bench step` of each network, one after the other, as many as there is time for."""
+    """`bench step` of each network, one after the other, as many as there is time for.
+
+    What was measured before stays; a network that failed, or whose peer was not ready in time, is measured
+    again.
+    """
     before = run.out / "steps.json"
     known = (json.loads(before.read_text()).get("result") or {}).get("models", {}) if before.exists() else {}
-    result: dict[str, Any] = {"models": {m: found for m, found in known.items() if "failed" not in found}}
-    failed: list[str] = []
+    models: dict[str, Any] = {m: found for m, found in known.items() if "failed" not in found}
     # What torch.compile has compiled is kept, so that a run that was cut short continues from there.
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(BUILD / "inductor"))
-    for model in ("dnn",) if run.dry else MODELS:
-        if model in result["models"]:
-            continue
+    names = ("dnn",) if run.dry else MODELS
+    waiting = [m for m in names if m not in models]
+    waiting += [m for m in names if m in models and (models[m].get("peer") or {}).get("left_out")]
+    failed: dict[str, str] = {}
+    for position, model in enumerate(waiting):
         size = ["--batch-size", "4", "--image-size", "8"] if run.dry else ["--batch-size", "256"]
         pace = ["--rounds", "1", "--seconds", "0.001"] if run.dry else ["--rounds", "5", "--seconds", "0.3"]
         expected = "fp16,fp32,tf32,mp" if run.device.startswith("cuda") else "fp16,fp32,mp"
-        named = ["--model", model, "--precision", expected, "--peer", "torch"]
+        ready = max(PEER_SHARE * run.left() / (len(waiting) - position), 5)
+        named = [
+            "--model",
+            model,
+            "--precision",
+            expected,
+            "--peer",
+            "torch",
+            "--peer-seconds",
+            f"{ready:.0f}",
+        ]
         capture = ["--capture"] if run.device.startswith("cuda") else []
         found = engine(run, "bench", "step", *named, *size, *pace, *capture)
-        result["models"][model] = found
-        failed += [f"{model}: {found['failed']}"] if found.get("failed") else []
-        run.save({**result, **({"failed": "; ".join(failed)} if failed else {})})
+        if not found.get("failed"):
+            models[model] = found
+            failed |= {
+                f"{model}, {p}": why for p, why in ((found["peer"] or {}).get("left_out") or {}).items()
+            }
+        else:
+            failed[model] = found["failed"]
+        reasons = "; ".join(f"{what}: {why}" for what, why in failed.items())
+        run.save({"models": models, **({"failed": reasons} if reasons else {})})
 
 
 def captured(run: Run) -> None:

@@ -1,10 +1,11 @@
-# Decides whether fp16engine._cuda is built: AUTO if a CUDA compiler and an NVIDIA GPU are both found (for that GPU), ON or fail, OFF never.
-set(FP16ENGINE_CUDA "AUTO" CACHE STRING "Build the CUDA module: AUTO (with a CUDA compiler and a GPU), ON (or fail), OFF")
+# Decides whether fp16engine._cuda is built: AUTO if an NVIDIA GPU, a CUDA compiler and the libraries' headers are all found (for that GPU),
+# ON or fail, OFF never.
+set(FP16ENGINE_CUDA "AUTO" CACHE STRING "Build the CUDA module: AUTO (with a GPU, a CUDA compiler and the headers), ON (or fail), OFF")
 set(FP16ENGINE_CUDA_ARCHS "" CACHE STRING "GPU architectures as CMake names them, e.g. \"80-real;90\"; empty: this machine's (AUTO) or all (ON)")
 
-set(fp16engine_build_cuda OFF)
+# The GPUs' compute capabilities, as architectures: 9.0 becomes 90-real.
+set(fp16engine_gpus "")
 if(FP16ENGINE_CUDA STREQUAL "AUTO")
-  # The GPUs' compute capabilities, as architectures: 9.0 becomes 90-real.
   find_program(NVIDIA_SMI nvidia-smi)
   mark_as_advanced(NVIDIA_SMI)
   if(NVIDIA_SMI)
@@ -19,19 +20,67 @@ if(FP16ENGINE_CUDA STREQUAL "AUTO")
     # CUDA 13 compiles for 7.5 and later.
     list(FILTER fp16engine_gpus EXCLUDE REGEX "^([0-6][0-9]|7[0-4])-")
   endif()
-  if(fp16engine_gpus)
-    include(CheckLanguage)
-    check_language(CUDA)
-    if(CMAKE_CUDA_COMPILER)
-      set(fp16engine_build_cuda ON)
-    else()
-      message(STATUS "CUDA module: left out, there is a GPU but no CUDA compiler (nvcc)")
+endif()
+
+# nvcc: where CMAKE_CUDA_COMPILER or CUDACXX say, in CUDA_HOME, CUDA_PATH, on PATH, in the wheel nvidia-cuda-nvcc, at the usual place.
+macro(fp16engine_find_cuda_compiler)
+  execute_process(COMMAND ${Python_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nvidia_folders.py headers
+                  OUTPUT_VARIABLE fp16engine_headers OUTPUT_STRIP_TRAILING_WHITESPACE)
+  execute_process(COMMAND ${Python_EXECUTABLE} ${CMAKE_CURRENT_LIST_DIR}/nvidia_folders.py programs
+                  OUTPUT_VARIABLE fp16engine_programs OUTPUT_STRIP_TRAILING_WHITESPACE)
+  if(NOT CMAKE_CUDA_COMPILER AND "$ENV{CUDACXX}" STREQUAL "")
+    find_program(FP16ENGINE_NVCC nvcc HINTS ENV CUDA_HOME ENV CUDA_PATH PATHS ${fp16engine_programs} /usr/local/cuda PATH_SUFFIXES bin)
+    mark_as_advanced(FP16ENGINE_NVCC)
+    if(FP16ENGINE_NVCC)
+      set(ENV{CUDACXX} ${FP16ENGINE_NVCC})
+      get_filename_component(prefix ${FP16ENGINE_NVCC}/../.. REALPATH)
+      list(APPEND fp16engine_headers ${prefix}/include)
+      # The wheel's nvcc looks for its libraries in lib64, where they are not.
+      set(ENV{LIBRARY_PATH} "${prefix}/lib:$ENV{LIBRARY_PATH}")
     endif()
-  else()
-    message(STATUS "CUDA module: left out, no NVIDIA GPU of compute capability 7.5 or later found (FP16ENGINE_CUDA=ON builds it anyway)")
   endif()
+endmacro()
+
+# Headers of the libraries, which are opened at run time: from the wheels of the environment that builds, the toolkit, or
+# the folders named by CUBLASLT_INCLUDE_DIR, CUDNN_INCLUDE_DIR, CUDNN_FRONTEND_INCLUDE_DIR, NVRTC_INCLUDE_DIR. `missing` are those not found.
+macro(fp16engine_find_headers)
+  find_path(CUBLASLT_INCLUDE_DIR cublasLt.h HINTS ${fp16engine_headers})
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${fp16engine_headers})
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${fp16engine_headers})
+  find_path(NVRTC_INCLUDE_DIR nvrtc.h HINTS ${fp16engine_headers})
+  mark_as_advanced(CUBLASLT_INCLUDE_DIR CUDNN_INCLUDE_DIR CUDNN_FRONTEND_INCLUDE_DIR NVRTC_INCLUDE_DIR)
+  set(missing "")
+  foreach(found CUBLASLT:nvidia-cublas CUDNN:nvidia-cudnn-cu13 CUDNN_FRONTEND:nvidia-cudnn-frontend NVRTC:nvidia-cuda-nvrtc)
+    string(REPLACE ":" ";" found ${found})
+    list(GET found 0 name)
+    list(GET found 1 package)
+    if(NOT ${name}_INCLUDE_DIR)
+      list(APPEND missing ${package})
+    endif()
+  endforeach()
+  string(REPLACE ";" ", " missing "${missing}")
+endmacro()
+
+set(fp16engine_build_cuda OFF)
+if(FP16ENGINE_CUDA STREQUAL "AUTO" AND NOT fp16engine_gpus)
+  message(STATUS "CUDA module: left out, no NVIDIA GPU of compute capability 7.5 or later found (FP16ENGINE_CUDA=ON builds it anyway)")
 elseif(FP16ENGINE_CUDA)
-  set(fp16engine_build_cuda ON)
+  fp16engine_find_cuda_compiler()
+  fp16engine_find_headers()
+  include(CheckLanguage)
+  check_language(CUDA)
+  if(FP16ENGINE_CUDA STREQUAL "AUTO")
+    set(problem STATUS)
+  else()
+    set(problem FATAL_ERROR)
+  endif()
+  if(NOT CMAKE_CUDA_COMPILER)
+    message(${problem} "CUDA module: left out, no CUDA compiler (nvcc) found; set CUDA_HOME, or pip install nvidia-cuda-nvcc nvidia-cuda-cccl into the environment that builds")
+  elseif(missing)
+    message(${problem} "CUDA module: left out, its libraries' headers were not found; pip install ${missing} into the environment that builds")
+  else()
+    set(fp16engine_build_cuda ON)
+  endif()
 endif()
 
 if(fp16engine_build_cuda)

@@ -19,6 +19,7 @@ from . import backend as backends
 from ._version import __version__
 from .backend.gpu import cuda_libraries
 from .backend.gpu.cuda_libraries import Found
+from .bounded import machine_memory
 from .errors import BackendUnavailable
 
 # extra -> (what it adds, {module: distribution})
@@ -49,7 +50,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """Return what a result needs next to it: CPU, cores, threads, ISA path, system, versions.
 
     Values that cannot be found out are None. Loads the backend of `device`; one that is not available
-    leaves `isa`, `threads` and `onednn` None.
+    leaves `isa` and `threads` None.
     """
     try:
         info = backend_info(device)
@@ -60,8 +61,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "cores": cores(),
         "threads": info.get("threads"),
         "isa": info.get("isa"),
-        "onednn": info.get("onednn"),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": machine_memory(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -100,13 +100,6 @@ def _cpuinfo() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def report() -> dict[str, Any]:
@@ -149,22 +142,27 @@ def self_test(device: str) -> dict[str, Any]:
     """Run one FP16 convolution, forward and backward, on `device` and compare it with the reference backend.
 
     The inputs are small integers, so that every sum is exact in any order and the results must be equal.
-    Returns passed, largest absolute error per result, and seconds.
+    Returns passed, the largest absolute error per result, why it did not end or None, and seconds.
     """
     generator = np.random.default_rng(0)
     x = generator.integers(-2, 3, (2, 9, 8, 5)).astype(np.float16)
     w = generator.integers(-2, 3, (7, 3, 3, 5)).astype(np.float16)
     dy = generator.integers(-2, 3, (2, 9, 8, 7)).astype(np.float16)
     start = time.perf_counter()
-    results = {name: _convolve(name, x, w, dy) for name in (device, "reference")}
-    errors = {
-        part: float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max())
-        for part, got, want in zip(("y", "dx", "dw"), results[device], results["reference"], strict=True)
-    }
+    errors, reason = {}, None
+    try:
+        results = {name: _convolve(name, x, w, dy) for name in (device, "reference")}
+        errors = {
+            part: float(np.abs(got.astype(np.float64) - want.astype(np.float64)).max())
+            for part, got, want in zip(("y", "dx", "dw"), results[device], results["reference"], strict=True)
+        }
+    except (RuntimeError, ValueError, MemoryError) as error:  # BackendUnavailable too: a part left out
+        reason = " ".join(str(error).split())
     return {
         "what": "FP16 convolution, forward and backward, against the reference backend",
-        "passed": all(error == 0 for error in errors.values()),
+        "passed": reason is None and all(error == 0 for error in errors.values()),
         "max_error": errors,
+        "reason": reason,
         "seconds": round(time.perf_counter() - start, 3),
     }
 
@@ -237,17 +235,18 @@ def _advice(result: dict[str, Any]) -> Iterator[str]:
     if not cpu["available"]:
         yield cpu["reason"]
     elif not result["self_test"]["passed"]:
-        yield "The CPU backend gives wrong convolutions on this machine: please report this output."
+        yield (
+            result["self_test"]["reason"]
+            or "The CPU backend gives wrong convolutions on this machine: please report this output."
+        )
     elif cpu.get("isa") == "portable":
         yield "This CPU has no AVX2 with F16C: training runs on portable C++ and is several times slower."
-    if cpu["available"] and not cpu.get("onednn"):
-        yield (
-            "The CPU module was built without oneDNN, so convolutions are slower: "
-            "rebuild it with network access or with a system oneDNN 3.x."
-        )
     if graphics["devices"] and not result["cuda_backend"]["available"]:
         yield f"A GPU is here, but training runs on the CPU: {result['cuda_backend']['reason']}."
     if result["cuda_self_test"] and not result["cuda_self_test"]["passed"]:
-        yield "The CUDA backend gives wrong convolutions on this machine: please report this output."
+        yield (
+            result["cuda_self_test"]["reason"]
+            or "The CUDA backend gives wrong convolutions on this machine: please report this output."
+        )
     for extra in result["extras"]:
         yield f"{extra['install']} adds {extra['adds']} (missing: {', '.join(extra['missing'])})."

@@ -1,13 +1,17 @@
 """A GPU made of the simulator: what the CUDA backend uses of CuPy, over NumPy, and a module like _cuda.
 
-So that the backend's own code runs on any machine. Kernels are those of `_simt`, products those of `_cpu`;
-`Stream` and `Graph` record and replay through the simulator. What a test wants to know is in `log`.
+So that the backend's own code runs on any machine. Kernels are those of `_simt`, products those of the
+fake cuBLASLt (csrc/testing/fake_cuda), convolutions those of `_cpu`; `Stream` and `Graph` record and replay
+through the simulator. As on a GPU, work is put on a stream and done when someone waits for it, freed memory
+serves the next who asks, a stream is entered on its own device only, and nothing is allocated in a capture.
+What a test wants to know is in `log`.
 """
 
 from __future__ import annotations
 
 import ctypes
 import weakref
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -35,24 +39,65 @@ class MemoryPointer:
         self.mem, self.ptr = mem, mem.ptr + offset
 
 
+class OutOfMemoryError(MemoryError):
+    pass
+
+
 class _Block:
+    """Memory of a device, which outlives those who hold it."""
+
     def __init__(self, nbytes: int) -> None:
         self.memory = np.full(nbytes + ALIGNMENT, 0xFF, np.uint8)
         address = self.memory.__array_interface__["data"][0]
-        self.ptr, self.size = address + -address % ALIGNMENT, nbytes
+        self.start = -address % ALIGNMENT
+        self.ptr, self.size = address + self.start, nbytes
+
+    def spoil(self) -> None:
+        self.memory[self.start : self.start + self.size] = 0xFF
+
+
+class _Lease:
+    """Holds a block of a pool until it is garbage."""
+
+    def __init__(self, block: _Block) -> None:
+        self.ptr, self.size = block.ptr, block.size
 
 
 class MemoryPool:
     def __init__(self) -> None:
-        self.total = 0
+        self.total = self.allocations = 0
+        self.fails_at = 0  # the allocation that finds no room, 1 for the next one
+        self._free: dict[int, list[_Block]] = {}
 
     def malloc(self, nbytes: int) -> MemoryPointer:
-        self.total += nbytes
+        self.allocations += 1
+        if self.allocations == self.fails_at:
+            raise OutOfMemoryError("out of memory")
+        assert not _simt.recording(), "an allocation in a capture"
         log.append(("malloc", nbytes))
-        return MemoryPointer(_Block(nbytes), 0)
+        free = self._free.get(nbytes)
+        if free:
+            block = free.pop()
+            _put(block.spoil)  # in its turn: what was started before may still work there
+        else:
+            block = _Block(nbytes)
+            self.total += nbytes
+        lease = _Lease(block)
+        weakref.finalize(lease, self._give_back, block).atexit = False
+        return MemoryPointer(lease, 0)
+
+    def _give_back(self, block: _Block) -> None:
+        self._free.setdefault(block.size, []).append(block)
 
     def total_bytes(self) -> int:
         return self.total
+
+    def free_all_blocks(self) -> None:
+        log.append(("free", self))
+        for stream in list(_launches.values()):  # freeing memory waits for the device
+            stream._run()
+        self.total -= sum(size * len(blocks) for size, blocks in self._free.items())
+        self._free.clear()
 
 
 class PinnedMemoryPointer(np.ndarray):
@@ -84,35 +129,54 @@ locked: dict[int, np.ndarray] = {}  # by address, the memory that is in use
 in_flight: list[tuple[np.ndarray, bytes]] = []  # what the GPU has yet to fetch, and what it is to find there
 
 
+class _Pointer:
+    def __init__(self, ptr: int) -> None:
+        self.ptr = ptr
+
+    def copy_from_device_async(self, source: _Pointer, nbytes: int, stream: Stream) -> None:
+        log.append(("memcpy", stream, nbytes))
+        stream._put(partial(ctypes.memmove, self.ptr, source.ptr, nbytes))
+
+
 class ndarray(np.ndarray):
     def __new__(cls, shape: Any, dtype: Any, memptr: MemoryPointer | None = None) -> ndarray:
         count = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        memptr = memptr or MemoryPointer(_Block(count), 0)
-        assert count <= memptr.mem.size
+        assert memptr is not None and count <= memptr.mem.size
         buffer = (ctypes.c_char * max(count, 1)).from_address(memptr.ptr)
         buffer.kept = memptr.mem
         return np.ndarray.__new__(cls, shape, dtype, buffer)
 
     @property
     def data(self) -> Any:
-        return SimpleNamespace(ptr=self.__array_interface__["data"][0])
+        return _Pointer(self.__array_interface__["data"][0])
 
-    def set(self, a: np.ndarray, stream: Any = None) -> None:
+    def set(self, a: np.ndarray, stream: Stream) -> None:
         assert a.dtype == self.dtype and a.shape == self.shape
         assert not _simt.recording(), "a copy from the host in a capture"
         block = locked.get(a.__array_interface__["data"][0])
         log.append(("set", stream, "from the host" if block is None else "from pinned memory"))
-        if block is not None:
-            in_flight.append((block[: a.nbytes], a.tobytes()))
-        self[...] = a
+        target, values = _borrowed(self), np.array(a)
+        entry = None if block is None else (block[: a.nbytes], a.tobytes())
+        if entry is not None:
+            in_flight.append(entry)
 
-    def get(self, stream: Any = None, out: np.ndarray | None = None, blocking: bool = True) -> np.ndarray:
+        def fetch() -> None:
+            if entry is not None:
+                assert entry[0].tobytes() == entry[1], "memory was written to before the GPU had fetched it"
+                in_flight[:] = [other for other in in_flight if other is not entry]
+            target[...] = values
+
+        stream._put(fetch)
+
+    def get(self, stream: Stream, out: np.ndarray | None = None) -> np.ndarray:
         assert not _simt.recording(), "a copy to the host in a capture"
         log.append(("get", stream))
+        host = np.empty(self.shape, self.dtype) if out is None else out
+        source = _borrowed(self)
+        stream._put(lambda: np.copyto(host, source))
         if out is None:
-            return np.array(self)
-        out[...] = self
-        return out
+            stream._run()
+        return host
 
     def __dlpack_device__(self) -> tuple[int, int]:  # type: ignore[override]
         return 2, 0
@@ -126,38 +190,57 @@ class ndarray(np.ndarray):
         return {**self.__array_interface__, "version": 3, "stream": getattr(_current[-1], "ptr", 1)}
 
 
+_devices = [0]  # the current one is the last
 _current: list[Any] = [None]
+_streams: dict[int, Stream] = {}  # by handle
+_launches: dict[int, Stream] = {}  # by device, the stream on which the module launches
 
 
 class Stream:
-    count = 0
+    """Work in order, which is done when someone waits for it."""
 
     def __init__(self, non_blocking: bool = False) -> None:
         assert non_blocking, "a stream that waits for the default one"
-        Stream.count += 1
-        self.ptr = 1000 + Stream.count
+        self.ptr, self.device = 1001 + len(_streams), _devices[-1]
+        self._work: list[Callable[[], object]] = []
+        _streams[self.ptr] = self
 
     def __enter__(self) -> Stream:
+        assert self.device == _devices[-1], f"a stream of device {self.device} on device {_devices[-1]}"
         _current.append(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
         _current.pop()
 
+    def _put(self, work: Callable[[], object]) -> None:
+        self._work.append(work)
+
+    def _run(self) -> None:
+        while self._work:
+            self._work.pop(0)()
+
     def synchronize(self) -> None:
         assert not _simt.recording(), "a capture waits for nothing"
         log.append(("synchronize", self))
-        for memory, values in in_flight:
-            assert memory.tobytes() == values, "memory was written to before the GPU had fetched it"
-        in_flight.clear()
+        self._run()
 
     def begin_capture(self) -> None:
+        assert self.device == _devices[-1], "a capture on another device's stream"
         _simt.begin_recording()
 
     def end_capture(self) -> Graph:
         if not _simt.recording():
             raise CUDARuntimeError("no capture")
         return Graph(_simt.end_recording())
+
+
+def _put(work: Callable[[], object]) -> None:
+    """On the stream of the current device, once there is one."""
+    if _devices[-1] in _launches:
+        _launches[_devices[-1]]._put(work)
+    else:
+        work()
 
 
 class Graph:
@@ -172,27 +255,33 @@ class Graph:
 
     def launch(self, stream: Stream) -> None:
         log.append(("launch", stream))
-        self.recording.replay()
+        assert stream.device == _devices[-1], "a graph launched on another device's stream"
+        stream._put(self.recording.replay)
 
 
 class Device:
+    compute_capability = "90"
+
     def __init__(self, index: int) -> None:
         self.index = index
 
     def __enter__(self) -> Device:
+        _devices.append(self.index)
         return self
 
     def __exit__(self, *exc: object) -> None:
-        pass
+        _devices.pop()
 
 
 def _set_device(index: int) -> None:
     log.append(("device", index))
+    _devices[-1] = index
 
 
 runtime = SimpleNamespace(
     CUDARuntimeError=CUDARuntimeError,
     setDevice=_set_device,
+    getDevice=lambda: _devices[-1],
     getDeviceCount=lambda: 2,
     getDeviceProperties=lambda index: {"name": b"Made of NumPy"},
 )
@@ -207,13 +296,22 @@ cuda = SimpleNamespace(
 )
 __version__ = "0"
 
+_default_pool = MemoryPool()
+
+
+def get_default_memory_pool() -> MemoryPool:
+    return _default_pool
+
+
 moveaxis, broadcast_to = np.moveaxis, partial(np.broadcast_to, subok=True)
 
 
 def from_dlpack(data: Any) -> ndarray:
-    """As CuPy: the producer is told the current stream, and the memory is shared."""
-    capsule = data.__dlpack__(stream=getattr(_current[-1], "ptr", None))
-    log.append(("from_dlpack", _current[-1]))
+    """As CuPy: the producer is told the current stream of its device, and the memory is shared."""
+    stream = _current[-1]
+    assert stream is None or data.__dlpack_device__()[1] == stream.device
+    capsule = data.__dlpack__(stream=getattr(stream, "ptr", None))
+    log.append(("from_dlpack", stream))
     return np.from_dlpack(_Capsule(capsule)).view(ndarray)
 
 
@@ -238,17 +336,24 @@ class _Capsule:
 class Native:
     """The functions of fp16engine._cuda."""
 
+    architectures = "80-real 90-real"
+
     def __init__(self) -> None:
         self.paths: dict[str, str] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_simt, name)
+        return partial(_launch, getattr(_simt, name))
 
     def set_stream(self, stream: int) -> None:
         log.append(("stream", stream))
+        assert _streams[stream].device == _devices[-1]
+        _launches[_devices[-1]] = _streams[stream]
 
     def set_library_path(self, name: str, path: str) -> None:
         self.paths[name] = path
+
+    def set_memory_release(self, release: Callable[[], None]) -> None:
+        _simt.fakes.set_memory_release(release)
 
     def workspace_bytes(self) -> int:
         return 4096
@@ -289,7 +394,28 @@ class Native:
     def _product(self, name: str, arguments: tuple[Any, ...]) -> None:
         *rest, half, tf32 = arguments
         log.append((name, half, tf32))
-        if _simt.recording():
-            _simt.perform(name, partial(getattr(_cpu, name), *map(_borrowed, rest), half))
+        if hasattr(_simt.fakes, name):
+            _launch(getattr(_simt.fakes, name), *arguments)
         else:
-            getattr(_cpu, name)(*rest, half)
+            _launch(_simt.perform, name, partial(getattr(_cpu, name), *map(_borrowed, rest), half))
+
+
+def _launch(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Check the arguments of an operation now and do it when its turn comes on the stream."""
+    if _simt.recording():
+        return function(*arguments)
+    stream = _launches[_devices[-1]]
+    _simt.begin_recording()
+    try:
+        function(*arguments)
+    except ValueError as error:
+        if "was read back to the host" not in str(error):
+            raise
+    else:
+        stream._put(_simt.end_recording().replay)
+        return None
+    finally:
+        if _simt.recording():
+            _simt.end_recording()
+    stream._run()  # an operation that returns a value waits for it
+    return function(*arguments)

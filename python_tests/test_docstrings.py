@@ -29,6 +29,7 @@ PACKAGES = (
     "data",
     "models",
     "numerics",
+    "prediction",
     "train",
     "translation",
     *(["torch"] if importlib.util.find_spec("torch") else []),

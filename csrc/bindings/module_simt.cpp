@@ -1,11 +1,13 @@
 // Module fp16engine._simt: the GPU's kernels, run by the simulator on NumPy arrays. For tests.
 #include "bindings/array_caster.h"
 #include "bindings/bind_gpu_ops.h"
+#include "bindings/bind_products.h"
 #include "bindings/thread_notice.h"
 #include "common/parallel.h"
 #include "cuda/ops.h"
 #include "simt/machine.h"
 #include "simt/recording.h"
+#include "testing/fake_cuda/fake.h"
 #include "testing/planted.h"
 
 namespace ops = fp16engine::gpu;
@@ -44,6 +46,23 @@ void bind_recording(py::module_& m) {
     });
 }
 
+// The products of module _cuda by the fakes of NVIDIA's libraries, and what a test tells those and asks them.
+void bind_fakes(py::module_ m) {
+    namespace fake = fp16engine::fake;
+    fp16engine::bind_products(m);
+    m.def("plan_fault", &fake::plan_fault, "function"_a, "first"_a, "times"_a, "status"_a);
+    m.def("calls", &fake::calls);
+    m.def("objects", &fake::objects);
+    m.def("forget", &fake::forget);
+    m.def("last_error", [] { return static_cast<int>(cudaGetLastError()); });
+    m.def("set_device", &fake::set_device, "device"_a);
+    using Release = py::call_guard<py::gil_scoped_release>;
+    m.def(
+        "library_workspace", [](size_t bytes) { return reinterpret_cast<uintptr_t>(ops::library_workspace(bytes)); },
+        "bytes"_a, Release());
+    m.def("library_workspace_bytes", &ops::library_workspace_bytes, Release());
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_simt, m) {
@@ -57,6 +76,7 @@ PYBIND11_MODULE(_simt, m) {
     fp16engine::bind_checked(m, "launch_planted", &ops::launch_planted, fp16engine::checks::nothing, "fault"_a, "x"_a,
                              "y"_a);
     bind_recording(m);
+    bind_fakes(m.def_submodule("fakes"));
     fp16engine::bind_ops(m);
     fp16engine::bind_gpu_ops(m);
 }

@@ -51,10 +51,7 @@ Tiling joined_tiling(const Rows& r, int width) {
 
 float relu_floor(bool relu) { return relu ? 0.0f : -std::numeric_limits<float>::infinity(); }
 
-Dim3 strict_grid(const Rows& r) {
-    return Dim3(static_cast<unsigned>(ceil_divide(r.C, kStrictColumns)),
-                static_cast<unsigned>(ceil_divide(r.rows, kStrictRows)));
-}
+unsigned strict_grid(const Rows& r) { return grid_of(strict_column_blocks(r.rows, r.C)); }
 
 int64_t strict_floats(const Rows& r) { return ceil_divide(r.rows, kStrictRows) * r.C; }
 

@@ -2,41 +2,6 @@
 // captured step refers to it).
 #include "cuda/products.h"
 
-#if !defined(FP16ENGINE_CUDNN)
-
-#include "cuda/library.h"
-#include "cuda/ops.h"
-
-namespace fp16engine::gpu {
-namespace {
-
-[[noreturn]] void left_out() {
-    throw LibraryMissing(
-        "this build has no convolutions for the GPU: cudnn.h and cudnn_frontend.h were not found when it was built; "
-        "pip install nvidia-cudnn-cu13 and nvidia-cudnn-frontend and build again");
-}
-
-}  // namespace
-
-void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
-                    int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator, bool) {
-    if (!half_accumulator) left_out();
-    strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups, kHalves);
-}
-void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
-                     const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
-                     int64_t groups, bool half_accumulator, bool) {
-    if (!half_accumulator) left_out();
-    strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups, kHalves);
-}
-std::vector<std::string> conv2d_implementations() { return {}; }
-size_t cudnn_version() { left_out(); }
-std::string cudnn_device_properties() { left_out(); }
-
-}  // namespace fp16engine::gpu
-
-#else
-
 #include <array>
 #include <map>
 #include <mutex>
@@ -176,8 +141,6 @@ void set_zero(const ArrayView& a) {
 
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, bool half_accumulator, bool tf32) {
-    if (half_accumulator && !library_halves())
-        return strict_conv2d_forward(x, w, bias, y, stride_h, stride_w, pads, groups, kHalves);
     const ConvShape shape = conv_shape(x, w, stride_h, stride_w, pads, groups);
     const Compute compute = compute_type(x.dtype, half_accumulator, tf32);
     if (y.size() == 0) return;
@@ -192,8 +155,6 @@ void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bia
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                      int64_t groups, bool half_accumulator, bool tf32) {
-    if (half_accumulator && !library_halves())
-        return strict_conv2d_backward(x, w, dy, dx, dw, db, stride_h, stride_w, pads, groups, kHalves);
     const ConvShape shape = conv_shape(x, w, stride_h, stride_w, pads, groups);
     const Compute compute = compute_type(x.dtype, half_accumulator, tf32);
     const bool empty = dy.size() == 0 || x.size() == 0;  // sums of nothing
@@ -241,5 +202,3 @@ std::string cudnn_device_properties() {
 }
 
 }  // namespace fp16engine::gpu
-
-#endif

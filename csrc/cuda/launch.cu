@@ -2,14 +2,10 @@
 #include <string>
 
 #include "cuda/launch.h"
+#include "cuda/scratch.h"
 
 namespace fp16engine::gpu {
 namespace {
-
-struct Arena {
-    float* memory = nullptr;
-    int64_t floats = 0;
-};
 
 constexpr int kMaxDevices = 64;
 
@@ -19,9 +15,9 @@ int device_index() {
     return device;
 }
 
-Arena& arena() {
-    static Arena arenas[kMaxDevices];  // one stream each; given back with the process
-    return arenas[device_index()];
+Scratch& scratch() {
+    static Scratch* const instance = new Scratch;  // given back with the process
+    return *instance;
 }
 
 Stream& stream() {
@@ -30,11 +26,6 @@ Stream& stream() {
 }
 
 }  // namespace
-
-void fail_cuda(cudaError_t error, const char* expression, const char* file, int line) {
-    throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": " + expression + ": " +
-                             cudaGetErrorString(error));
-}
 
 Stream current_stream() { return stream(); }
 void set_stream(uintptr_t handle) { stream() = reinterpret_cast<Stream>(handle); }
@@ -46,20 +37,10 @@ int multiprocessors() {
     return count;
 }
 
-Workspace::Workspace(int64_t floats) {
-    Arena& a = arena();
-    if (floats > a.floats) {
-        if (capturing())
-            fail("workspace must not grow while a graph is captured, got a need of " + std::to_string(floats) +
-                 " floats; run the step once before");
-        // The outgrown block is kept: a graph captured before may still write to it.
-        a.floats = floats * 2;
-        FP16_CHECK(cudaMalloc(reinterpret_cast<void**>(&a.memory), static_cast<size_t>(a.floats) * sizeof(float)));
-    }
-    pieces_ = a.memory;
-}
+Workspace::Workspace(int64_t floats)
+    : pieces_(static_cast<float*>(scratch().get(static_cast<size_t>(floats) * sizeof(float)))) {}
 
-size_t workspace_bytes() { return static_cast<size_t>(arena().floats) * sizeof(float); }
+size_t workspace_bytes() { return scratch().held(); }
 
 void set_zero(void* device, size_t bytes) { FP16_CHECK(cudaMemsetAsync(device, 0, bytes, current_stream())); }
 

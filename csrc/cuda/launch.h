@@ -33,6 +33,7 @@ using Stream = void*;
 #define FP16_LAUNCH(kernel, grid, block, ...)                                                                        \
     do {                                                                                                             \
         const Dim3 blocks_((grid)), threads_((block));                                                               \
+        ::simt::check_launch(blocks_, threads_);                                                                     \
         ::simt::perform(#kernel, true, [=] { ::simt::launch(blocks_, threads_, 0, [=] { kernel(__VA_ARGS__); }); }); \
     } while (0)
 #endif
@@ -84,6 +85,12 @@ void set_zero(void* device, size_t bytes);
 void read_back(void* host, const void* device, size_t bytes);
 
 inline int64_t ceil_divide(int64_t n, int64_t by) { return (n + by - 1) / by; }
+
+// So many blocks, in a grid's first axis.
+inline unsigned grid_of(int64_t blocks) {
+    expect(blocks < int64_t{1} << 31, "x must need fewer than 2^31 blocks, got " + std::to_string(blocks));
+    return static_cast<unsigned>(blocks);
+}
 
 // Blocks for n independent work items of one thread each, at most `waves` per multiprocessor; kernels stride over the
 // rest.

@@ -60,7 +60,7 @@ void backward(const Rows& r, const ArrayView& x, const ArrayView& gamma, const A
         if constexpr (kHalf) {
             const Ptr<float> sums = first + 2 * K;
             const Ptr<const float> group_sums = sums;
-            const Dim3 grid(static_cast<unsigned>(ceil_divide(K, kStrictColumns)), static_cast<unsigned>(groups));
+            const unsigned grid = grid_of(strict_column_blocks(rows, K));
             if (rows > 0)
                 FP16_LAUNCH((layer_norm_strict_gradients_kernel<T, S>), grid, kBlock, xs, ms, ds, dys, sums, rows, K);
             FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * K * kWarpSize), kBlock, group_sums, first,

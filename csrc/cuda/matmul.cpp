@@ -2,42 +2,6 @@
 // for as c^T = b^T a^T: operand A of the library is our b, operand B our a. Nothing is copied or transposed.
 #include "cuda/products.h"
 
-#if !defined(FP16ENGINE_CUBLASLT)
-
-#include "cuda/library.h"
-#include "cuda/ops.h"
-
-namespace fp16engine::gpu {
-namespace {
-
-[[noreturn]] void left_out() {
-    throw LibraryMissing(
-        "this build has no matrix products for the GPU: cublasLt.h was not found when it was built; "
-        "pip install nvidia-cublas and build again");
-}
-
-}  // namespace
-
-void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
-            bool transpose_b, bool half_accumulator, bool) {
-    if (!half_accumulator) left_out();
-    strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, kHalves);
-}
-void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator,
-                    bool) {
-    if (!half_accumulator) left_out();
-    strict_matmul(a, b, {}, c, false, false, scale, kHalves);
-}
-void linear_weight_gradient(const ArrayView&, const ArrayView&, const ArrayView&, const ArrayView&, bool, bool) {
-    left_out();
-}
-std::vector<std::string> matmul_implementations() { return {}; }
-size_t cublaslt_version() { left_out(); }
-
-}  // namespace fp16engine::gpu
-
-#else
-
 #include <cublasLt.h>
 
 #include <algorithm>
@@ -45,6 +9,7 @@ size_t cublaslt_version() { left_out(); }
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "cuda/library.h"
 #include "cuda/ops.h"
@@ -85,9 +50,13 @@ const Lt& lt() {
     return functions;
 }
 
+class Refused : public std::runtime_error {
+public:
+    using std::runtime_error::runtime_error;
+};
+
 void check(cublasStatus_t status, const char* expression) {
-    if (status != CUBLAS_STATUS_SUCCESS)
-        throw std::runtime_error(std::string(expression) + ": " + lt().GetStatusName(status));
+    if (status != CUBLAS_STATUS_SUCCESS) throw Refused(std::string(expression) + ": " + lt().GetStatusName(status));
 }
 #define LT_CHECK(function, ...) check(lt().function(__VA_ARGS__), "cublasLt" #function)
 
@@ -123,6 +92,8 @@ cublasLtHandle_t handle() {
 // What the library does with the vector next to the product.
 enum class Vector { none, bias, row_sums_of_a };
 
+using Key = std::array<int64_t, 14>;
+
 // One product as asked for: sizes in our row-major terms, and the alignment of its pointers.
 struct Product {
     int64_t batch, M, N, K;
@@ -130,9 +101,12 @@ struct Product {
     DType dtype;
     Compute compute;
     Vector vector;
-    int64_t alignment_a, alignment_b, alignment_c;
+    int64_t alignment_a, alignment_b, alignment_c, alignment_vector;
 
-    std::array<int64_t, 13> key() const {
+    // Whether there is another way, so that a refusal is none of the caller's.
+    bool optional() const { return vector == Vector::row_sums_of_a; }
+
+    Key key() const {
         return {current_device(),
                 batch,
                 M,
@@ -145,7 +119,8 @@ struct Product {
                 int64_t(vector),
                 alignment_a,
                 alignment_b,
-                alignment_c};
+                alignment_c,
+                alignment_vector};
     }
 
     std::string describe() const {
@@ -160,7 +135,7 @@ struct Product {
     }
 };
 
-// Pointers aligned to 16 bytes are as good as any.
+// Pointers aligned to 16 bytes are as good as any, and so is none.
 int64_t alignment(const void* pointer) {
     const uintptr_t address = reinterpret_cast<uintptr_t>(pointer);
     for (int64_t bytes = 16; bytes > 1; bytes /= 2)
@@ -180,9 +155,9 @@ struct Plan {
     cublasComputeType_t compute;
     cudaDataType_t type;
 
-    explicit Plan(const Product& p);
+    // `vector`: where it lies tells the library how it is aligned; every run names its own.
+    Plan(const Product& p, void* vector);
 
-    bool usable() const { return !algorithms.empty(); }
     void run(const cublasLtMatmulHeuristicResult_t& algorithm, const void* a_data, const void* b_data, void* c_data,
              void* vector, double alpha) const;
 
@@ -207,7 +182,7 @@ void Plan::lay_out(Layout& layout, int64_t rows, int64_t columns, int64_t batch)
              sizeof stride);
 }
 
-Plan::Plan(const Product& p) {
+Plan::Plan(const Product& p, void* vector) {
     compute = p.compute == Compute::float16 ? CUBLAS_COMPUTE_16F
               : p.compute == Compute::tf32  ? CUBLAS_COMPUTE_32F_FAST_TF32
                                             : CUBLAS_COMPUTE_32F;
@@ -220,6 +195,7 @@ Plan::Plan(const Product& p) {
         set(CUBLASLT_MATMUL_DESC_EPILOGUE,
             p.vector == Vector::bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_BGRADB);
         set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, static_cast<int32_t>(type));
+        set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, vector);
     }
     lay_out(a, p.transpose_b ? p.N : p.K, p.transpose_b ? p.K : p.N, p.batch);
     lay_out(b, p.transpose_a ? p.K : p.M, p.transpose_a ? p.M : p.K, p.batch);
@@ -268,7 +244,8 @@ void Plan::run(const cublasLtMatmulHeuristicResult_t& algorithm, const void* a_d
 
 struct Cache {
     std::mutex guard;  // also over the run: the description holds the vector's pointer
-    std::map<std::array<int64_t, 13>, std::unique_ptr<Plan> > plans;
+    std::map<Key, std::unique_ptr<Plan> > plans;
+    std::set<Key> refused;
     std::vector<std::string> implementations;
 };
 
@@ -292,28 +269,41 @@ std::string describe(const Product& p, const cublasLtMatmulHeuristicResult_t& ch
            std::to_string(chosen.workspaceSize);
 }
 
-// Runs a product; false, with nothing done, where the library offers no algorithm for it.
+// Null where the library offers no algorithm.
+std::unique_ptr<Plan> make_plan(const Product& p, const void* a, const void* b, void* c, void* vector, double alpha) {
+    auto plan = std::make_unique<Plan>(p, vector);
+    auto& algorithms = plan->algorithms;
+    if (algorithms.empty()) return nullptr;
+    if (algorithms.size() > 1 && !capturing()) {
+        const int best = quickest(static_cast<int>(algorithms.size()), [&](int i) {
+            plan->run(algorithms[static_cast<size_t>(i)], a, b, c, vector, alpha);
+        });
+        std::swap(algorithms[0], algorithms[static_cast<size_t>(best)]);
+    }
+    algorithms.resize(1);
+    return plan;
+}
+
+// Runs a product; false where the library offers no algorithm for it, or refuses an optional one.
 bool multiply(const Product& p, const void* a, const void* b, void* c, void* vector, double alpha = 1.0) {
     Cache& cached = cache();
+    const Key key = p.key();
     const std::lock_guard<std::mutex> lock(cached.guard);
-    std::unique_ptr<Plan>& plan = cached.plans[p.key()];
-    if (!plan) {
-        auto made = std::make_unique<Plan>(p);
-        if (made->algorithms.size() > 1 && !capturing()) {
-            const int best = quickest(static_cast<int>(made->algorithms.size()), [&](int i) {
-                made->run(made->algorithms[static_cast<size_t>(i)], a, b, c, vector, alpha);
-            });
-            std::swap(made->algorithms[0], made->algorithms[static_cast<size_t>(best)]);
+    if (cached.refused.count(key)) return false;
+    try {
+        std::unique_ptr<Plan>& plan = cached.plans[key];
+        const bool known = plan != nullptr;
+        if (!known) plan = make_plan(p, a, b, c, vector, alpha);
+        if (plan) {
+            plan->run(plan->algorithms[0], a, b, c, vector, alpha);
+            if (!known) cached.implementations.push_back(describe(p, plan->algorithms[0]));
+            return true;
         }
-        if (made->usable()) {
-            made->algorithms.resize(1);
-            cached.implementations.push_back(describe(p, made->algorithms[0]));
-        }
-        plan = std::move(made);
+    } catch (const Refused&) {
+        if (!p.optional()) throw;
     }
-    if (!plan->usable()) return false;
-    plan->run(plan->algorithms[0], a, b, c, vector, alpha);
-    return true;
+    cached.refused.insert(key);
+    return false;
 }
 
 void multiply_or_fail(const Product& p, const void* a, const void* b, void* c, void* vector, double alpha = 1.0) {
@@ -332,8 +322,6 @@ void empty_sum(const ArrayView& bias, const ArrayView& c) {
 
 void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const ArrayView& c, bool transpose_a,
             bool transpose_b, bool half_accumulator, bool tf32) {
-    if (half_accumulator && !library_halves())
-        return strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, kHalves);
     const int64_t M = a.dim(transpose_a ? -1 : -2), K = a.dim(transpose_a ? -2 : -1);
     const int64_t N = b.dim(transpose_b ? -2 : -1);
     const Compute compute = compute_type(a.dtype, half_accumulator, tf32);
@@ -350,13 +338,13 @@ void matmul(const ArrayView& a, const ArrayView& b, const ArrayView& bias, const
                        bias ? Vector::bias : Vector::none,
                        alignment(a.data),
                        alignment(b.data),
-                       alignment(c.data)};
+                       alignment(c.data),
+                       alignment(bias.data)};
     multiply_or_fail(p, a.data, b.data, c.data, bias.data);
 }
 
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, bool half_accumulator,
                     bool tf32) {
-    if (half_accumulator && !library_halves()) return strict_matmul(a, b, {}, c, false, false, scale, kHalves);
     const int64_t M = a.dim(-2), K = a.dim(-1), N = b.dim(-1);
     const Compute compute = compute_type(a.dtype, half_accumulator, tf32);
     if (c.size() == 0) return;
@@ -373,7 +361,8 @@ void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, 
                        Vector::none,
                        alignment(a.data),
                        alignment(b.data),
-                       alignment(c.data)};
+                       alignment(c.data),
+                       alignment(nullptr)};
     // A binary16 product takes its factor in binary16, where 8^-0.5 is not a number: the sum is stored and then scaled.
     if (compute == Compute::float16) {
         multiply_or_fail(p, a.data, b.data, c.data, nullptr);
@@ -401,7 +390,8 @@ void linear_weight_gradient(const ArrayView& x, const ArrayView& dy, const Array
                               Vector::row_sums_of_a,
                               alignment(dy.data),
                               alignment(x.data),
-                              alignment(dw.data)};
+                              alignment(dw.data),
+                              alignment(db.data)};
         if (compute == Compute::float32 && rows > 0 && dw.size() > 0 &&
             multiply(both, dy.data, x.data, dw.data, db.data))
             return;
@@ -419,5 +409,3 @@ std::vector<std::string> matmul_implementations() {
 size_t cublaslt_version() { return lt().GetVersion(); }
 
 }  // namespace fp16engine::gpu
-
-#endif

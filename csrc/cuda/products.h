@@ -1,6 +1,6 @@
 // Matrix products and convolutions of the GPU backend, by cuBLASLt and cuDNN; the meaning is that of cpu/ops.h.
-// The accumulator of a dot product is float32, or binary16 where `half_accumulator` (float16 arrays only: then the sums
-// are our own kernels', strict_product.cu, unless runtime.h's library_halves says the library's were proven); float32
+// The accumulator of a dot product is float32, or binary16 where `half_accumulator` (float16 arrays only: a library
+// that accepts it has promised nothing, so who calls this has proof, or uses the kernels of strict_product.cu); float32
 // arrays are multiplied as IEEE float32 unless `tf32` lets their factors be rounded to 10 bits. Nothing is accumulated
 // in less than asked: partial sums of a split dot product are added in the accumulator's type, and engines that round
 // or convert are left out. The libraries' order of summation is theirs: fixed for a plan, not the documented one.
@@ -14,9 +14,6 @@
 namespace fp16engine::gpu {
 
 using Pads = std::vector<int64_t>;  // top, bottom, left, right
-
-// The accumulator of strict_matmul and strict_conv2d in ops.h that `half_accumulator` stands for: no chunks.
-constexpr int64_t kHalves = 1;
 
 enum class Compute { float32, tf32, float16 };
 

@@ -145,9 +145,7 @@ void reduce_strict(const ArrayView& x, const ArrayView& y, int64_t outer, int64_
     const auto ys = pointer<__half>(y);
     Ptr<float> in, out = workspace.get() + rest_size;
     for (const StrictMerge& m : merges) {
-        const int64_t grid = ceil_divide(outer, m.outers) * m.groups * m.tiles;
-        expect(grid < int64_t{1} << 31, "x must need fewer than 2^31 blocks, got " + std::to_string(grid));
-        const auto launch_grid = static_cast<unsigned>(grid);
+        const unsigned launch_grid = grid_of(ceil_divide(outer, m.outers) * m.groups * m.tiles);
         if (&m != &merges.front())
             FP16_LAUNCH(strict_reduce_merge_kernel, launch_grid, kBlock, in, m, out, rest, ys);
         else if (rows)

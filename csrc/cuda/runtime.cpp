@@ -6,17 +6,17 @@
 #include <limits>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <string>
-#include <vector>
 
-#include "common/check.h"
+#include "cuda/scratch.h"
 
 namespace fp16engine::gpu {
 namespace {
 
 constexpr int kTimedRuns = 5;
 
-std::atomic<bool> tuning{false}, halves{false};
+std::atomic<bool> tuning{false};
 
 std::mutex& guard() {
     static std::mutex instance;
@@ -32,14 +32,9 @@ struct Event {
     void record() { FP16_CHECK(cudaEventRecord(handle, current_stream())); }
 };
 
-struct Block {
-    void* memory = nullptr;
-    size_t bytes = 0;
-};
-
-std::map<int, Block>& blocks() {
-    static std::map<int, Block> by_device;
-    return by_device;
+Scratch& library_scratch() {
+    static Scratch* const instance = new Scratch;  // outlives the library's own statics
+    return *instance;
 }
 
 float median_milliseconds(const std::function<void()>& run) {
@@ -58,6 +53,12 @@ float median_milliseconds(const std::function<void()>& run) {
 }
 
 }  // namespace
+
+void fail_cuda(cudaError_t error, const char* expression, const char* file, int line) {
+    cudaGetLastError();  // else the runtime gives this error to the next launch that asks
+    throw std::runtime_error(std::string(file) + ":" + std::to_string(line) + ": " + expression + ": " +
+                             cudaGetErrorString(error));
+}
 
 bool capturing() {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
@@ -84,40 +85,8 @@ int compute_capability() {
     return value;
 }
 
-void* library_workspace(size_t bytes) {
-    if (bytes == 0) return nullptr;
-    const std::lock_guard<std::mutex> lock(guard());
-    Block& block = blocks()[current_device()];
-    if (bytes > block.bytes) {
-        expect(!capturing(), "workspace must not grow while a graph is captured, got a need of " +
-                                 std::to_string(bytes) + " bytes; run the step once before");
-        Block larger;
-        larger.bytes = std::max(bytes, 2 * block.bytes);
-        FP16_CHECK(cudaMalloc(&larger.memory, larger.bytes));
-        block = larger;  // the smaller one may be part of a captured graph
-    }
-    return block.memory;
-}
-
-size_t library_workspace_bytes() {
-    const std::lock_guard<std::mutex> lock(guard());
-    return blocks()[current_device()].bytes;
-}
-
-size_t graph_nodes(uintptr_t graph) {
-    const auto handle = reinterpret_cast<cudaGraph_t>(graph);
-    size_t count = 0, working = 0;
-    FP16_CHECK(cudaGraphGetNodes(handle, nullptr, &count));
-    std::vector<cudaGraphNode_t> nodes(count);
-    FP16_CHECK(cudaGraphGetNodes(handle, nodes.data(), &count));
-    for (const cudaGraphNode_t node : nodes) {
-        cudaGraphNodeType type;
-        FP16_CHECK(cudaGraphNodeGetType(node, &type));
-        working +=
-            type == cudaGraphNodeTypeKernel || type == cudaGraphNodeTypeMemcpy || type == cudaGraphNodeTypeMemset;
-    }
-    return working;
-}
+void* library_workspace(size_t bytes) { return library_scratch().get(bytes); }
+size_t library_workspace_bytes() { return library_scratch().held(); }
 
 int quickest(int count, const std::function<void(int)>& run) {
     int best = 0;
@@ -139,8 +108,5 @@ int quickest(int count, const std::function<void(int)>& run) {
 
 bool autotune() { return tuning; }
 void set_autotune(bool enabled) { tuning = enabled; }
-
-bool library_halves() { return halves; }
-void set_library_halves(bool allowed) { halves = allowed; }
 
 }  // namespace fp16engine::gpu

@@ -23,8 +23,7 @@ bool capturing();  // the current stream records a graph
 int current_device();
 int compute_capability();  // of the current device: 90 for 9.0
 
-// Device memory of one library call, shared by all calls in the order of the one stream. It grows outside of captures
-// only, and what a graph may have recorded is never given back.
+// Device memory of one library call, shared by all calls in the order of the one stream (scratch.h).
 void* library_workspace(size_t bytes);
 size_t library_workspace_bytes();
 size_t workspace_bytes();  // the same of our own kernels (launch.h)
@@ -40,11 +39,5 @@ int quickest(int count, const std::function<void(int)>& run);
 // then equal runs choose equal algorithms, so they give equal bits).
 bool autotune();
 void set_autotune(bool enabled);
-
-// Whether sums asked for in binary16 may be a library's (true), or are our own kernels' (false, the default): a compute
-// type that a library accepts is not yet the accumulator it uses. What has been proven is Python's to know
-// (backend/gpu/accumulators.py).
-bool library_halves();
-void set_library_halves(bool allowed);
 
 }  // namespace fp16engine::gpu

@@ -459,11 +459,10 @@ __global__ void __launch_bounds__(kBlock)
     __shared__ Shared<float, kBlock> part;
     count_update(updates);
     const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize);
-    const int64_t column = static_cast<int64_t>(blockIdx.x) * kStrictColumns + lane;
-    const int64_t begin = static_cast<int64_t>(blockIdx.y) * kStrictRows;
-    const int64_t end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
+    const StrictTile tile(rows, C);
+    const int64_t column = tile.first + lane;
     float most = 0.0f;
-    for (int64_t r = begin + warp; r < end && column < C; r += kBlock / kWarpSize) {
+    for (int64_t r = tile.begin + warp; r < tile.end && column < C; r += kBlock / kWarpSize) {
         const float value = as_float(x[r * C + column]), size = value < 0.0f ? -value : value;
         if (!(size <= most)) most = size == size ? size : __int_as_float(0x7f800000);
     }
@@ -471,7 +470,7 @@ __global__ void __launch_bounds__(kBlock)
     __syncthreads();
     if (warp != 0 || column >= C) return;
     for (int i = lane + kWarpSize; i < kBlock; i += kWarpSize) most = part[i] > most ? part[i] : most;
-    largest[blockIdx.y * C + column] = most;
+    largest[tile.group * C + column] = most;
 }
 
 // scale (C,) from largest (count, C)

@@ -12,23 +12,42 @@ constexpr int kStrictColumns = kWarpSize;  // columns of a block of kBlock threa
 template <int kQuantities>
 using StrictStage = Shared<float, kQuantities * kStrictGroup*(kStrictColumns + 1)>;
 
-// groups (kQuantities, ceil(rows / 1024), C) = sums of the terms that term(r, c, terms) gives; blockIdx = (columns,
-// group).
+// Blocks of a kernel over rows x C: one for each group of rows and tile of columns. In one axis, for a grid's others
+// end at 65535.
+inline int64_t strict_column_blocks(int64_t rows, int64_t C) {
+    return (rows + kStrictRows - 1) / kStrictRows * ((C + kStrictColumns - 1) / kStrictColumns);
+}
+
+// Where such a block works: rows begin to end - 1, from column `first` on.
+struct StrictTile {
+    int64_t group, groups, begin, end, first;
+
+    __device__ __forceinline__ StrictTile(int64_t rows, int64_t C) {
+        const int64_t tiles = (C + kStrictColumns - 1) / kStrictColumns, block = blockIdx.x;
+        group = block / tiles;
+        groups = gridDim.x / tiles;
+        begin = group * kStrictRows;
+        end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
+        first = (block - group * tiles) * kStrictColumns;
+    }
+};
+
+// groups (kQuantities, ceil(rows / 1024), C) = sums of the terms that term(r, c, terms) gives
 template <int kQuantities, bool kHalved, class Term>
 __device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Ptr<float> groups,
                                                      StrictStage<kQuantities>& stage, Term term) {
     const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize);
-    const int64_t first_column = static_cast<int64_t>(blockIdx.x) * kStrictColumns, column = first_column + lane;
-    const int64_t begin = static_cast<int64_t>(blockIdx.y) * kStrictRows;
-    const int64_t end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
-    const int blocks = static_cast<int>((end - begin + kStrictBlock - 1) / kStrictBlock);
+    const StrictTile tile(rows, C);
+    const int64_t column = tile.first + lane;
+    const int blocks = static_cast<int>((tile.end - tile.begin + kStrictBlock - 1) / kStrictBlock);
     const auto slot = [](int quantity, int block, int c) {
         return (quantity * kStrictGroup + block) * (kStrictColumns + 1) + c;
     };
 
     for (int block = warp; block < blocks && column < C; block += kBlock / kWarpSize) {
         float sums[kQuantities] = {};
-        const int64_t from = begin + block * kStrictBlock, to = from + kStrictBlock < end ? from + kStrictBlock : end;
+        const int64_t from = tile.begin + block * kStrictBlock,
+                      to = from + kStrictBlock < tile.end ? from + kStrictBlock : tile.end;
         for (int64_t r = from; r < to; r++) {
             float terms[kQuantities];
             term(r, column, terms);
@@ -37,12 +56,11 @@ __device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Pt
         for (int q = 0; q < kQuantities; q++) stage[slot(q, block, lane)] = sums[q];
     }
     __syncthreads();
-    for (int c = warp; c < kStrictColumns && first_column + c < C; c += kBlock / kWarpSize) {
+    for (int c = warp; c < kStrictColumns && tile.first + c < C; c += kBlock / kWarpSize) {
         for (int q = 0; q < kQuantities; q++) {
             const auto fold = strict_fold<kHalved>(
                 blocks, [&](int64_t i) -> float { return stage[slot(q, static_cast<int>(i), c)]; });
-            if (lane == 0)
-                groups[(q * static_cast<int64_t>(gridDim.y) + blockIdx.y) * C + first_column + c] = fold.value;
+            if (lane == 0) groups[(q * tile.groups + tile.group) * C + tile.first + c] = fold.value;
         }
     }
 }

@@ -154,10 +154,19 @@ void set_schedule(int value) { schedule = value; }
 
 void fail(const std::string& what) { throw Error(what + " [" + location() + "]"); }
 
-void launch(Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body) {
+void check_launch(Dim3 grid, Dim3 size) {
     if (size.count() == 0 || size.count() > 1024)
         throw Error("a block must be 1 to 1024 threads, got " + std::to_string(size.count()));
     if (grid.count() == 0) throw Error("an empty grid");
+    constexpr unsigned kMost[] = {2147483647, 65535, 65535};  // CUDA C++ Programming Guide, compute capabilities
+    const unsigned given[] = {grid.x, grid.y, grid.z};
+    for (int axis = 0; axis < 3; axis++)
+        if (given[axis] > kMost[axis])
+            throw Error("axis " + std::string(1, "xyz"[axis]) + " of a grid must be at most " +
+                        std::to_string(kMost[axis]) + " blocks, got " + std::to_string(given[axis]));
+}
+
+void launch(Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body) {
     fp16engine::parallel_for(grid.count(), [&](int64_t task, int) {
         static thread_local Block storage;
         Block* const outer = block;

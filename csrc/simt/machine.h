@@ -19,7 +19,7 @@ constexpr unsigned kWarp = 32;
 struct Dim3 {
     unsigned x, y, z;
     Dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
-    unsigned count() const { return x * y * z; }
+    int64_t count() const { return int64_t{x} * y * z; }
 };
 
 struct Error : std::runtime_error {
@@ -69,6 +69,9 @@ struct Block {
 
 extern thread_local Block* block;
 extern thread_local Thread* thread;
+
+// Throws for a grid or a block that no GPU launches.
+void check_launch(Dim3 grid, Dim3 size);
 
 // Runs `body` once per thread of the grid; rethrows the first error of any thread as simt::Error.
 void launch(Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body);

@@ -22,7 +22,7 @@ from ..errors import UnsupportedPrecision
 from ..precision import Precision
 from ..validate import choice
 from .kernel_cases import SIZES, Kernel, Setting, kernels
-from .timers import EventTimer, HostTimer, timer
+from .timers import EventTimer, HostTimer, device_copy, timer
 
 PEERS = ("torch",)
 # Bytes of the array that is copied, as large as the feature maps of the kernel table; the first is for tests.
@@ -118,7 +118,7 @@ def run(
 
 def _copy_rate(backend: Any, clock: HostTimer | EventTimer, nbytes: int, seconds: float) -> dict[str, Any]:
     x = backend.from_numpy(np.resize(np.arange(1024, dtype=np.float16), nbytes // 2))
-    times = clock.measure(lambda: backend.copy(x), seconds)
+    times = clock.measure(device_copy(backend, x), seconds)
     return {"bytes": nbytes, **_times(times), "bytes_per_second": 2 * nbytes / median(times)}
 
 

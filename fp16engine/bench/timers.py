@@ -102,6 +102,18 @@ class EventTimer:
         return 1e-3 * float(self._cupy.cuda.get_elapsed_time(start, stop))
 
 
+def device_copy(backend: Any, x: Any) -> Call:
+    """Return a call that copies an array as the device's maker does: cudaMemcpyAsync on a GPU."""
+    if not backend.capabilities.stream:
+        return lambda: backend.copy(x)
+    y = backend.empty(x.shape, x.dtype)
+
+    def copy() -> None:
+        y.data.copy_from_device_async(x.data, x.nbytes, backend.stream)
+
+    return copy
+
+
 def timer(backend: Any) -> HostTimer | EventTimer:
     """Return the timer of a backend: events where it has a `stream`, else the host's clock."""
     return EventTimer(backend.xp, backend.stream) if backend.capabilities.stream else HostTimer()

@@ -27,7 +27,8 @@ def add(commands: Any) -> None:
         "  fp16engine compare\n"
         "  fp16engine compare --seeds 5\n"
         "  fp16engine compare --precision fp16,fp16-strict,fp32 --epochs 5\n"
-        "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n\n"
+        "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n"
+        "  fp16engine compare --data image_folder --data-dir ~/photos --image-size 64\n\n"
         + options.defaults_text(),
     )
     options.add_data(parser, "digits")

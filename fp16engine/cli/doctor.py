@@ -71,7 +71,11 @@ def _print(found: dict[str, Any]) -> None:
 
 
 def _verdict(test: dict[str, Any]) -> str:
-    verdict = "passed" if test["passed"] else f"FAILED, largest errors {test['max_error']}"
+    verdict = (
+        "passed"
+        if test["passed"]
+        else f"FAILED, {test['reason'] or 'largest errors ' + str(test['max_error'])}"
+    )
     return f"{verdict}: {test['what']}"
 
 
@@ -79,7 +83,6 @@ def _cpu(cpu: dict[str, Any]) -> str:
     if not cpu["available"]:
         return "not available"
     parts = [str(cpu.get("isa") or "unknown instructions")]
-    parts.append(f"with oneDNN {cpu['onednn']}" if cpu.get("onednn") else "without oneDNN")
     if cpu.get("threads"):
         parts.append(f"{cpu['threads']} threads")
     return ", ".join(parts)

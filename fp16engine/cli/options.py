@@ -76,6 +76,11 @@ def number(positive: bool) -> Callable[[str], float]:
     return parse
 
 
+def share(text: str) -> float:
+    """Parse a share of a whole, neither nothing nor all of it."""
+    return _checked(text, float, lambda value: validate.number("", value, above=0, below=1))
+
+
 def _checked(text: str, convert: Callable[[str], T], check: Callable[[Any], T]) -> T:
     try:
         value: Any = convert(text)
@@ -127,10 +132,26 @@ def add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
         help=f"{', '.join(DATA)} (default: {default or 'that of the checkpoint'})",
     )
     group.add_argument(
-        "--data-dir", metavar="DIR", help="where the data set's files are (not needed for digits)"
+        "--data-dir",
+        metavar="DIR",
+        help="where the data set's files are, or your own images (not needed for digits)",
     )
     group.add_argument(
         "--download", action="store_true", help="fetch missing files into --data-dir (checksummed)"
+    )
+    group.add_argument(
+        "--image-size",
+        type=whole(1),
+        metavar="N",
+        help="image_folder: bring every image to N x N pixels, the shorter side resized, then the centre "
+        "cropped (default: the files' own size, which must be the same)",
+    )
+    group.add_argument(
+        "--test-share",
+        type=share,
+        metavar="X",
+        help="image_folder: draw this share of every class for the test part, where the folder has none; the "
+        "same images for every --seed (default: 0.2)",
     )
     group.add_argument(
         "--limit", type=whole(1), metavar="N", help="use the first N training and N test images only"
@@ -335,7 +356,14 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
         raise FileNotFoundError(f"--data-dir must be a folder or file that exists, got {arguments.data_dir}")
     root = None if arguments.data == "digits" else arguments.data_dir
-    dataset = data.load(arguments.data, root, download=arguments.download)
+    dataset = data.load(
+        arguments.data,
+        root,
+        download=arguments.download,
+        image_size=arguments.image_size,
+        test_share=arguments.test_share,
+        seed=getattr(arguments, "data_seed", 0),  # of a run's own data set
+    )
     return dataset.limit(arguments.limit) if arguments.limit else dataset
 
 

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "Ctrl-C saves and stops, --resume continues as if nothing had happened.",
         "  fp16engine train\n"
         "  fp16engine train --data mnist --data-dir ~/mnist --precision fp16 --epochs 10 --out runs/mnist\n"
-        "  fp16engine train --data image_folder --data-dir ~/photos --model resnet20\n\n"
+        "  fp16engine train --data image_folder --data-dir ~/photos --image-size 64 --model resnet20\n\n"
         + options.defaults_text(),
     )
     options.add_data(parser, "digits")

@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from .counters import StepCounters
 from .evaluator import BATCH as EVALUATION_BATCH
 from .notes import account, own_decays
 from .outcome import failure
+from .source import ImageSource
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -65,13 +66,14 @@ class Options:
     monitor_every: int | None = None
 
 
-def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
+def fit(trainer: Trainer, dataset: Any, options: Options) -> History:
     """See `Trainer.fit`."""
+    corpus = trainer.objective.corpus(dataset)
     with hold(options.out):
-        return _fit(trainer, dataset, options)
+        return _fit(trainer, corpus, options, () if corpus is dataset else corpus.notes)
 
 
-def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
+def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[str]) -> History:
     feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
@@ -85,20 +87,28 @@ def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
         state = RunState(
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
+    state.images = ImageSource.of(dataset)
     state.history.run = _describe(trainer, dataset, options)
     if options.monitor_every is not None:
         trainer.monitor = Monitor(every=options.monitor_every)
     if out is not None and trainer.state.audit is None:
         trainer.state.audit = _audit(trainer, feed)
-    return _Run(trainer, feed, options, out, state).go()
+    return _Run(trainer, feed, options, out, state, notes).go()
 
 
 class _Run:
     """One call of `fit`."""
 
     def __init__(
-        self, trainer: Trainer, feed: Any, options: Options, out: Path | None, state: RunState
+        self,
+        trainer: Trainer,
+        feed: Any,
+        options: Options,
+        out: Path | None,
+        state: RunState,
+        notes: Sequence[str],
     ) -> None:
+        self.notes = list(notes)
         self.trainer, self.feed, self.options, self.out, self.state = trainer, feed, options, out, state
         self.steps_per_epoch = feed.steps
         self.reporter = reporter(options.progress, feed.unit)
@@ -125,7 +135,9 @@ class _Run:
             self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
             stack.callback(self.reporter.end)
             if decays := own_decays(trainer.config.weight_decay, trainer.model):
-                self.reporter.note(decays)
+                self.notes.append(decays)
+            for note in self.notes:
+                self.reporter.note(note)
             over = self.state.epoch >= options.epochs
             while self.state.epoch < options.epochs:
                 self.epoch()

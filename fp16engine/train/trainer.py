@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..data import Dataset
-    from ..data.encoded import EncodedText
     from ..reporting.history import History
     from ..reporting.progress import Reporter
 
@@ -287,7 +286,7 @@ class Trainer:
 
     def fit(
         self,
-        dataset: Dataset | EncodedText,
+        dataset: Any,
         epochs: int,
         batch_size: int,
         out: str | os.PathLike[str] | None = None,
@@ -303,7 +302,9 @@ class Trainer:
         """Train for passes over dataset.train, evaluating on dataset.test after each.
 
         Args:
-            dataset: images and labels, a `data.Dataset`.
+            dataset: images and labels: a `data.Dataset`; a pair (x, y) as `data.Dataset.from_arrays` takes,
+                of which a fifth of every class is the test part; or an iterable of such pairs or batches
+                (PyTorch's `Dataset` and `DataLoader`, Hugging Face `datasets`), read into memory once.
             epochs: passes, >= 0.
             batch_size: images in a step, >= 1; the last, smaller batch of an epoch is used.
             out: folder for metrics.jsonl, summary.json and a checkpoint (at the start, after every epoch, and

@@ -184,7 +184,7 @@ def test_deterministic(for_each: Any, threads: Any, cases: dict[str, Row]) -> No
 
 # The simulator has no kernel for these: NumPy moves the data.
 _MOVES = {"transpose", "broadcast_to", "cat", "pad2d", "crop2d", "copy", "getitem"}
-# Nor for these, the CPU backend's, but for depthwise convolutions and for binary16 accumulators.
+# Nor for these, which are a library's, but for depthwise convolutions and for binary16 accumulators.
 _PRODUCTS = {"matmul", "linear_forward", "conv2d_forward", "conv2d_backward"}
 
 

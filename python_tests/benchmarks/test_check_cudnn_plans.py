@@ -68,3 +68,15 @@ def test_a_program_that_dies_is_a_sentence(script: Any) -> None:
     answers = script.ask(dies, [{}, {}])
     with pytest.raises(script.CannotRun, match="ended with status 1: cuDNN fell over"):
         list(answers)
+
+
+def test_devices_have_every_property_cudnn_asks_for(script: Any) -> None:
+    """9.28 refuses every graph for a device without the last two; 9.19 does not look at them."""
+    known = json.loads((script.CSRC / "testing" / "devices.json").read_text())
+    asked = {
+        *("deviceVer", "deviceName", "multiProcessorCount", "maxSharedMemoryPerBlockOptin", "maxCtasPerSM"),
+        *("maxThreadsPerSM", "totalGlobalMem", "smClockRateKHz", "l2CacheSize", "memClockRateKHz"),
+        *("memoryBusWidth", "oversizedSharedMemoryPerBlock"),
+    }
+    for name in set(known) - {"about", "all"}:
+        assert set(known[name]["properties"]) == asked

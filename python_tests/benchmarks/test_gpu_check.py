@@ -96,7 +96,7 @@ def _options(out: Path) -> Any:
             None,
         ),
         ("import os; os.kill(os.getpid(), 11)", "failed", "ended with status -11", None),
-        ("SAVE({'half': 1}); import time; time.sleep(60)", "failed", "not done after 0 s", {"half": 1}),
+        ("SAVE({'half': 1}); import time; time.sleep(60)", "failed", "not done after 2 s", {"half": 1}),
         ("SAVE({'failed': 'two tests'})", "failed", "two tests", {"failed": "two tests"}),
         ("SAVE({'all': 1})", "done", None, {"all": 1}),
         ("pass", "failed", "ended with status 0: no output", None),
@@ -117,10 +117,98 @@ def test_a_part_may_die_hang_or_fail(
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "gpu_parts.py").write_text(body)
     monkeypatch.setattr(check, "ROOT", tmp_path)
-    monkeypatch.setattr(check, "GRACE", 1.0)
-    found = check.run_part(check.Part("rates", "", 1), _options(tmp_path), 0.0)
+    found = check.run_part(check.Part("rates", "", 1, 1), _options(tmp_path), 2.0)
     assert found["status"] == status and found["result"] == result
     assert (found["reason"] or "").startswith(reason or "")
+
+
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+@pytest.mark.parametrize("budget", [None, 240.0, 3600.0])
+def test_the_budget_is_kept_whatever_parts_take(
+    check: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, device: str, budget: float | None
+) -> None:
+    """Every part takes all the time it gets: each has its least, and the last one ends in time."""
+    now, limits = 0.0, {}
+
+    def run_part(part: Any, options: Any, limit: float) -> dict[str, Any]:
+        nonlocal now
+        now += limit
+        limits[part.name] = limit
+        return {"status": "failed", "seconds": limit, "reason": "took long", "result": None}
+
+    monkeypatch.setattr(check, "run_part", run_part)
+    monkeypatch.setattr(check.time, "monotonic", lambda: now)
+    options = ["--device", device, "--dry", "--out", str(tmp_path)]
+    check.main(options + ([] if budget is None else ["--budget", str(budget)]))
+    assert check.BUDGET == 480 and now <= (budget or check.BUDGET)
+    if budget == 240.0:
+        assert {"environment", "suite"} <= set(limits)
+        return
+    for part in check.PARTS:
+        assert (part.needs_gpu and device == "cpu") or part.least <= limits[part.name] <= part.most
+    assert all(part.least > check.GRACE for part in check.PARTS)
+    assert budget is None or all(
+        limits[part.name] == part.most for part in check.PARTS if part.name in limits
+    )
+
+
+def test_what_was_found_before_is_not_lost(
+    check: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = {"part": "steps", "status": "failed", "seconds": 9.0, "result": {"models": {"vgg16": {}}}}
+    (tmp_path / "steps.json").write_text(json.dumps(found))
+    dies = {"status": "failed", "seconds": 1.0, "reason": "died at once", "result": None}
+    monkeypatch.setattr(check, "run_part", lambda part, options, limit: dict(dies))
+    options = ["--device", "cpu", "--dry", "--out", str(tmp_path), "--parts", "steps"]
+    for budget in ("100", "0.001"):
+        check.main([*options, "--budget", budget])
+        assert json.loads((tmp_path / "steps.json").read_text())["result"] == found["result"]
+
+
+def test_a_network_is_not_lost_with_a_peer_that_takes_too_long(
+    check: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    parts = importlib.import_module("gpu_parts")
+    monkeypatch.setattr(parts, "MODELS", ("a", "b", "c"))
+    answers: dict[str, Any] = {
+        "a": {"contenders": [1], "peer": {"left_out": {"compiled": "TimeoutError: not done after 25 s"}}},
+        "b": {"failed": "ended with status 1"},
+        "c": {"contenders": [3], "peer": {"left_out": {}}},
+    }
+    asked: list[str] = []
+
+    def engine(run: Any, *argv: str) -> Any:
+        asked.append(argv[argv.index("--model") + 1])
+        assert float(argv[argv.index("--peer-seconds") + 1]) <= run.left() / 4
+        return dict(answers[asked[-1]])
+
+    monkeypatch.setattr(parts, "engine", engine)
+    saved: list[dict[str, Any]] = []
+    run = SimpleNamespace(device="cuda", dry=False, out=tmp_path, left=lambda: 100.0, save=saved.append)
+    parts.steps(run)
+    assert asked == ["a", "b", "c"] and set(saved[-1]["models"]) == {"a", "c"}
+    assert saved[-1]["failed"] == "a, compiled: TimeoutError: not done after 25 s; b: ended with status 1"
+    (tmp_path / "steps.json").write_text(json.dumps({"result": saved[-1]}))
+    asked.clear()
+    answers["b"] = answers["c"]
+    answers["a"] = {"failed": "out of time"}
+    parts.steps(run)  # first what is missing, then what is not complete, which is kept until it is replaced
+    assert asked == ["b", "a"] and set(saved[-1]["models"]) == {"a", "b", "c"}
+    assert saved[-1]["models"]["a"]["contenders"] == [1]
+
+
+def test_a_measurement_that_does_not_end_is_a_failure_of_its_own(
+    check: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = importlib.import_module("gpu_parts")
+    monkeypatch.setattr(parts.sys, "executable", str(BENCHMARKS / "nowhere"))
+
+    def hangs(argv: Any, timeout: float, **options: Any) -> Any:
+        raise parts.subprocess.TimeoutExpired(argv, timeout)
+
+    monkeypatch.setattr(parts.subprocess, "run", hangs)
+    found = parts.engine(SimpleNamespace(device="cuda", left=lambda: 7.0), "bench", "step")
+    assert found == {"failed": "fp16engine bench step was not done after 7 s"}
 
 
 def test_no_part_starts_without_time(check: Any, tmp_path: Path) -> None:
@@ -155,7 +243,7 @@ def _row(name: str, rate: float, **more: Any) -> dict[str, Any]:
 
 def _parts() -> dict[str, Any]:
     contenders = [
-        _row("fp16-captured", 1000.0, kernels_per_step=390, host_us_per_step=20.0),
+        _row("fp16-captured", 1000.0, kernels_per_step=420, host_us_per_step=20.0),
         _row("fp32-captured", 500.0), _row("mp-captured", 700.0), _row("torch-amp", 400.0),
         _row("torch-compiled", 800.0),
     ]  # fmt: skip
@@ -202,7 +290,7 @@ def test_everything_as_expected_passes(report: Any) -> None:
         ),
         (
             "steps",
-            {"models": {"resnet56": {"contenders": [_row("fp16-captured", 1.0, kernels_per_step=401)]}}},
+            {"models": {"resnet56": {"contenders": [_row("fp16-captured", 1.0, kernels_per_step=421)]}}},
             "kernels per step",
         ),
         (

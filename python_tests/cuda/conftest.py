@@ -22,6 +22,7 @@ def gpu() -> Iterator[Any]:
 
     fake_gpu.log.clear()
     fake_gpu.in_flight.clear()
+    fake_gpu._devices[:] = [0]
     yield fake_gpu
     fake_gpu.log.clear()
 

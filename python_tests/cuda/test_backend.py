@@ -186,3 +186,29 @@ def test_tf32_says_its_choices() -> None:
     assert "tf32" not in fe.Precision.names()
     with pytest.raises(fe.UnsupportedPrecision, match=r"operand must .* got 'tf32'"):
         fe.Precision("mine", "float16", "tf32", "float32", "float16")
+
+
+def test_cupys_cache_makes_room_for_a_workspace(cuda: Any, gpu: Any) -> None:
+    from fp16engine import _simt
+
+    cuda.zeros((3,), "float32")
+    gpu.log.clear()
+    _simt.fakes.set_device(99)
+    _simt.fakes.plan_fault("cudaMalloc", 1, 1, 2)
+    try:
+        _simt.fakes.library_workspace(100)
+    finally:
+        _simt.fakes.forget()
+        _simt.fakes.set_device(0)
+    assert gpu.log == [("free", cuda._pool), ("free", gpu.get_default_memory_pool())]
+
+
+def test_the_copy_that_rates_go_by_is_the_drivers(cuda: Any, gpu: Any) -> None:
+    """Our own kernel is one of those that are held against it."""
+    from fp16engine.bench.timers import device_copy
+
+    x = cuda.from_numpy(np.arange(300, dtype=np.float16))
+    copy = device_copy(cuda, x)
+    gpu.log.clear()
+    copy()
+    assert gpu.log == [("memcpy", cuda.stream, 600)]

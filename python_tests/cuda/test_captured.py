@@ -87,3 +87,20 @@ def test_a_failed_capture_is_ended(cuda: Any, gpu: Any) -> None:
     assert recording.kernels == 1
     recording.replay()
     assert cuda.to_numpy(x).tolist() == [5, 5, 5]
+
+
+def test_any_allocation_may_fail(cuda: Any) -> None:
+    """A full memory is a MemoryError and frees what the training held; the next one has the same bits."""
+    _, expected, losses = _run(True)
+    before = cuda.memory()["current"]
+    start = cuda._pool.allocations
+    _run(True)
+    needed = cuda._pool.allocations - start
+    for n in range(1, needed + 1, max(needed // 8, 1)):  # also the first, those of the capture, and its arena
+        cuda._pool.fails_at = cuda._pool.allocations + n
+        with pytest.raises(MemoryError):
+            _run(True)
+        gc.collect()
+        assert cuda.memory()["current"] == before and not cuda.recording
+    _, again, later = _run(True)
+    assert again == expected and later == losses

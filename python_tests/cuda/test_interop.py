@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
+from fp16engine.backend.gpu.cuda import CudaBackend
 
 
 class Foreign:
@@ -41,8 +42,27 @@ def test_dlpack_comes_in(cuda: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch, d
     assert (t.device, t.dtype, t.shape) == ("cuda:0", "float16", (2, 3))
     # the producer was told the engine's stream, so that its work is done before the copy begins
     assert foreign.told == [cuda.stream.ptr]
-    foreign.array[:] = 7
+    foreign.array[:] = 7  # the producer's memory is the producer's again
     assert t.numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_arrays_of_a_gpu_that_is_not_the_current_one(
+    cuda: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = CudaBackend(gpu.Native(), gpu, 1, "cuda:1")
+    monkeypatch.setattr(
+        fe.backend, "_loaded", {**fe.backend._loaded, "cuda": cuda, "cuda:0": cuda, "cuda:1": other}
+    )
+    t = fe.tensor(Foreign(np.arange(3, dtype=np.float16), None, index=1))
+    here = fe.tensor([1.0], "float16", "cuda")
+    assert t.device == "cuda:1"
+    gpu.runtime.setDevice(0)  # another library's choice
+    t.__dlpack__(stream=5)
+    assert gpu.log[-1] == ("dlpack", other.stream, 5)
+    assert t.__cuda_array_interface__["stream"] == other.stream.ptr
+    assert (t + t).numpy().tolist() == [0, 2, 4]
+    gpu.runtime.setDevice(1)
+    assert (here + here).numpy().tolist() == [2]
 
 
 def test_array_interface_comes_in(cuda: Any, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -102,6 +102,11 @@ def test_no_gpu(machine: _Machine, gpu: Any, monkeypatch: pytest.MonkeyPatch) ->
     _raises("this machine has no GPU")
 
 
+def test_a_module_for_other_gpus(machine: _Machine) -> None:
+    machine.native.architectures = "75-real 80-real"
+    _raises("built for 75-real 80-real", "this GPU of compute capability 9.0 does not run", "pip install .")
+
+
 def test_libraries_missing(machine: _Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> Any:
         raise fe.BackendUnavailable("cudnn not found on this machine")

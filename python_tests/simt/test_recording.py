@@ -41,7 +41,7 @@ def test_a_replay_does_it_again_on_the_same_memory(simt: Any) -> None:
     recording.replay()
     assert (out == 1).all()
     assert recording.kernels == len(recording.names) == 9
-    assert recording.names[1] == "matmul" and "map_kernel" in recording.names[0]
+    assert recording.names[1] == "cublasLtMatmul" and "map_kernel" in recording.names[0]
 
 
 def test_arrays_of_the_arena(simt: Any) -> None:

@@ -207,15 +207,6 @@ def proven(gpu: str, libraries: dict[str, str], entries: list[dict[str, Any]] | 
     return False
 
 
-def allow_proven(
-    native: Any, gpu: str, libraries: dict[str, str], entries: list[dict[str, Any]] | None = None
-) -> bool:
-    """Let the module fp16engine._cuda use its libraries' binary16 sums if proven; say whether they are."""
-    allowed = proven(gpu, libraries, entries)
-    native.set_library_halves(allowed)
-    return allowed
-
-
 def summary(findings: Iterable[AccumulatorProbe]) -> list[str]:
     """Return one sentence per path and accumulator asked for.
 

@@ -11,7 +11,8 @@ import importlib
 import math
 import sys
 import threading
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -24,6 +25,7 @@ from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
 from ..compiled.device import DTYPES
 from . import cuda_libraries
+from .architectures import runs_on
 from .arena import Arena
 from .operations import GpuOperations
 from .pinned import PinnedUploads
@@ -52,6 +54,7 @@ def load(device: str = "cuda") -> CudaBackend:
         raise BackendUnavailable(
             f"device must be one of 'cuda:0' to 'cuda:{count - 1}' on this machine, got {device!r}"
         )
+    _fit(device, native, cupy, index)
     for name, path in cuda_libraries.preload().items():
         if name in ("cublasLt", "cudnn"):
             native.set_library_path(name, path)
@@ -66,14 +69,16 @@ def _allow_proven(backend: CudaBackend) -> None:
 
     entries = accumulators.load()
     if entries:
-        accumulators.allow_proven(backend.native, *accumulators.identify(backend), entries)
+        backend.library_halves = accumulators.proven(*accumulators.identify(backend), entries)
 
 
 def gpus() -> int:
     """Return how many GPUs the engine can use: 0 where the module, CuPy, the driver or a GPU is missing."""
     try:
-        _module("cuda")
-        return _gpus("cuda", _cupy("cuda"))
+        native, cupy = _module("cuda"), _cupy("cuda")
+        count = _gpus("cuda", cupy)
+        _fit("cuda", native, cupy, 0)
+        return count
     except BackendUnavailable:
         return 0
 
@@ -127,6 +132,15 @@ def _gpus(device: str, cupy: Any) -> int:
     return count
 
 
+def _fit(device: str, native: Any, cupy: Any, index: int) -> None:
+    capability = int(cupy.cuda.Device(index).compute_capability)
+    if not runs_on(native.architectures, capability):
+        raise BackendUnavailable(
+            f"device {device!r}: the module fp16engine._cuda was built for {native.architectures}, which "
+            f"this GPU of compute capability {capability / 10} does not run; {BUILD}"
+        )
+
+
 class CudaBackend(GpuOperations, CompiledBackend):
     """Every operation of :class:`fp16engine.backend.base.Backend` on an NVIDIA GPU.
 
@@ -136,21 +150,25 @@ class CudaBackend(GpuOperations, CompiledBackend):
     """
 
     capabilities = Capabilities(captured_steps=True, tf32=True, info=True, implementations=True, stream=True)
+    library_halves = (
+        False  # whether binary16 sums are the libraries', as accumulators.py knows; else our kernels'
+    )
 
     def __init__(self, native: ModuleType, cupy: Any, index: int, name: str) -> None:
         self.name, self.xp, self.index = name, cupy, index
-        self._module = native
+        self._module, self._device_now = native, cupy.cuda.runtime.getDevice
         self._current = self._peak = 0
         self._lock = threading.Lock()
         with cupy.cuda.Device(index):
             self._pool = cupy.cuda.MemoryPool()
             self.stream = cupy.cuda.Stream(non_blocking=True)
         self._uploads = PinnedUploads(cupy, index, self.stream)
+        native.set_memory_release(_release_cached)
 
     @property
     def native(self) -> Any:  # type: ignore[override]
         """The compiled functions, which launch on this device and its stream from now on."""
-        if getattr(_active, "backend", None) is not self:
+        if getattr(_active, "backend", None) is not self or self._device_now() != self.index:
             self.xp.cuda.runtime.setDevice(self.index)
             self._module.set_stream(self.stream.ptr)
             _active.backend = self
@@ -159,7 +177,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
     @property
     def gemm(self) -> Any:
         native = self.native
-        return StrictGemm(native, native)
+        return StrictGemm(native, native, self.library_halves)
 
     def compute(self, acc: str, x: Array) -> tuple[int, ...]:
         # cuBLASLt and cuDNN round float32 factors to TF32 where they are told to, halves never
@@ -225,7 +243,11 @@ class CudaBackend(GpuOperations, CompiledBackend):
         The copy waits for the work the other library has started on its own stream.
         """
         found = self._borrowed(data)
-        return self.copy(found) if str(found.dtype) in ("float16", "float32", "int64") else None
+        if str(found.dtype) not in ("float16", "float32", "int64"):
+            return None
+        copied = self.copy(found)
+        self.synchronize()  # the other library may use its memory for something else once `found` is gone
+        return copied
 
     def read_array(self, data: Any) -> np.ndarray:
         """Return the values of another library's array on the host, whatever their type."""
@@ -235,13 +257,14 @@ class CudaBackend(GpuOperations, CompiledBackend):
         return host
 
     def _borrowed(self, data: Any) -> Array:
-        with self.stream:  # CuPy orders its current stream behind the producer's
+        with self.exporting():  # CuPy orders its current stream behind the producer's
             return self.xp.from_dlpack(data) if hasattr(data, "__dlpack__") else self.xp.asarray(data)
 
-    def exporting(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
         """Inside the block CuPy hands arrays to other libraries in the order of this backend's stream."""
-        stream: AbstractContextManager[Any] = self.stream
-        return stream
+        with self.xp.cuda.Device(self.index), self.stream:  # a stream is entered on its own device only
+            yield
 
     # Accounts
 
@@ -297,20 +320,28 @@ class CudaBackend(GpuOperations, CompiledBackend):
     def _finished(self, graph: Any, arena: Arena) -> Recording:
         nodes = partial(self.native.graph_nodes, int(graph.graph))
         graph.upload(self.stream)
-        return Recording(graph, arena, self.stream, int(nodes()))
+        return Recording(graph, arena, self, int(nodes()))
+
+
+def _release_cached() -> None:
+    """Give the GPU what CuPy keeps for later, since a workspace found no room; its operation calls this."""
+    backend = _active.backend
+    for pool in (backend._pool, backend.xp.get_default_memory_pool()):
+        pool.free_all_blocks()
 
 
 class Recording:
     """A captured CUDA graph with the memory it works in."""
 
-    def __init__(self, graph: Any, arena: Arena, stream: Any, kernels: int) -> None:
-        self._graph, self._arena, self._stream = graph, arena, stream
+    def __init__(self, graph: Any, arena: Arena, backend: CudaBackend, kernels: int) -> None:
+        self._graph, self._arena, self._backend = graph, arena, backend
         self.kernels = kernels
         self.arena_bytes = arena.plan.nbytes
 
     def replay(self) -> None:
         """Put one run of the step on the stream; does not wait for it."""
-        self._graph.launch(self._stream)
+        self._backend.native  # noqa: B018  its device is the current one
+        self._graph.launch(self._backend.stream)
 
 
 class _Owner:

@@ -19,11 +19,16 @@ INSTALL = "pip install 'fp16engine[cuda13]'"
 
 @dataclass(frozen=True)
 class Library:
-    """A library by its short name: `file` matches its file name, `package` is its wheel."""
+    """A library by its short name: `file` matches the name it is linked by, `package` is its wheel."""
 
     name: str
     file: str
     package: str
+
+    def is_in(self, path: str) -> bool:
+        """Tell whether a file is this library: by its link's name, or with all of its version behind that."""
+        name = os.path.basename(path)
+        return any(fnmatch.fnmatch(name, pattern) for pattern in (self.file, f"{self.file}.*"))
 
 
 # Order of loading. NVRTC looks for its builtins, and cuDNN for NVRTC, by file name only: neither knows the
@@ -88,7 +93,7 @@ def preload() -> dict[str, str]:
 
 def _find(library: Library, loaded: list[str]) -> Found | None:
     for path in loaded:
-        if fnmatch.fnmatch(os.path.basename(path), library.file):
+        if library.is_in(path):
             return Found(path, "loaded")
     for source, folder in _folders():
         # The newest of several builtins; "libnvrtc-builtins.alt.so.13.0" does not match.
@@ -97,7 +102,7 @@ def _find(library: Library, loaded: list[str]) -> Found | None:
             return Found(str(files[-1]), source)
     if "*" not in library.file:
         name = ctypes.util.find_library(library.name)
-        if name and fnmatch.fnmatch(name, library.file):
+        if name and library.is_in(name):
             return Found(name, "system")
     return None
 
@@ -141,4 +146,4 @@ def _ask_pathfinder(library: Library) -> str | None:
         path: str | None = pathfinder.load_nvidia_dynamic_lib(library.name).abs_path
     except pathfinder.DynamicLibNotFoundError:  # also raised for a name it does not know
         return None
-    return path if path and fnmatch.fnmatch(os.path.basename(path), library.file) else None
+    return path if path and library.is_in(path) else None

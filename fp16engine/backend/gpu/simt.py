@@ -1,7 +1,8 @@
 """The GPU's kernels on a simulator, for tests: slow, and an error where a GPU would go wrong quietly.
 
-Matrix products and convolutions other than depthwise ones are libraries' on the GPU and the CPU backend's
-here, except those with binary16 accumulators.
+Matrix products and convolutions other than depthwise ones are libraries' on the GPU, except those with
+binary16 accumulators. Here the products go through the GPU's own source and a fake of cuBLASLt
+(csrc/testing/fake_cuda), and the convolutions are the CPU backend's.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
     def __init__(self, native: ModuleType, gemm: ModuleType) -> None:
         super().__init__()
         self.native: Any = native
-        self.gemm: Any = StrictGemm(native, _OnTheStream(gemm, native))
+        self.gemm: Any = StrictGemm(native, _Libraries(gemm, native))
         # Elements by which arrays start off the alignment their allocation has.
         self.offset = 0
 
@@ -147,14 +148,18 @@ def _borrowed(argument: Any) -> Any:
     return np.ndarray(argument.shape, argument.dtype, memory)
 
 
-class _OnTheStream:
-    """The functions of a library, put down in order while a step is recorded."""
+class _Libraries:
+    """The products of the fake cuBLASLt; what else `library` has, put down in order in a recording."""
 
     def __init__(self, library: ModuleType, native: ModuleType) -> None:
         self._library, self._native = library, native
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        function, native = getattr(self._library, name), self._native
+        native = self._native
+        if hasattr(native.fakes, name):
+            product: Callable[..., Any] = getattr(native.fakes, name)
+            return product
+        function = getattr(self._library, name)
 
         def call(*arguments: Any) -> Any:
             if native.recording():

@@ -1,4 +1,4 @@
-"""Dot products of a library, but those with binary16 accumulators by the GPU's own kernels."""
+"""Dot products of a library; binary16 sums by the GPU's own kernels, unless the library's are proven."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from ..base import Array, Pads
 
 
 class StrictGemm:
-    """Replaces the module `library` where `kernels`, a module of the GPU's, has its binary16 sums.
+    """Replaces the module `library` where `kernels`, a module of the GPU's, has the sums.
 
-    `accumulator` is 0 for the library's float32 sums, 1 for binary16 ones, n > 1 for chunks of n; `how` is
-    what else it is told (`Device.compute`).
+    `accumulator` is 0 for float32 sums, always the library's, 1 for binary16 ones, the library's only where
+    `library_halves`, n > 1 for chunks of n, never the library's; `how` is what else the library is told
+    (`Device.compute`).
     """
 
-    def __init__(self, kernels: Any, library: Any) -> None:
+    def __init__(self, kernels: Any, library: Any, library_halves: bool = False) -> None:
         self._kernels, self._library = kernels, library
+        self._most = 1 if library_halves else 0  # of the accumulators, the last that is the library's
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._library, name)
@@ -31,28 +33,28 @@ class StrictGemm:
         accumulator: int,
         *how: bool,
     ) -> None:
-        if accumulator:
+        if accumulator > self._most:
             self._kernels.strict_matmul(a, b, bias, c, transpose_a, transpose_b, 1.0, accumulator)
         else:
-            self._library.matmul(a, b, bias, c, transpose_a, transpose_b, False, *how)
+            self._library.matmul(a, b, bias, c, transpose_a, transpose_b, accumulator == 1, *how)
 
     def linear_weight_gradient(
         self, x: Array, dy: Array, dw: Array, db: Array | None, accumulator: int, *how: bool
     ) -> None:
-        if accumulator:
+        if accumulator > self._most:
             self._kernels.strict_matmul(dy, x, None, dw, True, False, 1.0, accumulator)
             if db is not None:  # its terms are no products: with chunks it is a float32 sum
                 self._kernels.reduce("sum", dy, db, 1, *dy.shape, accumulator == 1)
         else:
-            self._library.linear_weight_gradient(x, dy, dw, db, False, *how)
+            self._library.linear_weight_gradient(x, dy, dw, db, accumulator == 1, *how)
 
     def scaled_product(
         self, a: Array, b: Array, c: Array, scale: float, accumulator: int, *how: bool
     ) -> None:
-        if accumulator:
+        if accumulator > self._most:
             self._kernels.strict_matmul(a, b, None, c, False, False, scale, accumulator)
         else:
-            self._library.scaled_product(a, b, c, scale, False, *how)
+            self._library.scaled_product(a, b, c, scale, accumulator == 1, *how)
 
     def conv2d_forward(
         self,
@@ -67,10 +69,10 @@ class StrictGemm:
         accumulator: int,
         *how: bool,
     ) -> None:
-        if accumulator:
+        if accumulator > self._most:
             self._kernels.strict_conv2d_forward(x, w, b, y, sh, sw, pads, groups, accumulator)
         else:
-            self._library.conv2d_forward(x, w, b, y, sh, sw, pads, groups, False, *how)
+            self._library.conv2d_forward(x, w, b, y, sh, sw, pads, groups, accumulator == 1, *how)
 
     def conv2d_backward(
         self,
@@ -87,7 +89,8 @@ class StrictGemm:
         accumulator: int,
         *how: bool,
     ) -> None:
-        if accumulator:
+        if accumulator > self._most:
             self._kernels.strict_conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, accumulator)
         else:
-            self._library.conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, False, *how)
+            half = accumulator == 1
+            self._library.conv2d_backward(x, w, dy, dx, dw, db, sh, sw, pads, groups, half, *how)

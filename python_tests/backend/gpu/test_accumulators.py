@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -97,34 +96,7 @@ def test_only_what_was_found_on_every_path_is_proven(
 ) -> None:
     file = tmp_path / "found.json"
     accumulators.record(file, "NVIDIA H200", LIBRARIES, findings)
-    allowed: list[bool] = []
-    native = SimpleNamespace(set_library_halves=allowed.append)
-    assert accumulators.allow_proven(native, gpu, libraries, accumulators.load(file)) is expected
-    assert allowed == [expected]
-
-
-@pytest.mark.parametrize("cudnn", [91900, 92000])
-def test_the_cuda_backend_asks_what_is_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cudnn: int
-) -> None:
-    from fp16engine.backend.gpu import cuda
-
-    allowed: list[bool] = []
-    native = SimpleNamespace(
-        set_library_halves=allowed.append, cublaslt_version=lambda: 130002, cudnn_version=lambda: cudnn
-    )
-    runtime = SimpleNamespace(getDeviceProperties=lambda index: {"name": b"NVIDIA H200"})
-    backend: Any = SimpleNamespace(
-        native=native, index=0, xp=SimpleNamespace(cuda=SimpleNamespace(runtime=runtime))
-    )
-    file = tmp_path / "found.json"
-    monkeypatch.setenv(accumulators.VARIABLE, str(file))
-    cuda._allow_proven(backend)
-    assert allowed == []  # nothing was found anywhere: the libraries are not even asked for their versions
-    libraries = {"cublasLt": "130002", "cudnn": "91900"}
-    accumulators.record(file, "NVIDIA H200", libraries, _findings(EVERY_PRODUCT[0]))
-    cuda._allow_proven(backend)
-    assert allowed == [cudnn == 91900]
+    assert accumulators.proven(gpu, libraries, accumulators.load(file)) is expected
 
 
 def test_new_findings_take_the_place_of_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

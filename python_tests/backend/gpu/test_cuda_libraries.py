@@ -77,6 +77,32 @@ def test_a_library_that_is_in_the_process_comes_first(
     assert found["cublas"] == cuda_libraries.Found(str(tmp_path / "nvidia" / FILES["cublas"]), "wheel")
 
 
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("cudnn", "libcudnn.so.9.19.0"),
+        ("cublasLt", "libcublasLt.so.13.1.0.3"),
+        ("nvrtc", "libnvrtc.so.13.0.88"),
+        ("nvrtc-builtins", "libnvrtc-builtins.so.13.0.88"),
+    ],
+)
+def test_the_process_names_a_file_by_all_of_its_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, file: str
+) -> None:
+    """A link is loaded as the file it leads to: a second copy would be a second state."""
+    wheels(tmp_path, list(FILES))
+    monkeypatch.setattr(cuda_libraries, "_loaded_files", lambda: ["/a/libcudnn_ops.so.9.19.0", f"/a/{file}"])
+    assert cuda_libraries.find()[name] == cuda_libraries.Found(f"/a/{file}", "loaded")
+
+
+@pytest.mark.parametrize(
+    "file", ["libcudnn.so.90", "libcudnn.so.8.9.7", "libcublas.so.12.9.1", "libcudnn_ops.so.9"]
+)
+def test_what_is_loaded_of_other_versions_is_not_taken(monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.setattr(cuda_libraries, "_loaded_files", lambda: [f"/a/{file}"])
+    assert set(cuda_libraries.find().values()) == {None}
+
+
 @pytest.mark.parametrize("file", ["libcudnn.so.8", "libcudnn_ops.so.9", "libnvrtc-builtins.alt.so.13.0"])
 def test_other_versions_and_parts_are_not_taken(tmp_path: Path, file: str) -> None:
     folder = tmp_path / "nvidia" / "cudnn" / "lib"

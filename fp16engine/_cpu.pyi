@@ -37,6 +37,7 @@ def augment(
     high: float,
     mirrored: bool,
     fill: float,
+    alternating: bool,
 ) -> None: ...
 def avg_pool_backward(
     dy: Array,

@@ -11,6 +11,7 @@ from .parser import add_command
 
 if TYPE_CHECKING:
     from ..prediction import Evaluation
+    from ..train import Checkpoint
 
 _MANY = 20  # classes; of more, the worst are shown
 _WIDEST = 12  # classes of a confusion matrix on a terminal
@@ -55,7 +56,10 @@ def run(arguments: argparse.Namespace) -> int:
     checkpoint = Checkpoint.load(arguments.checkpoint)
     dataset, source = run_data.of_run(arguments, checkpoint)
     options.use_threads(arguments)
-    found = Predictor(checkpoint, source, arguments.device).evaluate(dataset, arguments.batch_size)
+    predictor = Predictor(checkpoint, source, arguments.device)
+    found = predictor.evaluate(dataset, arguments.batch_size)
+    views = _views(checkpoint)
+    over_views = None if views is None else predictor.evaluate_views(dataset, views, arguments.batch_size)
     result = {
         "model": (checkpoint.model_config or {}).get("name"),
         "precision": checkpoint.precision.name,
@@ -72,11 +76,14 @@ def run(arguments: argparse.Namespace) -> int:
         ],
         "confusion": found.confusion.tolist(),
     }
+    if views is not None:
+        result["views_accuracy"] = json_number(over_views)
     if arguments.json:
         print_json(result)
     else:
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
+            *([] if views is None else [(f"test accuracy, {views}", share(result["views_accuracy"]))]),
             ("test loss", loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{epochs(checkpoint.epoch)}, {checkpoint.step:,} steps"),
@@ -86,6 +93,18 @@ def run(arguments: argparse.Namespace) -> int:
     if (failed := failure(0, 0, found.accuracy)) is not None:
         raise NonFiniteError(f"the checkpoint has no accuracy: {failed}")
     return 0
+
+
+def _views(checkpoint: Checkpoint) -> str | None:
+    """Return the test-time views that the run was tested over, None where it had none."""
+    from ..errors import CheckpointError
+    from ..train import Refinements
+
+    try:
+        refinements = Refinements.get(checkpoint.settings.get("refinements"))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+    return None if refinements is None or refinements.views == "none" else refinements.views
 
 
 def _print_classes(found: Evaluation) -> None:

@@ -42,6 +42,8 @@ class Optimizer:
     Attributes:
         params: the parameters, in the order given.
         lr: the learning rate; assign to it to change it.
+        lr_factors: a factor > 0 on `lr` for each parameter, 1 at first; assign to it to change it. The decay
+            is divided by the factor, so that a step takes the same share off a weight whatever its rate.
         step_count: steps taken.
         counts: None, or after `step(count=True)` int64 (parameters, 8), on the host, with the columns
             `COUNTS`: elements that had a weight update, a weight decay, a first and a second state to change,
@@ -88,6 +90,7 @@ class Optimizer:
         choice("update", update, UPDATES, UnsupportedPrecision)
         self.update = update
         self.seed = random.checked_seed(seed)
+        self.lr_factors = [1.0] * len(self.params)
         self.step_count = 0
         self.counts: np.ndarray | None = None
         self.device = self.params[0].device
@@ -254,7 +257,7 @@ class Optimizer:
         totals = np.zeros((len(self.params), len(COUNTS)), np.int64) if count else None
         for members in self._groups():
             counts = None if totals is None else backend.zeros((len(members), len(COUNTS)), "int64")
-            self._kernel(backend, members, scalars, counts)
+            self._kernel(backend, members, self._with_rate(scalars, members[0]), counts)
             if totals is not None:
                 totals[members] = backend.to_numpy(counts)
         return totals
@@ -284,8 +287,9 @@ class Optimizer:
         return None
 
     def _groups(self) -> list[list[int]]:
-        """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
-        groups: dict[tuple[str, bool], list[int]] = {}
+        """Return the parameters that have a gradient, by what one kernel call takes: dtype, update and
+        rate."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for i, p in enumerate(self.params):
             if p.grad is None:
                 continue
@@ -294,8 +298,34 @@ class Optimizer:
                     f"parameter {i} must stay {self.dtypes[i]} on {self.device!r}, got {p.dtype} on "
                     f"{p.device!r}; make the optimizer after model.to(...)"
                 )
-            groups.setdefault((p.dtype, self.masters[i] is None), []).append(i)
+            groups.setdefault((p.dtype, self.masters[i] is None, *self._kind(i)), []).append(i)
         return list(groups.values())
+
+    def _kind(self, i: int) -> tuple[Any, ...]:
+        """Return what parameters must have in common for one kernel call."""
+        return (self.lr_factors[i],)
+
+    @property
+    def host_reason(self) -> str | None:
+        """Why a step needs the host, so that none can be recorded, in words; None where it does not.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> optimizer = fe.optim.SGD([w], lr=1.0)
+        >>> optimizer.lr_factors = [2.0]
+        >>> optimizer.host_reason
+        'parameters have learning rates of their own'
+        """
+        return None if set(self.lr_factors) == {1.0} else "parameters have learning rates of their own"
+
+    def _with_rate(self, scalars: StepScalars | Array, i: int) -> StepScalars | Array:
+        """Return the numbers of the step with the learning rate of parameter i."""
+        factor = self.lr_factors[i]
+        if factor == 1:
+            return scalars
+        if not isinstance(scalars, StepScalars):
+            raise TypeError("scalars must be StepScalars with lr_factors other than 1, got an array")
+        return scalars._replace(lr=scalars.lr * factor)
 
     def _kernel(
         self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None
@@ -309,17 +339,20 @@ class Optimizer:
             "grads": [grad.data for grad in (self.params[i].grad for i in members) if grad is not None],
             "masters": None if self.masters[members[0]] is None else [self.masters[i] for i in members],
             "compensations": [self.compensations[i] for i in members] if self.compensations else None,
-            "weight_decay": [self._decay(self.params[i]) for i in members],
+            "weight_decay": [self._decay(i) for i in members],
             "stochastic": self.update == "stochastic",
             "indices": [self.indices[i] for i in members],
         }
 
-    def _decay(self, p: Tensor) -> float:
-        own = getattr(p, "weight_decay", None)
-        return self.weight_decay if own is None else own
+    def _decay(self, i: int) -> float:
+        own = getattr(self.params[i], "weight_decay", None)
+        return float(self.weight_decay if own is None else own) / self.lr_factors[i]
+
+    def _rate(self, i: int) -> np.float32:
+        return np.float32(self.lr * self.lr_factors[i])
 
     def _decayed(self, i: int, grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        decay = self._decay(self.params[i])
+        decay = self._decay(i)
         return grad + np.float32(decay) * weight if decay else grad
 
     def _pick(self, slot: str, members: list[int]) -> list[Array]:

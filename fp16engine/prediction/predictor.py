@@ -17,8 +17,9 @@ from ..models import transformer
 from ..train import Checkpoint, Trainer
 from ..train.batches import DeviceSplit, check_dataset
 from ..train.objective import NO_ANSWER
+from ..train.refinements import VIEWS
 from ..train.source import ImageSource
-from ..validate import integer, must_be
+from ..validate import choice, integer, must_be
 from ..validate import path as checked_path
 from .inputs import BATCH, prepared
 
@@ -196,15 +197,7 @@ class Predictor:
         True
         """
         integer("batch_size", batch_size, 1)
-        check_dataset(self.model, dataset)
-        if dataset.classes != self.classes:
-            raise DataError(
-                f"{dataset.name} must have the classes that the run was trained on, {_few(self.classes)}, "
-                f"got {_few(dataset.classes)}"
-            )
-        dataset = replace(dataset, moments=(self.source.mean, self.source.std))
-        data = DeviceSplit.of(dataset, "test", self.precision.storage, self._trainer.device)
-        judged = list(self._trainer.evaluator.judge(data, batch_size))
+        judged = list(self._trainer.evaluator.judge(self._test_images(dataset), batch_size))
         labels, given = (np.concatenate(part) for part in list(zip(*judged, strict=True))[:2])
         loss = sum(own * len(of_batch) for of_batch, _, own in judged) / len(labels)
         count = len(self.classes)
@@ -213,6 +206,42 @@ class Predictor:
         np.add.at(confusion, (labels[named], given[named]), 1)
         accuracy = float(np.mean(given == labels)) if (given != NO_ANSWER).any() else math.nan
         return Evaluation(accuracy, loss, self.classes, np.bincount(labels, minlength=count), confusion)
+
+    def evaluate_views(self, dataset: Dataset, views: str, batch_size: int = BATCH) -> float:
+        """Return the accuracy on the test images where the logits of several views of each are averaged.
+
+        Args:
+            dataset: with the same classes.
+            views: "none", "mirror" or "mirror-shift"; see `train.Refinements`.
+            batch_size: images at a time, >= 1.
+
+        Raises:
+            DataError: it has other classes.
+            ValueError: its images do not fit the network, or views or batch_size is out of range.
+            TypeError: dataset is no data set, or batch_size no integer.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = fe.Trainer(model).fit(data, epochs=1, batch_size=16, out=folder, progress=False)
+        ...     0 <= fe.load(folder).evaluate_views(data, "mirror") <= 1
+        True
+        """
+        choice("views", views, VIEWS)
+        integer("batch_size", batch_size, 1)
+        return self._trainer.evaluator.score_views(self._test_images(dataset), batch_size, views)
+
+    def _test_images(self, dataset: Dataset) -> DeviceSplit:
+        """Return the test images on the device, normalised as in training."""
+        check_dataset(self.model, dataset)
+        if dataset.classes != self.classes:
+            raise DataError(
+                f"{dataset.name} must have the classes that the run was trained on, {_few(self.classes)}, "
+                f"got {_few(dataset.classes)}"
+            )
+        dataset = replace(dataset, moments=(self.source.mean, self.source.std))
+        return DeviceSplit.of(dataset, "test", self.precision.storage, self._trainer.device)
 
 
 def load(

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 FORMAT = 1
+LOOKAHEAD = "lookahead."  # before the names of slow averages
 FILE_NAME = "checkpoint.json"
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
@@ -112,6 +113,8 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
     tensors |= {
         f"optimizer.{key}": value for key, value in optimizer.items() if isinstance(value, np.ndarray)
     }
+    if state.lookahead is not None:
+        tensors |= {LOOKAHEAD + name: array for name, array in state.lookahead.state_dict().items()}
     content = serialise(tensors)
     digest = hashlib.sha256(content).hexdigest()
     file_name = f"checkpoint-{state.step_count}-{digest[:12]}.safetensors"
@@ -365,14 +368,19 @@ class Checkpoint:
         self.check(trainer)
         state = trainer.state
         before = state.optimizer.state_dict(), state.state_dict()
+        slow = None if state.lookahead is None else state.lookahead.state_dict()
         try:
             run = _run_state(self.body)
             state.load_state_dict(self.body["trainer"])
             state.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
+            if state.lookahead is not None:
+                state.lookahead.load_state_dict(self._part(LOOKAHEAD))
             state.model.load_state_dict(self._part(MODEL))
         except FAULTS as error:
             state.optimizer.load_state_dict(before[0])
             state.load_state_dict(before[1])
+            if state.lookahead is not None and slow is not None:
+                state.lookahead.load_state_dict(slow)
             raise CheckpointError(f"{self.path} does not fit this trainer: {reason(error)}") from error
         state.audit = self.body.get("audit")
         return run

@@ -15,8 +15,9 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..tensor import Tensor
 from . import batches
-from .objective import NO_ANSWER, Objective, answers, on_device
+from .objective import NO_ANSWER, Objective, answers, host_answers, on_device
 from .state import TrainState
+from .views import views
 
 BATCH = 256  # where the caller does not say
 
@@ -50,6 +51,32 @@ class Evaluator:
                 logits = self.logits(inputs)
                 own = self.objective.loss(logits, on_device(labels, self.state.device), training=False)
                 yield labels, answers(logits), float(own.item())
+
+    def score_views(
+        self,
+        data: batches.Labelled,
+        batch_size: int,
+        name: str,
+        between: Callable[[], None] | None = None,
+    ) -> float:
+        """The accuracy where the logits of several views of each image are averaged; see `views.views`.
+
+        Every view is evaluated under the policy; the average is float64, on the host. nan where no output is
+        finite.
+        """
+        backend = backends.get(self.state.device)
+        correct, answered = 0, 0
+        with self.inference():
+            for inputs, labels in data.in_order(batch_size):
+                total = np.zeros(())
+                for weight, view in views(backend.to_numpy(inputs), name):
+                    total = total + weight * self.logits(backend.from_numpy(view)).numpy().astype(np.float64)
+                given = host_answers(total)
+                correct += int(np.count_nonzero(given == labels))
+                answered += int(np.count_nonzero(given != NO_ANSWER))
+                if between is not None:
+                    between()
+        return correct / len(data) if answered else math.nan
 
     def predict(self, images: Any, batch_size: int) -> np.ndarray:
         """See `Trainer.predict`."""

@@ -28,11 +28,11 @@ from ..reporting.interrupt import Interrupted, InterruptGuard
 from ..reporting.lock import hold
 from ..reporting.progress import Reporter, reporter
 from . import checkpoint
+from . import schedule as schedules
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
 from .checkpoint_values import first_undefined
-from .counters import StepCounters
 from .evaluator import BATCH as EVALUATION_BATCH
 from .notes import account, own_decays
 from .outcome import failure
@@ -83,7 +83,7 @@ def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[st
     else:
         if out is not None:
             _prepare(out)
-        trainer.state.counters = StepCounters()
+        trainer.state.begin_run()
         state = RunState(
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
@@ -141,6 +141,7 @@ class _Run:
             over = self.state.epoch >= options.epochs
             while self.state.epoch < options.epochs:
                 self.epoch()
+            history.views_accuracy = self.views_accuracy()
             for note in account(trainer):
                 self.reporter.note(note)
             if self.captured is not None:
@@ -168,6 +169,8 @@ class _Run:
         while state.step < self.steps_per_epoch:
             if not self.stretch(order):
                 self.step(order)
+        if state.epoch + 1 == self.options.epochs:
+            trainer.state.end_run()
         peak = int(backends.get(trainer.device).memory()["peak"])
         history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
         lr = trainer.optimizer.lr
@@ -184,6 +187,14 @@ class _Run:
             self.save()
         if state.epoch < self.options.epochs:
             self.stop_if_asked()
+
+    def views_accuracy(self) -> float | None:
+        """The finished network's accuracy over the test-time views that the run asks for."""
+        refinements = self.trainer.config.refinements
+        if refinements is None or refinements.views == "none" or not self.state.history.epochs:
+            return None
+        size = max(EVALUATION_BATCH, self.options.batch_size)
+        return self.trainer.evaluator.score_views(self.feed.test, size, refinements.views, self.stop_if_asked)
 
     def step(self, order: Any) -> None:
         """One step, its sums, and whatever is due after it."""
@@ -351,8 +362,13 @@ def _resumed(
     if theirs.get("data_sha256") != ours["data_sha256"]:
         saved.refuse(f"data: the samples of {dataset.name!r} are not the ones it was trained on")
     planned = trainer.precision.plan is not None and trainer.precision.plan.late is not None
-    laid_out = trainer.precision.name if planned else "cosine schedule"
-    if (planned or trainer.config.schedule == "cosine") and theirs.get("epochs") != ours["epochs"]:
+    schedule = trainer.config.schedule
+    laid_out = trainer.precision.name if planned else f"{schedule} schedule"
+    if trainer.state.lookahead is not None and not planned:
+        laid_out = "lookahead"
+    if (planned or trainer.state.lookahead is not None or schedules.needs_total(schedule)) and theirs.get(
+        "epochs"
+    ) != ours["epochs"]:
         saved.refuse(
             f"epochs: the {laid_out} was laid out for {theirs.get('epochs')}, this run has {options.epochs}"
         )

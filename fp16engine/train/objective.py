@@ -67,7 +67,11 @@ def answers(logits: Tensor) -> np.ndarray:
 
     Of equal logits the first counts. A row with a NaN, or without a finite maximum, has no probabilities.
     """
-    values = logits.numpy()
+    return host_answers(logits.numpy())
+
+
+def host_answers(values: np.ndarray) -> np.ndarray:
+    """`answers` of logits (N, K) on the host."""
     return np.where(np.isfinite(values.max(axis=1)), values.argmax(axis=1), NO_ANSWER)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from ..data.augment import Augmentation
 from ..nn import Module
 from ..numerics.monitor import Monitor
 from ..precision import Precision
-from ..validate import flag, instance, integer, must_be
+from ..validate import choice, flag, instance, integer, must_be
 from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
@@ -23,6 +23,7 @@ from .counters import NonfiniteRule, StepResult
 from .evaluator import BATCH as EVALUATION_BATCH
 from .evaluator import Evaluator
 from .objective import Objective
+from .refinements import VIEWS, Refinements
 from .state import TrainState
 from .step import take_step
 
@@ -41,19 +42,19 @@ class Trainer:
         model: a `Module` from (N, H, W, C) to logits (N, classes). It is moved to `device` and rounded once
             to the policy's storage dtype.
         precision: the name of a preset, or a `Precision`.
-        optimizer: "sgd", "adam", "adamw" or "rmsprop".
+        optimizer: "sgd", "adam", "adamw", "rmsprop" or "muon".
         lr: learning rate, finite, > 0.
-        momentum: of sgd, in [0, 1); None means 0.9.
+        momentum: of sgd and muon, in [0, 1); None means 0.9.
         device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
         seed: orders the data and drives dropout, augmentation and stochastic rounding.
         eps: of adam, adamw and rmsprop; None is the optimizer's default for its state.
         weight_decay: L2 factor >= 0 of parameters without one of their own; `fit` says how many have one.
         nesterov: of sgd.
-        schedule: "constant", "cosine" or "inverse-sqrt"; it counts applied steps.
+        schedule: "constant", "cosine", "linear", "triangle" or "inverse-sqrt"; it counts applied steps.
         warmup: applied steps over which the rate rises to `lr`.
         betas: of adam and adamw; None is the optimizer's default.
-        augment: "study", "crop-flip", a `data.Augmentation` or None: changes the training images of `fit` at
-            random, those of `step` and of evaluation never.
+        augment: "study", "crop-flip", "airbench", a `data.Augmentation` or None: changes the training images
+            of `fit` at random, those of `step` and of evaluation never.
         label_smoothing: in [0, 1]; no part of the evaluated loss.
         update: replaces the policy's; None keeps that.
         state: the form of FP16 state of adam, adamw and rmsprop, "native" or "plain".
@@ -63,6 +64,8 @@ class Trainer:
             GPU takes direct sums.
         clip_norm: the largest norm of all gradients together that a step uses, summed in FP32 under every
             policy; None clips nothing.
+        refinements: a `train.Refinements`, its fields by name, or None: rates of single parameters, freezing,
+            lookahead, test-time views, and what muon takes.
         max_bad_steps: steps in a row that may be not finite.
         on_nonfinite: "skip" continues after a step that is not finite, "stop" raises at the first one,
             "explain" replays it before and says which operation of which layer it was.
@@ -115,6 +118,7 @@ class Trainer:
         statistics: str | None = None,
         convolution: str | None = None,
         clip_norm: float | None = None,
+        refinements: Refinements | Mapping[str, Any] | None = None,
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
@@ -138,6 +142,7 @@ class Trainer:
             update=update,
             statistics=statistics,
             convolution=convolution,
+            refinements=Refinements.get(refinements),
         )
         policy = config.policy(precision)
         device = "cpu" if device is None else device
@@ -386,6 +391,31 @@ class Trainer:
         batches.check_dataset(self.model, dataset)
         data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
         return self.evaluator.score(data, batch_size)
+
+    def evaluate_views(self, dataset: Dataset, views: str, batch_size: int = EVALUATION_BATCH) -> float:
+        """Return the accuracy (0 to 1) on dataset.test with the logits of several views averaged.
+
+        Args:
+            dataset: images and labels, a `data.Dataset`.
+            views: "none", "mirror" or "mirror-shift"; see `train.Refinements`.
+            batch_size: images at a time, >= 1.
+
+        Each view is evaluated under the precision; the average is float64 on the host.
+
+        Raises:
+            ValueError: an argument is out of range, or the data do not fit the network.
+            TypeError: batch_size is no integer.
+
+        >>> import fp16engine as fe
+        >>> trainer = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
+        >>> 0 <= trainer.evaluate_views(fe.data.digits().limit(32), "mirror") <= 1
+        True
+        """
+        choice("views", views, VIEWS)
+        integer("batch_size", batch_size, 1)
+        batches.check_dataset(self.model, dataset)
+        data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
+        return self.evaluator.score_views(data, batch_size, views)
 
     def predict(self, images: Any, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
         """Return class probabilities of images.

@@ -14,8 +14,9 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
+from fp16engine.cli.defaults import DEFAULTS
 from fp16engine.cli.encoding import any_terminal
-from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.cli.options import AUGMENTATIONS, DATA, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.optim import BY_NAME
 from fp16engine.train import schedule

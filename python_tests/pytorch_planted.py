@@ -135,6 +135,12 @@ class Recurrent(nn.Module):
         return self.norm(input=self.noisy(y[0]))
 
 
+def activation_and_norm() -> Any:
+    """Half layers in evaluation whose activation is computed inside of the norm's loops, when compiled."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.LayerNorm(64), nn.Linear(64, 8)).half().eval()
+
+
 def chain() -> Any:
     """A half `Chain` in evaluation."""
     torch.manual_seed(0)

@@ -147,7 +147,6 @@ class Optimizer:
         vars(made).update(numbers)
         made.params, made.indices, made.slots = list(params), list(indices), tuple(state)
         made.device, made.dtypes = params[0].device, [p.dtype for p in params]
-        made.lr_factors = [1.0] * len(made.params)
         made.masters, made.compensations = list(masters), list(compensations)
         made.state_dtypes = [
             dtype if master is None else "float32"

@@ -3,8 +3,8 @@
     python benchmarks/compare_builds.py BUILD_A BUILD_B [--rounds 5] [--threads 2]
 
 A build is a folder that holds the package `fp16engine` with its compiled module; each runs in a process of
-its own, so that for example one made with -DFP16ENGINE_ONEDNN=OFF stands next to one with oneDNN. Printed are
-GFLOP/s of both and the time of A over that of B, medians, FP16, for the forward pass and both gradients.
+its own, so that for example one of an earlier commit stands next to one of today. Printed are GFLOP/s of both
+and the time of A over that of B, medians, FP16, for the forward pass and both gradients.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ SHAPES = (
     (32, 4, 728, 728, 1, 1, 1), (32, 2, 1024, 1536, 1, 1, 1), (32, 16, 256, 512, 1, 1, 1),
     (128, 32, 16, 32, 3, 2, 1), (32, 8, 256, 512, 3, 2, 1), (32, 8, 256, 512, 1, 2, 1),
     (32, 4, 512, 512, 3, 1, 1), (32, 16, 256, 256, 3, 1, 1), (32, 8, 192, 256, 5, 1, 1),
-    (32, 32, 3, 64, 7, 2, 1), (32, 16, 96, 96, 3, 1, 96), (64, 8, 192, 192, 3, 1, 192),
+    (32, 32, 3, 64, 7, 2, 1), (128, 32, 3, 16, 3, 1, 1), (32, 32, 96, 96, 3, 1, 96),
+    (32, 16, 144, 144, 3, 2, 144),
+    (32, 16, 96, 96, 3, 1, 96), (64, 8, 192, 192, 3, 1, 192),
     (32, 4, 728, 728, 3, 1, 728), (64, 2, 384, 384, 3, 1, 384), (64, 1, 960, 960, 3, 1, 960),
 )  # fmt: skip
 PASSES = ("forward", "data gradient", "weight gradient")

@@ -23,8 +23,8 @@ from .precision import Precision
 from .random import manual_seed
 from .tensor import Tensor, tensor
 
-_MODULES = ("cli", "data", "experiments", "models", "numerics", "train", "translation")
-_FROM_TRAIN = ("Checkpoint", "Trainer")
+_MODULES = ("cli", "data", "experiments", "models", "numerics", "prediction", "train", "translation")
+_FROM = {"Checkpoint": "train", "Trainer": "train", "Predictor": "prediction", "load": "prediction"}
 
 __all__ = [
     "BackendUnavailable",
@@ -35,6 +35,7 @@ __all__ = [
     "LossScale",
     "NonFiniteError",
     "Precision",
+    "Predictor",
     "Tensor",
     "Trainer",
     "UnsupportedPrecision",
@@ -44,12 +45,14 @@ __all__ = [
     "devices",
     "experiments",
     "functional",
+    "load",
     "manual_seed",
     "models",
     "nn",
     "no_grad",
     "numerics",
     "optim",
+    "prediction",
     "random",
     "tensor",
     "train",
@@ -60,8 +63,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
-    if name in _FROM_TRAIN:
-        return getattr(importlib.import_module(f"{__name__}.train"), name)
+    if name in _FROM:
+        return getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -91,6 +91,14 @@ def unpacked_limit(packed: int, most: int) -> int:
     return min(most, _FREE + _RATIO * packed)
 
 
+def machine_memory() -> int | None:
+    """Returns the bytes of this machine's memory, None where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
 def said(error: Exception) -> str:
     """Returns what went wrong, on one line of bounded length."""
     text = " ".join(str(error).removeprefix("load_state_dict: ").split()) or type(error).__name__

@@ -19,6 +19,7 @@ from . import backend as backends
 from ._version import __version__
 from .backend.gpu import cuda_libraries
 from .backend.gpu.cuda_libraries import Found
+from .bounded import machine_memory
 from .errors import BackendUnavailable
 
 # extra -> (what it adds, {module: distribution})
@@ -49,7 +50,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
     """Return what a result needs next to it: CPU, cores, threads, ISA path, system, versions.
 
     Values that cannot be found out are None. Loads the backend of `device`; one that is not available
-    leaves `isa`, `threads` and `onednn` None.
+    leaves `isa` and `threads` None.
     """
     try:
         info = backend_info(device)
@@ -60,8 +61,7 @@ def machine(device: str = "cpu") -> dict[str, Any]:
         "cores": cores(),
         "threads": info.get("threads"),
         "isa": info.get("isa"),
-        "onednn": info.get("onednn"),
-        "memory_bytes": _memory_bytes(),
+        "memory_bytes": machine_memory(),
         "os": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -100,13 +100,6 @@ def _cpuinfo() -> dict[str, str]:
         return {}
     pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
     return {key.strip().lower(): value.strip() for key, _, value in pairs}
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
 
 
 def report() -> dict[str, Any]:
@@ -248,11 +241,6 @@ def _advice(result: dict[str, Any]) -> Iterator[str]:
         )
     elif cpu.get("isa") == "portable":
         yield "This CPU has no AVX2 with F16C: training runs on portable C++ and is several times slower."
-    if cpu["available"] and not cpu.get("onednn"):
-        yield (
-            "The CPU module was built without oneDNN, so convolutions are slower: "
-            "rebuild it with network access or with a system oneDNN 3.x."
-        )
     if graphics["devices"] and not result["cuda_backend"]["available"]:
         yield f"A GPU is here, but training runs on the CPU: {result['cuda_backend']['reason']}."
     if result["cuda_self_test"] and not result["cuda_self_test"]["passed"]:

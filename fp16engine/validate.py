@@ -46,6 +46,17 @@ def shown(value: object) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
+def printable(name: str) -> str:
+    """Return a text of others, a file's name say, as a terminal may show it: control characters are escaped.
+
+    >>> printable("Käse\\x1b[1m")
+    'Käse\\\\x1b[1m'
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
+    )
+
+
 def must_be(name: str, valid: str, got: object) -> str:
     """Return the sentence of an error: which argument, what is valid, and what came.
 

@@ -606,6 +606,7 @@ _AUGMENT = {  # images, flips, rotation, shift, brightness, fill
     "all": ((9, 16, 17, 3), True, 0.2, 2, 0.4, None),
     "column": ((5, 40, 1, 2), True, 1.5, 1, 0.3, None),
     "pixel": ((3, 1, 1, 1), True, 0.5, 1, 0.1, None),
+    "alternating": ((9, 5, 7, 3), True, 0.0, 2, 0.0, None),
 }
 _AUGMENTED = [
     Case(
@@ -625,6 +626,7 @@ _AUGMENTED = [
             "low": -1.2,
             "high": 1.7,
             "fill": fill,
+            "alternating": label == "alternating",
         },
         exact=rotation == brightness == 0,
         ranges=("normal", "special") if rotation == 0 else ("normal", "subnormal"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import builtins
 import doctest
 import importlib
+import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterator
@@ -28,8 +29,10 @@ PACKAGES = (
     "data",
     "models",
     "numerics",
+    "prediction",
     "train",
     "translation",
+    *(["torch"] if importlib.util.find_spec("torch") else []),
 )
 FILES = ("autograd", "block_format", "loss_scale", "operand_plan", "precision", "random")
 NAMES = {

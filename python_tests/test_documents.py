@@ -37,6 +37,8 @@ def _commands() -> list[str]:
 def test_python_runs(
     name: str, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    if "fp16engine.torch" in code:
+        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'fp16engine[torch]'")
     monkeypatch.chdir(tmp_path)
     state = fe.random.get_state()
     exec(compile(code, name, "exec"), {"__name__": "__main__"})

@@ -67,7 +67,7 @@ static void bind_ops(pybind11::module_& m) {
     bind_checked(m, "dropout", &ops::dropout, checks::dropout, "x"_a, "y"_a, "p"_a, "seed"_a, "offset"_a);
     bind_checked(m, "augment", &ops::augment, checks::augment, "data"_a, "index"_a, "clock"_a, "y"_a, "seed"_a,
                  "epoch"_a, "flip_lr"_a, "flip_ud"_a, "rotation"_a, "shift"_a, "brightness"_a, "low"_a, "high"_a,
-                 "mirrored"_a, "fill"_a);
+                 "mirrored"_a, "fill"_a, "alternating"_a);
 
     bind_checked(m, "quantize", &ops::quantize, checks::quantize, "x"_a, "y"_a, "outer"_a, "length"_a, "inner"_a,
                  "block_length"_a, "block_inner"_a, "mantissa"_a, "exponent_bits"_a, "stochastic"_a, "seed"_a,

@@ -265,7 +265,7 @@ constexpr auto dropout = [](const ArrayView& x, const ArrayView& y, double p, au
 
 constexpr auto augment = [](const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y,
                             uint64_t, int64_t, bool, bool, double rotation, int64_t shift, double brightness,
-                            double low, double high, bool, double fill) {
+                            double low, double high, bool, double fill, bool) {
     of_floats({"data", data});
     of_rank({"data", data}, 4, 4, "(R, H, W, C)");
     const int64_t most = int64_t{1} << 30;

@@ -62,11 +62,9 @@ void bind_machine(py::module_& m) {
     using fp16engine::bind_checked;
     m.def("num_threads", &fp16engine::num_threads);
     bind_checked(m, "set_num_threads", &fp16engine::set_num_threads, fp16engine::checks::nothing, "count"_a);
+    bind_checked(m, "multiply_adds", &cpu::multiply_adds, fp16engine::checks::nothing, "steps"_a);
     m.def("isa", [] { return std::string(cpu::kernels().isa); });
     m.def("select_isa", &select_isa, py::arg("isa"));
-    m.def("onednn_version", &cpu::onednn_version);
-    m.def("onednn_isa", &cpu::onednn_isa);
-    m.def("conv2d_implementations", &cpu::conv2d_implementations);
 }
 
 void bind_dot_products(py::module_& m) {

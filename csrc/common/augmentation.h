@@ -11,6 +11,7 @@ namespace fp16engine {
 // The options of a call. `brightness`, `low`, `high` and `fill` are values of the stored images.
 struct Augmentation {
     bool flip_lr, flip_ud, mirrored;  // mirrored: what lies outside the image is its mirror image, else `fill`
+    bool alternating;                 // flip_lr is drawn for epoch 0; odd epochs do the opposite
     int shift;
     float rotation, brightness, low, high, fill;
 };
@@ -79,7 +80,10 @@ FP16_HOST_DEVICE AugmentationDraw augmentation_draw(const Augmentation& a, uint6
     const PhiloxWords first = philox(PhiloxWords{{low, high, epoch, kAugmentationStream}}, seed),
                       second = philox(PhiloxWords{{low, high, epoch, kAugmentationStream + 1}}, seed);
     const float angle = a.rotation * augmentation_signed(first.values[2]);
-    return {a.flip_lr && first.values[0] >> 31 != 0,
+    uint32_t side = first.values[0] >> 31;
+    if (a.alternating)
+        side = philox(PhiloxWords{{low, high, 0, kAugmentationStream}}, seed).values[0] >> 31 ^ (epoch & 1);
+    return {a.flip_lr && side != 0,
             a.flip_ud && first.values[1] >> 31 != 0,
             augmentation_integer(second.values[0], a.shift),
             augmentation_integer(second.values[1], a.shift),

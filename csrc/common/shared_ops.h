@@ -82,7 +82,7 @@ void dropout(const ArrayView& x, const ArrayView& y, double p, uint64_t seed, ui
 // number in `clock`, int64 (), where that is given.
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
-             double high, bool mirrored, double fill);
+             double high, bool mirrored, double fill, bool alternating);
 
 // Block floating point, x and y (outer, length, inner) in float32: a block is block_length x block_inner of the last
 // two axes. Stochastic rounding takes word i % 4 of Philox4x32-10 at counter offset + i / 4 with key = seed.

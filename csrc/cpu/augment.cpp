@@ -9,7 +9,7 @@ namespace fp16engine::cpu {
 
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
-             double high, bool mirrored, double fill) {
+             double high, bool mirrored, double fill, bool alternating) {
     const int64_t R = data.shape[0], B = index.size();
     const int H = static_cast<int>(data.shape[1]), W = static_cast<int>(data.shape[2]),
               C = static_cast<int>(data.shape[3]);
@@ -20,6 +20,7 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
     const Augmentation a{flip_lr,
                          flip_ud,
                          mirrored,
+                         alternating,
                          static_cast<int>(shift),
                          static_cast<float>(rotation),
                          static_cast<float>(brightness),

@@ -11,52 +11,55 @@ ConvShape conv_shape(const ArrayView& x, const ArrayView& w, const ArrayView& y,
             y.shape[2], stride_h,   stride_w,   pads[0],    pads[1],    pads[2],    pads[3],    groups};
 }
 
-// Where the weights outweigh an image, oneDNN's tasks of whole images are few and read all weights each; our product
-// divides pixels and channels alike. The choice does not look at the batch, so neither do the bits. Measured by
-// `bench step`: 1.0 to 6 times as fast; with more positions of the filter, gathering costs more than is won.
-bool product_is_faster(const ConvShape& s) {
-    const int64_t image = s.image_inputs() + s.image_outputs(), positions = s.R * s.S;
-    return s.groups == 1 && positions <= 9 && s.weights() >= (positions == 1 ? 1 : 6) * image;
-}
+enum class Path { winograd, depthwise, direct, product };
 
-// By the same benchmark oneDNN's gradient of the weights on images of up to 2x2 pixels takes 35 times as long and more;
-// on large images it is faster.
-bool depthwise_is_faster(const ConvShape& s) { return conv_is_depthwise(s) && s.H * s.W <= 16; }
+// By shape alone, and not by the batch, so that the bits follow neither threads nor batch. Where the weights outweigh
+// an image, the packed product, which divides pixels and channels alike, takes 0.6 to 1.0 of the direct path's time;
+// elsewhere gathering patches costs more than is won. Measured by benchmarks/compare_builds.py. Binary16 accumulators
+// and several groups are the product's.
+Path choose(const ConvShape& s, int64_t accumulator, bool winograd) {
+    if (s.N == 0 || s.C == 0 || accumulator) return Path::product;
+    if (winograd) return Path::winograd;
+    if (conv_is_depthwise(s)) return Path::depthwise;
+    const int64_t image = s.image_inputs() + s.image_outputs(), positions = s.R * s.S;
+    const bool heavy = positions <= 9 && s.weights() >= (positions == 1 ? 1 : 6) * image;
+    return s.groups > 1 || heavy ? Path::product : Path::direct;
+}
 
 }  // namespace
-
-std::string ConvShape::describe() const {
-    const auto text = [](int64_t n) { return std::to_string(n); };
-    return text(R) + "x" + text(S) + "/" + text(stride_h) + " " + text(C) + "->" + text(K) + " at " + text(H) + "x" +
-           text(W) + (groups > 1 ? " groups " + text(groups) : "");
-}
 
 void conv2d_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y, int64_t stride_h,
                     int64_t stride_w, const Pads& pads, int64_t groups, int64_t accumulator, bool winograd) {
     const ConvShape shape = conv_shape(x, w, y, stride_h, stride_w, pads, groups);
     if (y.size() == 0) return;
-    if (winograd && shape.C > 0)
-        conv_winograd_forward(shape, x, w, bias, y);
-    else if (!accumulator && depthwise_is_faster(shape))
-        conv_depthwise_forward(shape, x, w, bias, y);
-    else if (accumulator || product_is_faster(shape) || !conv_onednn_forward(shape, x, w, bias, y))
-        conv_product_forward(shape, x, w, bias, y, accumulator);
+    switch (choose(shape, accumulator, winograd)) {
+        case Path::winograd:
+            return conv_winograd_forward(shape, x, w, bias, y);
+        case Path::depthwise:
+            return conv_depthwise_forward(shape, x, w, bias, y);
+        case Path::direct:
+            return conv_direct_forward(shape, x, w, bias, y);
+        case Path::product:
+            return conv_product_forward(shape, x, w, bias, y, accumulator);
+    }
 }
 
 void conv2d_backward(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
                      const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                      int64_t groups, int64_t accumulator, bool winograd) {
     const ConvShape shape = conv_shape(x, w, dy, stride_h, stride_w, pads, groups);
-    // An empty batch has gradients too: sums of nothing.
-    if (winograd && dy.size() > 0 && shape.C > 0)
-        conv_winograd_backward(shape, x, w, dy, {dx, dw, db});
-    else if (!accumulator && shape.N > 0 && depthwise_is_faster(shape))
-        conv_depthwise_backward(shape, x, w, dy, {dx, dw, db});
-    else if (accumulator || shape.N == 0 || product_is_faster(shape) ||
-             !conv_onednn_backward(shape, x, w, dy, {dx, dw, db}))
-        conv_product_backward(shape, x, w, dy, {dx, dw, db}, accumulator);
+    const ConvGradients gradients{dx, dw, db};
+    // An empty batch has gradients too: sums of nothing, which are the product's.
+    switch (dy.size() > 0 ? choose(shape, accumulator, winograd) : Path::product) {
+        case Path::winograd:
+            return conv_winograd_backward(shape, x, w, dy, gradients);
+        case Path::depthwise:
+            return conv_depthwise_backward(shape, x, w, dy, gradients);
+        case Path::direct:
+            return conv_direct_backward(shape, x, w, dy, gradients);
+        case Path::product:
+            return conv_product_backward(shape, x, w, dy, gradients, accumulator);
+    }
 }
-
-std::vector<std::string> conv2d_implementations() { return conv_onednn_implementations(); }
 
 }  // namespace fp16engine::cpu

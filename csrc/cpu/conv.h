@@ -1,7 +1,5 @@
 // Geometry of a 2-D convolution and the ways in which the CPU backend runs one.
 #pragma once
-#include <string>
-#include <vector>
 
 #include "common/array_view.h"
 
@@ -16,7 +14,6 @@ struct ConvShape {
     int64_t image_inputs() const { return H * W * C; }
     int64_t image_outputs() const { return OH * OW * K; }
     int64_t weights() const { return K * R * S * group_inputs(); }
-    std::string describe() const;
 };
 
 struct ConvGradients {
@@ -29,24 +26,18 @@ void conv_product_forward(const ConvShape& shape, const ArrayView& x, const Arra
 void conv_product_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
                            const ConvGradients& gradients, int64_t accumulator);
 
+// Patches read in place from float rows; float32 accumulator, one group.
+void conv_direct_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
+                         const ArrayView& y);
+void conv_direct_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
+                          const ConvGradients& gradients);
+
 // One filter per channel; float32 accumulator only.
 bool conv_is_depthwise(const ConvShape& shape);
 void conv_depthwise_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
                             const ArrayView& y);
 void conv_depthwise_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
                              const ConvGradients& gradients);
-
-// oneDNN's float32 primitives on float tiles of a few images; float32 accumulator only.
-// False, with nothing done, where oneDNN offers no more than its reference implementation.
-bool conv_onednn_available();
-std::string onednn_version();
-// The instruction set oneDNN chooses its kernels for, "" without oneDNN: its convolutions' bits follow it.
-std::string onednn_isa();
-bool conv_onednn_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,
-                         const ArrayView& y);
-bool conv_onednn_backward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& dy,
-                          const ConvGradients& gradients);
-std::vector<std::string> conv_onednn_implementations();
 
 // Winograd's algorithm with float32 accumulators, for 3x3 kernels at stride 1 in one group.
 void conv_winograd_forward(const ConvShape& shape, const ArrayView& x, const ArrayView& w, const ArrayView& bias,

@@ -34,4 +34,7 @@ std::vector<std::string> conv2d_implementations();
 // c = (a @ b) * scale, the sums unrounded; a (..., M, K), b (..., K, N)
 void scaled_product(const ArrayView& a, const ArrayView& b, const ArrayView& c, double scale, int64_t accumulator);
 
+// FP32 multiply-adds on registers, on all threads; returns how many FLOPs they were.
+int64_t multiply_adds(int64_t steps);
+
 }  // namespace fp16engine::cpu

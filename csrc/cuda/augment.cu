@@ -11,7 +11,7 @@ namespace fp16engine::gpu {
 
 void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clock, const ArrayView& y, uint64_t seed,
              int64_t epoch, bool flip_lr, bool flip_ud, double rotation, int64_t shift, double brightness, double low,
-             double high, bool mirrored, double fill) {
+             double high, bool mirrored, double fill, bool alternating) {
     const int64_t R = data.shape[0], H = data.shape[1], W = data.shape[2], C = data.shape[3], B = index.shape[0];
     expect(H * W * C <= INT_MAX / 2 && B <= INT_MAX,
            "data must be small enough for 32-bit indices, got " + data.describe());
@@ -20,6 +20,7 @@ void augment(const ArrayView& data, const ArrayView& index, const ArrayView& clo
     const Augmentation a{flip_lr,
                          flip_ud,
                          mirrored,
+                         alternating,
                          static_cast<int>(shift),
                          static_cast<float>(rotation),
                          static_cast<float>(brightness),

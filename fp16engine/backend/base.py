@@ -545,6 +545,7 @@ class Backend(Protocol):
         low: float,
         high: float,
         fill: float | None,
+        alternating: bool = False,
     ) -> Array:
         """Return the images data[index], each changed at random: data (R, H, W, C), index int64 (B,) ->
         (B, H, W, C).
@@ -555,7 +556,8 @@ class Backend(Protocol):
         8) + 1 - 2^24) * 2^-24 and integer(w) = floor(w * (2 * shift + 1) / 2^32) - shift:
 
         - Pixel (r, c) of the result: r is H - 1 - r if flip_ud and w1 >= 2^31, c is W - 1 - c if flip_lr and
-          w0 >= 2^31; then r + integer(w4), c + integer(w5).
+          w0 >= 2^31; then r + integer(w4), c + integer(w5). With `alternating`, w0 is that of epoch 0, and
+          the images that it does not flip are flipped in odd epochs, the others then not.
         - rotation 0: the value is pixel (r, c). Else 0 < rotation <= pi and, with a = rotation * signed(w2),
           u = r - (H - 1) / 2 and v = c - (W - 1) / 2, it is the value at row (cos a * u + sin a * v) + (H -
           1) / 2 and column (cos a * v - sin a * u) + (W - 1) / 2, in binary32 whatever the dtype; cos and sin

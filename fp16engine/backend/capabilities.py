@@ -10,9 +10,9 @@ class Capabilities(NamedTuple):
 
     `captured_steps`: it records a training step and replays it (`traced`, `recorded`). `tf32`: it rounds
     float32 factors of dot products to TF32. `winograd`: it has Winograd's convolution. `threads`:
-    `set_num_threads` is there. `info`: `info()` says what it runs on. `implementations`: `implementations()`
-    lists the convolutions that ran. `stream`: work is queued on `stream`, and arrays leave through
-    `exporting()`.
+    `set_num_threads` is there. `multiply_adds`: `multiply_adds(steps)` computes on registers alone, as fast
+    as the device can. `info`: `info()` says what it runs on. `implementations`: `implementations()` lists the
+    convolutions that ran. `stream`: work is queued on `stream`, and arrays leave through `exporting()`.
 
     >>> Capabilities(threads=True).captured_steps
     False
@@ -22,6 +22,7 @@ class Capabilities(NamedTuple):
     tf32: bool = False
     winograd: bool = False
     threads: bool = False
+    multiply_adds: bool = False
     info: bool = False
     implementations: bool = False
     stream: bool = False

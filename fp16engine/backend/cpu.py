@@ -1,4 +1,4 @@
-"""The CPU backend: compiled loops and oneDNN convolutions over NumPy arrays held in a caching pool.
+"""The CPU backend: compiled loops over NumPy arrays held in a caching pool.
 
 Tensors are kept in the storage dtype; arithmetic is in float32 registers or, tile by tile, in cache-sized
 float32 scratch, and is rounded once when it is stored. ``acc="float16"`` selects the kernels whose
@@ -26,7 +26,7 @@ def load() -> CpuBackend:
     except ImportError as error:
         raise BackendUnavailable(
             f"the compiled CPU module fp16engine._cpu could not be loaded ({error}); "
-            "reinstall with 'pip install --force-reinstall fp16engine', which brings oneDNN with it"
+            "reinstall with 'pip install --force-reinstall fp16engine'"
         ) from error
     return CpuBackend(_cpu)
 
@@ -35,7 +35,7 @@ class CpuBackend(CompiledBackend, HostArrays):
     """Every operation of :class:`fp16engine.backend.base.Backend` on the processor."""
 
     name = "cpu"
-    capabilities = Capabilities(winograd=True, threads=True, info=True, implementations=True)
+    capabilities = Capabilities(winograd=True, threads=True, multiply_adds=True, info=True)
 
     def __init__(self, native: ModuleType) -> None:
         self.native = self.gemm = native
@@ -53,17 +53,13 @@ class CpuBackend(CompiledBackend, HostArrays):
         self.native.reset_peak()
 
     def info(self) -> dict[str, object]:
-        """Instruction set, threads and convolution library in use."""
-        return {
-            "isa": self.native.isa(),
-            "threads": self.native.num_threads(),
-            "onednn": self.native.onednn_version() or None,
-            "onednn_isa": self.native.onednn_isa() or None,
-        }
+        """Instruction set and threads in use, and whether dot products fuse multiplication and addition."""
+        isa = self.native.isa()
+        return {"isa": isa, "threads": self.native.num_threads(), "fma": isa != "portable"}
 
     def set_num_threads(self, count: int) -> None:
         self.native.set_num_threads(count)
 
-    def implementations(self) -> list[str]:
-        """One line per distinct convolution run so far: shape, pass, implementation."""
-        return self.native.conv2d_implementations()
+    def multiply_adds(self, steps: int) -> int:
+        """Multiply and add float32 registers on all threads, and return how many FLOPs that was."""
+        return self.native.multiply_adds(steps)

@@ -15,6 +15,7 @@ from typing import TextIO
 
 from .. import _early_stop
 from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
+from ..validate import printable
 from .encoding import any_terminal
 from .stdout import OutputError, standard_output, streams
 
@@ -102,7 +103,7 @@ def _sentence(error: Exception) -> str:
 
 
 def _say(text: str, status: int) -> int:
-    print(f"fp16engine: {text}", file=sys.stderr)
+    print("\n".join(map(printable, f"fp16engine: {text}".split("\n"))), file=sys.stderr)
     return status
 
 
@@ -114,7 +115,7 @@ def _warnings_in_words() -> Iterator[None]:
         message: Warning | str, category: type[Warning], filename: str, lineno: int,
         file: TextIO | None = None, line: str | None = None,
     ) -> None:  # fmt: skip
-        print(f"fp16engine: warning: {message}", file=sys.stderr)
+        print(f"fp16engine: warning: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -13,7 +13,7 @@ from . import bench_kernels, options
 from .output import megabytes, plain, print_json, print_table
 from .parser import add_command
 
-_PEERS = ("torch",)
+_PEERS = ("torch", "none")
 
 
 def add(commands: Any) -> None:
@@ -23,23 +23,24 @@ def add(commands: Any) -> None:
         "bench",
         "measure a training step, or the kernels",
         "Measurements of the engine on this machine.",
-        "  fp16engine bench step --peer torch\n  fp16engine bench kernels",
+        "  fp16engine bench step\n  fp16engine bench kernels",
     )
     kinds = parser.add_subparsers(title="measurements", metavar="WHAT", required=True)
     step = add_command(
         kinds,
         "step",
         "a training step, against PyTorch where it is installed",
-        "Measure a training step (forward, backward, SGD with momentum) under each precision, turn by\n"
-        "turn in one process: images per second, peak memory, and where the time goes, operation by\n"
-        "operation and layer by layer. Images are synthetic.",
+        "Measure a training step (forward, backward, SGD with momentum) under each precision, and of\n"
+        "the same network in PyTorch where that is installed, turn by turn in one process: images per\n"
+        "second, share of what the machine computes and copies at best, peak memory, and where the time\n"
+        "goes, operation by operation and layer by layer. Images are synthetic.",
         "  fp16engine bench step\n"
-        "  fp16engine bench step --model resnet20 --batch-size 128 --peer torch --out result.json",
+        "  fp16engine bench step --model vit8 --batch-size 64 --peer none --out result.json",
     )
     step.add_argument("--model", default="resnet20", metavar="NAME", help="default: resnet20")
     step.add_argument("--batch-size", type=options.whole(1), default=128, metavar="N", help="default: 128")
     step.add_argument(
-        "--image-size", type=options.whole(1), default=32, metavar="N", help="pixels (default: 32)"
+        "--image-size", type=options.whole(1), metavar="N", help="pixels (default: 32, of dnn 28)"
     )
     step.add_argument(
         "--precision",
@@ -49,7 +50,11 @@ def add(commands: Any) -> None:
         help="comma-separated (default: fp16,fp32,mp)",
     )
     step.add_argument(
-        "--peer", type=options.one_of(_PEERS), metavar="NAME", help="torch: measure PyTorch's step too"
+        "--peer",
+        type=options.one_of(_PEERS),
+        default="torch",
+        metavar="NAME",
+        help="torch: PyTorch's step too, if it is installed (default), or none",
     )
     step.add_argument(
         "--peer-seconds",
@@ -91,7 +96,6 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.precision,
         image_size=arguments.image_size,
         device=arguments.device,
-        threads=arguments.threads,
         peer=arguments.peer,
         peer_seconds=arguments.peer_seconds,
         rounds=arguments.rounds,
@@ -120,12 +124,17 @@ def _print(result: dict[str, Any]) -> None:
             f"{_rate(row['lowest'])} to {_rate(row['highest'])}",
             f"{row['step_ms']:.1f}",
             f"{fp16 / row['images_per_second']:.2f}x" if fp16 else NOTHING,
+            _share(row["share_of_peak"]),
+            _share(row["share_of_copy"]),
             megabytes(row["peak_memory_bytes"]),
             megabytes(row["scratch_bytes"]),
         )
         for row in result["contenders"]
     ]
-    head = ("", "batch", "images/s", "range", "ms/step", "fp16 is", "peak memory", "of it scratch")
+    head = (
+        "", "batch", "images/s", "range", "ms/step", "fp16 is", "of FP32 peak", "of copy rate", "peak memory",
+        "of it scratch",
+    )  # fmt: skip
     print_table(f"Training step of {result['model']}, medians of {result['rounds']} rounds", head, rows)
     for row in result["contenders"]:
         if row["host_us_per_step"] is not None:
@@ -135,14 +144,9 @@ def _print(result: dict[str, Any]) -> None:
         _print_epochs(result)
     if result["memory_ratio_fp16_fp32"]:
         print(f"\nPeak memory of fp16 over fp32: {result['memory_ratio_fp16_fp32']:.2f}")
-    peer = result["peer"]
-    if peer and not peer["available"]:
-        print(f"\nNo peer: {peer['reason']}")
-    elif peer:
-        small = "" if on_gpu else "; its pure FP16 ran on a batch of 4, for a few steps"
-        print(f"\nPeer: {peer['name']} {peer['version']}{small}")
-        for precision, reason in peer["left_out"].items():
-            print(f"Left out: {peer['name']}-{precision}: {reason}")
+    _print_roofline(result)
+    if result["peer"]:
+        _print_peer(result["peer"])
     names = list(result["time"])
     _print_times(result, names, "operations", "op", lambda row: row["ms"], "Time by operation (ms per step)")
     _print_times(
@@ -155,6 +159,30 @@ def _print(result: dict[str, Any]) -> None:
         print("\nConvolution implementations chosen:")
         for line in result["implementations"]:
             print(f"  {line}")
+
+
+def _print_roofline(result: dict[str, Any]) -> None:
+    best, gflop = result["roofline"], result["flops_per_image"] / 1e9
+    if best:
+        print(
+            f"\nThe machine at best: {best['multiply-adds'] / 1e9:,.0f} GFLOP/s of FP32 multiply-adds, "
+            f"{best['copy'] / 1e9:.1f} GB/s read and written.\nAn image takes {gflop:.3g} GFLOP, "
+            "convolutions as direct sums; Winograd's does with fewer."
+        )
+
+
+def _print_peer(peer: dict[str, Any]) -> None:
+    if not peer["available"]:
+        print(f"\nNo peer: {peer['reason']}")
+        return
+    found = [f"{name} ({how})" for name, how in peer["arrangements"].items()]
+    print(f"\nPeer: {peer['name']} {peer['version']}: {', '.join(found)}")
+    for name, reason in peer["left_out"].items():
+        print(f"{name} is left out: {reason}")
+
+
+def _share(value: float | None) -> str:
+    return NOTHING if value is None else f"{100 * value:.0f} %"
 
 
 def _print_epochs(result: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .._version import __version__
-from . import bench, compare, doctor, evaluate, preflight, reproduce, tolerance, train, translate
+from . import bench, compare, doctor, evaluate, predict, preflight, reproduce, tolerance, train, translate
 from .parser import Help, Parser
 
 
@@ -16,7 +16,8 @@ def build() -> Parser:
         epilog="examples:\n"
         "  fp16engine doctor                           what this machine can do\n"
         "  fp16engine compare                          FP16, FP32 and mixed precision on digits\n"
-        "  fp16engine train --data mnist --data-dir D  one run\n\n"
+        "  fp16engine train --data mnist --data-dir D  one run\n"
+        "  fp16engine predict RUN photo.jpg            what a trained network says of an image\n\n"
         "precisions: fp32, fp16, fp16-strict, fp16-chunk<n>, mp; hbfp<m> and booster (block floating point); "
         "tf32 on a GPU.\n"
         "devices: cpu; cuda, cuda:1 (a GPU); reference (NumPy).\n\n"
@@ -27,7 +28,7 @@ def build() -> Parser:
     parser.add_argument("--version", action="version", version=f"fp16engine {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
-        doctor, preflight, train, compare, evaluate, tolerance, reproduce, bench, translate,
+        doctor, preflight, train, compare, evaluate, predict, tolerance, reproduce, bench, translate,
     ):  # fmt: skip
         command.add(commands)
     return parser

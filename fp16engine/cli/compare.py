@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..experiments.report.labels import NOTHING
-from . import options
+from . import defaults, options
 from .output import epochs, megabytes, plain, print_json, print_table, print_text, share, short
 from .parser import add_command
 
@@ -27,8 +27,8 @@ def add(commands: Any) -> None:
         "  fp16engine compare\n"
         "  fp16engine compare --seeds 5\n"
         "  fp16engine compare --precision fp16,fp16-strict,fp32 --epochs 5\n"
-        "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n\n"
-        + options.defaults_text(),
+        "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n"
+        "  fp16engine compare --data image_folder --data-dir ~/photos --image-size 64\n\n" + defaults.table(),
     )
     options.add_data(parser, "digits")
     parser.add_argument(

@@ -83,7 +83,6 @@ def _cpu(cpu: dict[str, Any]) -> str:
     if not cpu["available"]:
         return "not available"
     parts = [str(cpu.get("isa") or "unknown instructions")]
-    parts.append(f"with oneDNN {cpu['onednn']}" if cpu.get("onednn") else "without oneDNN")
     if cpu.get("threads"):
         parts.append(f"{cpu['threads']} threads")
     return ", ".join(parts)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from . import options
+from . import options, run_data
 from .output import epochs, print_json, print_table, share
 from .parser import add_command
 
 if TYPE_CHECKING:
-    from ..data import Dataset
+    from ..prediction import Evaluation
     from ..train import Checkpoint
+
+_MANY = 20  # classes; of more, the worst are shown
+_WIDEST = 12  # classes of a confusion matrix on a terminal
 
 
 def add(commands: Any) -> None:
@@ -19,11 +22,11 @@ def add(commands: Any) -> None:
     parser = add_command(
         commands,
         "evaluate",
-        "a checkpoint on a test set",
-        "Measure accuracy and loss of a checkpoint on the test images of a data set, in the precision it\n"
-        "was trained in. Pixels are normalised as in training: with the mean and std of the data set's\n"
-        "training images, of those the run used if it was trained on the same data. The exit status is 1 if\n"
-        "no output of the network is finite.",
+        "a checkpoint on a test set: accuracy, per class too, and what is taken for what",
+        "Measure accuracy and loss of a checkpoint on test images, in the precision it was trained in, for\n"
+        "each class too, and count which class is taken for which. The images are those of the run's own\n"
+        "data set, where it was, unless the options name others with the same classes. Pixels are\n"
+        "normalised as in training. The exit status is 1 if no output of the network is finite.",
         "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
         "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
     )
@@ -44,18 +47,19 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..errors import NonFiniteError
+    from ..prediction import Predictor
     from ..reporting.history import json_number
     from ..reporting.progress import loss_text
-    from ..train import Checkpoint, Trainer
+    from ..train import Checkpoint
     from ..train.outcome import failure
 
     checkpoint = Checkpoint.load(arguments.checkpoint)
-    dataset = _dataset(arguments, checkpoint)
+    dataset, source = run_data.of_run(arguments, checkpoint)
     options.use_threads(arguments)
-    trainer = Trainer(
-        checkpoint.create_model(arguments.device), precision=checkpoint.precision, device=arguments.device
-    )
-    accuracy, loss = trainer.evaluate(dataset, arguments.batch_size)
+    predictor = Predictor(checkpoint, source, arguments.device)
+    found = predictor.evaluate(dataset, arguments.batch_size)
+    views = _views(checkpoint)
+    over_views = None if views is None else predictor.evaluate_views(dataset, views, arguments.batch_size)
     result = {
         "model": (checkpoint.model_config or {}).get("name"),
         "precision": checkpoint.precision.name,
@@ -64,50 +68,67 @@ def run(arguments: argparse.Namespace) -> int:
         "epoch": checkpoint.epoch,
         "step": checkpoint.step,
         "test_images": len(dataset.test),
-        "test_accuracy": json_number(accuracy),
-        "test_loss": json_number(loss),
+        "test_accuracy": json_number(found.accuracy),
+        "test_loss": json_number(found.loss),
+        "classes": [
+            {"class": name, "test_images": count, "accuracy": accuracy}
+            for name, count, accuracy in found.per_class()
+        ],
+        "confusion": found.confusion.tolist(),
     }
+    if views is not None:
+        result["views_accuracy"] = json_number(over_views)
     if arguments.json:
         print_json(result)
     else:
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
+            *([] if views is None else [(f"test accuracy, {views}", share(result["views_accuracy"]))]),
             ("test loss", loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{epochs(checkpoint.epoch)}, {checkpoint.step:,} steps"),
         ]
         print_table(f"{result['model']} on {dataset.name}, {result['precision']}", ("", ""), rows)
-    if (failed := failure(0, 0, accuracy)) is not None:
+        _print_classes(found)
+    if (failed := failure(0, 0, found.accuracy)) is not None:
         raise NonFiniteError(f"the checkpoint has no accuracy: {failed}")
     return 0
 
 
-def _dataset(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Dataset:
-    """Load the test set, with the training images whose mean and std normalised the run's."""
-    from ..data import Dataset, Split
-
-    name, images = _trained_on(checkpoint)
-    limit, arguments.limit = arguments.limit, None
-    if arguments.data is None:
-        if name not in options.DATA:
-            raise ValueError(f"--data must be given for a checkpoint trained on {name!r}, got none")
-        arguments.data = name
-    whole = options.load_data(arguments)
-    used = images if whole.name == name else len(whole.train)
-    train = Split(whole.train.images[:used], whole.train.labels[:used])
-    test = Split(whole.test.images[:limit], whole.test.labels[:limit])
-    return Dataset(whole.name, train, test, whole.classes)
-
-
-def _trained_on(checkpoint: Checkpoint) -> tuple[str, int]:
-    """Return the name of the data set that a checkpoint was trained on, and how many images of it."""
+def _views(checkpoint: Checkpoint) -> str | None:
+    """Return the test-time views that the run was tested over, None where it had none."""
     from ..errors import CheckpointError
-    from ..validate import integer, must_be
+    from ..train import Refinements
 
-    data = checkpoint.settings.get("data")
     try:
-        if not isinstance(data, dict) or not isinstance(data.get("name"), str):
-            raise ValueError(must_be("run: data", "a table with a name", data))
-        return data["name"], integer("run: data: train", data.get("train"), 1)
+        refinements = Refinements.get(checkpoint.settings.get("refinements"))
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+    return None if refinements is None or refinements.views == "none" else refinements.views
+
+
+def _print_classes(found: Evaluation) -> None:
+    import numpy as np
+
+    from ..validate import printable
+
+    names = [printable(name) for name in found.classes]
+    each = zip(names, found.per_class(), strict=True)
+    rows = [(name, f"{count:,}", accuracy) for name, (_, count, accuracy) in each]
+    title = "Each class"
+    if len(rows) > _MANY:
+        title = f"The {_MANY} classes of the lowest accuracy, of {len(rows)}"
+        rows = sorted(rows, key=lambda row: 2.0 if row[2] is None else row[2])[:_MANY]
+    print()
+    print_table(title, ("class", "test images", "accuracy"), [(*row[:2], share(row[2])) for row in rows])
+    print()
+    if len(names) <= _WIDEST:
+        counts = zip(names, found.confusion.tolist(), strict=True)
+        cells = [(name, *(f"{count:,}" if count else "." for count in row)) for name, row in counts]
+        print_table("Test images by class (rows) and predicted class (columns)", ("", *names), cells)
+        return
+    off = found.confusion * (1 - np.eye(len(names), dtype=np.int64))
+    order = np.argsort(-off, axis=None, kind="stable")[:_MANY]
+    pairs = [divmod(int(at), len(names)) for at in order]
+    wrong = [(names[i], names[j], f"{off[i, j]:,}") for i, j in pairs if off[i, j]]
+    print_table("What is taken for what most often", ("class", "predicted", "test images"), wrong, left=2)

@@ -6,7 +6,6 @@ import argparse
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +14,7 @@ from ..errors import UnsupportedPrecision
 from ..optim import BY_NAME
 from ..optim.optimizer import STATES
 from ..precision import CONVOLUTIONS, STATISTICS_FORMS, UPDATES, Precision
-from . import suggest
+from . import defaults, suggest
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -26,30 +25,10 @@ T = TypeVar("T")
 DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder")
 OPTIMIZERS = tuple(BY_NAME)
 # As the engine has them, which a test sees to: a parser is built without loading data sets and the trainer.
-AUGMENTATIONS = ("none", "study", "crop-flip")
-SCHEDULES = ("constant", "cosine")
+AUGMENTATIONS = ("none", "study", "crop-flip", "airbench")
+SCHEDULES = ("constant", "cosine", "linear", "triangle")
+RECIPES = ("airbench94", "airbench94-muon")
 ON_NONFINITE = ("skip", "stop", "explain")
-
-
-@dataclass(frozen=True)
-class Defaults:
-    """What a data set is trained with when the command line does not say."""
-
-    model: str
-    epochs: int
-    batch_size: int
-    lr: float
-
-
-DEFAULTS = {
-    "digits": Defaults("resnet20", 20, 64, 0.05),
-    "mnist": Defaults("dnn", 10, 128, 0.05),
-    "fashion_mnist": Defaults("dnn", 10, 128, 0.05),
-    "cifar10": Defaults("resnet20", 30, 128, 0.1),
-    "cifar100": Defaults("resnet20", 30, 128, 0.1),
-    "image_folder": Defaults("resnet20", 20, 64, 0.05),
-}
-_ADAPTIVE_LR = 1e-3  # for adam, adamw and rmsprop, whose steps do not scale with the gradient
 
 
 def wrong(valid: str, text: str) -> argparse.ArgumentTypeError:
@@ -74,6 +53,11 @@ def number(positive: bool) -> Callable[[str], float]:
         return _checked(text, float, lambda value: validate.number("", value, **limit))
 
     return parse
+
+
+def share(text: str) -> float:
+    """Parse a share of a whole, neither nothing nor all of it."""
+    return _checked(text, float, lambda value: validate.number("", value, above=0, below=1))
 
 
 def _checked(text: str, convert: Callable[[str], T], check: Callable[[Any], T]) -> T:
@@ -127,10 +111,26 @@ def add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
         help=f"{', '.join(DATA)} (default: {default or 'that of the checkpoint'})",
     )
     group.add_argument(
-        "--data-dir", metavar="DIR", help="where the data set's files are (not needed for digits)"
+        "--data-dir",
+        metavar="DIR",
+        help="where the data set's files are, or your own images (not needed for digits)",
     )
     group.add_argument(
         "--download", action="store_true", help="fetch missing files into --data-dir (checksummed)"
+    )
+    group.add_argument(
+        "--image-size",
+        type=whole(1),
+        metavar="N",
+        help="image_folder: bring every image to N x N pixels, the shorter side resized, then the centre "
+        "cropped (default: the files' own size, which must be the same)",
+    )
+    group.add_argument(
+        "--test-share",
+        type=share,
+        metavar="X",
+        help="image_folder: draw this share of every class for the test part, where the folder has none; the "
+        "same images for every --seed (default: 0.2)",
     )
     group.add_argument(
         "--limit", type=whole(1), metavar="N", help="use the first N training and N test images only"
@@ -149,7 +149,6 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--optimizer",
         type=one_of(OPTIMIZERS),
-        default="sgd",
         metavar="NAME",
         help=f"{', '.join(OPTIMIZERS)} (default: sgd)",
     )
@@ -157,10 +156,15 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         "--momentum",
         type=number(False),
         metavar="X",
-        help="of sgd (default: 0.9); in FP16 a steady gradient leaves it short of its limit, by 3 %% at 0.99 "
-        "and a quarter at 0.999 (docs/optimizers.md)",
+        help="of sgd and muon (default: 0.9); in FP16 a steady gradient leaves it short of its limit, by "
+        "3 %% at 0.99 and a quarter at 0.999 (docs/optimizers.md)",
     )
-    group.add_argument("--nesterov", action="store_true", help="Nesterov's momentum (sgd)")
+    group.add_argument(
+        "--nesterov",
+        action="store_true",
+        default=None,
+        help="Nesterov's momentum (sgd; muon's always is)",
+    )
     group.add_argument(
         "--eps",
         type=number(False),
@@ -205,29 +209,26 @@ def add_training(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--weight-decay",
         type=number(False),
-        default=0.0,
         metavar="X",
         help="default: 0; not for the convolutions of ResNets and DenseNets, which have their own",
     )
     group.add_argument(
         "--schedule",
         type=one_of(SCHEDULES),
-        default="cosine",
         metavar="NAME",
-        help="learning rate over the run: cosine or constant (default: cosine)",
+        help="learning rate over the run: cosine, linear (to 0), triangle (rises for 23 %%, then falls to "
+        "7 %%) or constant (default: cosine)",
     )
     group.add_argument(
         "--augment",
         type=one_of(AUGMENTATIONS),
-        default="none",
         metavar="NAME",
-        help="random changes of the training images: study (flips, brightness, rotation), crop-flip or none "
-        "(default: none)",
+        help="random changes of the training images: study (flips, brightness, rotation), crop-flip, "
+        "airbench (alternating flips, shifts by 2) or none (default: none)",
     )
     group.add_argument(
         "--label-smoothing",
         type=number(False),
-        default=0.0,
         metavar="X",
         help="share of a label spread over all classes, in training alone (default: 0)",
     )
@@ -297,25 +298,9 @@ def add_output(parser: argparse.ArgumentParser, folder: bool) -> None:
     )
 
 
-def defaults_text() -> str:
-    """Return the table of defaults for a help text."""
-    rows = [
-        f"  {name:<14}{d.model:<10}{d.epochs:>6}{d.batch_size:>7}  {d.lr:<6g}" for name, d in DEFAULTS.items()
-    ]
-    head = (
-        f"  {'data':<14}{'model':<10}{'epochs':>6}{'batch':>7}  lr (adam, adamw, rmsprop: {_ADAPTIVE_LR:g})"
-    )
-    return "\n".join(["defaults:", head, *rows])
-
-
 def fill(arguments: argparse.Namespace) -> None:
-    """Put the data set's defaults where the command line said nothing, and check the model's name."""
-    given = DEFAULTS[arguments.data]
-    for name in ("model", "epochs", "batch_size", "lr"):
-        if getattr(arguments, name) is None:
-            setattr(arguments, name, getattr(given, name))
-            if name == "lr" and arguments.optimizer != "sgd":
-                arguments.lr = _ADAPTIVE_LR
+    """Put defaults where the command line said nothing, and check the model's name."""
+    defaults.fill(arguments)
     check_model(arguments.model, "--model")
 
 
@@ -335,7 +320,14 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
     if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
         raise FileNotFoundError(f"--data-dir must be a folder or file that exists, got {arguments.data_dir}")
     root = None if arguments.data == "digits" else arguments.data_dir
-    dataset = data.load(arguments.data, root, download=arguments.download)
+    dataset = data.load(
+        arguments.data,
+        root,
+        download=arguments.download,
+        image_size=arguments.image_size,
+        test_share=arguments.test_share,
+        seed=getattr(arguments, "data_seed", 0),  # of a run's own data set
+    )
     return dataset.limit(arguments.limit) if arguments.limit else dataset
 
 
@@ -343,13 +335,14 @@ def make_model(arguments: argparse.Namespace, dataset: Dataset) -> Module:
     """Make the network that the options name, for this data."""
     from .. import models
 
-    return models.create(
+    model = models.create(
         arguments.model,
         num_classes=len(dataset.classes),
         image_size=dataset.image_size,
         channels=dataset.channels,
         seed=arguments.seed,
     )
+    return models.prepare(model, dataset)
 
 
 def use_threads(arguments: argparse.Namespace) -> None:
@@ -366,11 +359,13 @@ def use_threads(arguments: argparse.Namespace) -> None:
 def train_config(arguments: argparse.Namespace) -> TrainConfig:
     """Return how the options say to train."""
     from ..train import TrainConfig
+    from ..train.config import MOMENTUM_OPTIMIZERS
 
-    if arguments.optimizer != "sgd" and arguments.momentum is not None:
+    defaults.put(arguments, defaults.PLAIN)
+    if arguments.optimizer not in MOMENTUM_OPTIMIZERS and arguments.momentum is not None:
         raise ValueError(
             f"--momentum must not be given with {arguments.optimizer}, got {arguments.momentum:g}; only sgd "
-            "has it"
+            "and muon have it"
         )
     return TrainConfig(
         optimizer=arguments.optimizer,
@@ -387,6 +382,7 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
         update=arguments.update,
         statistics=arguments.statistics,
         convolution=arguments.convolution,
+        refinements=getattr(arguments, "refinements", None),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..precision import Precision
-from . import options
+from . import defaults, options
 from .output import megabytes, print_json, print_table, print_text
 from .parser import add_command
 
@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "Exit status 1 if the device computes FP16 wrong.",
         "  fp16engine preflight\n"
         "  fp16engine preflight --model resnet20 --data cifar10 --data-dir ~/cifar10 --lr 0.1\n\n"
-        + options.defaults_text(),
+        + defaults.table(),
     )
     options.add_data(parser, "digits")
     options.add_training(parser)

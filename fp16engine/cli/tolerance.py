@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..experiments.report.labels import NOTHING
-from . import options
+from . import options, run_data
 from .output import print_json, print_table, print_text, share, short
 from .parser import add_command
-
-if TYPE_CHECKING:
-    from ..data import Dataset
 
 _KINDS = {"probabilities": "probabilities", "calibrated": "calibrated", "logits": "logits"}
 _MOST_LAYERS = 12
@@ -68,14 +65,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..experiments import tolerance
     from ..train import Checkpoint
-    from .evaluate import _dataset
 
     reference = Checkpoint.load(arguments.reference)
     other = Checkpoint.load(arguments.other) if arguments.other else None
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out / tolerance.RESULT).exists():
         raise ValueError(f"--out must be a folder without {tolerance.RESULT}, got {out}")
-    dataset: Dataset = _dataset(arguments, reference)
+    dataset, _ = run_data.of_run(arguments, reference)
     options.use_threads(arguments)
     result = tolerance.run(
         reference,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..loss_scale import LossScale
 from ..precision import Precision
-from . import options
+from . import defaults, options
 from .output import epochs, megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
 
@@ -30,10 +30,19 @@ def add(commands: Any) -> None:
         "Ctrl-C saves and stops, --resume continues as if nothing had happened.",
         "  fp16engine train\n"
         "  fp16engine train --data mnist --data-dir ~/mnist --precision fp16 --epochs 10 --out runs/mnist\n"
-        "  fp16engine train --data image_folder --data-dir ~/photos --model resnet20\n\n"
-        + options.defaults_text(),
+        "  fp16engine train --data image_folder --data-dir ~/photos --image-size 64 --model resnet20\n"
+        "  fp16engine train --recipe airbench94 --data-dir ~/cifar10\n\n" + defaults.table(),
     )
     options.add_data(parser, "digits")
+    parser.set_defaults(data=None)  # a recipe has another default
+    parser.add_argument(
+        "--recipe",
+        type=options.one_of(options.RECIPES),
+        metavar="NAME",
+        help=f"{' or '.join(options.RECIPES)}: network, optimizer, schedule, augmentation and all their "
+        "numbers at once, for 32x32 colour images (cifar10 unless --data says otherwise); other options "
+        "change single ones",
+    )
     parser.add_argument(
         "--precision",
         type=options.precision,
@@ -45,9 +54,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--loss-scale",
         type=options.one_of(LOSS_SCALES),
-        default="policy",
         metavar="WHAT",
-        help="policy: as the precision says (default); auto: chosen from the histogram of the gradients",
+        help="policy: as the precision says (default without a recipe); auto: chosen from the histogram of "
+        "the gradients",
     )
     options.add_device(parser)
     options.add_numerics(parser)
@@ -68,7 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     options.fill(arguments)
     policy = _policy(arguments)
     dataset = options.load_data(arguments)
-    out = options.results_folder(arguments, f"train-{arguments.data}-{arguments.model}-{arguments.precision}")
+    made = arguments.recipe or arguments.model
+    out = options.results_folder(arguments, f"train-{arguments.data}-{made}-{arguments.precision}")
     options.use_threads(arguments)
     with hold(out):
         return _train(arguments, policy, dataset, out)
@@ -131,7 +141,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
 
 def _policy(arguments: argparse.Namespace) -> Precision:
     policy = Precision.get(arguments.precision)
-    if arguments.loss_scale == "policy":
+    if arguments.loss_scale in (None, "policy"):
         return policy
     if policy.storage != "float16":
         raise ValueError(
@@ -149,8 +159,10 @@ def _live() -> Any:
 
 def _print(summary: dict[str, Any], out: Path) -> None:
     audit = summary["audit"]
+    views = summary["refinements"]["views"] if "views_accuracy" in summary else None
     rows = [
         ("test accuracy", share(summary["test_accuracy"])),
+        *([] if views is None else [(f"test accuracy, {views}", share(summary["views_accuracy"]))]),
         ("training accuracy", share(summary["train_accuracy"])),
         ("training time", f"{plain(summary['train_seconds'], 1)} s"),
         ("images per second", plain(summary["images_per_second"])),

@@ -26,20 +26,23 @@ class Augmentation:
         shift: move by a whole number of pixels, uniform in ±`shift`, down and across.
         fill: what lies outside the image: "mirror" (its mirror image at the edge), "mean" (0 in normalised
             data, as He et al., 1512.03385, pad) or "black".
+        alternating: mirror left and right an image that `flip_lr` mirrors in the first epoch in every other
+            epoch, and the others in those between: no image is seen the same way around twice in a row.
 
     Sample i in epoch e of a run with seed s gets what Philox4x32-10 gives for (s, e, i): neither the batch
     size nor the order nor an interruption changes it. Values are computed in FP32 registers and rounded once
     to the storage dtype.
 
-    Presets: "study" is Table 3 of arXiv 2305.10947 (both flips, brightness ±10 %, rotation ±0.2 rad),
-    "crop-flip" the usual padding by 4, random crop and left-right flip.
+    Presets: "airbench" is that of Jordan, arXiv 2404.00498 (alternating flips, shifts by 2), "study" is
+    Table 3 of arXiv 2305.10947 (both flips, brightness ±10 %, rotation ±0.2 rad), "crop-flip" the usual
+    padding by 4, random crop and left-right flip.
 
     Raises:
         TypeError: an argument is of the wrong kind.
         ValueError: an argument is out of range.
 
-    >>> Augmentation.get("crop-flip")
-    Augmentation(flip_lr=True, flip_ud=False, brightness=0.0, rotation=0.0, shift=4, fill='mean')
+    >>> Augmentation.get("crop-flip") == Augmentation(flip_lr=True, shift=4, fill="mean")
+    True
     """
 
     flip_lr: bool = False
@@ -48,10 +51,13 @@ class Augmentation:
     rotation: float = 0.0
     shift: int = 0
     fill: str = "mirror"
+    alternating: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("flip_lr", "flip_ud"):
+        for name in ("flip_lr", "flip_ud", "alternating"):
             flag(name, getattr(self, name))
+        if self.alternating and not self.flip_lr:
+            raise ValueError("flip_lr must be True with alternating, got False")
         for name, most in (("brightness", 1.0), ("rotation", math.pi)):
             value = number(name, getattr(self, name), minimum=0, maximum=most)
             object.__setattr__(self, name, value)
@@ -63,7 +69,7 @@ class Augmentation:
         """Return the names of the presets.
 
         >>> Augmentation.names()
-        ('study', 'crop-flip')
+        ('study', 'crop-flip', 'airbench')
         """
         return tuple(_PRESETS)
 
@@ -97,7 +103,10 @@ class Augmentation:
         >>> Augmentation(shift=2).to_dict()["shift"]
         2
         """
-        return asdict(self)
+        described = asdict(self)
+        if not self.alternating:
+            del described["alternating"]  # so are those of earlier versions
+        return described
 
     def arguments(self, mean: float, std: float) -> tuple[Any, ...]:
         """Return the last arguments of `Backend.augment` for normalised images.
@@ -112,15 +121,17 @@ class Augmentation:
             ZeroDivisionError: std is 0.
 
         >>> Augmentation(shift=4, fill="black").arguments(mean=100.0, std=50.0)
-        (False, False, 0.0, 4, 0.0, -2.0, 3.1, -2.0)
+        (False, False, 0.0, 4, 0.0, -2.0, 3.1, -2.0, False)
         """
         black, white = -mean / std, (_WHITE - mean) / std
         fill = {"mirror": None, "mean": 0.0, "black": black}[self.fill]
         brightness = self.brightness * _WHITE / std
-        return self.flip_lr, self.flip_ud, self.rotation, self.shift, brightness, black, white, fill
+        changes = (self.flip_lr, self.flip_ud, self.rotation, self.shift, brightness, black, white, fill)
+        return (*changes, self.alternating)
 
 
 _PRESETS = {
     "study": Augmentation(flip_lr=True, flip_ud=True, brightness=0.1, rotation=0.2),
     "crop-flip": Augmentation(flip_lr=True, shift=4, fill="mean"),
+    "airbench": Augmentation(flip_lr=True, shift=2, alternating=True),
 }

@@ -19,7 +19,10 @@ from .dataset import Dataset, Split
 from .folders import user_cache
 
 _LIMIT = 1 << 38  # bytes
-_ARRAYS = ("fingerprint", "classes", "train_images", "train_labels", "test_images", "test_labels")
+_ARRAYS = (
+    "fingerprint", "classes", "train_images", "train_labels", "train_names",
+    "test_images", "test_labels", "test_names", "notes",
+)  # fmt: skip
 
 
 def path_of(fingerprint: str) -> Path:
@@ -38,9 +41,15 @@ def read(name: str, fingerprint: str) -> Dataset | None:
             if str(arrays["fingerprint"]) != fingerprint:
                 raise ValueError("it belongs to other images")
             train, test = (
-                Split(arrays[f"{part}_images"], arrays[f"{part}_labels"]) for part in ("train", "test")
+                Split(
+                    arrays[f"{part}_images"],
+                    arrays[f"{part}_labels"],
+                    tuple(map(str, arrays[f"{part}_names"])),
+                )
+                for part in ("train", "test")
             )
-            return Dataset(name, train, test, tuple(arrays["classes"]))
+            notes = tuple(map(str, arrays["notes"]))
+            return Dataset(name, train, test, tuple(arrays["classes"]), notes=notes)
     except (FileNotFoundError, PermissionError):
         pass
     except Exception as error:  # damaged bytes can make np.load raise nearly anything
@@ -54,7 +63,9 @@ def write(dataset: Dataset, fingerprint: str) -> None:
     """Write the cache, whole or not at all; warns if it cannot be written."""
     values = (
         np.array(fingerprint), np.array(dataset.classes),
-        dataset.train.images, dataset.train.labels, dataset.test.images, dataset.test.labels,
+        dataset.train.images, dataset.train.labels, np.array(dataset.train.names, np.str_),
+        dataset.test.images, dataset.test.labels, np.array(dataset.test.names, np.str_),
+        np.array(dataset.notes, np.str_),
     )  # fmt: skip
     path = path_of(fingerprint)
     try:

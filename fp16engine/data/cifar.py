@@ -13,6 +13,7 @@ from ..validate import flag
 from . import archive, folders
 from .dataset import Dataset, Split, check_labels
 from .download import fetch
+from .origin import Origin
 from .unpickle import read_dict
 
 _PIXELS = 3 * 32 * 32
@@ -168,7 +169,8 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
                 _from_archive(where, layout, names) if where.is_file() else _from_folder(where, layout, names)
             )
             train = _split(files, layout.train, layout, len(classes))
-            return Dataset(name, train, _split(files, (layout.test,), layout, len(classes)), classes)
+            test = _split(files, (layout.test,), layout, len(classes))
+            return Dataset(name, train, test, classes, Origin.at(name, path))
     raise FileNotFoundError(
         f"{name}: root (--data-dir) must be {valid}, got {root} without{folders.image_hint(path)}"
     )

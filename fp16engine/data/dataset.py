@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError
-from ..validate import choice, instance, integer, listed, must_be
+from ..validate import choice, instance, integer, listed, must_be, printable
+from . import arrays, stratified
+from .origin import Origin
 
 _CHUNK = 512  # images looked at in one go, so that temporaries stay small
 _DTYPES = ("float16", "float32", "float64")
+_MANY = 20  # classes; a summary counts the images of no more
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +27,7 @@ class Split:
     Args:
         images: (N, H, W, C), uint8.
         labels: (N,), any integer dtype; kept as int64.
+        names: of the images, as of their files; none, or one for each.
 
     Raises:
         DataError: a shape or dtype does not fit, or there are no images.
@@ -34,6 +40,7 @@ class Split:
 
     images: np.ndarray
     labels: np.ndarray
+    names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
@@ -49,11 +56,45 @@ class Split:
             raise DataError(
                 f"labels must be of shape ({len(images)},), one for each image, got {labels.shape}"
             )
+        if self.names and len(self.names) != len(images):
+            raise DataError(f"names must be {len(images)}, one for each image, got {len(self.names)}")
         object.__setattr__(self, "images", np.ascontiguousarray(images))
         object.__setattr__(self, "labels", np.ascontiguousarray(labels, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def first(self, count: int | None) -> Split:
+        """Return the first images, a view of these; None means all.
+
+        Args:
+            count: how many at most.
+
+        Raises:
+            DataError: count is 0.
+
+        >>> from fp16engine.data import digits
+        >>> len(digits().test.first(5))
+        5
+        """
+        return Split(self.images[:count], self.labels[:count], self.names[:count])
+
+    def at(self, index: np.ndarray) -> Split:
+        """Return some of the images, a copy.
+
+        Args:
+            index: which ones, (M,), int64, or (N,), bool: those that are True.
+
+        Raises:
+            DataError: there are none.
+            IndexError: there is no such image.
+
+        >>> from fp16engine.data import digits
+        >>> digits().test.at(np.array([3, 1])).labels.tolist() == digits().test.labels[[3, 1]].tolist()
+        True
+        """
+        names = tuple(np.array(self.names, object)[index]) if self.names else ()
+        return Split(self.images[index], self.labels[index], names)
 
     def arrays(self) -> tuple[np.ndarray, ...]:
         """Return what the split consists of.
@@ -96,6 +137,9 @@ class Dataset:
         train: the training split, images (N, H, W, C) uint8.
         test: the test split, images of the same H, W, C.
         classes: one name for each label value 0 .. K-1.
+        origin: where the images came from; None says nothing.
+        notes: what was done to them, in sentences.
+        moments: the mean and std that normalise them; None means those of the training images.
 
     Raises:
         DataError: the splits differ in image shape, a label has no class, or there are no classes.
@@ -111,6 +155,9 @@ class Dataset:
     train: Split
     test: Split
     classes: tuple[str, ...]
+    origin: Origin | None = None
+    notes: tuple[str, ...] = ()
+    moments: tuple[float, float] | None = None
     _cache: dict[tuple[str, str], np.ndarray] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -135,6 +182,74 @@ class Dataset:
             f"Dataset({self.name!r}, {len(self.train)} training and {len(self.test)} test images "
             f"of {height}x{width}x{self.channels}, {len(self.classes)} classes)"
         )
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: Any,
+        y: Any,
+        classes: Sequence[str] | None = None,
+        test: float | tuple[Any, Any] = stratified.SHARE,
+        name: str = "arrays",
+        seed: int = 0,
+    ) -> Dataset:
+        """Return a data set of images and labels in memory.
+
+        Args:
+            x: images (N, H, W) or (N, H, W, C): uint8, other integers from 0 to 255, or floats from 0 to 1,
+                which are rounded once to 255 steps. An array, a tensor of PyTorch, or nested lists.
+            y: labels (N,), integers from 0, or names of classes.
+            classes: one name for each label value; None means the numbers, or the sorted names in y.
+            test: the share of every class that is drawn for the test part, or that part: (x, y).
+            name: what reports call the data.
+            seed: of the draw.
+
+        Raises:
+            DataError: a shape or a value does not fit; images with their channels first are named as such.
+            ValueError: test or seed is out of range.
+            TypeError: test, name or seed is of the wrong kind.
+
+        >>> import numpy as np
+        >>> images = np.arange(10 * 8 * 8).astype(np.uint8).reshape(10, 8, 8)
+        >>> Dataset.from_arrays(images, [0, 1] * 5)
+        Dataset('arrays', 8 training and 2 test images of 8x8x1, 2 classes)
+        """
+        images = arrays.pixels("x", x)
+        labels, names = arrays.labels("y", y, classes)
+        if len(labels) != len(images):
+            raise DataError(f"y must hold {len(images)} labels, one for each image of x, got {len(labels)}")
+        if isinstance(test, tuple | list):
+            if len(test) != 2:
+                raise TypeError(must_be("test", "a share or a pair of images and labels", test))
+            tested = Split(arrays.pixels("test[0]", test[0]), arrays.labels("test[1]", test[1], names)[0])
+            return cls(name, Split(images, labels), tested, names, Origin("arrays"))
+        check_labels(labels, len(names), "y")
+        train, tested = (Split(images, labels).at(index) for index in stratified.drawn(labels, test, seed))
+        notes = (f"{test:g} of every class, drawn with seed {seed}, is the test part.",)
+        return cls(name, train, tested, names, Origin("arrays"), notes)
+
+    def summary(self) -> str:
+        """Return how many images of what size there are, how many of each class, and what was done to them.
+
+        >>> from fp16engine.data import digits
+        >>> print(digits().summary()[:105] + ", ...")
+        digits: 1,437 training and 360 test images of 8x8x1, 10 classes
+          training + test: 0 142 + 36, 1 146 + 36, ...
+        """
+        height, width = self.image_size
+        lines = [
+            f"{printable(self.name)}: {len(self.train):,} training and {len(self.test):,} test images of "
+            f"{height}x{width}x{self.channels}, {len(self.classes)} classes"
+        ]
+        count = len(self.classes)
+        parts = [np.bincount(part.labels, minlength=count) for part in (self.train, self.test)]
+        names = [printable(label) for label in self.classes]
+        each = [f"{label} {a:,} + {b:,}" for label, a, b in zip(names, *parts, strict=True)]
+        lines.append(f"training + test: {listed_names(each)}")
+        for part, counts in zip(("training", "test"), parts, strict=True):
+            if missing := [label for label, images in zip(names, counts, strict=True) if images == 0]:
+                lines.append(f"no {part} images of {listed_names(missing)}")
+        return "\n  ".join([*lines, *self.notes])
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -162,12 +277,12 @@ class Dataset:
     @property
     def mean(self) -> float:
         """Mean over all pixels and channels of the training images, in pixel values (0 .. 255)."""
-        return self._moments[0]
+        return (self.moments or self._moments)[0]
 
     @property
     def std(self) -> float:
         """Population standard deviation that goes with `mean`, in pixel values (0 .. 255)."""
-        return self._moments[1]
+        return (self.moments or self._moments)[1]
 
     def normalised(self, split: str, dtype: str) -> np.ndarray:
         """Return the images of a split with mean 0 and standard deviation 1, as of the training images.
@@ -206,12 +321,7 @@ class Dataset:
                 f"{self.name}: training pixels must have more than one value, got {self.mean:g} only"
             )
         images = self.train.images if split == "train" else self.test.images
-        # A pixel has 256 values, so every result is looked up in a table of 256 entries.
-        table = ((np.arange(256) - self.mean) / self.std).astype(dtype)
-        result = np.empty(images.shape, dtype)
-        for start in range(0, len(images), _CHUNK):
-            result[start : start + _CHUNK] = table[images[start : start + _CHUNK]]
-        return result
+        return normalise(images, self.mean, self.std, dtype)
 
     def limit(self, n: int) -> Dataset:
         """Return a data set of the first images of both splits, labels kept.
@@ -229,5 +339,28 @@ class Dataset:
         100
         """
         integer("limit", n, 1)
-        train, test = (Split(part.images[:n], part.labels[:n]) for part in (self.train, self.test))
-        return Dataset(self.name, train, test, self.classes)
+        return replace(self, train=self.train.first(n), test=self.test.first(n))
+
+
+def normalise(images: np.ndarray, mean: float, std: float, dtype: str) -> np.ndarray:
+    """Return (images - mean) / std, computed in float64, rounded once to `dtype`; images: uint8, any shape.
+
+    >>> normalise(np.array([3, 5], np.uint8), 4.0, 2.0, "float16")
+    array([-0.5,  0.5], dtype=float16)
+    """
+    # A pixel has 256 values, so every result is looked up in a table of 256 entries.
+    table = ((np.arange(256) - mean) / std).astype(dtype)
+    result = np.empty(images.shape, dtype)
+    for start in range(0, len(images), _CHUNK):
+        result[start : start + _CHUNK] = table[images[start : start + _CHUNK]]
+    return result
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them, of many the first.
+
+    >>> listed_names(["cat", "dog"])
+    'cat, dog'
+    """
+    more = f" and {len(names) - _MANY} more" if len(names) > _MANY else ""
+    return ", ".join(names[:_MANY]) + more

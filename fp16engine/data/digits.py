@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Dataset, Split
+from .origin import Origin
 
 _FILE = Path(__file__).parent / "files" / "digits.npz"
 _TRAIN = 1437
@@ -29,4 +30,4 @@ def digits() -> Dataset:
     with np.load(_FILE, allow_pickle=False) as arrays:
         images, labels = arrays["images"][..., None], arrays["labels"]
     train, test = Split(images[:_TRAIN], labels[:_TRAIN]), Split(images[_TRAIN:], labels[_TRAIN:])
-    return Dataset("digits", train, test, tuple("0123456789"))
+    return Dataset("digits", train, test, tuple("0123456789"), Origin("digits"))

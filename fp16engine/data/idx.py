@@ -12,6 +12,7 @@ from ..validate import flag
 from . import archive, folders
 from .dataset import Dataset, Split, check_labels
 from .download import fetch
+from .origin import Origin
 
 _LIMIT = 1 << 28  # bytes of one unpacked file; MNIST's largest has 47 million
 _SUBFOLDERS = (".", "raw", "mnist", "fashion_mnist", "fashion-mnist", "MNIST/raw", "FashionMNIST/raw")
@@ -110,7 +111,7 @@ def _load(name: str, root: str | Path | None, download: bool, classes: tuple[str
             folders.DOWNLOADS,
         )
     train, test = (_split(name, folder, prefix, len(classes)) for prefix in _PREFIXES)
-    return Dataset(name, train, test, classes)
+    return Dataset(name, train, test, classes, Origin.at(name, folder))
 
 
 def mnist(root: str | Path | None = None, download: bool = False) -> Dataset:

@@ -1,318 +1,380 @@
-"""People's own images: train/<class>/* and test/<class>/* in a folder or an archive."""
+"""People's own images, of any sizes and kinds, as a data set."""
 
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import os
-import warnings
-from collections.abc import Iterable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from textwrap import shorten
-from typing import Any, NamedTuple
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
-from ..bounded import check_regular, read_regular
+from .. import validate
+from ..bounded import check_regular, machine_memory
 from ..errors import DataError
-from ..validate import shown
-from . import archive, folders
+from ..reporting.counting import counting
+from ..validate import printable
+from . import archive, folders, image_files, picture, stratified
 from . import cache as store
 from .dataset import Dataset, Split
+from .image_files import File, Found
+from .origin import Origin
 
-_SUFFIXES = (".jpg", ".jpeg", ".png")
-_LAYOUT = "train/<class>/ and test/<class>/ with .jpg, .jpeg or .png files"
-_FILE_LIMIT = 1 << 26  # bytes of one packed image
-_ARCHIVE_LIMIT = 1 << 34
-_PIXELS = 1 << 24  # of one image: networks take it whole, as it is
 _PIXELS_AT_ONCE = 1 << 25  # in the threads together; Pillow takes up to 8 bytes for each
 _ARRAY_FREE = 1 << 27  # bytes that any images may decode to
 _ARRAY_RATIO = 100  # and so many times their files' own bytes, which only flat pictures pass
-_BATCH = 256  # images decoded by a thread in one go
 _THREADS = min(8, os.cpu_count() or 1)
-_VERSION = "1"  # changes when the same files would give another array
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
-_GRAY = ("1", "L", "LA")
-_MODES = (*_GRAY, "P", "PA", "RGB", "RGBA", "CMYK")  # 8 bits a channel; others would lose precision unseen
+_VERSION = "2"  # changes when the same files would give another array
+_NAMED = 5  # skipped files that a summary names
+Size = tuple[int, int]
 
 
-class _File(NamedTuple):
-    """One image file: where it is, and its bytes or path."""
+def image_folder(
+    root: str | Path | None,
+    image_size: int | Sequence[int] | None = None,
+    test_share: float | None = None,
+    seed: int = 0,
+    *,
+    cache: bool = True,
+    progress: bool | None = None,
+) -> Dataset:
+    """Return people's own images from `train/<class>/` and `test/<class>/`, or from `<class>/` alone.
 
-    split: str
-    label: str
-    name: str
-    source: bytes | Path
-
-    @property
-    def path(self) -> str:
-        return f"{self.split}/{self.label}/{self.name}"
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return len(self.source) if isinstance(self.source, bytes) else os.stat(self.source).st_size
-
-    def read(self) -> bytes:
-        """Return the whole file, from the disk if it lies there."""
-        if isinstance(self.source, bytes):
-            return self.source
-        return read_regular(self.source, _FILE_LIMIT, self.path)
-
-
-class _Found(NamedTuple):
-    files: list[_File]
-    class_folders: set[tuple[str, str]]
-
-
-def _is_wanted(name: str) -> bool:
-    """Tell whether a member of an archive is an image below train or test."""
-    return _is_image(name) and any(part in ("train", "test") for part in name.split("/", 2)[:2])
-
-
-def _is_image(name: str) -> bool:
-    base = name.rsplit("/", 1)[-1]
-    return base.lower().endswith(_SUFFIXES) and not base.startswith(".") and not name.startswith("__MACOSX/")
-
-
-def _in_folder(root: Path) -> _Found:
-    found = _Found([], set())
-    for split in ("train", "test"):
-        if not (root / split).is_dir():
-            raise FileNotFoundError(f"{root} must hold {_LAYOUT}, got no folder {split}")
-        for entry in _visible(root / split):
-            if not Path(entry.path).is_dir():
-                if _is_image(entry.name):
-                    raise DataError(
-                        f"{root.name} must hold {_LAYOUT}, got {split}/{entry.name} outside a class"
-                    )
-                continue
-            found.class_folders.add((split, entry.name))
-            for item in _visible(entry.path):
-                if Path(item.path).is_dir():  # item.is_dir() raises for a link to itself
-                    raise DataError(
-                        f"{root.name} must hold {_LAYOUT}, got a folder inside a class: "
-                        f"{split}/{entry.name}/{item.name}"
-                    )
-                if _is_image(item.name):
-                    file = _File(split, entry.name, item.name, Path(item.path))
-                    check_regular(Path(item.path), _FILE_LIMIT, file.path)
-                    found.files.append(file)
-    return found
-
-
-def _visible(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        yield from (entry for entry in entries if not entry.name.startswith("."))
-
-
-def _in_archive(path: Path) -> _Found:
-    found, prefixes = _Found([], set()), set()
-    for member in archive.members(path, _is_wanted, _FILE_LIMIT, _ARCHIVE_LIMIT):
-        parts = PurePosixPath(member.name).parts
-        at = next((i for i, part in enumerate(parts[:2]) if part in ("train", "test")), None)
-        if member.data is None:
-            if at is not None and len(parts) == at + 2 and not parts[-1].startswith("."):
-                found.class_folders.add((parts[at], parts[at + 1]))
-            continue
-        if at is None or len(parts) != at + 3:
-            raise DataError(f"{path.name} must hold {_LAYOUT}, got member {shown(member.name)}")
-        prefixes.add(parts[:at])
-        split, label, name = parts[at:]
-        image = _File(split, label, name, member.data)
-        if not member.data.startswith((_PNG, _JPEG)):  # before a million of them are read
-            raise DataError(f"{path.name}: {shown(image.path)} must be a whole JPEG or PNG file, got another")
-        found.files.append(image)
-    if len(prefixes) > 1:
-        raise DataError(f"{path.name} must hold images below one folder, got {len(prefixes)} folders")
-    if len({file.path for file in found.files}) != len(found.files):
-        raise DataError(f"{path.name} must hold different names, got an image's name twice")
-    return found
-
-
-def _classes(found: _Found, root: Path) -> tuple[str, ...]:
-    """Return the sorted class names of the training images, or raises DataError."""
-    filled = {(file.split, file.label) for file in found.files}
-    for split, label in sorted(found.class_folders - filled):
-        raise DataError(f"{split}/{label} must hold at least one .jpg, .jpeg or .png file, got none")
-    for part in ("train", "test"):
-        if not any(split == part for split, _ in filled):
-            raise DataError(f"{root.name} must hold {_LAYOUT}, got no {part} images")
-    classes = sorted(label for split, label in filled if split == "train")
-    for split, label in sorted(filled):
-        if label not in classes:
-            raise DataError(
-                f"{split}/{label} must be a class with training images, got no folder train/{label}"
-            )
-    return tuple(classes)
-
-
-def _ordered(files: Iterable[_File], split: str) -> list[_File]:
-    """Sorts by name and deals the classes out in turn, so that the first n images hold all of them."""
-    by_class: dict[str, list[_File]] = {}
-    for file in sorted(
-        (file for file in files if file.split == split), key=lambda file: (file.label, file.name)
-    ):
-        by_class.setdefault(file.label, []).append(file)
-    ranked = [(rank, file.label, file) for group in by_class.values() for rank, file in enumerate(group)]
-    return [file for _, _, file in sorted(ranked, key=lambda item: item[:2])]
-
-
-def _fingerprint(found: _Found) -> str:
-    """Names the content: two folders or archives share one only if every name and byte is the same."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        sums = pool.map(lambda file: hashlib.sha256(file.read()).hexdigest(), found.files)
-        lines = sorted(f"{file.path}\0{digest}" for file, digest in zip(found.files, sums, strict=True))
-    return hashlib.sha256("\n".join([_VERSION, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
-
-
-def _pillow() -> Any:
-    try:
-        from PIL import Image, ImageOps
-    except ImportError as error:
-        raise DataError("image_folder needs the package Pillow; pip install 'fp16engine[data]'") from error
-    return Image, ImageOps
-
-
-def _check_depth(data: bytes, path: str) -> None:
-    """Refuse a PNG of 16 bits a channel by its header: Pillow halves most of them without a word."""
-    depth = data[24] if len(data) > 24 and data.startswith(_PNG) else 8
-    if depth > 8:
-        raise DataError(
-            f"{path} must have 8 bits a channel, got {depth}; for example, ImageMagick's convert -depth 8 "
-            "makes such a file"
-        )
-
-
-def _open(file: _File) -> Any:
-    """Open an image in the orientation it is shown in; pixels are decoded later."""
-    image_module, operations = _pillow()
-    data = file.read()
-    _check_depth(data, file.path)
-    image = image_module.open(io.BytesIO(data), formats=("JPEG", "PNG"))
-    width, height = image.size
-    if width * height > _PIXELS:
-        raise DataError(f"{file.path} must have at most {_PIXELS} pixels, got {width}x{height}")
-    return operations.exif_transpose(image) if "exif" in image.info else image
-
-
-def _pixels(file: _File, size: tuple[int, int], gray: bool, first: str) -> np.ndarray | None:
-    """Return (H, W) if `gray`, else (H, W, 3); None if `gray` and the image has colour."""
-    image = _open(file)
-    if image.size != size:
-        got, valid = ("x".join(map(str, pair)) for pair in (image.size, size))
-        raise DataError(f"{file.path} must be {valid} (width x height) as {first} is, got {got}")
-    if image.mode not in _MODES:
-        raise DataError(f"{file.path} must have 8 bits a channel, got pixels of mode {image.mode}")
-    has_alpha = image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info
-    if has_alpha and image.convert("RGBA").getextrema()[3] != (255, 255):
-        raise DataError(f"{file.path} must be opaque, got transparent pixels")
-    if gray and image.mode not in _GRAY:
-        return None
-    return np.asarray(image.convert("L" if gray else "RGB"))
-
-
-def _named(file: _File, error: Exception) -> DataError:
-    said = shorten(str(error) or type(error).__name__, 200)
-    if isinstance(error, _pillow()[0].UnidentifiedImageError):  # whose text is the address of a stream
-        said = "no image that is known"
-    return DataError(f"{file.path} must be a whole JPEG or PNG file, got one that is not decoded ({said})")
-
-
-def _check_total(files: list[_File], size: int) -> None:
-    """Refuse more pixels than real images pack into files of this size, before any memory is taken."""
-    limit = _ARRAY_FREE + _ARRAY_RATIO * sum(file.size for file in files)
-    if size > limit:
-        raise DataError(
-            f"{files[0].path} and the {len(files) - 1} other images must decode to at most {limit} bytes, as "
-            f"their files are small, got {size}"
-        )
-
-
-def _decode_as(files: list[_File], gray: bool) -> np.ndarray | None:
-    """Return (N, H, W, 1) if `gray`, else (N, H, W, 3); None if `gray` and one image has colour."""
-    first = files[0]
-    try:
-        width, height = size = _open(first).size
-        shape = (len(files), height, width, 1 if gray else 3)
-        _check_total(files, math.prod(shape))
-        images = np.empty(shape, np.uint8)
-    except MemoryError as error:
-        raise DataError(
-            f"{first.path} must be smaller, got {len(files)} images of {width}x{height}, which exceed memory"
-        ) from error
-    except DataError:
-        raise
-    except Exception as error:  # damaged bytes can make a decoder raise nearly anything
-        raise _named(first, error) from error
-
-    def fill(start: int) -> bool:
-        for at, file in enumerate(files[start : start + _BATCH], start):
-            try:
-                pixels = _pixels(file, size, gray, first.path)
-            except DataError:
-                raise
-            except Exception as error:
-                raise _named(file, error) from error
-            if pixels is None:
-                return False
-            images[at] = pixels.reshape(images.shape[1:])
-        return True
-
-    with ThreadPoolExecutor(min(_THREADS, max(1, _PIXELS_AT_ONCE // (width * height)))) as pool:
-        return images if all(pool.map(fill, range(0, len(files), _BATCH))) else None
-
-
-def _decode(files: list[_File]) -> np.ndarray:
-    with warnings.catch_warnings():  # our own limit on pixels is below the one that Pillow warns of
-        warnings.simplefilter("ignore", _pillow()[0].DecompressionBombWarning)
-        images = _decode_as(files, gray=True)
-        return _decode_as(files, gray=False) if images is None else images  # type: ignore[return-value]
-
-
-def image_folder(root: str | Path | None, cache: bool = True) -> Dataset:
-    """Return people's own images from `train/<class>/` and `test/<class>/`, in a folder or an archive.
-
-    Files are .jpg, .jpeg or .png and all of one size. The images (N, H, W, C), uint8, have one channel if
-    every file is gray, else three. Classes are sorted by name; within a split the classes take turns, so
-    `limit(n)` holds all of them. Archives are read without unpacking them to disk. Decoding needs the extra
-    `data` (Pillow).
+    Files are JPEG, PNG, WebP, and AVIF and HEIF where Pillow reads them. The images (N, H, W, C), uint8, have
+    one channel if every file is gray, else three. They are taken in the orientation they are shown in;
+    transparent pixels are laid on white, 16 bits a channel become 8, CMYK becomes RGB. `val`, `valid` or
+    `validation` serves as the test part where there is no `test`. Where there is only one folder of classes,
+    the test part is drawn from every class. Classes are sorted by name; within a part they take turns, so
+    `limit(n)` holds all of them. A file that cannot be used is skipped, and the summary (`Dataset.notes`)
+    says which and why. Archives are read without unpacking them to disk. Decoding needs the extra `data`
+    (Pillow).
 
     Args:
         root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
+        image_size: pixels of a side, or (height, width): the shorter side is resized to it (bicubic), then
+            the centre is cropped. None keeps the files' own size, which must be the same.
+        test_share: the share of every class that is drawn for the test part; None means 0.2 where there is
+            none.
+        seed: of the draw.
         cache: keep the decoded images in one file in the user's cache folder, and use it as long as names and
             bytes of the files stay as they are.
+        progress: True or None shows a bar on a terminal, plain lines elsewhere, and prints the summary, on
+            standard error; False nothing.
 
     Raises:
-        FileNotFoundError: the root, `train` or `test` is missing.
-        DataError: an empty class, images of different sizes, a damaged, transparent or 16-bit image, a
-            damaged archive or one with links; the message names the file.
+        FileNotFoundError: the root is missing, or has no folder of images.
+        DataError: an empty class, a single class, images of different sizes without image_size, a damaged
+            archive or one with links; the message names the file.
+        ValueError: image_size, test_share or seed is out of range, or there is a test part and test_share.
+        TypeError: an argument is of the wrong kind.
 
     >>> image_folder("no/such/folder")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     FileNotFoundError: ...
     """
-    path = folders.existing(root, "image_folder", f"a folder or archive with {_LAYOUT}")
-    packed = not path.is_dir()
-    if packed and not archive.is_archive(path.name):
-        raise DataError(f"root must be a folder or {', '.join(archive.ARCHIVE_SUFFIXES)}, got {path.name}")
-    name = path.resolve().name
-    if packed:
-        check_regular(path, _ARCHIVE_LIMIT)
-        name = archive.stem(name)
-    found = _in_archive(path) if packed else _in_folder(path)
-    classes = _classes(found, path)
-    fingerprint = _fingerprint(found) if cache else ""
-    if cache and (known := store.read(name, fingerprint)) is not None:
-        return known
-    train, test = (_ordered(found.files, split) for split in ("train", "test"))
-    images = _decode(train + test)
-    numbers = {label: number for number, label in enumerate(classes)}
-    labels = np.array([numbers[file.label] for file in train + test], np.int64)
-    cut = len(train)
-    dataset = Dataset(name, Split(images[:cut], labels[:cut]), Split(images[cut:], labels[cut:]), classes)
-    if cache:
-        store.write(dataset, fingerprint)
+    path = folders.existing(root, "image_folder", f"a folder or archive with {image_files.LAYOUT}")
+    size = None if image_size is None else validate.pair("image_size", image_size, 1)
+    if test_share is not None:
+        validate.number("test_share", test_share, above=0, below=1)
+    validate.integer("seed", seed, 0, 2**64 - 1)
+    shown = progress is None or validate.flag("progress", progress)
+    found, name = _found(path)
+    if found.parts[1] is not None and test_share is not None:
+        raise ValueError(
+            f"test_share must be None where {found.parts[1]} is the test part, got {test_share:g} for {path}"
+        )
+    share = stratified.SHARE if test_share is None else test_share
+    drawn = (share, seed) if found.parts[1] is None else None
+    fingerprint = _fingerprint(found, size, drawn) if cache else ""
+    dataset = store.read(name, fingerprint) if cache else None
+    if dataset is None:
+        dataset = _decoded(found, name, size, drawn, shown)
+        if cache:
+            store.write(dataset, fingerprint)
+    options = {"image_size": size, "test_share": test_share, "seed": seed or None}
+    origin = Origin.at("image_folder", path, **options)
+    dataset = Dataset(name, dataset.train, dataset.test, dataset.classes, origin, dataset.notes)
+    if shown:
+        print(dataset.summary(), file=sys.stderr, flush=True)
     return dataset
+
+
+def _found(path: Path) -> tuple[Found, str]:
+    """Return the image files of a folder or archive, and what the data set is called."""
+    name = path.resolve().name
+    if path.is_dir():
+        return image_files.in_folder(path), name
+    if not archive.is_archive(path.name):
+        raise DataError(f"root must be a folder or {', '.join(archive.ARCHIVE_SUFFIXES)}, got {path.name}")
+    check_regular(path, image_files.ARCHIVE_LIMIT)
+    return image_files.in_archive(path), archive.stem(name)
+
+
+def _fingerprint(found: Found, size: Size | None, drawn: tuple[float, int] | None) -> str:
+    """Names the content: two folders or archives share one only if every name and byte is the same."""
+
+    def digest(file: File) -> str:
+        try:
+            return "" if file.path in found.unusable else hashlib.sha256(file.read()).hexdigest()
+        except (DataError, OSError) as error:
+            found.unusable[file.path] = str(error)
+            return ""
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        sums = pool.map(digest, found.files)
+        lines = sorted(f"{file.path}\0{digest}" for file, digest in zip(found.files, sums, strict=True))
+    asked = f"{size} {drawn} {found.parts} {' '.join(picture.formats())}"
+    return hashlib.sha256("\n".join([_VERSION, asked, *lines]).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+class _Skipped:
+    """Why files are not used, and that every class keeps some that are."""
+
+    def __init__(self, found: Found, name: str) -> None:
+        self._found, self._name = found, name
+        self.reasons = dict(found.unusable)
+        self._lock = threading.Lock()
+
+    def add(self, file: File, error: Exception) -> None:
+        """Note why a file is not used; any thread may do so."""
+        with self._lock:
+            self.reasons[file.path] = str(error)
+
+    @property
+    def used(self) -> list[File]:
+        """The other files."""
+        return [file for file in self._found.files if file.path not in self.reasons]
+
+    def classes(self) -> tuple[str, ...]:
+        """Return the training images' classes, sorted; DataError where one, or a part, has no image."""
+        used = {(file.part, file.label) for file in self.used}
+        asked = self._found.class_folders | {(file.part, file.label) for file in self._found.files}
+        train = self._found.parts[0]
+        for part, label in sorted(asked - used, key=lambda place: (place[0] != train, *place)):
+            path = printable(f"{part}/{label}" if part else label)
+            raise DataError(f"{path} must hold at least one image, got {self._instead(part, label)}")
+        for part in filter(None, self._found.parts):
+            if not any(own == part for own, _ in used):
+                raise DataError(f"{self._name} must hold {image_files.LAYOUT}, got no {part} images")
+        classes = sorted(label for part, label in used if part == train)
+        for part, label in sorted(used):
+            if label not in classes:
+                raise DataError(
+                    f"{part}/{printable(label)} must be a class with training images, got no folder "
+                    f"{train}/{printable(label)}"
+                )
+        if len(classes) < 2:
+            raise DataError(
+                f"{self._name} must hold at least 2 classes, got one, {validate.shown(classes[0])}"
+            )
+        return tuple(classes)
+
+    def _instead(self, part: str, label: str) -> str:
+        own = [file.path for file in self._found.files if (file.part, file.label) == (part, label)]
+        if not own:
+            return "none"
+        more = f" and {len(own) - 1} more" if len(own) > 1 else ""
+        return f"{len(own)} that cannot be used: {self.reasons[own[0]]}{more}"
+
+    def notes(self) -> list[str]:
+        """Return which files were skipped and why, in one sentence; nothing where all were used."""
+        if not self.reasons:
+            return []
+        first = [printable(reason) for _, reason in sorted(self.reasons.items())[:_NAMED]]
+        more = f"; and {len(self.reasons) - _NAMED:,} more" if len(self.reasons) > _NAMED else ""
+        files = "1 file is" if len(self.reasons) == 1 else f"{len(self.reasons):,} files are"
+        return [f"{files} skipped: {'; '.join(first)}{more}."]
+
+
+def _decoded(
+    found: Found, name: str, size: Size | None, drawn: tuple[float, int] | None, shown: bool
+) -> Dataset:
+    picture.pillow()
+    skipped = _Skipped(found, name)
+    with picture.our_limits(), counting(f"{printable(name)}: decoding", 2 * len(found.files), shown) as done:
+        heads = _headers(skipped, size is not None, done)
+        classes = skipped.classes()
+        train, test = _divided(skipped.used, found.parts, drawn, classes)
+        files = [*train, *test]
+        sizes = {heads[file.path].size for file in files}
+        if size is None and len(sizes) > 1:
+            _refuse_sizes(files, heads)
+        gray = all(heads[file.path].gray for file in files)
+        images, transparent = _pixels(files, heads, size, gray, skipped, done)
+    if len(skipped.used) < len(files):
+        classes = skipped.classes()
+    kept = np.array([file.path not in skipped.reasons for file in files])
+    numbers = {label: number for number, label in enumerate(classes)}
+    labels = np.array([numbers.get(file.label, 0) for file in files], np.int64)
+    parts = []
+    for begin, end in ((0, len(train)), (len(train), len(files))):
+        names = tuple(file.path for file in files[begin:end])
+        part, good = Split(images[begin:end], labels[begin:end], names), kept[begin:end]
+        parts.append(part if good.all() else part.at(good))
+    notes = [
+        *found.notes,
+        *_drawn_note(found, drawn),
+        *_changes([heads[file.path] for file in files], size, transparent),
+        *skipped.notes(),
+    ]
+    return Dataset(name, parts[0], parts[1], classes, notes=tuple(notes))
+
+
+def _headers(skipped: _Skipped, resized: bool, done: Callable[[int], None]) -> dict[str, picture.Header]:
+    """Return what the files are; those that are no pictures are skipped."""
+
+    def look(file: File) -> picture.Header | None:
+        try:
+            return picture.header(file.read(), file.path, resized)
+        except (DataError, OSError) as error:
+            skipped.add(file, error)
+            return None
+        finally:
+            done(1)
+
+    files = skipped.used
+    with ThreadPoolExecutor(_THREADS) as pool:
+        heads = list(pool.map(look, files))
+    return {file.path: head for file, head in zip(files, heads, strict=True) if head is not None}
+
+
+def _divided(
+    files: list[File], parts: tuple[str, str | None], drawn: tuple[float, int] | None, classes: Sequence[str]
+) -> tuple[list[File], list[File]]:
+    """Return the files of the training and the test part, ordered so that the first n hold all classes."""
+    files = sorted(files, key=lambda file: (file.label, file.path))
+    if drawn is None:
+        train, test = ([file for file in files if file.part == part] for part in parts)
+    else:
+        numbers = {label: number for number, label in enumerate(classes)}
+        indices = stratified.drawn(np.array([numbers[file.label] for file in files]), *drawn)
+        train, test = ([files[i] for i in index] for index in indices)
+        if not test:
+            raise DataError(
+                f"{files[0].path} and the other images must be 2 or more of a class, got 1 of each"
+            )
+    return _in_turns(train), _in_turns(test)
+
+
+def _in_turns(files: list[File]) -> list[File]:
+    """Deal out the classes of sorted files in turn."""
+    ranks: dict[str, int] = {}
+    ranked = []
+    for file in files:
+        ranks[file.label] = ranks.get(file.label, -1) + 1
+        ranked.append((ranks[file.label], file.label, file))
+    return [file for _, _, file in sorted(ranked, key=lambda item: item[:2])]
+
+
+def _refuse_sizes(files: list[File], heads: dict[str, picture.Header]) -> None:
+    first = files[0]
+    odd = next(file for file in files if heads[file.path].size != heads[first.path].size)
+    got, valid = ("x".join(map(str, reversed(heads[file.path].size))) for file in (odd, first))
+    raise DataError(
+        f"{printable(odd.path)} must be {valid} (width x height) as {printable(first.path)} is, got {got}; "
+        "--image-size N (image_size=N) brings images of different sizes to one"
+    )
+
+
+def _check_total(files: list[File], size: int, resized: bool) -> None:
+    """Refuse more pixels than real images pack into files of this size, before any memory is taken.
+
+    What a caller asks for by `image_size` may be half of this machine's memory.
+    """
+    limit = _ARRAY_FREE + _ARRAY_RATIO * sum(file.size for file in files)
+    why = "as their files are small"
+    if resized and size > limit:
+        limit = (machine_memory() or 4 * limit) // 2
+        why = "half of this machine's memory; a smaller image_size takes less"
+    if size > limit:
+        raise DataError(
+            f"{printable(files[0].path)} and the {len(files) - 1} other images must decode to at most "
+            f"{limit} bytes, {why}, got {size}"
+        )
+
+
+def _pixels(
+    files: list[File],
+    heads: dict[str, picture.Header],
+    size: Size | None,
+    gray: bool,
+    skipped: _Skipped,
+    done: Callable[[int], None],
+) -> tuple[np.ndarray, int]:
+    """Return the images (N, H, W, C) and how many had transparent pixels; a skipped one's are undefined."""
+    shape = (len(files), *(size or heads[files[0].path].size), 1 if gray else 3)
+    _check_total(files, math.prod(shape), size is not None)
+    try:
+        images = np.empty(shape, np.uint8)
+    except MemoryError as error:
+        raise DataError(
+            f"{printable(files[0].path)} must be smaller, got {len(files)} images of {shape[2]}x{shape[1]}, "
+            "which exceed memory"
+        ) from error
+    budget = _Budget(_PIXELS_AT_ONCE)
+
+    def fill(at: int) -> bool:
+        file = files[at]
+        try:
+            with budget.of(heads[file.path].cost):
+                found = picture.read(file.read(), file.path, size, gray)
+            images[at] = found.pixels
+            return found.transparent
+        except (DataError, OSError) as error:
+            skipped.add(file, error)
+            return False
+        finally:
+            done(1)
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return images, sum(pool.map(fill, range(len(files))))
+
+
+class _Budget:
+    """Lets threads decode together as long as their pictures have no more pixels than this."""
+
+    def __init__(self, pixels: int) -> None:
+        self._whole = self._left = pixels
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def of(self, pixels: int) -> Iterator[None]:
+        """Wait until there is room; a picture that is larger than all of it has it alone."""
+        pixels = min(pixels, self._whole)
+        with self._changed:
+            self._changed.wait_for(lambda: pixels <= self._left)
+            self._left -= pixels
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += pixels
+                self._changed.notify_all()
+
+
+def _drawn_note(found: Found, drawn: tuple[float, int] | None) -> list[str]:
+    if drawn is None:
+        return []
+    whose = f"every class of {found.parts[0]}" if found.parts[0] else "every class"
+    return [f"{drawn[0]:g} of {whose}, drawn with seed {drawn[1]}, is the test part."]
+
+
+def _changes(heads: list[picture.Header], size: Size | None, transparent: int) -> list[str]:
+    """Return in words what was done to the pixels."""
+    result = []
+    if size is not None and (count := sum(head.size != size for head in heads)):
+        result.append(
+            f"{count:,} of {len(heads):,} images are resized to {size[0]}x{size[1]}: the shorter side, "
+            "then the centre is cropped."
+        )
+    deep = sum(head.deep for head in heads)
+    several = [
+        (deep, "have 16 bits a channel, which become 8"),
+        (transparent, "have transparent pixels, laid on white"),
+    ]
+    return result + [f"{count:,} of {len(heads):,} images {words}." for count, words in several if count]

@@ -17,6 +17,7 @@ from typing import Any
 from .. import backend as backends
 from .._version import __version__
 from ..data import Dataset
+from ..data.collect import collected
 from ..doctor import machine
 from ..errors import NonFiniteError
 from ..numerics.audit import audit_batch, audit_step
@@ -29,9 +30,9 @@ from ..reporting.progress import Reporter, reporter
 from ..reporting.series import Series
 from ..train import TrainConfig, Trainer
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
-from ..validate import instance, listed
+from ..validate import listed
 from ..validate import path as checked_path
-from . import agreement, speed, verdicts
+from . import agreement, classes, speed, verdicts
 from .comparison import Comparison, policies
 from .report import pages, verdict
 from .runs.predictions import PredictingReporter, Predictions, probabilities
@@ -69,7 +70,7 @@ class _RunContext:
 @holds_out
 def run(
     model_name: str,
-    dataset: Dataset,
+    dataset: Any,
     precisions: Sequence[str] = DEFAULT_PRECISIONS,
     epochs: int = 20,
     batch_size: int = 64,
@@ -91,7 +92,7 @@ def run(
 
     Args:
         model_name: a name that `models.create` knows.
-        dataset: images and labels, a `data.Dataset`.
+        dataset: images and labels, as in `Trainer.fit`.
         precisions: names of presets.
         epochs: passes over the training images.
         batch_size: images in a step.
@@ -119,7 +120,8 @@ def run(
         seed), `tolerance` (delta, Gamma and shares of the fp32 reference against fp16, or against the first
         other precision, with the first seed; None with `tolerance_reason` without fp32), `tolerances` (all of
         them, with a row per epoch), `verdict` (the main one, see `verdict.short`), `verdicts` (in words, one
-        per pair), `machine`.
+        per pair), `machine`; of the first seed, `per_class` (accuracies and confusion matrices) and
+        `disagreements` (test images on which a precision and the reference choose different classes).
 
     Raises:
         ValueError: a setting is out of range, or `out` already holds results.
@@ -133,7 +135,7 @@ def run(
     Source:
         arXiv 2305.10947 (the protocol).
     """
-    instance("dataset", dataset, Dataset, "a data.Dataset")
+    dataset = collected(dataset)
     precisions = listed("precisions", precisions, "a sequence of names")
     config = TrainConfig(lr=lr, **training)
     settings = Comparison(
@@ -173,15 +175,15 @@ def run(
         runs += of_seed
         tolerances += [{**pair, "seed": one} for pair in found]
     speeds = _speeds(context, runs[: len(settings.policies)])
-    labels, classes = dataset.test.labels, len(dataset.classes)
-    judged = verdicts.of_runs(runs, points, labels, classes, speeds["rates"])
+    count = len(dataset.classes)
+    judged = verdicts.of_runs(runs, points, dataset.test.labels, count, speeds["rates"])
     summary: dict[str, Any] = {
         "version": __version__,
         "device": settings.device,
         "model": model_name,
         "data": dataset.name,
         "parameters": runs[0]["parameters"],
-        "classes": classes,
+        "classes": count,
         "seeds": list(settings.all_seeds),
         "settings": settings.to_dict(),
         "started": started,
@@ -191,6 +193,9 @@ def run(
         "tolerances": tolerances,
         "verdict": verdict.short(judged, seeds),
         "verdicts": judged,
+        "per_class": classes.per_class(points[seed], dataset),
+        "disagreements": classes.disagreements(points[seed], dataset),
+        "data_notes": list(dataset.notes),
         "speed": speeds,
         "machine": machine(settings.device),
         "report": None,
@@ -200,7 +205,7 @@ def run(
         summary["report"] = pages.REPORT
     write_json(out / SUMMARY, summary)
     if summary["report"]:
-        pages.write(summary, agreement.scatters(points[seed]), out)
+        pages.write(summary, agreement.scatters(points[seed]), dataset, out)
     else:
         shown.note(summary["report_missing"])
     return summary

@@ -82,6 +82,7 @@ class Comparison:
             channels=dataset.channels,
             seed=seed,
         )
+        models.prepare(model, dataset)
         training = self.training.without_policy()
         return Trainer.of(model, policy, training, self.device, seed, on_nonfinite=on_nonfinite)
 
@@ -90,7 +91,9 @@ class Comparison:
         training = self.training.arguments()
         if self.training.augment is not None:
             training["augment"] = self.training.augment.to_dict()
-        for name in ("warmup", "betas"):  # only where they are given
+        if self.training.refinements is not None:
+            training["refinements"] = self.training.refinements.to_dict()
+        for name in ("warmup", "betas", "refinements"):  # only where they are given
             if not training[name]:
                 del training[name]
         return {

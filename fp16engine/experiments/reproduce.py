@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..data import Dataset, Split, load
+from ..data import Dataset, load
 from ..reporting.files import make_folder
 from ..reporting.progress import Reporter, duration, reporter
 from ..train.loop import data_fingerprint
@@ -93,11 +93,7 @@ class DatasetCache:
         test = self.test_limit or self.limit
         if self.limit is None and test is None:
             return whole
-        first, second = (
-            Split(part.images[:count], part.labels[:count])
-            for part, count in ((whole.train, self.limit), (whole.test, test))
-        )
-        return Dataset(whole.name, first, second, whole.classes)
+        return replace(whole, train=whole.train.first(self.limit), test=whole.test.first(test))
 
 
 @dataclass(frozen=True)

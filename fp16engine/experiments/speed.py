@@ -12,7 +12,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING, Any
 
 from .. import backend as backends
-from ..bench.step import Contender, measure
+from ..bench.contender import Contender, measure
 from ..errors import NonFiniteError
 from ..train.captured import CapturedStep
 from .report.labels import label

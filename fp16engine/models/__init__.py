@@ -7,12 +7,15 @@ num_classes).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from .. import random
 from ..nn import Module, init
 from ..validate import integer, must_be, pair
 from . import activations, transformer
+from .airbench import WHITENING_IMAGES, Airbench94, airbench94
 from .alexnet import alexnet, alexnet_4096
 from .densenet import densenet40, densenet121, densenet169
 from .dnn import dnn
@@ -24,7 +27,10 @@ from .vgg import vgg16, vgg19
 from .vit import vit8, vit12
 from .xception import xception
 
-__all__ = ["create", "from_config", "known", "names", "outline", "transformer"]
+if TYPE_CHECKING:
+    from ..data import Dataset
+
+__all__ = ["create", "from_config", "known", "names", "outline", "prepare", "transformer"]
 
 _BUILDERS: dict[str, Builder] = {
     "dnn": dnn,
@@ -47,11 +53,12 @@ _BUILDERS: dict[str, Builder] = {
     "mobilenetv2": mobilenetv2,
     "vit8": vit8,
     "vit12": vit12,
+    "airbench94": airbench94,
 }
 
 
 def names() -> list[str]:
-    """Return the names of the study's networks; `create` also knows other depths and widths of some.
+    """Return the names of the networks; `create` also knows other depths and widths of some.
 
     >>> import fp16engine as fe
     >>> fe.models.names()[:3]
@@ -158,6 +165,30 @@ def from_config(config: dict[str, Any]) -> Module:
     if config["name"] in transformer.names():
         return transformer.create(**config)
     return create(**config)
+
+
+def prepare(model: Module, dataset: Dataset) -> Module:
+    """Give a new network what it takes from the training images, and return it: airbench94 its first layer.
+
+    Args:
+        model: any network; those that take nothing stay as they are.
+        dataset: a `data.Dataset` of the network's image size and channels.
+
+    Raises:
+        ValueError: the images have other channels than the network takes.
+
+    Rounding:
+        Images are normalised in float32; filters are computed in float64 and rounded once.
+
+    >>> import fp16engine as fe
+    >>> model = fe.models.create("dnn", image_size=8, channels=1)
+    >>> fe.models.prepare(model, fe.data.digits()) is model
+    True
+    """
+    if isinstance(model, Airbench94):
+        images = dataset.train.images[:WHITENING_IMAGES].astype(np.float32)
+        model.whiten((images - np.float32(dataset.mean)) / np.float32(dataset.std or 1.0))
+    return model
 
 
 def outline(config: dict[str, Any]) -> Module:

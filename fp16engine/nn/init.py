@@ -43,6 +43,24 @@ def uniform(shape: tuple[int, ...], limit: float, weight_decay: float | None = N
     return _parameter(shape, lambda: random.generator().uniform(-limit, limit, shape), weight_decay)
 
 
+def dirac(shape: tuple[int, int, int, int]) -> Parameter:
+    """Return a float32 kernel (K, kh, kw, C), kh and kw odd: filter k < C copies channel k, others are
+    uniform.
+
+    The uniform ones lie in ±1 / sqrt(kh * kw * C), PyTorch's default (`torch.nn.init.dirac_`, Conv2d).
+    """
+    filters, height, width, channels = shape
+    limit, copies = (height * width * channels) ** -0.5, np.arange(min(filters, channels))
+
+    def values() -> NDArray[Any]:
+        kernel = np.array(random.generator().uniform(-limit, limit, shape))
+        kernel[copies] = 0.0
+        kernel[copies, height // 2, width // 2, copies] = 1.0
+        return kernel
+
+    return _parameter(shape, values)
+
+
 def constant(shape: tuple[int, ...], value: float) -> Parameter:
     """Return a float32 parameter full of `value`."""
     return _parameter(shape, lambda: np.full(shape, value, np.float32))

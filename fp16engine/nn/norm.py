@@ -10,7 +10,7 @@ import numpy as np
 from .. import functional as F
 from ..precision import Precision
 from ..tensor import Tensor
-from ..validate import must_be, number, one_of
+from ..validate import flag, must_be, number, one_of
 from . import init, running
 from .module import Module
 
@@ -33,6 +33,7 @@ class BatchNorm2d(Module):
             updates take more of the batch.
         eps: added to the variance; finite, > 0.
         activation: None, "relu" (fused), "relu6", "gelu" or "tanh" (an operation of its own).
+        scale: False keeps gamma at 1: it is no parameter then.
 
     Attributes:
         gamma: (C,), ones.
@@ -61,11 +62,16 @@ class BatchNorm2d(Module):
     BatchNorm2d(3, momentum=0.99, eps=0.001, activation='relu')
     """
 
-    buffers = ("running_mean", "running_var", "running_std", "rest", "updates")
+    buffers = ("gamma", "running_mean", "running_var", "running_std", "rest", "updates")
     statistics = ("gamma", "beta", "running_mean", "running_var", "running_std", "rest")
 
     def __init__(
-        self, num_features: int, momentum: float = 0.99, eps: float = 1e-3, activation: str | None = None
+        self,
+        num_features: int,
+        momentum: float = 0.99,
+        eps: float = 1e-3,
+        activation: str | None = None,
+        scale: bool = True,
     ) -> None:
         super().__init__()
         init.positive("BatchNorm2d", num_features=num_features)
@@ -76,7 +82,8 @@ class BatchNorm2d(Module):
         self.momentum = number("BatchNorm2d: momentum", momentum, minimum=0, maximum=1)
         self.eps = number("BatchNorm2d: eps", eps, above=0)
         self.activation = activation
-        self.gamma = init.constant((num_features,), 1.0)
+        gamma = init.constant((num_features,), 1.0)
+        self.gamma: Tensor = gamma if flag("BatchNorm2d: scale", scale) else gamma.detach()
         self.beta = init.constant((num_features,), 0.0)
         self.running_mean = init.constant((num_features,), 0.0).detach()
         self.running_var: Tensor | None = init.constant((num_features,), 1.0).detach()
@@ -120,7 +127,8 @@ class BatchNorm2d(Module):
 
     def extra_repr(self) -> str:
         activation = f", activation={self.activation!r}" if self.activation else ""
-        return f"{self.gamma.shape[0]}, momentum={self.momentum}, eps={self.eps}{activation}"
+        scale = "" if self.gamma.requires_grad else ", scale=False"
+        return f"{self.gamma.shape[0]}, momentum={self.momentum}, eps={self.eps}{activation}{scale}"
 
 
 class LayerNorm(Module):

@@ -28,7 +28,7 @@ class Explanation:
     """The first operation whose inputs were finite and whose result was not, or what came in not finite.
 
     Args:
-        step: number of the step, from 0.
+        step: number of the step, from 0; None where no steps are counted.
         phase: "forward" or "backward".
         layer: its path; None where the replay met nothing (a machine that does not give the same bits twice).
         op: the operation's name; None as `layer`.
@@ -41,7 +41,7 @@ class Explanation:
     'step 7: the input holds nan; check the data'
     """
 
-    step: int
+    step: int | None
     phase: str
     layer: str | None
     op: str | None
@@ -53,9 +53,11 @@ class Explanation:
     @property
     def text(self) -> str:
         """Several lines: where, what, the ranges of the inputs, the remedy."""
+        step = "" if self.step is None else f"step {self.step}"
         if self.layer is None:
-            return f"step {self.step}: {self.cause}; {self.remedy}"
-        lines = [f"step {self.step}, {self.phase} pass, layer {self.layer!r} ({self.op}): {self.cause}"]
+            return f"{step or self.phase}: {self.cause}; {self.remedy}"
+        where = f"{step}, {self.phase} pass".removeprefix(", ")
+        lines = [f"{where}, layer {self.layer!r} ({self.op}): {self.cause}"]
         lines += [f"  {name}: {ranges.in_words()}" for name, ranges in self.inputs.items()]
         if self.output is not None:
             lines.append(f"  result: {self.output.in_words()}")

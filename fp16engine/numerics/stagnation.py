@@ -58,7 +58,7 @@ class Updates:
             "nonzero": self.nonzero,
             "lost": self.lost,
             "share": self.share,
-            "lost_size_share": self.lost_size / self.size if self.size else 0.0,
+            "lost_size_share": self.lost_size / self.size if self.size and math.isfinite(self.size) else 0.0,
             "decayed": self.decayed,
             "decay_lost": self.decay_lost,
             "moving": self.moving,
@@ -100,9 +100,12 @@ class Meter:
         self._optimizer, self._names, self._scale = optimizer, names, np.float32(grad_scale)
         self._before = self._snapshot()
 
-    def after(self) -> list[Updates]:
-        """Return what `step(count=True)` has done, layer by layer in the order of the parameters."""
-        layers: dict[str, Updates] = {}
+    def after(self, layers: dict[str, Updates] | None = None) -> list[Updates]:
+        """Return what `step(count=True)` has done, layer by layer in the order of the parameters.
+
+        layers: what other optimizers did to the same layers, which is added to; None starts afresh.
+        """
+        layers = {} if layers is None else layers
         now = self._snapshot()
         for i, (name, old, new) in enumerate(zip(self._names, self._before, now, strict=True)):
             if self._optimizer.params[i].grad is None:

@@ -5,11 +5,18 @@ from collections.abc import Callable
 from ..backend.base import COUNTS, StepScalars
 from .adam import Adam, AdamW
 from .clip import clip_global_norm
+from .muon import Muon
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .sgd import SGD
 
-BY_NAME: dict[str, Callable[..., Optimizer]] = {"sgd": SGD, "adam": Adam, "adamw": AdamW, "rmsprop": RMSprop}
+BY_NAME: dict[str, Callable[..., Optimizer]] = {
+    "sgd": SGD,
+    "adam": Adam,
+    "adamw": AdamW,
+    "rmsprop": RMSprop,
+    "muon": Muon,
+}
 
 __all__ = [
     "BY_NAME",
@@ -17,6 +24,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "Muon",
     "Optimizer",
     "RMSprop",
     "StepScalars",

@@ -109,9 +109,9 @@ class Adam(Adaptive):
         before, after, t = self._averages(i, before), self._averages(i, after), max(self.step_count, 1)
         m = np.float32(self.beta1) * before["m"] + np.float32(1 - self.beta1) * g
         root = np.sqrt(after["v"] / np.float32(1 - self.beta2**t)) + self._stored_eps(i)
-        change = np.float32(self.lr) * (m / np.float32(1 - self.beta1**t)) / root
+        change = self._rate(i) * (m / np.float32(1 - self.beta1**t)) / root
         if self.decoupled:
-            change = change + np.float32(self.lr * self._decay(self.params[i])) * before["w"]
+            change = change + np.float32(self.lr * self.lr_factors[i] * self._decay(i)) * before["w"]
         return change
 
     def _kernel(

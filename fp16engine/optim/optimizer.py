@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from ..errors import UnsupportedPrecision
 from ..precision import UPDATES
 from ..tensor import Tensor
 from ..validate import choice, flag, instance, listed, must_be, number, shown
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 Array = Any
 STATES = ("native", "plain")
@@ -39,6 +42,8 @@ class Optimizer:
     Attributes:
         params: the parameters, in the order given.
         lr: the learning rate; assign to it to change it.
+        lr_factors: a factor > 0 on `lr` for each parameter, 1 at first; assign to it to change it. The decay
+            is divided by the factor, so that a step takes the same share off a weight whatever its rate.
         step_count: steps taken.
         counts: None, or after `step(count=True)` int64 (parameters, 8), on the host, with the columns
             `COUNTS`: elements that had a weight update, a weight decay, a first and a second state to change,
@@ -85,10 +90,12 @@ class Optimizer:
         choice("update", update, UPDATES, UnsupportedPrecision)
         self.update = update
         self.seed = random.checked_seed(seed)
+        self.lr_factors = [1.0] * len(self.params)
         self.step_count = 0
         self.counts: np.ndarray | None = None
         self.device = self.params[0].device
         self.dtypes = [p.dtype for p in self.params]
+        self.indices = list(range(len(self.params)))
         self.masters = self._make_masters(master_values)
         self.state_dtypes = [
             dtype if master is None else "float32"
@@ -104,6 +111,50 @@ class Optimizer:
         self.compensations: list[Array] = (
             [backend.zeros(p.shape, p.dtype) for p in self.params] if update == "kahan" else []
         )
+
+    @classmethod
+    def over(
+        cls,
+        params: Sequence[Tensor],
+        numbers: Mapping[str, Any],
+        state: Mapping[str, list[Array]],
+        masters: Sequence[Array | None],
+        compensations: Sequence[Array],
+        indices: Sequence[int],
+    ) -> Self:
+        """Return an optimizer over arrays that exist already: nothing is allocated, copied or checked.
+
+        Args:
+            params: tensors of any shape on one device, float16 or float32, with their gradients.
+            numbers: the attributes of a checked optimizer of this class, by name.
+            state: by slot, an array of the shape of each parameter, float16 or float32 as the class keeps it.
+            masters: an array of the shape of each parameter, float32, or None where there is none.
+            compensations: an array of the shape and dtype of each parameter, or none at all.
+            indices: of the parameters, for the random bits of stochastic rounding.
+
+        Raises:
+            IndexError: `params` is empty.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> (w * 2.0).sum().backward()
+        >>> numbers = {"lr": 0.5, "weight_decay": 0.0, "seed": 0, "momentum": 0.0, "nesterov": False}
+        >>> fe.optim.SGD.over([w], {**numbers, "update": "nearest"}, {}, [None], [], [0]).step()
+        >>> w.item()
+        0.0
+        """
+        made = cls.__new__(cls)
+        vars(made).update(numbers)
+        made.params, made.indices, made.slots = list(params), list(indices), tuple(state)
+        made.device, made.dtypes = params[0].device, [p.dtype for p in params]
+        made.masters, made.compensations = list(masters), list(compensations)
+        made.state_dtypes = [
+            dtype if master is None else "float32"
+            for dtype, master in zip(made.dtypes, made.masters, strict=True)
+        ]
+        made.state, made.step_count, made.counts = dict(state), 0, None
+        made.lr_factors = [1.0] * len(made.params)
+        return made
 
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:
         if values is not None:
@@ -207,7 +258,7 @@ class Optimizer:
         totals = np.zeros((len(self.params), len(COUNTS)), np.int64) if count else None
         for members in self._groups():
             counts = None if totals is None else backend.zeros((len(members), len(COUNTS)), "int64")
-            self._kernel(backend, members, scalars, counts)
+            self._kernel(backend, members, self._with_rate(scalars, members[0]), counts)
             if totals is not None:
                 totals[members] = backend.to_numpy(counts)
         return totals
@@ -237,8 +288,9 @@ class Optimizer:
         return None
 
     def _groups(self) -> list[list[int]]:
-        """Return the parameters that have a gradient, by dtype and kind of update: one kernel call each."""
-        groups: dict[tuple[str, bool], list[int]] = {}
+        """Return the parameters that have a gradient, by what one kernel call takes: dtype, update and
+        rate."""
+        groups: dict[tuple[Any, ...], list[int]] = {}
         for i, p in enumerate(self.params):
             if p.grad is None:
                 continue
@@ -247,8 +299,34 @@ class Optimizer:
                     f"parameter {i} must stay {self.dtypes[i]} on {self.device!r}, got {p.dtype} on "
                     f"{p.device!r}; make the optimizer after model.to(...)"
                 )
-            groups.setdefault((p.dtype, self.masters[i] is None), []).append(i)
+            groups.setdefault((p.dtype, self.masters[i] is None, *self._kind(i)), []).append(i)
         return list(groups.values())
+
+    def _kind(self, i: int) -> tuple[Any, ...]:
+        """Return what parameters must have in common for one kernel call."""
+        return (self.lr_factors[i],)
+
+    @property
+    def host_reason(self) -> str | None:
+        """Why a step needs the host, so that none can be recorded, in words; None where it does not.
+
+        >>> import fp16engine as fe
+        >>> w = fe.tensor([1.0], device="reference", requires_grad=True)
+        >>> optimizer = fe.optim.SGD([w], lr=1.0)
+        >>> optimizer.lr_factors = [2.0]
+        >>> optimizer.host_reason
+        'parameters have learning rates of their own'
+        """
+        return None if set(self.lr_factors) == {1.0} else "parameters have learning rates of their own"
+
+    def _with_rate(self, scalars: StepScalars | Array, i: int) -> StepScalars | Array:
+        """Return the numbers of the step with the learning rate of parameter i."""
+        factor = self.lr_factors[i]
+        if factor == 1:
+            return scalars
+        if not isinstance(scalars, StepScalars):
+            raise TypeError("scalars must be StepScalars with lr_factors other than 1, got an array")
+        return scalars._replace(lr=scalars.lr * factor)
 
     def _kernel(
         self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None
@@ -262,17 +340,20 @@ class Optimizer:
             "grads": [grad.data for grad in (self.params[i].grad for i in members) if grad is not None],
             "masters": None if self.masters[members[0]] is None else [self.masters[i] for i in members],
             "compensations": [self.compensations[i] for i in members] if self.compensations else None,
-            "weight_decay": [self._decay(self.params[i]) for i in members],
+            "weight_decay": [self._decay(i) for i in members],
             "stochastic": self.update == "stochastic",
-            "indices": members,
+            "indices": [self.indices[i] for i in members],
         }
 
-    def _decay(self, p: Tensor) -> float:
-        own = getattr(p, "weight_decay", None)
-        return self.weight_decay if own is None else own
+    def _decay(self, i: int) -> float:
+        own = getattr(self.params[i], "weight_decay", None)
+        return float(self.weight_decay if own is None else own) / self.lr_factors[i]
+
+    def _rate(self, i: int) -> np.float32:
+        return np.float32(self.lr * self.lr_factors[i])
 
     def _decayed(self, i: int, grad: np.ndarray, weight: np.ndarray) -> np.ndarray:
-        decay = self._decay(self.params[i])
+        decay = self._decay(i)
         return grad + np.float32(decay) * weight if decay else grad
 
     def _pick(self, slot: str, members: list[int]) -> list[Array]:

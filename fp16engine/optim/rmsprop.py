@@ -83,7 +83,7 @@ class RMSprop(Adaptive):
         step = g / (np.sqrt(averages["v"]) + self._stored_eps(i))
         if "momentum" in self.slots:
             step = np.float32(self.momentum) * self._averages(i, before)["momentum"] + step
-        return np.float32(self.lr) * step
+        return self._rate(i) * step
 
     def _kernel(
         self, backend: Any, members: list[int], scalars: StepScalars | Array, counts: Array | None

@@ -75,7 +75,7 @@ class SGD(Optimizer):
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        g, lr, momentum = self._decayed(i, grad, before["w"]), np.float32(self.lr), np.float32(self.momentum)
+        g, lr, momentum = self._decayed(i, grad, before["w"]), self._rate(i), np.float32(self.momentum)
         if not self.slots:
             return lr * g
         moving = momentum * before["momentum"] + g

@@ -140,6 +140,7 @@ class History:
         epochs: a record each.
         images: that training steps took.
         peak_memory_bytes: the backend's own count.
+        views_accuracy: on the test images after the last epoch, over their test-time views, or None.
         failure: why the run counts as failed although it came to its end, or None.
 
     >>> History(run={"model": "dnn"}).summary()["model"]
@@ -150,6 +151,7 @@ class History:
     epochs: list[EpochRecord] = field(default_factory=list)
     images: int = 0
     peak_memory_bytes: int = 0
+    views_accuracy: float | None = None
     failure: str | None = None  # why the run counts as failed although it came to its end, see outcome.py
 
     def summary(self) -> dict[str, Any]:
@@ -162,9 +164,11 @@ class History:
         """
         last = self.epochs[-1].to_json() if self.epochs else {}
         seconds = sum(record.seconds for record in self.epochs)
+        views = {} if self.views_accuracy is None else {"views_accuracy": json_number(self.views_accuracy)}
         return {
             **self.run,
             "test_accuracy": last.get("test_accuracy"),
+            **views,
             "train_accuracy": last.get("train_accuracy"),
             "test_loss": last.get("test_loss"),
             "train_loss": last.get("train_loss"),

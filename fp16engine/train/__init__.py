@@ -6,6 +6,7 @@ from ..reporting.interrupt import Interrupted
 from .checkpoint import Checkpoint
 from .config import TrainConfig
 from .counters import StepResult
+from .refinements import Refinements
 from .scaler import LossScaler
 from .state import TrainState
 from .trainer import Trainer
@@ -16,6 +17,7 @@ __all__ = [
     "History",
     "Interrupted",
     "LossScaler",
+    "Refinements",
     "SaveError",
     "StepResult",
     "TrainConfig",

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backend as backends
 from ..data import Dataset
+from ..data.arrays import check_layout
 from ..data.encoded import IGNORED
 from ..tensor import Tensor
 from ..validate import instance, must_be
@@ -183,6 +184,7 @@ def device_images(x: Any, device: str, dtype: str) -> Array:
         )
     if len(array.shape) != 4:
         raise ValueError(f"x must be of shape (N, H, W, C), got {tuple(array.shape)}")
+    check_layout("x", array.shape)
     if array.shape[0] == 0:
         raise ValueError("x must be at least one image, got an empty batch")
     if isinstance(array, np.ndarray):

@@ -75,6 +75,8 @@ class CapturedEpochs:
             return "the batches are made on the host"
         if trainer.overrides_step:
             return f"{type(trainer).__name__} has a step of its own"
+        if (reason := trainer.state.host_reason) is not None:
+            return reason
         if self._step is not None and self._step.reason is not None:
             return self._step.reason
         if self._audited():

@@ -35,6 +35,7 @@ from ..validate import path as checked_path
 from . import tensor_file
 from .checkpoint_values import check_audit, first_undefined, reason, wrong_norm
 from .counters import StepCounters
+from .source import ImageSource
 from .tensor_file import MODEL
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from .trainer import Trainer
 
 FORMAT = 1
+LOOKAHEAD = "lookahead."  # before the names of slow averages
 FILE_NAME = "checkpoint.json"
 _TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
 _OURS = re.compile(
@@ -52,19 +54,23 @@ _OURS = re.compile(
 
 @dataclass
 class RunState:
-    """Where a run stands: `epoch` finished epochs, `step` steps into the next, its sums, the history."""
+    """Where a run stands: `epoch` finished epochs, `step` steps into the next, its sums, the history.
+
+    `images` are those it is trained on, None for text and in checkpoints from before they were kept.
+    """
 
     settings: dict[str, Any]
     epoch: int
     step: int
     sums: EpochSums
     history: History
+    images: ImageSource | None = None
 
 
 def libraries(device: str) -> dict[str, Any]:
-    """What the bits of a run follow but the engine: the device's libraries and their instruction set."""
+    """What the bits of a run follow but the engine: the device's libraries, fused dot products or not."""
     info = doctor.backend_info(device)
-    return {key: info[key] for key in ("onednn", "onednn_isa", "cublaslt", "cudnn", "gpu") if key in info}
+    return {key: info[key] for key in ("fma", "cublaslt", "cudnn", "gpu") if key in info}
 
 
 def plain(value: Any) -> Any:
@@ -107,6 +113,8 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
     tensors |= {
         f"optimizer.{key}": value for key, value in optimizer.items() if isinstance(value, np.ndarray)
     }
+    if state.lookahead is not None:
+        tensors |= {LOOKAHEAD + name: array for name, array in state.lookahead.state_dict().items()}
     content = serialise(tensors)
     digest = hashlib.sha256(content).hexdigest()
     file_name = f"checkpoint-{state.step_count}-{digest[:12]}.safetensors"
@@ -131,6 +139,8 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
         "peak_memory_bytes": run.history.peak_memory_bytes,
         "audit": state.audit,
     }
+    if run.images is not None:
+        body["images"] = run.images.to_dict()
     document = {"sha256": _digest(body), "checkpoint": body}
     write_atomically(directory / file_name, content)
     path = directory / FILE_NAME
@@ -221,6 +231,12 @@ class Checkpoint:
             **self.body["training"],
             **self.body["run"],
         }
+
+    @property
+    def images(self) -> ImageSource | None:
+        """What it was trained on; None for text, and in files from before it was kept."""
+        stored = self.body.get("images")
+        return None if stored is None else ImageSource.from_dict(stored)
 
     @property
     def step(self) -> int:
@@ -352,14 +368,19 @@ class Checkpoint:
         self.check(trainer)
         state = trainer.state
         before = state.optimizer.state_dict(), state.state_dict()
+        slow = None if state.lookahead is None else state.lookahead.state_dict()
         try:
             run = _run_state(self.body)
             state.load_state_dict(self.body["trainer"])
             state.optimizer.load_state_dict({**self.body["optimizer"], **self._part("optimizer.")})
+            if state.lookahead is not None:
+                state.lookahead.load_state_dict(self._part(LOOKAHEAD))
             state.model.load_state_dict(self._part(MODEL))
         except FAULTS as error:
             state.optimizer.load_state_dict(before[0])
             state.load_state_dict(before[1])
+            if state.lookahead is not None and slow is not None:
+                state.lookahead.load_state_dict(slow)
             raise CheckpointError(f"{self.path} does not fit this trainer: {reason(error)}") from error
         state.audit = self.body.get("audit")
         return run
@@ -499,6 +520,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         if body.get("audit") is not None:
             check_audit(body["audit"])
         _count("model.parameters", body["model"]["parameters"])
+        if body.get("images") is not None:
+            ImageSource.from_dict(body["images"])
         if not isinstance(body["model"]["class"], str):
             raise ValueError(must_be("model: class", "a name", type(body["model"]["class"])))
     except FAULTS as error:

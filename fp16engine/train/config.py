@@ -12,8 +12,10 @@ from ..optim.adam import checked_betas
 from ..precision import Precision
 from ..validate import choice, flag, instance, integer, must_be, number
 from . import schedule
+from .refinements import Refinements
 
 SGD_MOMENTUM = 0.9
+MOMENTUM_OPTIMIZERS = ("sgd", "muon")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class TrainConfig:
     Args:
         optimizer: as in `Trainer`.
         lr: as in `Trainer`.
-        momentum: as in `Trainer`; None means 0.9 for sgd, the other optimizers have none.
+        momentum: as in `Trainer`; None means 0.9 for sgd and muon, the other optimizers have none.
         eps: as in `Trainer`.
         weight_decay: as in `Trainer`.
         nesterov: as in `Trainer`.
@@ -37,6 +39,7 @@ class TrainConfig:
         update: a change of the precision, which `policy` makes; as in `Trainer`.
         statistics: a change of the precision, which `policy` makes; as in `Trainer`.
         convolution: a change of the precision, which `policy` makes; as in `Trainer`.
+        refinements: as in `Trainer`.
 
     Raises:
         ValueError: a field is out of range, or the optimizer has no such argument.
@@ -62,6 +65,7 @@ class TrainConfig:
     update: str | None = None
     statistics: str | None = None
     convolution: str | None = None
+    refinements: Refinements | None = None
 
     def __post_init__(self) -> None:
         choice("optimizer", self.optimizer, BY_NAME)
@@ -72,24 +76,26 @@ class TrainConfig:
             "warmup": schedule.check_warmup(self.schedule, integer("warmup", self.warmup, 0)),
             "augment": Augmentation.get(self.augment),
             "label_smoothing": number("label_smoothing", self.label_smoothing, minimum=0, maximum=1),
-            **(self._of_sgd() if self.optimizer == "sgd" else self._of_adaptive()),
+            "refinements": Refinements.get(self.refinements),
+            **(self._of_momentum() if self.optimizer in MOMENTUM_OPTIMIZERS else self._of_adaptive()),
         }
         if self.clip_norm is not None:
             checked["clip_norm"] = number("clip_norm", self.clip_norm, above=0)
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
-    def _of_sgd(self) -> dict[str, Any]:
+    def _of_momentum(self) -> dict[str, Any]:
+        name = self.optimizer
         if self.eps is not None:
-            raise ValueError(must_be("eps", "None with sgd, which divides by nothing", self.eps))
+            raise ValueError(must_be("eps", f"None with {name}, which divides by nothing", self.eps))
         if self.state != "native":
-            raise ValueError(must_be("state", "'native' with sgd, which has one form", self.state))
+            raise ValueError(must_be("state", f"'native' with {name}, which has one form", self.state))
         if self.betas is not None:
-            raise ValueError(must_be("betas", "None with sgd; adam and adamw have them", self.betas))
+            raise ValueError(must_be("betas", f"None with {name}; adam and adamw have them", self.betas))
         momentum = SGD_MOMENTUM if self.momentum is None else self.momentum
         return {
             "momentum": number("momentum", momentum, minimum=0, below=1),
-            "nesterov": flag("nesterov", self.nesterov),
+            "nesterov": flag("nesterov", self.nesterov) or name == "muon",  # muon's is always Nesterov's
         }
 
     def _of_adaptive(self) -> dict[str, Any]:
@@ -143,8 +149,13 @@ class TrainConfig:
         {'lr': 0.001, 'weight_decay': 0.0, 'eps': None, 'state': 'native'}
         """
         arguments: dict[str, Any] = {"lr": self.lr, "weight_decay": self.weight_decay}
-        if self.optimizer == "sgd":
-            return {**arguments, "momentum": self.momentum, "nesterov": self.nesterov}
+        if self.optimizer in MOMENTUM_OPTIMIZERS:
+            arguments |= {"momentum": self.momentum, "nesterov": self.nesterov}
+            if self.optimizer == "muon":
+                own = self.refinements or Refinements()
+                arguments |= {"steps": own.muon_steps, "unit_rows": own.unit_rows}
+                arguments["sgd_momentum"] = own.sgd_momentum
+            return arguments
         arguments |= {"eps": self.eps, "state": self.state}
         return arguments if self.betas is None else {**arguments, "betas": self.betas}
 
@@ -163,6 +174,8 @@ class TrainConfig:
         'sgd'
         """
         stored = {"optimizer": self.optimizer, **self.optimizer_arguments()}
+        for name in ("steps", "unit_rows", "sgd_momentum"):  # which the refinements tell
+            stored.pop(name, None)
         if self.betas is not None:
             stored["betas"] = list(self.betas)
         if self.clip_norm is not None:
@@ -174,6 +187,8 @@ class TrainConfig:
             stored["augment"] = self.augment.to_dict()
         if self.label_smoothing:
             stored["label_smoothing"] = self.label_smoothing
+        if self.refinements is not None:
+            stored["refinements"] = self.refinements.to_dict()
         changes = {"update": self.update, "statistics": self.statistics, "convolution": self.convolution}
         return {**stored, **{name: value for name, value in changes.items() if value is not None}}
 

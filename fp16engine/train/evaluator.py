@@ -15,8 +15,9 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..tensor import Tensor
 from . import batches
-from .objective import Objective, judged, on_device
+from .objective import NO_ANSWER, Objective, answered, answers, on_device
 from .state import TrainState
+from .views import views
 
 BATCH = 256  # where the caller does not say
 
@@ -32,29 +33,67 @@ class Evaluator:
         self, data: batches.Labelled, batch_size: int, between: Callable[[], None] | None = None
     ) -> tuple[float, float]:
         """`Trainer.evaluate` on data on the device; `between` is called after every batch."""
-        correct, answered, loss = 0, 0, 0.0
+        correct, some, loss = 0, 0, 0.0
+        for labels, given, own in self.judge(data, batch_size):
+            correct += int(np.count_nonzero(given == labels))
+            some += int(np.count_nonzero(given != NO_ANSWER))
+            loss += own * batches.labelled(labels)
+            if between is not None:
+                between()
+        return correct / len(data) if some else math.nan, loss / len(data)
+
+    def judge(
+        self, data: batches.Labelled, batch_size: int
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
+        """Yield labels (N,), answers (N,) and the mean loss of every batch of data on the device."""
         with self.inference():
             for inputs, labels in data.in_order(batch_size):
                 logits = self.logits(inputs)
-                right, given = judged(logits, labels)
-                correct, answered = correct + right, answered + given
                 own = self.objective.loss(logits, on_device(labels, self.state.device), training=False)
-                loss += float(own.item()) * batches.labelled(labels)
+                yield labels, answers(logits), float(own.item())
+
+    def score_views(
+        self,
+        data: batches.Labelled,
+        batch_size: int,
+        name: str,
+        between: Callable[[], None] | None = None,
+    ) -> float:
+        """The accuracy where the logits of several views of each image are averaged; see `views.views`.
+
+        Every view is evaluated under the policy; the average is float64, on the host. nan where no output is
+        finite.
+        """
+        backend = backends.get(self.state.device)
+        correct, given = 0, 0
+        with self.inference():
+            for inputs, labels in data.in_order(batch_size):
+                total = np.zeros(())
+                for weight, view in views(backend.to_numpy(inputs), name):
+                    total = total + weight * self.logits(backend.from_numpy(view)).numpy().astype(np.float64)
+                found = answered(total)
+                correct += int(np.count_nonzero(found == labels))
+                given += int(np.count_nonzero(found != NO_ANSWER))
                 if between is not None:
                     between()
-        return correct / len(data) if answered else math.nan, loss / len(data)
+        return correct / len(data) if given else math.nan
 
     def predict(self, images: Any, batch_size: int) -> np.ndarray:
         """See `Trainer.predict`."""
+        return self.classify(images, batch_size)[1]
+
+    def classify(self, images: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """The classes (N,), int64, as `score` counts them, and the probabilities of `Trainer.predict`."""
         array = batches.device_images(images, self.state.device, self.state.precision.storage)
         backend = backends.get(self.state.device)
-        parts = []
+        classes, probabilities = [], []
         with self.inference():
             for start in range(0, array.shape[0], batch_size):
                 index = np.arange(start, min(start + batch_size, array.shape[0]), dtype=np.int64)
                 logits = self.logits(backend.gather(array, backend.from_numpy(index)))
-                parts.append(F.softmax(logits).numpy().astype(np.float32))
-        return np.concatenate(parts)
+                classes.append(answers(logits))
+                probabilities.append(F.softmax(logits).numpy().astype(np.float32))
+        return np.concatenate(classes), np.concatenate(probabilities)
 
     def logits(self, inputs: Any) -> Tensor:
         """The network's outputs for a batch; inside `inference()`, those of evaluation."""

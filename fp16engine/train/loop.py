@@ -7,7 +7,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,15 @@ from ..reporting.interrupt import Interrupted, InterruptGuard
 from ..reporting.lock import hold
 from ..reporting.progress import Reporter, reporter
 from . import checkpoint
+from . import schedule as schedules
 from .batches import labelled
 from .captured_epochs import CapturedEpochs
 from .checkpoint import Checkpoint, RunState
 from .checkpoint_values import first_undefined
-from .counters import StepCounters
 from .evaluator import BATCH as EVALUATION_BATCH
 from .notes import account, own_decays
 from .outcome import failure
+from .source import ImageSource
 
 if TYPE_CHECKING:
     from ..data import Dataset
@@ -65,13 +66,14 @@ class Options:
     monitor_every: int | None = None
 
 
-def fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
+def fit(trainer: Trainer, dataset: Any, options: Options) -> History:
     """See `Trainer.fit`."""
+    corpus = trainer.objective.corpus(dataset)
     with hold(options.out):
-        return _fit(trainer, dataset, options)
+        return _fit(trainer, corpus, options, () if corpus is dataset else corpus.notes)
 
 
-def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
+def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[str]) -> History:
     feed = trainer.feed(dataset, options.batch_size)
     out = None if options.out is None else Path(options.out)
     if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
@@ -81,24 +83,32 @@ def _fit(trainer: Trainer, dataset: Corpus, options: Options) -> History:
     else:
         if out is not None:
             _prepare(out)
-        trainer.state.counters = StepCounters()
+        trainer.state.begin_run()
         state = RunState(
             _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
         )
+    state.images = ImageSource.of(dataset)
     state.history.run = _describe(trainer, dataset, options)
     if options.monitor_every is not None:
         trainer.monitor = Monitor(every=options.monitor_every)
     if out is not None and trainer.state.audit is None:
         trainer.state.audit = _audit(trainer, feed)
-    return _Run(trainer, feed, options, out, state).go()
+    return _Run(trainer, feed, options, out, state, notes).go()
 
 
 class _Run:
     """One call of `fit`."""
 
     def __init__(
-        self, trainer: Trainer, feed: Any, options: Options, out: Path | None, state: RunState
+        self,
+        trainer: Trainer,
+        feed: Any,
+        options: Options,
+        out: Path | None,
+        state: RunState,
+        notes: Sequence[str],
     ) -> None:
+        self.notes = list(notes)
         self.trainer, self.feed, self.options, self.out, self.state = trainer, feed, options, out, state
         self.steps_per_epoch = feed.steps
         self.reporter = reporter(options.progress, feed.unit)
@@ -125,10 +135,13 @@ class _Run:
             self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
             stack.callback(self.reporter.end)
             if decays := own_decays(trainer.config.weight_decay, trainer.model):
-                self.reporter.note(decays)
+                self.notes.append(decays)
+            for note in self.notes:
+                self.reporter.note(note)
             over = self.state.epoch >= options.epochs
             while self.state.epoch < options.epochs:
                 self.epoch()
+            history.views_accuracy = self.views_accuracy()
             for note in account(trainer):
                 self.reporter.note(note)
             if self.captured is not None:
@@ -156,6 +169,8 @@ class _Run:
         while state.step < self.steps_per_epoch:
             if not self.stretch(order):
                 self.step(order)
+        if state.epoch + 1 == self.options.epochs:
+            trainer.state.end_run()
         peak = int(backends.get(trainer.device).memory()["peak"])
         history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
         lr = trainer.optimizer.lr
@@ -172,6 +187,14 @@ class _Run:
             self.save()
         if state.epoch < self.options.epochs:
             self.stop_if_asked()
+
+    def views_accuracy(self) -> float | None:
+        """The finished network's accuracy over the test-time views that the run asks for."""
+        refinements = self.trainer.config.refinements
+        if refinements is None or refinements.views == "none" or not self.state.history.epochs:
+            return None
+        size = max(EVALUATION_BATCH, self.options.batch_size)
+        return self.trainer.evaluator.score_views(self.feed.test, size, refinements.views, self.stop_if_asked)
 
     def step(self, order: Any) -> None:
         """One step, its sums, and whatever is due after it."""
@@ -339,8 +362,13 @@ def _resumed(
     if theirs.get("data_sha256") != ours["data_sha256"]:
         saved.refuse(f"data: the samples of {dataset.name!r} are not the ones it was trained on")
     planned = trainer.precision.plan is not None and trainer.precision.plan.late is not None
-    laid_out = trainer.precision.name if planned else "cosine schedule"
-    if (planned or trainer.config.schedule == "cosine") and theirs.get("epochs") != ours["epochs"]:
+    schedule = trainer.config.schedule
+    laid_out = trainer.precision.name if planned else f"{schedule} schedule"
+    if trainer.state.lookahead is not None and not planned:
+        laid_out = "lookahead"
+    if (planned or trainer.state.lookahead is not None or schedules.needs_total(schedule)) and theirs.get(
+        "epochs"
+    ) != ours["epochs"]:
         saved.refuse(
             f"epochs: the {laid_out} was laid out for {theirs.get('epochs')}, this run has {options.epochs}"
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import functional as F
+from ..data.collect import collected
 from ..tensor import Tensor
 from . import batches
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from .state import TrainState
 
 Array = Any
+NO_ANSWER = -2  # no class, and no label that is padding
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,10 @@ class Objective:
     """
 
     label_smoothing: float = 0.0
+
+    def corpus(self, dataset: Any) -> Any:
+        """The data set that `fit` works on, of what its caller gave; see `data.collect`."""
+        return collected(dataset)
 
     def feed(self, state: TrainState, dataset: Any, batch_size: int) -> Any:
         """The batches that `fit` trains on and evaluates on; see `batches.ImageFeed`."""
@@ -56,13 +62,20 @@ def on_device(labels: np.ndarray, device: str) -> Tensor:
     return Tensor(backends.get(device).from_numpy(labels), device)
 
 
-def judged(logits: Tensor, labels: np.ndarray) -> tuple[int, int]:
-    """(labels (N,) that the logits (N, K), on the device, predict; rows that predict anything at all).
+def answers(logits: Tensor) -> np.ndarray:
+    """The class (N,), int64, that each row of logits (N, K), on the device, predicts, or NO_ANSWER.
 
-    Of equal logits the first counts. A row with a NaN, or without a finite maximum, has no probabilities
-    and is a wrong answer.
+    Of equal logits the first counts. A row with a NaN, or without a finite maximum, has no probabilities.
     """
-    values = logits.numpy()
-    answered = np.isfinite(values.max(axis=1))
-    correct = answered & (values.argmax(axis=1) == labels)
-    return int(np.count_nonzero(correct)), int(np.count_nonzero(answered))
+    return answered(logits.numpy())
+
+
+def answered(values: np.ndarray) -> np.ndarray:
+    """`answers` of logits (N, K) on the host."""
+    return np.where(np.isfinite(values.max(axis=1)), values.argmax(axis=1), NO_ANSWER)
+
+
+def judged(logits: Tensor, labels: np.ndarray) -> tuple[int, int]:
+    """(labels (N,) that the logits (N, K), on the device, predict; rows that predict anything at all)."""
+    given = answers(logits)
+    return int(np.count_nonzero(given == labels)), int(np.count_nonzero(given != NO_ANSWER))

@@ -12,6 +12,7 @@ from .. import backend as backends
 from .. import optim, random
 from ..nn import Module
 from ..numerics.ranges import Ranges
+from ..optim.muon import hidden_matrices
 from ..precision import Precision
 from ..tensor import Tensor
 from ..validate import instance, integer
@@ -19,6 +20,8 @@ from . import layer_formats
 from . import schedule as schedules
 from .config import TrainConfig
 from .counters import StepCounters
+from .lookahead import Lookahead
+from .refinements import Refinements
 from .scaler import LossScaler
 
 Array = Any
@@ -41,6 +44,7 @@ class TrainState:
         buffers: (path, tensor) pairs of the model's state that is not trained.
         random: where dropout and stochastic rounding of operands continue; see `random.get_state`.
         counters: of the current run.
+        lookahead: the slow average of weights and running statistics, or None.
         audit: what its steps ran in, as `Audit.to_dict` says it, or None.
 
     Raises:
@@ -78,8 +82,13 @@ class TrainState:
             update=precision.update,
             master_values=masters,
             seed=seed,
-            **config.optimizer_arguments(),
+            **self._optimizer_arguments(),
         )
+        refinements = config.refinements or Refinements()
+        refinements.check(name for name, _ in self.parameters)
+        self.optimizer.lr_factors = [refinements.factor(name) for name, _ in self.parameters]
+        every = refinements.lookahead
+        self.lookahead = Lookahead(self, every) if every else None
         scale = precision.loss_scale
         self.scaler = None if scale is None else LossScaler(scale, precision.storage, patience)
         with random.fork(seed):
@@ -87,6 +96,13 @@ class TrainState:
         self.counters = StepCounters()
         self.audit: dict[str, Any] | None = None
         self._schedule: schedules.Schedule | None = None
+        self._total_steps: int | None = None
+
+    def _optimizer_arguments(self) -> dict[str, Any]:
+        arguments = self.config.optimizer_arguments()
+        if self.config.optimizer == "muon":
+            arguments["matrices"] = hidden_matrices([p.shape for _, p in self.parameters])
+        return arguments
 
     @property
     def step_count(self) -> int:
@@ -121,6 +137,10 @@ class TrainState:
         if planned is not self.in_force:
             layer_formats.assign(self.model, planned)
             self.in_force = planned
+        refinements = self.config.refinements
+        if refinements is not None and refinements.trained_epochs:
+            for name, parameter in self.parameters:
+                parameter.requires_grad = refinements.trains(name, epoch)
 
     def learning_rate(self, applied: int | None = None) -> float:
         """Return the learning rate of the next step, or of a later one.
@@ -146,7 +166,8 @@ class TrainState:
         """Lay the schedule out over a number of steps.
 
         Args:
-            total: applied steps of the run; None is enough for "constant" and "inverse-sqrt".
+            total: applied steps of the run; None is enough for "constant" and "inverse-sqrt" without
+                lookahead.
 
         Raises:
             ValueError: the schedule needs the number, or it is out of range.
@@ -160,7 +181,70 @@ class TrainState:
         """
         if total is not None:
             integer("total", total, 1)
+        elif self.lookahead is not None:
+            raise ValueError("total must be given with lookahead, got None; train with fit()")
+        self._total_steps = total
         self._schedule = schedules.get(self.config.schedule, self.base_lr, total, self.config.warmup)
+
+    def begin_run(self) -> None:
+        """Begin to count steps, and to average weights, afresh.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.begin_run()
+        >>> state.step_count
+        0
+        """
+        self.counters = StepCounters()
+        if self.lookahead is not None:
+            self.lookahead.restart()
+
+    def update(self, grad_scale: float, count: bool = False) -> None:
+        """Update weights and optimizer state from finite gradients, and what follows them.
+
+        Args:
+            grad_scale: factor on the gradients, as in `Optimizer.step`.
+            count: as in `Optimizer.step`.
+
+        Raises:
+            ValueError: grad_scale is out of range.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.update(grad_scale=1.0)
+        >>> state.optimizer.step_count
+        1
+        """
+        with self.in_force.use():
+            self.optimizer.step(grad_scale=grad_scale, count=count)
+        if self.lookahead is not None and self._total_steps is not None:
+            self.lookahead.after_step(self.counters.applied_steps + 1, self._total_steps)
+        layer_formats.requantize_weights(self.model, self.precision)
+
+    def end_run(self) -> None:
+        """End training: with lookahead, at the slow average.
+
+        >>> import fp16engine as fe
+        >>> state = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state
+        >>> state.end_run()
+        """
+        if self.lookahead is not None:
+            self.lookahead.pull(1.0)
+            layer_formats.requantize_weights(self.model, self.precision)
+
+    @property
+    def host_reason(self) -> str | None:
+        """Why a step needs the host, so that none can be recorded, in words; None where it does not.
+
+        >>> import fp16engine as fe
+        >>> fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state.host_reason is None
+        True
+        """
+        if self.lookahead is not None:
+            return "lookahead averages the weights"
+        if self.config.refinements is not None and self.config.refinements.trained_epochs:
+            return "some parameters are trained in the first epochs only"
+        return self.optimizer.host_reason
 
     @contextmanager
     def randomness(self) -> Iterator[None]:
@@ -301,7 +385,8 @@ class TrainState:
         0
         """
         weights, slots, rest = self.model.state_dict(), self.optimizer.state_dict(), self.state_dict()
-        schedule, training = self._schedule, self.model.training
+        schedule, training = (self._schedule, self._total_steps), self.model.training
+        slow = None if self.lookahead is None else self.lookahead.state_dict()
         try:
             yield
         finally:
@@ -309,7 +394,9 @@ class TrainState:
             self.model.load_state_dict(weights)
             self.optimizer.load_state_dict(slots)
             self.load_state_dict(rest)
-            self._schedule = schedule
+            self._schedule, self._total_steps = schedule
+            if self.lookahead is not None and slow is not None:
+                self.lookahead.load_state_dict(slow)
             self.model.train(training)
 
 

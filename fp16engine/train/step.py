@@ -20,7 +20,6 @@ from .. import random
 from ..numerics.explain import explain
 from ..numerics.watch import BACKWARD, UPDATE
 from ..tensor import Tensor
-from . import layer_formats
 from .counters import NonfiniteRule, StepResult
 from .objective import Objective, judged, on_device
 from .outcome import origin_in_words, settle
@@ -112,8 +111,7 @@ class HostControl:
         if math.isfinite(self.value):
             self.culprit = state.first_nonfinite()
         if self.applied:
-            state.optimizer.step(grad_scale=grad_scale(state), count=self._phase(UPDATE))
-            layer_formats.requantize_weights(state.model, state.precision)
+            state.update(grad_scale(state), count=self._phase(UPDATE))
         else:
             for buffer, data in self._before:
                 buffer.data = data

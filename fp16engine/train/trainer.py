@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from .counters import NonfiniteRule, StepResult
 from .evaluator import BATCH as EVALUATION_BATCH
 from .evaluator import Evaluator
 from .objective import Objective
+from .refinements import Refinements
 from .state import TrainState
 from .step import take_step
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from ..data import Dataset
-    from ..data.encoded import EncodedText
     from ..reporting.history import History
     from ..reporting.progress import Reporter
 
@@ -42,19 +42,19 @@ class Trainer:
         model: a `Module` from (N, H, W, C) to logits (N, classes). It is moved to `device` and rounded once
             to the policy's storage dtype.
         precision: the name of a preset, or a `Precision`.
-        optimizer: "sgd", "adam", "adamw" or "rmsprop".
+        optimizer: "sgd", "adam", "adamw", "rmsprop" or "muon".
         lr: learning rate, finite, > 0.
-        momentum: of sgd, in [0, 1); None means 0.9.
+        momentum: of sgd and muon, in [0, 1); None means 0.9.
         device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
         seed: orders the data and drives dropout, augmentation and stochastic rounding.
         eps: of adam, adamw and rmsprop; None is the optimizer's default for its state.
         weight_decay: L2 factor >= 0 of parameters without one of their own; `fit` says how many have one.
         nesterov: of sgd.
-        schedule: "constant", "cosine" or "inverse-sqrt"; it counts applied steps.
+        schedule: "constant", "cosine", "linear", "triangle" or "inverse-sqrt"; it counts applied steps.
         warmup: applied steps over which the rate rises to `lr`.
         betas: of adam and adamw; None is the optimizer's default.
-        augment: "study", "crop-flip", a `data.Augmentation` or None: changes the training images of `fit` at
-            random, those of `step` and of evaluation never.
+        augment: "study", "crop-flip", "airbench", a `data.Augmentation` or None: changes the training images
+            of `fit` at random, those of `step` and of evaluation never.
         label_smoothing: in [0, 1]; no part of the evaluated loss.
         update: replaces the policy's; None keeps that.
         state: the form of FP16 state of adam, adamw and rmsprop, "native" or "plain".
@@ -64,6 +64,8 @@ class Trainer:
             GPU takes direct sums.
         clip_norm: the largest norm of all gradients together that a step uses, summed in FP32 under every
             policy; None clips nothing.
+        refinements: a `train.Refinements`, its fields by name, or None: rates of single parameters, freezing,
+            lookahead, test-time views, and what muon takes.
         max_bad_steps: steps in a row that may be not finite.
         on_nonfinite: "skip" continues after a step that is not finite, "stop" raises at the first one,
             "explain" replays it before and says which operation of which layer it was.
@@ -116,6 +118,7 @@ class Trainer:
         statistics: str | None = None,
         convolution: str | None = None,
         clip_norm: float | None = None,
+        refinements: Refinements | Mapping[str, Any] | None = None,
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
@@ -139,6 +142,7 @@ class Trainer:
             update=update,
             statistics=statistics,
             convolution=convolution,
+            refinements=Refinements.get(refinements),
         )
         policy = config.policy(precision)
         device = "cpu" if device is None else device
@@ -287,7 +291,7 @@ class Trainer:
 
     def fit(
         self,
-        dataset: Dataset | EncodedText,
+        dataset: Any,
         epochs: int,
         batch_size: int,
         out: str | os.PathLike[str] | None = None,
@@ -303,7 +307,9 @@ class Trainer:
         """Train for passes over dataset.train, evaluating on dataset.test after each.
 
         Args:
-            dataset: images and labels, a `data.Dataset`.
+            dataset: images and labels: a `data.Dataset`; a pair (x, y) as `data.Dataset.from_arrays` takes,
+                of which a fifth of every class is the test part; or an iterable of such pairs or batches
+                (PyTorch's `Dataset` and `DataLoader`, Hugging Face `datasets`), read into memory once.
             epochs: passes, >= 0.
             batch_size: images in a step, >= 1; the last, smaller batch of an epoch is used.
             out: folder for metrics.jsonl, summary.json and a checkpoint (at the start, after every epoch, and

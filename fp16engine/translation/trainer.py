@@ -85,6 +85,10 @@ class TextFeed:
 class TokenPrediction(Objective):
     """The tokens of a translation, each from the ones before it and the source."""
 
+    def corpus(self, dataset: Any) -> Any:
+        """Text, which has one form."""
+        return dataset
+
     def feed(self, state: TrainState, dataset: EncodedText, batch_size: int) -> TextFeed:
         """See `TextFeed`; TypeError for other data, ValueError when a token is none of the model's."""
         model: Any = state.model

@@ -14,8 +14,9 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
+from fp16engine.cli.defaults import DEFAULTS
 from fp16engine.cli.encoding import any_terminal
-from fp16engine.cli.options import AUGMENTATIONS, DATA, DEFAULTS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.cli.options import AUGMENTATIONS, DATA, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.optim import BY_NAME
 from fp16engine.train import schedule
@@ -74,6 +75,10 @@ def test_convolutions_are_by_the_algorithm_asked_for(capsys):
         (["train", "--batch-size", "0"], r"--batch-size must .* got 0"),
         (["train", "--epochs", "-1"], r"--epochs must .* got -1"),
         (["train", "--limit", "0"], r"--limit must .* got 0"),
+        (["train", "--image-size", "0"], r"--image-size must .* got 0"),
+        (["train", "--image-size", "8"], "image_size must be left out with digits"),
+        (["train", "--test-share", "1"], r"--test-share must be .* > 0 and < 1, got 1.0"),
+        (["train", "--test-share", "few"], r"--test-share must .* got 'few'"),
         (["train", "--momentum", "inf"], r"--momentum must .* got inf"),
         (["train", "--momentum", "0.5", "--optimizer", "adam"], r"--momentum must .* got 0.5"),
         (["train", "--precision", "fp17"], r"--precision must .* got 'fp17'"),

@@ -107,6 +107,13 @@ def png(depth: int = 8, colour: int = 2, size: int = 4) -> bytes:
 ODD = "train/cat/odd.png"
 
 
+VAST_WEBP = b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0" + bytes(4) + b"\xff\xff\0\xff\xff\0"
+VAST_JPEG = (
+    b"\xff\xd8\xff\xc2\0\x11\x08\xff\xdc\xff\xdc\x03\x01\x11\0\x02\x11\0\x03\x11\0"
+    b"\xff\xda\0\x0c\x03\x01\0\x02\0\x03\0\0\0\0"
+)
+
+
 def fifo(path: Path) -> None:
     os.mkfifo(path)
 
@@ -121,10 +128,9 @@ IMAGES: dict[str, Callable[[Path], object]] = {
     "endless-device": endless,
     "link-to-itself": lambda path: path.symlink_to(path),
     "3-gigabytes": sparse,
-    "16-bit-gray": lambda path: path.write_bytes(png(16, 0)),
-    "16-bit-rgb": lambda path: path.write_bytes(png(16, 2)),
-    "16-bit-gray-alpha": lambda path: path.write_bytes(png(16, 4)),
-    "16-bit-rgba": lambda path: path.write_bytes(png(16, 6)),
+    "empty": lambda path: path.write_bytes(b""),
+    "webp-of-gigapixels": lambda path: path.write_bytes(VAST_WEBP),
+    "progressive-of-gigapixels": lambda path: path.write_bytes(VAST_JPEG),
 }
 
 
@@ -144,20 +150,25 @@ def test_an_image_of_too_many_pixels(refused: Refused, tmp_path: Path, size: int
 
 def test_images_that_unpack_to_too_much(refused: Refused, tmp_path: Path) -> None:
     for split, count in (("train", 40), ("test", 1)):
-        (tmp_path / split / "cat").mkdir(parents=True)
-        for number in range(count):
-            (tmp_path / split / "cat" / f"{number}.png").write_bytes(empty_png(4000))
+        for label in ("cat", "dog"):
+            (tmp_path / split / label).mkdir(parents=True)
+            for number in range(count):
+                (tmp_path / split / label / f"{number}.png").write_bytes(empty_png(4000))
     said = refused("train", "--data", "image_folder", "--data-dir", tmp_path, names="train/cat/0.png")
     assert "must decode to at most" in said
 
 
 @pytest.mark.parametrize("kind", IMAGES)
-def test_images(refused: Refused, tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("size", [(), ("--image-size", "8")])
+def test_a_class_of_one_such_image(
+    refused: Refused, tmp_path: Path, kind: str, size: tuple[str, ...]
+) -> None:
     for split in ("train", "test"):
-        (tmp_path / "x" / split / "cat").mkdir(parents=True)
-        (tmp_path / "x" / split / "cat" / "0.png").write_bytes(png())
+        (tmp_path / "x" / split / "dog").mkdir(parents=True)
+        (tmp_path / "x" / split / "dog" / "0.png").write_bytes(png())
+    (tmp_path / "x" / ODD).parent.mkdir()
     IMAGES[kind](tmp_path / "x" / ODD)
-    refused("train", "--data", "image_folder", "--data-dir", tmp_path / "x", names=ODD)
+    refused("train", "--data", "image_folder", "--data-dir", tmp_path / "x", *size, names=ODD)
 
 
 # --- pickles
@@ -466,9 +477,17 @@ def test_a_network_larger_than_its_tensors(
     "run", [{}, {"data": 3}, {"data": {}}, {"data": {"name": [1]}}, {"data": {"name": "digits", "train": -5}}]
 )
 def test_a_run_on_no_data(refused: Refused, trained: Path, tmp_path: Path, run: dict[str, object]) -> None:
-    folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run))
+    # as an earlier version wrote it, which kept nothing else of the images
+    folder = edited(trained, tmp_path / "run", lambda body: body.update(run=run, images=None))
     for command in ("evaluate", "tolerance"):
         refused(command, folder, names="checkpoint.json is damaged: run: data")
+
+
+def test_a_run_whose_images_lie_nowhere_good(refused: Refused, trained: Path, tmp_path: Path) -> None:
+    origin = {"kind": "image_folder", "path": "/dev/zero", "options": {}}
+    folder = edited(trained, tmp_path / "run", lambda body: body["images"].update(origin=origin))
+    for command in ("evaluate", "tolerance"):
+        refused(command, folder, names="root must be a folder or .tar")
 
 
 def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(

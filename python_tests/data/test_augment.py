@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import bounds
@@ -50,6 +51,23 @@ def test_flips_are_independent(reference: Any) -> None:
     images = np.tile(np.arange(4, dtype=np.float32).reshape(1, 2, 2, 1), (DRAWS, 1, 1, 1))
     corner = augmented(reference, images, flip_lr=True, flip_ud=True)[:, 0, 0, 0]
     shares(corner, np.arange(5) - 0.5)
+
+
+def test_alternating_flips(backend: Any) -> None:
+    """Half of the images are flipped in epoch 0; each is the other way around in the next epoch."""
+    images = np.tile(np.arange(2, dtype=np.float16).reshape(1, 1, 2, 1), (DRAWS, 1, 1, 1))
+    epochs = [
+        augmented(backend, images, epoch=epoch, flip_lr=True, alternating=True).reshape(DRAWS, 2)[:, 0]
+        for epoch in range(4)
+    ]
+    shares(epochs[0].astype(np.float64), np.array([-0.5, 0.5, 1.5]))
+    for before, after in pairwise(epochs):
+        np.testing.assert_array_equal(after, 1 - before)
+    clock = backend.from_numpy(np.array(3))
+    np.testing.assert_array_equal(
+        augmented(backend, images, epoch=clock, flip_lr=True, alternating=True).reshape(DRAWS, 2)[:, 0],
+        epochs[3],
+    )
 
 
 def test_shifts_are_uniform(reference: Any) -> None:
@@ -169,8 +187,14 @@ def test_presets() -> None:
     assert Augmentation.get(study.to_dict()) == study
     assert Augmentation.get(study) is study
     # pixels 0 to 255 with mean 100 and std 50: ±10 % of white is ±25.5, or ±0.51 after normalisation
-    assert study.arguments(100.0, 50.0) == (True, True, 0.2, 0, 0.51, -2.0, 3.1, None)
-    fills = [Augmentation(shift=1, fill=fill).arguments(100.0, 50.0)[-1] for fill in FILLS]
+    assert study.arguments(100.0, 50.0) == (True, True, 0.2, 0, 0.51, -2.0, 3.1, None, False)
+    assert "alternating" not in study.to_dict()  # so that runs of earlier versions can be resumed
+    airbench = Augmentation.get("airbench")
+    assert airbench is not None and Augmentation.get(airbench.to_dict()) == airbench
+    assert airbench.arguments(0.0, 1.0)[-1] is True
+    with pytest.raises(ValueError, match="flip_lr must be True with alternating, got False"):
+        Augmentation(alternating=True)
+    fills = [Augmentation(shift=1, fill=fill).arguments(100.0, 50.0)[-2] for fill in FILLS]
     assert fills == [None, 0.0, -2.0]
 
 

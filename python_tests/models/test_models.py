@@ -27,6 +27,7 @@ PARAMETERS = {
 }
 OTHER_FILES = """
     resnet18 resnet34 vgg16 vgg19 densenet40 densenet121 densenet169 xception mobilenetv2 vit8 vit12
+    airbench94
 """
 DOCUMENT = Path(__file__).parents[2] / "docs" / "models.md"
 

@@ -76,7 +76,7 @@ def test_the_keys_of_checkpoints_stay() -> None:
         ({"optimizer": "rmsprop", "betas": (0.9, 0.99)}, r"betas must .* got \(0.9, 0.99\)"),
         ({"optimizer": "adam", "nesterov": True}, r"nesterov must .* got True"),
         ({"clip_norm": 0}, "clip_norm must be .*, got 0"),
-        ({"schedule": "linear"}, r"schedule must .* got 'linear'"),
+        ({"schedule": "quadratic"}, r"schedule must .* got 'quadratic'"),
         ({"schedule": "inverse-sqrt"}, r"warmup must .* got 0"),
         ({"warmup": -1}, r"warmup must .* got -1"),
         ({"augment": "mixup"}, "augment must be .*, got 'mixup'"),

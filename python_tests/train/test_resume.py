@@ -198,19 +198,17 @@ def test_another_device_is_allowed_with_a_warning(tmp_path, monkeypatch):
 
 
 def test_other_libraries_are_allowed_with_a_warning(tmp_path, monkeypatch):
-    """A run on a CPU whose oneDNN takes another instruction set may get other bits, and says so."""
+    """A run on a CPU without FMA instructions may get other bits, and says so."""
     fit(tiny_run.trainer(), tmp_path, epochs=1)
     fit(tiny_run.trainer(), tmp_path, epochs=2, resume=True)  # no warning here
-    monkeypatch.setattr("fp16engine.train.checkpoint.libraries", lambda device: {"onednn_isa": "avx2"})
-    with pytest.warns(
-        UserWarning, match="onednn_isa: the checkpoint has .*, this run has 'avx2': from here on"
-    ):
+    monkeypatch.setattr("fp16engine.train.checkpoint.libraries", lambda device: {"fma": False})
+    with pytest.warns(UserWarning, match="fma: the checkpoint has .*, this run has False: from here on"):
         fit(tiny_run.trainer(), tmp_path, epochs=3, resume=True)
 
 
-def test_a_checkpoint_names_the_convolution_library_of_the_cpu():
+def test_a_checkpoint_says_whether_the_cpu_fuses_dot_products():
     pytest.importorskip("fp16engine._cpu")
-    assert set(fe.train.checkpoint.libraries("cpu")) == {"onednn", "onednn_isa"}
+    assert set(fe.train.checkpoint.libraries("cpu")) == {"fma"}
 
 
 def test_kernels_with_their_own_l2_are_told():

@@ -38,11 +38,26 @@ def test_any_schedule_takes_a_warm_up():
     assert [warm(n) for n in range(1, 11)] == [plain(n) for n in range(1, 11)]
 
 
+def test_linear_and_triangle():
+    """Against the scheduler of airbench94: 0.2 to 1 over int(0.23 T) steps, then down to 0.07 at T."""
+    down = schedule.get("linear", 0.5, 8)
+    assert [down(n) for n in (0, 2, 8, 9)] == [0.5, 0.375, 0.0, 0.0]
+    for total in (1, 4, 5, 476):
+        rate, top = schedule.get("triangle", 2.0, total), int(0.23 * total)
+        for n in range(total + 1):
+            share = n / top if n < top else (n - top) / (total - top)
+            expected = 0.2 * (1 - share) + share if n < top else 1 - share + 0.07 * share
+            assert abs(rate(n) - 2 * expected) < 1e-12
+        assert rate(total + 5) == rate(total)
+
+
 def test_errors_name_the_argument():
-    with pytest.raises(ValueError, match=r"schedule must .* got 'linear'"):
-        schedule.check("linear")
+    with pytest.raises(ValueError, match=r"schedule must .* got 'quadratic'"):
+        schedule.check("quadratic")
     with pytest.raises(ValueError, match=r"total_steps must .* got None"):
         schedule.get("cosine", 0.1, None)
+    with pytest.raises(ValueError, match=r"total_steps .* schedule 'triangle', got None"):
+        schedule.get("triangle", 0.1, None)
     with pytest.raises(ValueError, match=r"warmup must .* got 0"):
         schedule.get("inverse-sqrt", 0.1, None)
     with pytest.raises(ValueError, match="total_steps"):

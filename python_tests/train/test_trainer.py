@@ -306,7 +306,11 @@ def test_label_beyond_the_classes_is_refused():
     [
         ({"precision": "fp17"}, ValueError, "precision must be .*, got 'fp17'"),
         ({"precision": "tf32"}, fe.UnsupportedPrecision, "tf32"),
-        ({"optimizer": "lion"}, ValueError, "optimizer must be one of sgd, adam, adamw, rmsprop, got 'lion'"),
+        (
+            {"optimizer": "lion"},
+            ValueError,
+            "optimizer must be one of sgd, adam, adamw, rmsprop, muon, got 'lion'",
+        ),
         ({"lr": math.nan}, ValueError, "lr must be a finite number > 0, got nan"),
         ({"lr": 0}, ValueError, "lr must be a finite number > 0, got 0"),
         ({"lr": "0.1"}, TypeError, "lr must be a finite number > 0, got '0.1'"),

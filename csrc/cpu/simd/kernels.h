@@ -113,6 +113,22 @@ struct PackKernels {
     void (*columns)(const T* b, int64_t stride, int64_t k, int64_t n, float* panels);
 };
 
+// The direct convolution: rows of its left operand lie in float images, where those of neighbouring pixels overlap. c
+// is of one panel, (m, width).
+struct DirectKernels {
+    // c += the sums over q < count, p < length of rows[i][runs[q] + p] * panel[q * length + p]
+    void (*multiply_runs)(const float* const* rows, int64_t m, const int64_t* runs, int64_t count, int64_t length,
+                          const float* panel, int64_t width, float* c);
+    // c += the sums over p < count of pixels[p][offset + i] * panel[p]
+    void (*multiply_pixels)(const float* const* pixels, int64_t count, int64_t offset, int64_t m, const float* panel,
+                            int64_t width, float* c);
+};
+template <class T>
+struct StoreKernels {
+    // y (m, n), rows `stride` apart = c (m, width) + bias (width,) unless it is nullptr
+    void (*rows)(const float* c, int64_t width, int64_t m, int64_t n, const float* bias, T* y, int64_t stride);
+};
+
 struct GemmKernels {
     // c (m, n) += a (m, k) * b (k, n), float accumulators; n a multiple of 16, b in panels; a[i * row + p * step] is
     // element (i, p).
@@ -168,20 +184,19 @@ struct PoolKernels {
     void (*avg_gradient_row)(const T* dy, const PoolShape& s, int64_t ih, bool half_accumulator, T* dx);
 };
 
-// A place that a window reads, and its weights: offsets of the first channel.
-struct Tap {
-    int64_t source, weight;
+// Windows along one row of a depthwise convolution: output o reads `taps` pixels of C channels from pixel o * step on,
+// in each of `lines` lines. Pixels before `before` and from `before` + `width` on are left out. Weights are floats
+// (lines * taps, ld), ld a multiple of 16; pixels of the other side lie `distance` elements apart.
+struct DepthwiseRow {
+    int64_t C, lines, taps, step, outputs, ld, distance, before, width;
 };
 
-// Depthwise convolution, channels side by side; w, bias and dw are floats, rows of w and dw `ld` apart.
 template <class T>
 struct DepthwiseKernels {
-    // y (C,) = the sum of source[tap] * w[tap] over the taps, + bias unless it is nullptr
-    void (*weigh_taps)(const T* source, const Tap* taps, int64_t count, int64_t C, const float* w, const float* bias,
-                       T* y);
-    // dw (kh * kw, columns) of the first `columns` channels of x (images, H, W, C), dy (images, OH, OW, C)
-    void (*weight_gradient)(const T* x, const T* dy, const PoolShape& s, int64_t images, int64_t columns, float* dw,
-                            int64_t ld);
+    // y = the sums of pixels times weights, + bias (ld,) unless it is nullptr
+    void (*weigh_row)(const T* const* lines, const DepthwiseRow& row, const float* w, const float* bias, T* y);
+    // dw += the sums of pixels times dy
+    void (*weight_gradient_row)(const T* const* lines, const DepthwiseRow& row, const T* dy, float* dw);
 };
 
 template <class T>
@@ -309,6 +324,11 @@ struct WinogradKernels {
                              int64_t inputs, int64_t tiles, bool add, float* u);
 };
 
+struct PeakKernels {
+    float (*multiply_adds)(int64_t steps);  // on registers alone
+    int64_t flops;                          // of a step
+};
+
 struct Kernels {
     const char* isa;
     const UpdateKernels<AdamStep>& adam;
@@ -316,12 +336,14 @@ struct Kernels {
     const ByStorage<ClipKernels>& clip;
     const ConvertKernels& convert;
     const ByStorage<DepthwiseKernels>& depthwise;
+    const DirectKernels& direct;
     const ByStorage<DropoutKernels>& dropout;
     const ByStorage<ElementwiseKernels>& elementwise;
     const ByStorage<EmbeddingKernels>& embedding;
     const GemmKernels& gemm;
     const ByStorage<LayerNormKernels>& layer_norm;
     const ByStorage<PackKernels>& pack;
+    const PeakKernels& peak;
     const ByStorage<PoolKernels>& pool;
     const QuantizeKernels& quantize;
     const ByStorage<RangeKernels>& range;
@@ -329,6 +351,7 @@ struct Kernels {
     const UpdateKernels<RmspropStep>& rmsprop;
     const UpdateKernels<SgdStep>& sgd;
     const ByStorage<SoftmaxKernels>& softmax;
+    const ByStorage<StoreKernels>& store;
     const StrictKernels& strict;
     const SumKernels& sums;
     const WinogradKernels& winograd;

@@ -17,11 +17,17 @@ FP16_INLINE f32x16 round_stochastic(f32x16 v, u32x16 random) {
     constexpr float kNormal = 0x1p-14f;
     const f32x16 magnitude = absolute(v);
     const u32x16 normal = (bits_of(magnitude) + (random >> 3)) & ~0x1fffu;  // thirteen bits are cut off
-    const i32x16 is_small = magnitude < kNormal;
+    const i32x16 is_small = magnitude < kNormal, is_normal = magnitude < 65504.0f;
+    if (!any(is_small | ~is_normal)) return with_sign_of(bit_cast<f32x16>(normal), v);
     const i32x16 units = truncate(select(is_small, magnitude, 0.0f) * 0x1p40f);  // of 2^-40
     const f32x16 small = to_floats((units + bit_cast<i32x16>(random)) >> 16) * 0x1p-24f;
     const f32x16 finite = select(is_small, small, bit_cast<f32x16>(normal));
-    return with_sign_of(select(magnitude < 65504.0f, finite, round_half(magnitude)), v);
+    return with_sign_of(select(is_normal, finite, round_half(magnitude)), v);
+}
+
+// -1 where position + random does not fit into 32 bits.
+FP16_INLINE i32x16 carries(i32x16 position, u32x16 random) {
+    return bit_cast<i32x16>((bit_cast<u32x16>(position) + random) < random);
 }
 
 // The exact w - change, of a w that is a multiple of 2^-24, rounded to a binary16 neighbour by 32 random bits. The
@@ -41,8 +47,13 @@ FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random) {
     magnitude = magnitude + is_below;
     tail = tail + (is_below & (1 << 19));
 
+    // thirteen bits are cut off, and the tail
+    const i32x16 is_small = magnitude < 0x38800000, is_normal = magnitude < 0x477fe000;  // 2^-14, 65504
+    const i32x16 position = (magnitude << 19) + tail;
+    const f32x16 normal = bit_cast<f32x16>(((magnitude >> 13) - carries(position, random)) << 13);
+    if (!any(is_small | ~is_normal)) return with_sign_of(normal, s);
+
     // below 2^-14, the position counts from a multiple of 2^-24
-    const i32x16 is_small = magnitude < 0x38800000;
     const f32x16 units = select(is_small, bit_cast<f32x16>(magnitude), 0.0f) * 0x1p24f;
     const i32x16 whole = truncate(units);
     const f32x16 high = (units - to_floats(whole)) * 0x1p16f;
@@ -50,14 +61,9 @@ FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random) {
     const i32x16 short_of = 113 - (magnitude >> 23), shift = select(is_small & (short_of < 31), short_of, i32x16(31));
     const i32x16 small_tail = truncate(to_floats(tail) * bit_cast<f32x16>((127 - shift) << 23));
     const i32x16 small_position = ((high_bits << 16) | low_bits) + small_tail;
-    // else thirteen bits are cut off, and the tail
-    const i32x16 position = select(is_small, small_position, (magnitude << 19) + tail);
-    const i32x16 goes_away = bit_cast<i32x16>((bit_cast<u32x16>(position) + random) < random);  // -1
-
-    const f32x16 small = to_floats(whole - goes_away) * 0x1p-24f;
-    const f32x16 normal = bit_cast<f32x16>(((magnitude >> 13) - goes_away) << 13);
+    const f32x16 small = to_floats(whole - carries(small_position, random)) * 0x1p-24f;
     const f32x16 finite = select(is_small, small, normal);
-    return with_sign_of(select(magnitude < 0x477fe000, finite, round_half(absolute(s))), s);  // 65504
+    return with_sign_of(select(is_normal, finite, round_half(absolute(s))), s);
 }
 
 // The random bits of a tensor's elements: element i takes half-word i % 8, low halves first, of the Philox words whose

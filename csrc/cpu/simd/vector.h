@@ -129,6 +129,19 @@ FP16_INLINE f32x16 to_floats(i32x16 v) {
     return each_part<float>([](i32x16::Part x) { return __builtin_convertvector(x, f32x16::Part); }, v);
 }
 
+// Whether the mask is true in a lane.
+FP16_INLINE bool any(i32x16 mask) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask((__m512i)mask.part[0], (__m512i)mask.part[0]) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)(mask.part[0] | mask.part[1])) != 0;
+#else
+    int32_t found = 0;
+    for (int lane = 0; lane < kLanes; lane++) found |= mask[lane];
+    return found != 0;
+#endif
+}
+
 // a where the mask is true, b elsewhere
 FP16_INLINE f32x16 select(i32x16 mask, f32x16 a, f32x16 b) {
     return each_part<float>([](auto m, auto x, auto y) { return m ? x : y; }, mask, a, b);

@@ -21,10 +21,11 @@ class Augmentations(Device):
         low: float,
         high: float,
         fill: float | None,
+        alternating: bool = False,
     ) -> Array:
         y = self.empty((index.shape[0], *data.shape[1:]), data.dtype)
         clock, number = (epoch, 0) if isinstance(epoch, self.xp.ndarray) else (None, epoch)
         mirrored, outside = fill is None, 0.0 if fill is None else fill
-        changes = (flip_lr, flip_ud, rotation, shift, brightness, low, high, mirrored, outside)
+        changes = (flip_lr, flip_ud, rotation, shift, brightness, low, high, mirrored, outside, alternating)
         self.native.augment(data, index, clock, y, seed, number, *changes)
         return y

@@ -29,11 +29,15 @@ def augment(
     low: float,
     high: float,
     fill: float | None,
+    alternating: bool = False,
 ) -> np.ndarray:
     height, width = data.shape[1:3]
     words = _words(index, seed, int(epoch))
     down, across = (_integer(words[:, i], shift) for i in (4, 5))
     flips = words[:, :2] >= np.uint64(2**31)
+    if alternating:
+        first = _words(index, seed, 0)[:, 0] >= np.uint64(2**31)
+        flips[:, 0] = first ^ bool(int(epoch) & 1)
     r, c = np.arange(height)[None], np.arange(width)[None]
     r = np.where(flips[:, 1:] & flip_ud, height - 1 - r, r) + down[:, None]
     c = np.where(flips[:, :1] & flip_lr, width - 1 - c, c) + across[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ...numerics import words
 from ...reporting.files import make_folder, write_atomically
 from . import pages
 from .heatmaps import lost_updates, samples, underflowed_gradients
+from .labels import label
 
 REPORT = pages.REPORT
 
@@ -19,27 +21,37 @@ def write(out: Path, summary: dict[str, Any]) -> str | None:
     summary: what `fp16engine train` writes to summary.json, with `findings`. Returns None, and writes
     nothing, where matplotlib or jinja2 is missing or fewer than two steps were looked at.
     """
+    precision = summary["precision"]
+    heading = f"{summary['model']} on {summary['data']}, {label(precision)}, {summary['epochs']} epochs"
+    return page(out, precision, heading, "fp16engine train", summary["findings"])
+
+
+def page(
+    out: Path, precision: str, heading: str, made_by: str, findings: Sequence[Mapping[str, Any]]
+) -> str | None:
+    """Do what `write` does, for any run: heading and made_by are words of the page."""
     if pages.missing() is not None:
         return None
     rows = samples(out)
-    plots = pages.heat_plots(out, summary["precision"], _folder(out))
+    plots = pages.heat_plots(out, precision, _folder(out))
     if not plots:
         return None
-    page = (
+    text = (
         pages.environment()
         .get_template("number_line.html.j2")
         .render(
-            s=summary,
+            heading=heading,
+            made_by=made_by,
             plots=plots,
             steps=[row["step"] for row in rows],
-            findings=summary["findings"],
+            findings=findings,
             losses=[
                 words.worst(underflowed_gradients(rows), words.GRADIENTS),
                 words.worst(lost_updates(rows), words.UPDATES),
             ],
         )
     )
-    write_atomically(out / REPORT, page)
+    write_atomically(out / REPORT, text)
     return REPORT
 
 

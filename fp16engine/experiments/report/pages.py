@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 
 from ...reporting.files import make_folder, write_atomically
 from ...validate import must_be
-from . import verdict
+from . import gallery, verdict
 from .labels import NOTHING, PAGE_COLOURS, label, style
 from .spread import Spread
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+    from ...data import Dataset
 
 REPORT = "report.html"
 PLOTS = "plots"
@@ -65,17 +67,24 @@ def missing() -> str | None:
     )
 
 
-def write(summary: dict[str, Any], scatters: list[Scatter], out: Path) -> Path:
+def write(summary: dict[str, Any], scatters: list[Scatter], dataset: Dataset, out: Path) -> Path:
     """Draw the plots into out/plots (PNG and SVG) and write out/report.html; return its path.
 
-    summary: the contents of `summary.json`; scatters: the last epoch's samples, one entry per pair.
+    summary: the contents of `summary.json`; scatters: the last epoch's samples, one entry per pair; dataset:
+    its test images are shown.
     """
+    main = verdict.main(summary["verdicts"])
+    shown = {image["index"] for pair in summary["disagreements"] for image in pair["images"]}
     page = (
         environment()
         .get_template("report.html.j2")
         .render(
             s=summary,
-            main=verdict.main(summary["verdicts"]),
+            main=main,
+            class_rows=gallery.class_rows(summary["per_class"], main["precision"] if main else None),
+            confusions=gallery.confusions,
+            widest=gallery.WIDEST,
+            pictures=gallery.pictures(dataset, sorted(shown)),
             first=_first_seed(summary),
             spreads=_spreads(summary),
             plots=_plots(summary, scatters, out / PLOTS),

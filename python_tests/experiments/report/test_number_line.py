@@ -89,7 +89,8 @@ def test_the_page_needs_nothing_but_itself(
 
 
 def test_no_page_without_samples(tmp_path: Path) -> None:
-    assert number_line.write(tmp_path, {"precision": "fp16", "findings": []}) is None
+    summary = {"precision": "fp16", "findings": [], "model": "dnn", "data": "digits", "epochs": 1}
+    assert number_line.write(tmp_path, summary) is None
 
 
 def test_the_live_view_shows_layers_and_advice() -> None:

@@ -16,7 +16,6 @@ THREADS = 256  # kBlock of csrc/kernels/device.cuh
 MOST_REGISTERS = 65536 // (2 * THREADS)
 MOST_SHARED = 48 << 10  # static, of a block
 MOST_SPILLED = 12  # bytes of a thread, stored and loaded again
-MOST_PARAMETERS = 32764  # CUDA C++ Programming Guide: kernel arguments, from CUDA 12.1 on
 SPILLS = {"12GeluGradientIfE": 176}  # of float32, evaluated in double (csrc/kernels/elementwise.cuh)
 
 
@@ -29,7 +28,6 @@ class Kernel:
     registers: int
     shared: int
     spilled: int
-    constant: int
 
 
 def kernels(text: str) -> Iterator[Kernel]:
@@ -41,11 +39,9 @@ def kernels(text: str) -> Iterator[Kernel]:
         spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", piece)
         if used is None or spilled is None:
             raise ValueError(f"{name}: ptxas says nothing of its registers or spills")
-        shared, constant = (
-            int(found[1]) if (found := re.search(pattern, used[2])) else 0
-            for pattern in (r"(\d+) bytes smem", r"(\d+) bytes cmem\[0\]")
-        )
-        yield Kernel(name, architecture, int(used[1]), shared, max(map(int, spilled.groups())), constant)
+        shared = re.search(r"(\d+) bytes smem", used[2])
+        most = max(map(int, spilled.groups()))
+        yield Kernel(name, architecture, int(used[1]), int(shared[1]) if shared else 0, most)
 
 
 def faults(kernel: Kernel) -> Iterator[str]:
@@ -55,7 +51,6 @@ def faults(kernel: Kernel) -> Iterator[str]:
         ("registers", kernel.registers, MOST_REGISTERS),
         ("bytes of shared memory", kernel.shared, MOST_SHARED),
         ("bytes spilled", kernel.spilled, allowed),
-        ("bytes of constants and parameters", kernel.constant, MOST_PARAMETERS + 1024),
     ):
         if value > most:
             yield f"{kernel.name}, {kernel.architecture}: {what} must be at most {most}, got {value}"

@@ -18,6 +18,7 @@ from .compiled import RemovedCast
 from .explain import explain
 from .gradients import clip_grad_norm_
 from .monitor import Monitor, watch
+from .muon import Muon
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .scaler import GradScaler, Skip
 
@@ -28,6 +29,7 @@ __all__ = [
     "Audit",
     "GradScaler",
     "Monitor",
+    "Muon",
     "OperatorRow",
     "RMSprop",
     "RemovedCast",

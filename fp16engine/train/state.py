@@ -125,8 +125,8 @@ class TrainState:
         """
         kept = self.config.to_dict()
         if not isinstance(self.config.optimizer, str):
-            numbers = {name: getattr(self.optimizer, name) for name in self.optimizer.hyper}
-            kept |= {**numbers, "lr": self._base_lr, "optimizer_class": stored(type(self.optimizer))}
+            numbers = {name: getattr(self.optimizer, name) for name in self.optimizer.hyper if name != "lr"}
+            kept |= {"lr": self._base_lr, "made": {"class": type(self.optimizer).__name__, **numbers}}
         return {**kept, "frozen": list(self.frozen)} if self.frozen else kept
 
     @property

@@ -20,7 +20,7 @@ from . import layer_formats
 from . import schedule as schedules
 from .config import TrainConfig
 from .counters import StepCounters
-from .functions import is_ours, optimizer_of, stored
+from .functions import is_ours, optimizer_of
 from .lookahead import Lookahead
 from .refinements import Refinements
 from .scaler import LossScaler

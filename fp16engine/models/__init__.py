@@ -6,6 +6,7 @@ num_classes).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ from .resnet import resnet20, resnet32, resnet44, resnet56, resnet110, resnet156
 from .resnet_basic import resnet18, resnet34
 from .vgg import vgg16, vgg19
 from .vit import vit8, vit12
+from .weights import load as load_weights
 from .xception import xception
 
 if TYPE_CHECKING:
@@ -104,7 +106,13 @@ def names_text() -> str:
 
 
 def create(
-    name: str, num_classes: int = 10, image_size: int | Sequence[int] = 32, channels: int = 3, seed: int = 0
+    name: str,
+    num_classes: int = 10,
+    image_size: int | Sequence[int] = 32,
+    channels: int = 3,
+    seed: int = 0,
+    *,
+    weights: str | os.PathLike[str] | None = None,
 ) -> Module:
     """Return a new network in float32 on "cpu"; equal arguments give equal initial weights, bit for bit.
 
@@ -116,13 +124,19 @@ def create(
         image_size: height and width of the images, one integer for both.
         channels: of the images, >= 1.
         seed: of the initial weights. The global random state is not touched.
+        weights: of a trained network of this name: a run's folder or its checkpoint.json, or a safetensors
+            file; None for initial ones. Where the network has another number of classes its last layer stays
+            new, and `model.new_tensors` names its tensors; all else must fit. float16 values are exact in
+            float32; FP32 masters are not read.
 
-    The arguments are kept as `model.config`, from which `create(**model.config)` makes the network again.
+    The arguments but the last are kept as `model.config`, from which `create(**model.config)` makes the
+    network again.
 
     Raises:
         ValueError: the name is unknown, a number is out of range, or the images are too small for the
             network.
         TypeError: an argument is of the wrong kind.
+        CheckpointError: there are no such weights, or they are damaged or another network's.
         MemoryError: the network does not fit into memory.
 
     >>> import fp16engine as fe
@@ -143,6 +157,8 @@ def create(
     with random.fork(config["seed"]):
         model = build(config["num_classes"], size, config["channels"])
     model.config = config
+    if weights is not None:
+        model.new_tensors = load_weights(model, weights)
     return model
 
 

@@ -93,6 +93,8 @@ class Module:
     training: bool = True
     # How `models.create` made this network, for checkpoints; None for networks of one's own.
     config: dict[str, Any] | None = None
+    # Of a network whose weights came from another one: the paths of tensors that did not.
+    new_tensors: tuple[str, ...] = ()
 
     def forward(self, *args: Any, **options: Any) -> Any:
         """Return what the module makes of its input; a class of one's own defines it, `module(x)` calls it.
@@ -345,6 +347,27 @@ class Module:
         False
         """
         return self.train(False)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Let all parameters be trained, or freeze them, and return the module.
+
+        Args:
+            requires_grad: False freezes: a trainer made afterwards neither trains nor decays them. Running
+                statistics of norms follow the batches all the same.
+
+        Raises:
+            TypeError: requires_grad is neither True nor False.
+
+        >>> import fp16engine as fe
+        >>> model = fe.nn.Sequential(fe.nn.Linear(4, 3), fe.nn.Linear(3, 2)).requires_grad_(False)
+        >>> _ = model[1].requires_grad_()
+        >>> [path for path, p in model.named_parameters() if p.requires_grad]
+        ['1.weight', '1.bias']
+        """
+        flag("requires_grad", requires_grad)
+        for p in self.parameters():
+            p.requires_grad = requires_grad
+        return self
 
     def zero_grad(self) -> None:
         """Drop the gradients of all parameters.

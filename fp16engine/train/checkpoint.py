@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import doctor
+from .. import doctor, tensor_file
 from .._version import __version__
 from ..block_format import BlockFormat
 from ..bounded import FAULTS, parse_json, read_regular
@@ -30,13 +30,12 @@ from ..operand_plan import OperandPlan
 from ..precision import Precision
 from ..reporting.files import TEMPORARY, write_atomically
 from ..reporting.history import EpochRecord, EpochSums, History
+from ..tensor_file import MODEL
 from ..validate import integer, must_be, shown
 from ..validate import path as checked_path
-from . import tensor_file
 from .checkpoint_values import check_audit, first_undefined, reason, wrong_norm
 from .counters import StepCounters
 from .source import ImageSource
-from .tensor_file import MODEL
 
 if TYPE_CHECKING:
     from ..nn import Module

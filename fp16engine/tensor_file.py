@@ -1,4 +1,4 @@
-"""The tensor file of a checkpoint, which others may have made: its header is checked before it is read."""
+"""A file of tensors, which others may have made: its header is checked before it is read."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bounded import FAULTS, check_regular, read_regular, said
-from ..errors import CheckpointError
+from .bounded import FAULTS, check_regular, read_regular, said
+from .errors import CheckpointError
 
 _ANY_MODEL = 1 << 26  # bytes of a tensor file, and so many more for each parameter of the model:
 _A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
@@ -17,13 +17,14 @@ _HEADER = 1 << 21  # bytes of the list of tensors, about 20 000 of them
 MODEL = "model."  # before the names of weights and buffers
 
 
-def read(path: Path, parameters: int, digest: str) -> dict[str, np.ndarray]:
+def read(path: Path, parameters: int, digest: str, whole: bool = True) -> dict[str, np.ndarray]:
     """Return the tensors of a safetensors file, float16, float32 or int64, by name.
 
     Args:
         path: of the file.
-        parameters: how many its model has, as the checkpoint says; more than it holds are refused.
-        digest: the SHA-256 that the checkpoint states.
+        parameters: how many its model has; they bound its size.
+        digest: the SHA-256 that the checkpoint states, or what it starts with.
+        whole: refuse a file that holds fewer weights than the model has parameters.
 
     Raises:
         CheckpointError: the file is truncated, altered, or of another size.
@@ -45,10 +46,10 @@ def read(path: Path, parameters: int, digest: str) -> dict[str, np.ndarray]:
         with safe_open(path, "np") as file:
             shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
         held = sum(math.prod(shape) for name, shape in shapes.items() if name.startswith(MODEL))
-        if held < parameters:
+        if whole and held < parameters:
             raise ValueError(f"{held} weights for a model of {parameters} parameters")
         content = read_regular(path, limit, str(path), CheckpointError)
-        if hashlib.sha256(content).hexdigest() != digest:
+        if not hashlib.sha256(content).hexdigest().startswith(digest):
             raise CheckpointError(
                 f"{path} is damaged: its SHA-256 must be the one that the checkpoint states, got another"
             )

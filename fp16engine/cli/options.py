@@ -349,6 +349,7 @@ def make_model(arguments: argparse.Namespace, dataset: Dataset) -> Module:
         image_size=dataset.image_size,
         channels=dataset.channels,
         seed=arguments.seed,
+        weights=getattr(arguments, "weights", None),
     )
     return models.prepare(model, dataset)
 

@@ -58,6 +58,12 @@ def add(commands: Any) -> None:
         help="policy: as the precision says (default without a recipe); auto: chosen from the histogram of "
         "the gradients",
     )
+    parser.add_argument(
+        "--weights",
+        metavar="PATH",
+        help="start from the weights of a run (its folder) or of a safetensors file, of the same network; "
+        "its last layer may have other classes",
+    )
     options.add_device(parser)
     options.add_numerics(parser)
     options.add_output(parser, folder=True)

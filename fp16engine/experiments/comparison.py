@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .. import models
 from ..precision import Precision
 from ..train import TrainConfig, Trainer
+from ..train.functions import stored
 from ..validate import integer, must_be
 
 if TYPE_CHECKING:
@@ -93,8 +94,11 @@ class Comparison:
             training["augment"] = self.training.augment.to_dict()
         if self.training.refinements is not None:
             training["refinements"] = self.training.refinements.to_dict()
-        for name in ("warmup", "betas", "refinements"):  # only where they are given
-            if not training[name]:
+        for name in ("optimizer", "schedule", "loss"):
+            training[name] = stored(training[name])
+        plain = {"warmup": 0, "betas": None, "refinements": None, "loss": "cross_entropy", "accumulate": 1}
+        for name, value in plain.items():  # only where they are given
+            if training[name] == value:
                 del training[name]
         return {
             "model": self.model,

@@ -84,7 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
             *([] if views is None else [(f"test accuracy, {views}", share(result["views_accuracy"]))]),
-            ("test loss", loss_text(result["test_loss"])),
+            (
+                "test cross-entropy" if "loss" in checkpoint.settings else "test loss",
+                loss_text(result["test_loss"]),
+            ),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{epochs(checkpoint.epoch)}, {checkpoint.step:,} steps"),
         ]

@@ -101,7 +101,7 @@ class ControlBlock:
 
     def origin_in_words(self, rank: int) -> str:
         """Where a loss that is not finite comes from, by the `origin` of its step."""
-        return origin_in_words(self._state, len(self._state.parameters) + 1 - rank if rank else None)
+        return origin_in_words(self._state, len(self._state.weights) + 1 - rank if rank else None)
 
     def policy(self) -> tuple[float | int | bool, ...]:
         """The arguments of `advance_step` that stay, struct StepPolicy of csrc/common/step_control.h."""

@@ -93,5 +93,5 @@ class DeviceControl:
 
     def _origins(self, inputs: Array) -> tuple[list[Array], list[int]]:
         """What a non-finite loss may come from, first the most telling: the input, then each parameter."""
-        arrays = [inputs, *(parameter.data for _, parameter in self._state.parameters)]
+        arrays = [inputs, *(parameter.data for _, parameter in self._state.weights)]
         return arrays, list(range(len(arrays), 0, -1))

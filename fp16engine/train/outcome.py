@@ -38,12 +38,12 @@ def failure(attempted: int, applied: int, accuracy: float) -> str | None:
 
 
 def origin_in_words(state: TrainState, index: int | None) -> str:
-    """Where a loss that is not finite comes from: 0 is the input, i the i-th parameter, None neither."""
+    """Where a loss that is not finite comes from: 0 is the input, i the i-th of the weights, None neither."""
     if index is None:
         return "input and parameters are finite, so the forward pass overflowed"
     if index == 0:
         return f"the input x holds nan, infinity or values beyond {state.precision.storage}"
-    return f"the parameter {state.parameters[index - 1][0]!r} is not finite"
+    return f"the parameter {state.weights[index - 1][0]!r} is not finite"
 
 
 def settle(

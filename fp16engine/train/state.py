@@ -44,6 +44,7 @@ class TrainState:
         parameters: (path, tensor) pairs of what is trained, in the optimizer's order: those with
             `requires_grad` when the state is made.
         frozen: the paths of the other parameters.
+        weights: (path, tensor) pairs of all parameters, those that are trained first.
         buffers: (path, tensor) pairs of the model's state that is not trained.
         random: where dropout and stochastic rounding of operands continue; see `random.get_state`.
         counters: of the current run.
@@ -88,6 +89,7 @@ class TrainState:
         self._base_lr = self.optimizer.lr
         names = {id(parameter): name for name, parameter in self.parameters}
         self.parameters = [(names[id(parameter)], parameter) for parameter in self.optimizer.params]
+        self.weights = [*self.parameters, *(pair for pair in named if pair[0] in self.frozen)]
         refinements = config.refinements or Refinements()
         refinements.check(name for name, _ in named)
         self.optimizer.lr_factors = [refinements.factor(name) for name, _ in self.parameters]

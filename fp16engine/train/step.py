@@ -196,7 +196,7 @@ def _unwatched(phase: str) -> bool:
 def _why(state: TrainState, objective: Objective, inputs: Any) -> str:
     """Where a non-finite loss comes from, as far as input and weights tell."""
     backend = backends.get(state.device)
-    given = [objective.float_arrays(inputs), *([parameter.data] for _, parameter in state.parameters)]
+    given = [objective.float_arrays(inputs), *([parameter.data] for _, parameter in state.weights)]
     bad = (i for i, arrays in enumerate(given) if not all(backend.all_finite([array]) for array in arrays))
     return origin_in_words(state, next(bad, None))
 

@@ -271,6 +271,12 @@ class TestFrozen:
         again.fit(tiny_run.data(), 1, 16, tmp_path, True, progress=False)
         assert again.step_count == 4
 
+    def test_a_bad_frozen_weight_is_named(self) -> None:
+        trainer, data = self.frozen(), tiny_run.data()
+        next(trainer.model.parameters()).data[...] = np.nan
+        result = trainer.step(data.normalised("train", "float16")[:8], data.train.labels[:8])
+        assert "the parameter '0.weight' is not finite" in str(result.reason)
+
     def test_nothing_to_train_is_refused(self) -> None:
         model = tiny_run.model()
         for parameter in model.parameters():

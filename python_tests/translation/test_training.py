@@ -148,3 +148,9 @@ def test_unknown_tokens_are_refused_before_anything() -> None:
     trainer = fe.translation.TranslationTrainer(model, "fp32", device="reference")
     with pytest.raises(ValueError, match=r"dataset 'tiny' must .* got 19"):
         trainer.fit(tiny_text.text(), 1, 50)
+
+
+def test_micro_batches_are_for_images() -> None:
+    model = fe.models.transformer.create("transformer-tiny", 300)
+    with pytest.raises(ValueError, match="accumulate must be 1 with sentence pairs, got 2"):
+        fe.translation.TranslationTrainer(model, "fp16", "adam", 1e-3, accumulate=2)

@@ -81,13 +81,11 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(result)
     else:
+        loss_name = "test cross-entropy" if "loss" in checkpoint.settings else "test loss"
         rows = [
             ("test accuracy", share(result["test_accuracy"])),
             *([] if views is None else [(f"test accuracy, {views}", share(result["views_accuracy"]))]),
-            (
-                "test cross-entropy" if "loss" in checkpoint.settings else "test loss",
-                loss_text(result["test_loss"]),
-            ),
+            (loss_name, loss_text(result["test_loss"])),
             ("test images", f"{len(dataset.test):,}"),
             ("trained for", f"{epochs(checkpoint.epoch)}, {checkpoint.step:,} steps"),
         ]

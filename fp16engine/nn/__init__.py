@@ -5,10 +5,10 @@ A new layer holds float32 parameters on "cpu"; `Module.to(device, precision)` mo
 
 from .activation import GELU, CrossEntropyLoss, Dropout, Flatten, Identity, ReLU, ReLU6, Sigmoid, SiLU, Tanh
 from .attention import MultiHeadAttention
-from .containers import ModuleDict, ModuleList
+from .containers import ModuleDict, ModuleList, Sequential
 from .conv import AdaptiveAvgPool2d, AvgPool2d, Conv2d, GlobalAvgPool2d, MaxPool2d
 from .linear import Embedding, Linear
-from .module import Module, Parameter, Sequential, Unmatched
+from .module import Module, Parameter, Unmatched
 from .norm import BatchNorm2d, GroupNorm, LayerNorm
 from .patches import PatchEmbedding
 from .separable import SeparableConv2d

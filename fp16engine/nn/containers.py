@@ -1,11 +1,52 @@
-"""Modules in lists and dictionaries."""
+"""Modules one after the other, in lists and in dictionaries."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from ..validate import instance, listed
+from ..tensor import Tensor
+from ..validate import instance, listed, must_be
 from .module import Module
+
+
+class Sequential(Module):
+    """Modules applied one after the other; `model[i]` is the i-th.
+
+    Args:
+        *layers: modules, each of which takes what the one before it returns.
+
+    Call:
+        x: any shape and dtype that the first module takes; the result is that of the last.
+
+    Raises:
+        TypeError: a layer is no Module.
+
+    >>> import fp16engine as fe
+    >>> len(fe.nn.Sequential(fe.nn.Flatten(), fe.nn.Linear(4, 2)))
+    2
+    """
+
+    def __init__(self, *layers: Module) -> None:
+        super().__init__()
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise TypeError(must_be(f"Sequential: layer {i}", "a Module", type(layer)))
+        self.layers = list(layers)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        for i, layer in enumerate(self.layers):
+            yield str(i), layer
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.layers[index]
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
 
 
 class ModuleList(Module):

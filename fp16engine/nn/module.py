@@ -14,7 +14,7 @@ from .. import observer
 from ..block_format import BlockFormat
 from ..precision import Precision, active
 from ..tensor import Tensor
-from ..validate import flag, instance, must_be, number, shown
+from ..validate import flag, instance, number, shown
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # in `typing` from Python 3.11 on
@@ -459,46 +459,6 @@ class Module:
         if not children:
             return f"{type(self).__name__}({extra})"
         return f"{type(self).__name__}({extra}\n  " + "\n  ".join(children) + "\n)"
-
-
-class Sequential(Module):
-    """Modules applied one after the other; `model[i]` is the i-th.
-
-    Args:
-        *layers: modules, each of which takes what the one before it returns.
-
-    Call:
-        x: any shape and dtype that the first module takes; the result is that of the last.
-
-    Raises:
-        TypeError: a layer is no Module.
-
-    >>> import fp16engine as fe
-    >>> len(fe.nn.Sequential(fe.nn.Flatten(), fe.nn.Linear(4, 2)))
-    2
-    """
-
-    def __init__(self, *layers: Module) -> None:
-        super().__init__()
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise TypeError(must_be(f"Sequential: layer {i}", "a Module", type(layer)))
-        self.layers = list(layers)
-
-    def named_children(self) -> Iterator[tuple[str, Module]]:
-        for i, layer in enumerate(self.layers):
-            yield str(i), layer
-
-    def __len__(self) -> int:
-        return len(self.layers)
-
-    def __getitem__(self, index: int) -> Module:
-        return self.layers[index]
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
-        return x
 
 
 def _warn_of_unregistered(where: str, value: Any) -> None:

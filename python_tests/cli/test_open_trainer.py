@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fp16engine as fe
+from fp16engine import functional as F
 from fp16engine.cli import main
 
 TINY = ["train", "--model", "dnn", "--limit", "64", "--epochs", "1", "--batch-size", "16", "--json"]
@@ -31,3 +33,17 @@ def test_accumulate_and_weights(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "must be of this network: " in capsys.readouterr().err
     assert main([*TINY, "--weights", str(tmp_path / "none"), "--out", str(tmp_path / "no")]) == 2
     assert "cannot be read" in capsys.readouterr().err
+
+
+def test_evaluate_says_which_loss_it_computes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A function is not in the checkpoint, so the run's own loss cannot be computed again."""
+    data = fe.data.digits().limit(32)
+    runs: dict[str, dict[str, Any]] = {
+        "own": {"loss": lambda x, y: F.cross_entropy(x, y) * 2.0},
+        "plain": {},
+    }
+    for name, options in runs.items():
+        model = fe.models.create("dnn", image_size=8, channels=1)
+        fe.Trainer(model, **options).fit(data, 1, out=tmp_path / name, progress=False)
+        assert main(["evaluate", str(tmp_path / name), "--limit", "32"]) == 0
+        assert ("test cross-entropy" in capsys.readouterr().out) == (name == "own")

@@ -212,6 +212,22 @@ class TestAccumulation:
         scale = np.abs(weights[0]).max()
         assert np.abs(weights[0] - weights[1]).max() <= 16 * np.finfo(np.float32).eps * scale
 
+    def test_the_sum_in_binary16_is_as_good_as_the_gradient_of_the_whole_batch(self) -> None:
+        """Measured: 0.464 % off at once, 0.488 % in 256 micro-batches of one image."""
+        data = fe.data.digits().limit(256)
+        x, y = data.normalised("train", "float16"), data.train.labels
+
+        def gradient(precision: str, accumulate: int) -> np.ndarray:
+            model = fe.models.create("dnn", image_size=8, channels=1)
+            weights = {name: w.astype(np.float16).astype("float32") for name, w in model.state_dict().items()}
+            model.load_state_dict(weights)
+            fe.Trainer(model, precision, lr=1e-30, accumulate=accumulate).step(x, y)
+            return np.concatenate([p.grad.numpy().astype(np.float64).ravel() for p in model.parameters()])
+
+        exact = gradient("fp32", 1)
+        whole, parts = (np.linalg.norm(gradient("fp16", k) - exact) for k in (1, 256))
+        assert parts <= 1.1 * whole and whole <= 0.01 * np.linalg.norm(exact)
+
     def test_fit_takes_so_many_batches_for_an_update(self) -> None:
         assert trained(1, accumulate=2).applied_steps == 2  # 50 images: 32 and 18
         assert trained(1).applied_steps == 4

@@ -499,6 +499,34 @@ class Tensor:
     def __ge__(self, other: Tensor | float) -> Tensor:
         return _ops.compare("ge", self, other)
 
+    def __and__(self, other: Tensor) -> Tensor:
+        return _ops.logical("and", self, other)
+
+    def __or__(self, other: Tensor) -> Tensor:
+        return _ops.logical("or", self, other)
+
+    def __invert__(self) -> Tensor:
+        return _ops.invert(self)
+
+    def all(self) -> bool:
+        """Tell whether every element is true, or not 0.
+
+        >>> import fp16engine as fe
+        >>> x = fe.tensor([1.0, 2.0], device="reference")
+        >>> (x == x).all(), (x > 1).all()
+        (True, False)
+        """
+        return bool(self.numpy().all())
+
+    def any(self) -> bool:
+        """Tell whether an element is true, or not 0.
+
+        >>> import fp16engine as fe
+        >>> (fe.tensor([1.0, 2.0], device="reference") > 1).any()
+        True
+        """
+        return bool(self.numpy().any())
+
     # Arithmetic: each rounds once to the tensors' dtype; a Python number takes part as FP32, unrounded
 
     def __add__(self, other: Tensor | float) -> Tensor:

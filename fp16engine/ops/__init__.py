@@ -5,7 +5,7 @@ import sys
 from ..tensor import install
 from ._adaptive_pool import adaptive_avg_pool2d
 from ._attention import attention
-from ._compare import argmax, compare, where
+from ._compare import argmax, compare, invert, logical, where
 from ._conv import conv2d
 from ._dropout import dropout
 from ._elementwise import arithmetic, astype, exp, gelu, log, neg, power, relu, relu6, sqrt, tanh
@@ -51,10 +51,12 @@ __all__ = [
     "getitem",
     "global_avg_pool2d",
     "group_norm",
+    "invert",
     "layer_norm",
     "linear",
     "log",
     "log_softmax",
+    "logical",
     "matmul",
     "max",
     "max_pool2d",

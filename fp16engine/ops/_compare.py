@@ -69,6 +69,65 @@ def compare(op: str, a: Tensor, b: Any) -> Any:
     return truth(_OPERATORS[op](a.numpy(), other), a.device)
 
 
+def logical(op: str, a: Tensor, b: Any) -> Any:
+    """Return `a op b` of truth values, the operators & and | of tensors, with broadcasting.
+
+    Args:
+        op: "and" or "or".
+        a: any shape, `dtype` "bool".
+        b: a Tensor of a shape that broadcasts, `dtype` "bool".
+
+    Returns:
+        The broadcast shape, dtype bool; NotImplemented where b is no Tensor.
+
+    Rounding:
+        None.
+
+    Raises:
+        TypeError: a tensor is not bool.
+        ValueError: the shapes do not broadcast, or the devices differ.
+
+    >>> import fp16engine as fe
+    >>> x = fe.tensor([0.0, 1.0, 2.0], device="reference")
+    >>> ((x > 0) & ~(x > 1)).numpy().tolist()
+    [False, True, False]
+    """
+    if not isinstance(b, Tensor):
+        return NotImplemented
+    _check.same_device(op, "a", a, "b", b)
+    _check.broadcastable(op, a, b)
+    values = [_truths(op, t) for t in (a, b)]
+    return truth((np.logical_and if op == "and" else np.logical_or)(*values), a.device)
+
+
+def invert(a: Tensor) -> Tensor:
+    """Return the opposite of truth values, the operator ~ of tensors.
+
+    Args:
+        a: any shape, `dtype` "bool".
+
+    Returns:
+        The shape and dtype of a.
+
+    Rounding:
+        None.
+
+    Raises:
+        TypeError: a is not bool.
+
+    >>> import fp16engine as fe
+    >>> (~(fe.tensor([0.0, 1.0], device="reference") > 0)).numpy().tolist()
+    [True, False]
+    """
+    return truth(~_truths("invert", a), a.device)
+
+
+def _truths(op: str, t: Tensor) -> np.ndarray:
+    if t.dtype != "bool":
+        raise TypeError(f"{op}: the tensor must be bool, as comparisons give it, got {t.dtype}")
+    return t.numpy()
+
+
 def where(condition: Tensor | np.ndarray, a: Tensor | float, b: Tensor | float) -> Tensor:
     """Return a where a condition holds, else b.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ..data.augment import Augmentation
-from ..optim import BY_NAME
+from ..optim import BY_NAME, Optimizer
 from ..optim.adam import checked_betas
 from ..precision import Precision
 from ..validate import flag, instance, integer, must_be, number
@@ -74,6 +74,12 @@ class TrainConfig:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
+        if isinstance(self.optimizer, Optimizer):
+            name = type(self.optimizer).__name__
+            valid = (
+                f"a function of the parameters, which are rounded first, such as lambda p: {name}(p, lr=0.1)"
+            )
+            raise TypeError(must_be("optimizer", valid, type(self.optimizer)))
         named_or_own("optimizer", self.optimizer, BY_NAME)
         named_or_own("loss", self.loss, LOSSES)
         checked: dict[str, Any] = {

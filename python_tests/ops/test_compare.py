@@ -59,6 +59,18 @@ def test_masks_index_choose_and_become_numbers(backend_name: str) -> None:
     assert x.grad.numpy().tolist() == [0.0, 3.0, 3.0]
 
 
+def test_truth_values_are_combined_cut_and_turned(backend_name: str) -> None:
+    x = fe.tensor(np.array([[-2.0, 1.0], [3.0, 0.5]], np.float32), device=backend_name)
+    a, b = x > 0, x < 1
+    assert (a & b).numpy().tolist() == [[False, False], [False, True]]
+    assert (a | b).all() and not (a & ~a).any()
+    assert a[0].numpy().tolist() == [False, True] and a.T.numpy().tolist() == [[False, True], [True, True]]
+    assert a.reshape(-1).dtype == "bool"
+    for wrong in (lambda: x & a, lambda: ~x, lambda: a | 1):  # type: ignore[operator]
+        with pytest.raises(TypeError):
+            wrong()
+
+
 def test_where_keeps_inf_and_nan_out_of_what_it_did_not_choose() -> None:
     x = fe.tensor([0.0, 4.0], "float16", requires_grad=True)
     y = F.where(x > 0, F.log(x), 1.0)

@@ -127,6 +127,7 @@ def _loss(result: Any) -> Any:
         ({"optimizer": masters, "lr": 0.01}, "optimizer must have update='nearest' .*, got 'master32'"),
         ({"optimizer": adam, "lr": 0.5}, r"lr must be 0\.01, its default, .*, got 0\.5"),
         ({"optimizer": adam, "lr": 0.01, "momentum": 0.5}, r"momentum must be None .*, got 0\.5"),
+        ({"optimizer": fe.optim.SGD([fe.tensor([1.0], requires_grad=True)], 0.1)}, r"such as lambda p: SGD"),
         ({"loss": "mse"}, "loss must be one of|loss must be cross_entropy, or a function, got 'mse'"),
         ({"loss": F.cross_entropy, "label_smoothing": 0.1}, "label_smoothing must be 0 .*, got 0.1"),
         ({"accumulate": 0}, "accumulate must be an integer >= 1, got 0"),

@@ -21,6 +21,8 @@ class Storage(Device):
         return self.full(shape, 0, dtype)
 
     def copy(self, x: Array) -> Array:
+        if x.dtype == np.bool_:  # as bytes
+            return self.copy(x.view(np.uint8)).view(np.bool_)
         y = self._empty_like(x)
         self._assign(y, x)
         return y

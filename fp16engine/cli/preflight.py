@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     options.fill(arguments)
     dataset = options.load_data(arguments)
     options.use_threads(arguments)
-    config = options.train_config(arguments)
+    config = replace(options.train_config(arguments), accumulate=1)  # one micro-batch is in memory at a time
 
     def make(policy: Precision) -> Trainer:
         model = options.make_model(arguments, dataset)

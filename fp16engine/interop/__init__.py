@@ -1,0 +1,5 @@
+"""Networks for other programs: weights by PyTorch's names and in its layouts."""
+
+from .torch_state import from_torch_state, to_torch_state
+
+__all__ = ["from_torch_state", "to_torch_state"]

@@ -45,8 +45,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--torch",
         metavar="FILE.py:FUNCTION",
-        help="your own PyTorch network in place of --model: the file is run, and the function, which may take "
-        "num_classes, image_size and channels, returns a torch.nn.Module (docs/pytorch.md)",
+        help="your own PyTorch network in place of --model: the file is run, and the function, which may "
+        "take num_classes, image_size and channels, returns a torch.nn.Module (docs/pytorch.md)",
     )
     parser.add_argument(
         "--seeds",

@@ -9,16 +9,28 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from ..data import Dataset
 from ..nn import Module
 from ..validate import must_be
 from .convert import from_torch
 
 _BATCH = 2  # images of the example; of one, a norm could not tell a batch's statistics
+
+
+class Images(Protocol):
+    """What a data set says of its images, and a checkpoint too."""
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...
+
+    @property
+    def image_size(self) -> tuple[int, int]: ...
+
+    @property
+    def channels(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -35,20 +47,20 @@ class UserModel:
     function: Callable[..., Any]
     digest: str
 
-    def __call__(self, dataset: Dataset, seed: int) -> Module:
+    def __call__(self, images: Images, seed: int) -> Module:
         """Return the network for these images, with the initial weights of PyTorch's own generator.
 
         Args:
-            dataset: whose number of classes, image size and channels the function may ask for.
+            images: whose number of classes, image size and channels the function may ask for.
             seed: of the weights.
 
         Raises:
             ValueError: the function fails, returns no module, or one that `from_torch` refuses.
         """
         offered = {
-            "num_classes": len(dataset.classes),
-            "image_size": tuple(dataset.image_size),
-            "channels": dataset.channels,
+            "num_classes": len(images.classes),
+            "image_size": tuple(images.image_size),
+            "channels": images.channels,
         }
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -63,7 +75,7 @@ class UserModel:
                 raise ValueError(
                     must_be(f"--torch: what {self.name} returns", "a torch.nn.Module", type(module))
                 )
-            example = torch.randn(_BATCH, dataset.channels, *dataset.image_size)
+            example = torch.randn(_BATCH, images.channels, *images.image_size)
             try:
                 model = from_torch(module, example)
             except (TypeError, ValueError) as error:

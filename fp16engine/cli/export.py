@@ -30,12 +30,12 @@ def add(commands: Any) -> None:
         commands,
         "export",
         "a trained network for other programs: ONNX, or weights by PyTorch's names",
-        "Write the network of a run to a new file. onnx: a graph for batches of any size, run by onnxruntime\n"
-        "on test images where that is installed, and compared. torch: a state dict of torch.save.\n"
-        "safetensors: the same, with classes and normalisation in its metadata. Both are read back and\n"
-        "compared bit for bit. The exit status is 1 if a check fails.",
+        "Write the network of a run to a new file. onnx: a graph for batches of any size, run by\n"
+        "onnxruntime on test images where that is installed, and compared. torch: a state dict of\n"
+        "torch.save. safetensors: the same, with classes and normalisation in its metadata. Both are read\n"
+        "back and compared bit for bit. The exit status is 1 if a check fails.",
         "  fp16engine export runs/photos/fp16 --format onnx --out net.onnx\n"
-        "  fp16engine export runs/photos/fp16 --format onnx --normalise --dtype float32 --out net.onnx\n"
+        "  fp16engine export runs/photos/fp16 --format onnx --normalise --out net.onnx\n"
         "  fp16engine export runs/photos/fp16 --format safetensors --out model.safetensors",
     )
     parser.add_argument("checkpoint", metavar="RUN", help="a run's folder, or its checkpoint.json")
@@ -103,6 +103,11 @@ def _predictor(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Predict
 
     source = source_of(checkpoint)
     model = None
+    if arguments.torch is None and checkpoint.model_config is None:
+        raise ValueError(
+            f"--torch must name the function that builds the network of {arguments.checkpoint}, got none; "
+            "models.create did not build it"
+        )
     if arguments.torch is not None:
         from ..torch.user_file import user_model
 

@@ -21,7 +21,7 @@ class Checked:
         images: how many were compared.
         same_class: of how many the largest output is the same.
         difference: the largest difference of two outputs.
-        ulp: the same in units in the last place of the largest output in the file's dtype.
+        ulp: the same in units in the last place of the largest output, in the coarser dtype of the two.
     """
 
     images: int
@@ -41,7 +41,7 @@ def checked(path: Path, images: np.ndarray, logits: np.ndarray) -> Checked:
     Args:
         path: of the file.
         images: (N, H, W, C), in the dtype that the file takes.
-        logits: (N, classes), what the network gave for them.
+        logits: (N, classes), float16 or float32: what the network gave for them.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -54,7 +54,7 @@ def checked(path: Path, images: np.ndarray, logits: np.ndarray) -> Checked:
     found = np.concatenate(
         [session.run([OUTPUT], {INPUT: images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)]
     )
-    dtype = found.dtype
+    dtype = min(found.dtype, logits.dtype, key=lambda kind: np.finfo(kind).bits)
     theirs, ours = found.astype(np.float64), logits.astype(np.float64)
     difference = float(np.abs(theirs - ours).max(initial=0.0))
     largest = np.abs(ours).max(initial=0.0).astype(dtype)

@@ -175,17 +175,19 @@ def _pad2d(w: Writer, call: Call) -> None:
 def _getitem(w: Writer, call: Call) -> None:
     x, index = call.arguments["x"], call.arguments["index"]
     parts = list(index) if isinstance(index, tuple) else [index]
-    if not all(isinstance(part, slice) or part is Ellipsis or _whole(part) for part in parts):
+    if not all(isinstance(part, slice) or part is Ellipsis or part is None or _whole(part) for part in parts):
         raise ValueError("an index must be of integers and slices, got another")
-    free = x.first.ndim - sum(part is not Ellipsis for part in parts)
+    free = x.first.ndim - sum(part is not Ellipsis and part is not None for part in parts)
     at = parts.index(Ellipsis) if Ellipsis in parts else len(parts)
     parts[at : at + (Ellipsis in parts)] = [slice(None)] * free
     cuts: list[tuple[int, int, int, int]] = []  # start, end, axis, step
     dropped: list[int] = []
-    for axis, part in enumerate(parts):
+    for axis, part in enumerate(part for part in parts if part is not None):
         if isinstance(part, slice):
             if part == slice(None):
                 continue
+            if x.first.shape[axis] != x.second.shape[axis]:
+                raise ValueError(f"a slice of what follows the batch must be all of it, got {part}")
             start, end, step = part.indices(x.first.shape[axis])
             if step < 0:
                 raise ValueError(f"a slice must have a step > 0, got {step}")
@@ -199,6 +201,9 @@ def _getitem(w: Writer, call: Call) -> None:
         name = w.node("Slice", name, *(w.integers(*values) for values in zip(*cuts, strict=True)))
     if dropped:
         name = w.node("Squeeze", name, w.integers(*dropped))
+    left = [part for part in parts if part is None or isinstance(part, slice)]
+    if new := [axis for axis, part in enumerate(left) if part is None]:
+        name = w.node("Unsqueeze", name, w.integers(*new))
     w.put(call.results[0], name)
 
 

@@ -116,19 +116,8 @@ def environment(run: Run) -> None:
 
 def prepare_packages(run: Run) -> list[str]:
     """Install what is missing, from --wheels, into an environment that sees the system's; return what."""
-    needed = {
-        "numpy": "numpy",
-        "pybind11": "pybind11",
-        "cmake": "cmake",
-        "ninja": "ninja",
-        "cupy": "cupy-cuda13x",
-    }
-    needed |= {
-        "pytest": "pytest",
-        "hypothesis": "hypothesis",
-        "xdist": "pytest-xdist",
-        "safetensors": "safetensors",
-    }
+    same = ("numpy", "pybind11", "cmake", "ninja", "pytest", "hypothesis", "safetensors")
+    needed = {name: name for name in same} | {"cupy": "cupy-cuda13x", "xdist": "pytest-xdist"}
     missing = [package for module, package in needed.items() if importlib.util.find_spec(module) is None]
     if not any((folder / "cudnn_frontend.h").is_file() for folder in header_folders()):
         missing.append("nvidia-cudnn-frontend")
@@ -245,18 +234,8 @@ def pytest(
     """Run pytest and return its counts, the tests that failed, and its status."""
     workers = len(os.sched_getaffinity(0))
     spread = ["-n", str(workers)] if parallel and workers > 2 and importlib.util.find_spec("xdist") else []
-    argv = [
-        *wrapper,
-        sys.executable,
-        "-c",
-        PYTEST,
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-rfE",
-        *spread,
-        *arguments,
-    ]
+    options = ["-q", "-p", "no:cacheprovider", "-rfE"]
+    argv = [*wrapper, sys.executable, "-c", PYTEST, *options, *spread, *arguments]
     print(*argv, flush=True)
     start = time.monotonic()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}

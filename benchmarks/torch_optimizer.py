@@ -37,10 +37,8 @@ def main() -> None:
         return parameters(arguments, torch.float16)
 
     contenders: dict[str, Any] = {
-        **{
-            f"ours {update}": fet.AdamW(half(), update=update)
-            for update in ("nearest", "stochastic", "kahan")
-        },
+        **{f"ours {form}": fet.AdamW(half(), update=form) for form in ("nearest", "stochastic", "kahan")},
+        "ours nearest, plain state": fet.AdamW(half(), update="nearest", state="plain"),
         "torch foreach, half": torch.optim.AdamW(half(), foreach=True),
         "torch fused, half": torch.optim.AdamW(half(), fused=True),
         "torch loop, half": torch.optim.AdamW(half(), foreach=False),

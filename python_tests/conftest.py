@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import fp16engine as fe
 from fp16engine import backend as backends
 from fp16engine.backend.gpu import cuda as cuda_backend
 
@@ -101,6 +102,12 @@ def _outside_the_checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     os.chdir(tmp_path_factory.mktemp("elsewhere"))
     yield
     os.chdir(before)
+
+
+@pytest.fixture(autouse=True)
+def _own_random_state() -> None:
+    """What a test draws does not depend on the tests before it."""
+    fe.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

@@ -400,8 +400,18 @@ class Native:
             _launch(_simt.perform, name, partial(getattr(_cpu, name), *map(_borrowed, rest), half))
 
 
+def _device_of(array: np.ndarray) -> int | None:
+    """Where its memory is; None for memory that came from elsewhere."""
+    root: Any = array
+    while isinstance(root, np.ndarray):
+        root = root.base
+    return getattr(getattr(root, "kept", None), "device_id", None)
+
+
 def _launch(function: Callable[..., Any], *arguments: Any) -> Any:
     """Check the arguments of an operation now and do it when its turn comes on the stream."""
+    for array in (one for one in arguments if isinstance(one, ndarray)):
+        assert _device_of(array) in (_devices[-1], None), "an array of another device"
     if _simt.recording():
         return function(*arguments)
     stream = _launches[_devices[-1]]

@@ -249,7 +249,7 @@ _LINEAR = [
     ),
 ]
 
-_CONV = {  # x, (K, kh, kw), stride, pads, groups
+CONV = {  # x, (K, kh, kw), stride, pads, groups
     "3x3-same": ((2, 7, 9, 17), (33, 3, 3), (1, 1), (1, 1, 1, 1), 1),
     "3x3-same-even-stride2": ((2, 8, 6, 3), (16, 3, 3), (2, 2), (0, 1, 0, 1), 1),
     "3x3-same-odd-stride2": ((1, 7, 5, 16), (17, 3, 3), (2, 2), (1, 1, 1, 1), 1),
@@ -292,7 +292,7 @@ _CONV2D = [
             exact=True,
             ranges=_CONV_RANGES.get(label, ("normal",)),
         )
-        for label, (x, w, stride, pads, groups) in _CONV.items()
+        for label, (x, w, stride, pads, groups) in CONV.items()
         for bias in (False, True)
     ),
     *(
@@ -313,7 +313,7 @@ _CONV2D = [
             exact=True,
             ranges=_CONV_RANGES.get(label, ("normal",)),
         )
-        for label, (x, w, stride, pads, groups) in _CONV.items()
+        for label, (x, w, stride, pads, groups) in CONV.items()
         for needs in (("xwb", "x", "w", "wb") if label == "3x3-same" else ("xwb",))
     ),
 ]

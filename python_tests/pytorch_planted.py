@@ -110,6 +110,37 @@ class Chain(nn.Module):
         return self.last(h * h - h)
 
 
+class Noisy(nn.Linear):
+    """A layer with weights that draws random numbers and counts its calls."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(width, width)
+        self.register_buffer("calls", torch.zeros(1))
+
+    def forward(self, x: Any) -> Any:
+        self.calls += 1
+        return super().forward(nn.functional.dropout(x, 0.5))
+
+
+class Recurrent(nn.Module):
+    """Layers that are called with tuples and by name."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.cell, self.noisy, self.norm = nn.LSTM(width, width), Noisy(width), nn.BatchNorm1d(width)
+
+    def forward(self, x: Any) -> Any:
+        state = torch.zeros(1, len(x), x.shape[1], dtype=x.dtype)
+        y, _ = self.cell(x[None], (state, state))
+        return self.norm(input=self.noisy(y[0]))
+
+
+def activation_and_norm() -> Any:
+    """Half layers in evaluation whose activation is computed inside of the norm's loops, when compiled."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.LayerNorm(64), nn.Linear(64, 8)).half().eval()
+
+
 def chain() -> Any:
     """A half `Chain` in evaluation."""
     torch.manual_seed(0)

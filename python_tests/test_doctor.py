@@ -16,7 +16,7 @@ from fp16engine.errors import BackendUnavailable
     "fault",
     [
         RuntimeError("reduce.cu:76: reduce_kernel: no kernel image is available for execution on the device"),
-        BackendUnavailable("this build has no convolutions for the GPU: cudnn.h was not found"),
+        BackendUnavailable("cudnn could not be opened (libcudnn.so.9: cannot open shared object file)"),
         MemoryError("GPU memory: no room"),
     ],
 )

@@ -5,7 +5,7 @@
 namespace fp16engine {
 
 // In the order in which a thread that holds several takes them.
-enum class ForkLock { jobs, plans, memory };
+enum class ForkLock { jobs, tables, memory };
 
 // For a lock that lives as long as the process, before a second thread can take it. `in_child` runs there once the
 // locks are free again.

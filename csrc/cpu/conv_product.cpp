@@ -60,6 +60,8 @@ bool pointwise(const ConvShape& s) {
 template <class T>
 void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y, int64_t accumulator) {
     const int64_t Cg = s.group_inputs(), Kg = s.group_outputs(), depth = s.R * s.S * Cg;
+    const Scratch biases(bias ? s.K + 16 : 0);
+    if (bias) to_floats(bias, biases.get(), s.K);
     for (int64_t g = 0; g < s.groups; g++) {
         const T* const wg = w + g * Kg * depth;
         const auto pack_a = [&](int64_t m0, int64_t m, int64_t k0, int64_t k, float* tile) {
@@ -78,9 +80,8 @@ void forward(const ConvShape& s, const T* x, const T* w, const T* bias, T* y, in
             return pack_columns(wg + n0 * depth + k0, depth, k, n, panels);
         };
         const auto store = [&](int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t ld, float* tile) {
-            for (int64_t i = 0; bias && i < m; i++)
-                for (int64_t j = 0; j < n; j++) tile[i * ld + j] += to_float(bias[g * Kg + n0 + j]);
-            rows_from_floats(tile, ld, m, n, y + m0 * s.K + g * Kg + n0, s.K);
+            const float* const own = bias ? biases.get() + g * Kg + n0 : nullptr;
+            kernels().store(T{}).rows(tile, ld, m, n, own, y + m0 * s.K + g * Kg + n0, s.K);
         };
         packed_product(s.N * s.OH * s.OW, Kg, depth, accumulator, pack_a, pack_b, store);
     }

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <limits>
 #include <string>
+#include <type_traits>
 
+#include "cpu/gelu_table.h"
 #include "cpu/ops.h"
 #include "cpu/packed_product.h"
 
@@ -119,11 +121,16 @@ void binary_number(const std::string& op, const ArrayView& x, double number, boo
     });
 }
 
+// Whether an array is large enough for a table of all halves to pay; the bits are the same.
+static bool by_table(Unary op, const ArrayView& x) { return op == Unary::gelu && x.size() >= 1 << 12; }
+
 void unary(const std::string& op, const ArrayView& x, const ArrayView& y) {
     const Unary code = unary_named(op);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         parallel_slices(x.size(), kGrain, [&](int64_t begin, int64_t end) {
+            if constexpr (std::is_same_v<T, half>)
+                if (by_table(code, x)) return gelu_by_table(x.as<T>() + begin, y.as<T>() + begin, end - begin);
             kernels().elementwise(T{}).unary(code, x.as<T>() + begin, y.as<T>() + begin, end - begin);
         });
     });
@@ -134,6 +141,10 @@ void unary_backward(const std::string& op, const ArrayView& saved, const ArrayVi
     with_storage("dy", dy.dtype, [&](auto type) {
         using T = decltype(type);
         parallel_slices(dy.size(), kGrain, [&](int64_t begin, int64_t end) {
+            if constexpr (std::is_same_v<T, half>)
+                if (by_table(code, dy))
+                    return gelu_backward_by_table(saved.as<T>() + begin, dy.as<T>() + begin, dx.as<T>() + begin,
+                                                  end - begin);
             kernels().elementwise(T{}).unary_backward(code, saved.as<T>() + begin, dy.as<T>() + begin,
                                                       dx.as<T>() + begin, end - begin);
         });

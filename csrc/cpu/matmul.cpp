@@ -31,6 +31,8 @@ template <class T>
 void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b_shape, const T* bias, T* c,
                   int64_t batch, int64_t accumulator) {
     const int64_t M = a_shape.rows, K = a_shape.columns, N = b_shape.columns;
+    const Scratch biases(bias ? round_up(N, 16) : 0);
+    if (bias) to_floats(bias, biases.get(), N);
     // run(pack_a, pack_b, store) for one product of the batch
     const auto with_item = [&](int64_t item, const auto& run) {
         const T* const a_item = a + item * M * K;
@@ -43,9 +45,7 @@ void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b
             return pack_b_tile(b_item, b_shape, k0, k, j0, n, to);
         };
         const auto store = [&](int64_t i0, int64_t m, int64_t j0, int64_t n, int64_t ld, float* from) {
-            for (int64_t i = 0; bias && i < m; i++)
-                for (int64_t j = 0; j < n; j++) from[i * ld + j] += to_float(bias[j0 + j]);
-            rows_from_floats(from, ld, m, n, c_item + i0 * N + j0, N);
+            kernels().store(T{}).rows(from, ld, m, n, bias ? biases.get() + j0 : nullptr, c_item + i0 * N + j0, N);
         };
         run(pack_a, pack_b, store);
     };
@@ -54,13 +54,12 @@ void matmul_typed(const T* a, const Matrix& a_shape, const T* b, const Matrix& b
             packed_product(M, N, K, accumulator, pack_a, pack_b, store);
         });
     const int64_t tile = accumulator ? 64 : 128;
-    const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile;
-    parallel_for(batch * rows * columns, [&](int64_t task, int) {
-        const int64_t m0 = task / columns % rows * tile, n0 = task % columns * tile;
-        with_item(task / (rows * columns), [&](const auto& pack_a, const auto& pack_b, const auto& store) {
-            product_tile(m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), K, accumulator, pack_a, pack_b, store);
-        });
-    });
+    for_item_tiles(batch, M, N, K, tile, accumulator,
+                   [&](int64_t item, int64_t m0, int64_t m, int64_t n0, int64_t n, float* work) {
+                       with_item(item, [&](const auto& pack_a, const auto& pack_b, const auto& store) {
+                           product_tile(m0, m, n0, n, K, accumulator, pack_a, pack_b, work, store);
+                       });
+                   });
 }
 
 }  // namespace

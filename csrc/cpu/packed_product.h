@@ -31,16 +31,20 @@ inline int64_t terms_per_step(int64_t accumulator) {
     return accumulator == 0 ? 256 : accumulator == kHalfSums ? kStrictBlock : accumulator;
 }
 
+// Floats that sum_tile works in, for up to m rows, n columns and k terms.
+inline int64_t sum_floats(int64_t m, int64_t n, int64_t k, int64_t accumulator) {
+    const int64_t ld = round_up(n, 16), step = terms_per_step(accumulator);
+    const int64_t levels = accumulator == 0 ? 0 : 1 + (accumulator == kHalfSums ? strict_levels(k) + 1 : 0);
+    return m * step + step * ld + levels * m * ld;
+}
+
 // c (m, ld) = the sums over the terms k_begin to k_end of a tile; k_begin is a multiple of terms_per_step().
 template <class PackA, class PackB>
 void sum_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t k_begin, int64_t k_end, int64_t accumulator,
-              const PackA& pack_a, const PackB& pack_b, float* c) {
+              const PackA& pack_a, const PackB& pack_b, float* work, float* c) {
     const GemmKernels& gemm = kernels().gemm;
     const int64_t ld = round_up(n, 16), step = terms_per_step(accumulator);
-    const int64_t levels =
-        accumulator == 0 ? 0 : 1 + (accumulator == kHalfSums ? strict_levels(k_end - k_begin) + 1 : 0);
-    const Scratch scratch(m * step + step * ld + levels * m * ld);
-    float* const a = scratch.get();
+    float* const a = work;
     float* const b = a + m * step;
     float* const block = b + step * ld;
     const auto for_steps = [&](const auto& multiply) {
@@ -70,13 +74,33 @@ void sum_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t k_begin, int
     });
 }
 
+// Floats that product_tile works in.
+inline int64_t product_floats(int64_t m, int64_t n, int64_t K, int64_t accumulator) {
+    return m * round_up(n, 16) + sum_floats(m, n, K, accumulator);
+}
+
 template <class PackA, class PackB, class Store>
 void product_tile(int64_t m0, int64_t m, int64_t n0, int64_t n, int64_t K, int64_t accumulator, const PackA& pack_a,
-                  const PackB& pack_b, const Store& store) {
+                  const PackB& pack_b, float* work, const Store& store) {
     const int64_t ld = round_up(n, 16);
-    const Scratch c(m * ld);
-    sum_tile(m0, m, n0, n, 0, K, accumulator, pack_a, pack_b, c.get());
-    store(m0, m, n0, n, ld, c.get());
+    sum_tile(m0, m, n0, n, 0, K, accumulator, pack_a, pack_b, work + m * ld, work);
+    store(m0, m, n0, n, ld, work);
+}
+
+// The products of many small matrices, in tiles: body(item, m0, m, n0, n, work) for each tile. A task has several,
+// since what it works in is asked for once.
+template <class Body>
+void for_item_tiles(int64_t items, int64_t M, int64_t N, int64_t K, int64_t tile, int64_t accumulator,
+                    const Body& body) {
+    constexpr int64_t kItemTasks = 64;
+    const int64_t rows = (M + tile - 1) / tile, columns = (N + tile - 1) / tile, all = items * rows * columns;
+    parallel_slices(all, (all + kItemTasks - 1) / kItemTasks, [&](int64_t begin, int64_t end) {
+        const Scratch work(product_floats(std::min(tile, M), std::min(tile, N), K, accumulator));
+        for (int64_t index = begin; index < end; index++) {
+            const int64_t m0 = index / columns % rows * tile, n0 = index % columns * tile;
+            body(index / (rows * columns), m0, std::min(tile, M - m0), n0, std::min(tile, N - n0), work.get());
+        }
+    });
 }
 
 // How a product is divided among tasks: by its shape alone, so that its bits do not depend on the threads.
@@ -135,15 +159,16 @@ void packed_product(int64_t M, int64_t N, int64_t K, int64_t accumulator, const 
     };
     if (tiles.lanes == 1) {
         for_tiles(1, [&](int64_t, int64_t m0, int64_t m, int64_t n0, int64_t n) {
-            product_tile(m0, m, n0, n, K, accumulator, pack_a, panels, store);
+            const Scratch work(product_floats(m, n, K, accumulator));
+            product_tile(m0, m, n0, n, K, accumulator, pack_a, panels, work.get(), store);
         });
         return;
     }
     const Scratch partial(tiles.rows * tiles.columns * tiles.lanes * tile_floats);
     for_tiles(tiles.lanes, [&](int64_t task, int64_t m0, int64_t m, int64_t n0, int64_t n) {
-        const int64_t first = task % tiles.lanes * tiles.lane_terms;
-        sum_tile(m0, m, n0, n, first, std::min(K, first + tiles.lane_terms), accumulator, pack_a, panels,
-                 partial.get() + task * tile_floats);
+        const int64_t first = task % tiles.lanes * tiles.lane_terms, end = std::min(K, first + tiles.lane_terms);
+        const Scratch work(sum_floats(m, n, end - first, accumulator));
+        sum_tile(m0, m, n0, n, first, end, accumulator, pack_a, panels, work.get(), partial.get() + task * tile_floats);
     });
     for_tiles(1, [&](int64_t tile, int64_t m0, int64_t m, int64_t n0, int64_t n) {
         const int64_t ld = round_up(n, 16);

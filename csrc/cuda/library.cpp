@@ -27,6 +27,13 @@ Opened& entry(Library library) {
     return library == Library::cublaslt ? cublaslt : cudnn;
 }
 
+// Whether a path leads to an open library: a link and the file behind it do to the same.
+bool is_open(const std::string& path, void* handle) {
+    void* const other = dlopen(path.c_str(), RTLD_NOW | RTLD_NOLOAD);
+    if (other) dlclose(other);
+    return other == handle;
+}
+
 std::string last_error() {
     const char* const text = dlerror();
     return text ? text : "unknown error";
@@ -39,8 +46,8 @@ void set_library_path(const std::string& name, const std::string& path) {
     for (const Library library : {Library::cublaslt, Library::cudnn}) {
         Opened& opened = entry(library);
         if (name != opened.name) continue;
-        expect(!opened.handle || path == opened.path, name + ": already opened from '" + opened.path + "'");
-        opened.path = path;
+        expect(!opened.handle || is_open(path, opened.handle), name + ": already opened from '" + opened.path + "'");
+        if (!opened.handle) opened.path = path;
         return;
     }
     fail("name must be 'cublasLt' or 'cudnn', got '" + name + "'");

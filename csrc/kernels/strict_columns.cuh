@@ -20,15 +20,16 @@ inline int64_t strict_column_blocks(int64_t rows, int64_t C) {
 
 // Where such a block works: rows begin to end - 1, from column `first` on.
 struct StrictTile {
-    int64_t group, groups, begin, end, first;
+    unsigned group, groups;
+    int64_t begin, end, first;
 
     __device__ __forceinline__ StrictTile(int64_t rows, int64_t C) {
-        const int64_t tiles = (C + kStrictColumns - 1) / kStrictColumns, block = blockIdx.x;
-        group = block / tiles;
+        const auto tiles = static_cast<unsigned>((C + kStrictColumns - 1) / kStrictColumns);
+        group = blockIdx.x / tiles;
         groups = gridDim.x / tiles;
-        begin = group * kStrictRows;
+        begin = static_cast<int64_t>(group) * kStrictRows;
         end = begin + kStrictRows < rows ? begin + kStrictRows : rows;
-        first = (block - group * tiles) * kStrictColumns;
+        first = static_cast<int64_t>(blockIdx.x - group * tiles) * kStrictColumns;
     }
 };
 
@@ -60,7 +61,8 @@ __device__ __forceinline__ void strict_column_groups(int64_t rows, int64_t C, Pt
         for (int q = 0; q < kQuantities; q++) {
             const auto fold = strict_fold<kHalved>(
                 blocks, [&](int64_t i) -> float { return stage[slot(q, static_cast<int>(i), c)]; });
-            if (lane == 0) groups[(q * tile.groups + tile.group) * C + tile.first + c] = fold.value;
+            if (lane == 0)
+                groups[(q * static_cast<int64_t>(tile.groups) + tile.group) * C + tile.first + c] = fold.value;
         }
     }
 }

@@ -1,5 +1,6 @@
 // Plans cuDNN graphs for GPUs that are not here: reads one JSON request a line, {"device": {properties}, "sm": 90,
-// "graph": ...}, and answers each with a line {"plans", "allowed", "workspace", "engine", "compiled", "reason"}.
+// "graph": ...}, and answers each with a line {"plans", "allowed", "workspace", "engine", "compiled", "reason"}; with
+// "describe": true, nothing is planned and the answer is the graph itself: {"nodes", "tensors"}.
 // Arguments: libraries to open, in order, cuDNN last. benchmarks/check_cudnn_plans.py builds, feeds and reads it.
 #include <dlfcn.h>
 
@@ -117,6 +118,15 @@ std::shared_ptr<const fe::DeviceProperties> device_properties(const std::string&
     return found;
 }
 
+// What cuDNN would be given: tensors with extents and strides, nodes with their attributes.
+json described(Graph& graph) {
+    fe::error_t status = graph.validate();
+    if (status.is_bad()) throw std::runtime_error(cudnn::one_line(status.get_message()));
+    json all;
+    graph.serialize(all);
+    return {{"nodes", all.at("nodes")}, {"tensors", all.at("tensors")}};
+}
+
 json answer(const json& request) {
     const std::string compute = request.at("compute"), kind = request.at("graph");
     const Policy p = {request.at("dtype") == "float16" ? DType::float16 : DType::float32,
@@ -127,6 +137,7 @@ json answer(const json& request) {
     const auto graph = kind == "convolution" ? convolution(request, p)
                        : kind == "product"   ? product(request, p)
                                              : attention(request, p);
+    if (request.value("describe", false)) return described(*graph);
     graph->set_device_properties(device_properties(request.at("device").dump()));
     const cudnn::Plans found =
         cudnn::build_plans(*graph, nullptr, cudnn::forbidden(p.dtype, p.compute), cudnn::kWorkspaceLimit, 1);

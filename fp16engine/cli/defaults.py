@@ -66,12 +66,9 @@ def _of_recipe(arguments: argparse.Namespace) -> dict[str, Any]:
 
     recipe = recipes.get(arguments.recipe, arguments.batch_size)
     training = recipe.training
-    if arguments.optimizer not in (None, training.optimizer):
-        raise ValueError(
-            validate.must_be(
-                "--optimizer", f"{training.optimizer} with --recipe {recipe.name}", arguments.optimizer
-            )
-        )
+    for name, own in (("model", recipe.model), ("optimizer", training.optimizer)):
+        if (given := getattr(arguments, name)) not in (None, own):
+            raise ValueError(validate.must_be(f"--{name}", f"{own} with --recipe {recipe.name}", given))
     arguments.refinements = training.refinements
     values = {name: getattr(training, name) for name in (*PLAIN, "lr", "momentum") if name != "data"}
     if recipe.scaled_loss and Precision.get(arguments.precision).storage == "float16":

@@ -37,6 +37,7 @@ WIDE = ("float32", "float64")
 _STATISTICS = {"gamma", "beta", "running_mean", "running_var", "mean", "inv_std", "dgamma", "dbeta"}
 _OPTIMIZERS = {"sgd", "adam", "rmsprop"}
 _READS_STATE = {"all_finite", "global_norm", "range_statistics", "copy"}
+_OF_MASTERS = ("master weights", "optimizer state", "slow averages")  # FP32 where there are master weights
 OF_NORMS = " of norms"  # ends the kind of a persistent array that a policy's `statistics` is about
 # Sums whose accumulator no policy chooses: the norm of all gradients, for clip_norm, is FP32's in fp16-strict
 # too. It is a number of the host's bookkeeping, as the learning rate is.
@@ -96,7 +97,7 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class PersistentArrays:
-    """Arrays that outlive a step, by kind and type: parameters, buffers, optimizer state, master weights."""
+    """Arrays that outlive a step, by kind and type: parameters, buffers, state, masters, averages."""
 
     kind: str
     dtype: str
@@ -342,6 +343,9 @@ def persistent_arrays(run: TrainingView) -> Iterable[PersistentArrays]:
     for name, array in optimizer.state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)
+    if run.lookahead is not None:
+        for _, tensor, array in run.lookahead.arrays():
+            note("slow averages", tensor, array)
     for kind, arrays in groups.items():
         for dtype in sorted({str(a.dtype) for a in arrays}):
             same = [a for a in arrays if str(a.dtype) == dtype]
@@ -406,6 +410,6 @@ def persistent_forbidden(kind: str, dtype: str, policy: Precision | None) -> boo
         return True
     if policy.storage == "float32":
         return False
-    if kind.removesuffix(OF_NORMS) in ("master weights", "optimizer state") and policy.update == "master32":
+    if kind.removesuffix(OF_NORMS) in _OF_MASTERS and policy.update == "master32":
         return False
     return not (kind.endswith(OF_NORMS) and policy.statistics == "float32")

@@ -18,6 +18,7 @@ class TrainingView(Protocol):
 
     `parameters` and `buffers` are (path, tensor) pairs of `model`; `in_force` is what `precision` plans for
     the present epoch; `base_lr` is where the schedule starts. `audit` is for the run's `AuditLog` to write.
+    `lookahead` has slow averages, `arrays()`, or is None.
     """
 
     model: Module
@@ -26,6 +27,10 @@ class TrainingView(Protocol):
     in_force: Precision
     optimizer: Optimizer
     audit: dict[str, Any] | None
+
+    @property
+    def lookahead(self) -> Any:
+        """Its `train.lookahead.Lookahead`, or None."""
 
     @property
     def parameters(self) -> Sequence[tuple[str, Tensor]]:

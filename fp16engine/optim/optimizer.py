@@ -153,6 +153,7 @@ class Optimizer:
             for dtype, master in zip(made.dtypes, made.masters, strict=True)
         ]
         made.state, made.step_count, made.counts = dict(state), 0, None
+        made.lr_factors = [1.0] * len(made.params)
         return made
 
     def _make_masters(self, values: Sequence[Any] | None) -> list[Array | None]:

@@ -197,8 +197,8 @@ class Predictor:
         >>> int(result.confusion.sum()) == 32 and result.confusion.shape == (10, 10)
         True
         """
-        integer("batch_size", batch_size, 1)
-        judged = list(self._trainer.evaluator.judge(self._test_images(dataset), batch_size))
+        data = self._test(dataset, batch_size)
+        judged = list(self._trainer.evaluator.judge(data, batch_size))
         labels, given = (np.concatenate(part) for part in list(zip(*judged, strict=True))[:2])
         loss = sum(own * len(of_batch) for of_batch, _, own in judged) / len(labels)
         count = len(self.classes)
@@ -209,7 +209,7 @@ class Predictor:
         return Evaluation(accuracy, loss, self.classes, np.bincount(labels, minlength=count), confusion)
 
     def evaluate_views(self, dataset: Dataset, views: str, batch_size: int = BATCH) -> float:
-        """Return the accuracy on the test images where the logits of several views of each are averaged.
+        """Return the accuracy of `evaluate` with the logits of several views of each image averaged.
 
         Args:
             dataset: with the same classes.
@@ -218,7 +218,7 @@ class Predictor:
 
         Raises:
             DataError: it has other classes.
-            ValueError: its images do not fit the network, or views or batch_size is out of range.
+            ValueError: its images do not fit the network, or another argument is out of range.
             TypeError: dataset is no data set, or batch_size no integer.
 
         >>> import tempfile
@@ -230,11 +230,11 @@ class Predictor:
         True
         """
         choice("views", views, VIEWS)
-        integer("batch_size", batch_size, 1)
-        return self._trainer.evaluator.score_views(self._test_images(dataset), batch_size, views)
+        return self._trainer.evaluator.score_views(self._test(dataset, batch_size), batch_size, views)
 
-    def _test_images(self, dataset: Dataset) -> DeviceSplit:
-        """Return the test images on the device, normalised as in training."""
+    def _test(self, dataset: Dataset, batch_size: int) -> DeviceSplit:
+        """The checked test images on the device, normalised as in training."""
+        integer("batch_size", batch_size, 1)
         check_dataset(self.model, dataset)
         if dataset.classes != self.classes:
             raise DataError(

@@ -19,6 +19,7 @@ from .convert import from_torch
 from .explain import explain
 from .gradients import clip_grad_norm_
 from .monitor import Monitor, watch
+from .muon import Muon
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .scaler import GradScaler, Skip
 from .weights import load_state, to_state
@@ -30,6 +31,7 @@ __all__ = [
     "Audit",
     "GradScaler",
     "Monitor",
+    "Muon",
     "OperatorRow",
     "RMSprop",
     "RemovedCast",

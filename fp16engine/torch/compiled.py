@@ -1,8 +1,8 @@
 """Which roundings torch.compile removed: every operator of a module, compiled against eager, bit by bit.
 
-The graphs that the compiler gets are compiled once more with every intermediate result as an output. An
-operator that is run by PyTorch's own kernel on the results as they are stored must give what is stored after
-it. Where it does not, and with `emulate_precision_casts` does, its compiled form read an unrounded input.
+The graphs that the compiler gets are compiled once more with intermediate results as outputs. An operator
+that is run by PyTorch's own kernel on the results as they are stored must give what is stored after it. Where
+it does not, and with `emulate_precision_casts` does, its compiled form read an unrounded input.
 """
 
 from __future__ import annotations
@@ -85,8 +85,22 @@ class _Graph:
         self.args: list[Any] = []
         self.watched = [n for n in module.graph.nodes if n.op == "call_function" and _is_float(n)]
 
-    def values(self, options: dict[str, Any]) -> dict[fx.Node, torch.Tensor]:
-        """Return every floating result of the compiled graph, by node."""
+    def choices(self) -> Iterator[list[fx.Node]]:
+        """Yield sets of nodes to be outputs: all of them, then every other one.
+
+        As an output, a result is stored, and a kernel that reads memory reads it rounded. What is no output
+        is computed inside of its reader, as it would be in the module itself.
+        """
+        yield self.watched
+        depths: dict[fx.Node, int] = {}
+        for node in self._module.graph.nodes:
+            own = node in self.watched and name_of(node) not in _VIEWS
+            depths[node] = own + max((depths[n] for n in node.all_input_nodes), default=0)
+        for parity in (0, 1):
+            yield [node for node in self.watched if depths[node] % 2 == parity]
+
+    def values(self, watched: list[fx.Node], options: dict[str, Any]) -> dict[fx.Node, torch.Tensor]:
+        """Return the results of the compiled graph, by node, with these nodes as its outputs."""
         from torch._inductor import compile as compiled
         from torch._inductor import config
 
@@ -95,19 +109,20 @@ class _Graph:
         for node in self._module.graph.nodes:
             if node.op != "output":
                 copies[node] = graph.node_copy(node, lambda n: copies[n])
-        graph.output(tuple(copies[node] for node in self.watched))
+        graph.output(tuple(copies[node] for node in watched))
+        graph.eliminate_dead_code()
         whole = fx.GraphModule(self._module, graph)
         args = _cloned(self.args)
         with config.patch(options):
             results = compiled(whole, args)(*args)
-        return dict(zip(self.watched, results, strict=True))
+        return dict(zip(watched, results, strict=True))
 
-    def differing(self, options: dict[str, Any]) -> dict[fx.Node, int]:
+    def differing(self, watched: list[fx.Node], options: dict[str, Any]) -> dict[fx.Node, int]:
         """Return the nodes whose stored results are not PyTorch's own of the stored inputs, with how many."""
-        values = self.values(options)
+        values = self.values(watched, options)
         inputs = dict(zip(self._module.graph.find_nodes(op="placeholder"), self.args, strict=True))
         found = {}
-        for node in self.watched:
+        for node in watched:
             count = others(self._computed(node, {**inputs, **values}, top=True), values[node])
             if count:
                 found[node] = count
@@ -129,7 +144,9 @@ class _Graph:
     def producers(self, node: fx.Node) -> Iterator[fx.Node]:
         """Yield the operators of short results that a node reads and that are no kernels of their own."""
         for n in node.all_input_nodes:
-            if name_of(n) in _VIEWS:
+            if name_of(n) in _VIEWS or not _is_float(
+                n
+            ):  # one of several results is taken from what is no tensor
                 yield from self.producers(n)
             elif n.op == "call_function" and _is_short(n) and name_of(n) not in _STORED:
                 yield n
@@ -150,23 +167,22 @@ def compare(
     >>> compare(torch.nn.Identity(), (torch.zeros(2),), {})
     ([], [])
     """
-    removed: dict[RemovedCast, None] = {}
-    other = []
+    removed: dict[tuple[fx.Node, fx.Node], RemovedCast] = {}
+    other: dict[fx.Node, OtherDifference] = {}
     for graph in _graphs(model, args):
-        found = graph.differing(options)
-        remaining = graph.differing({**options, _FLAG: True}) if found else {}
-        for node, count in found.items():
-            values = node.meta["val"].numel()
-            if node in remaining:
-                other.append(OtherDifference(graph.layer(node), name_of(node), remaining[node], values))
-                continue
-            for producer in graph.producers(node):
-                dtype = str(producer.meta["val"].dtype).removeprefix("torch.")
-                cast = RemovedCast(
-                    graph.layer(producer), name_of(producer), dtype, name_of(node), count, values
-                )
-                removed[cast] = None
-    return list(removed), other
+        for watched in graph.choices():
+            found = graph.differing(watched, options) if watched else {}
+            remaining = graph.differing(watched, {**options, _FLAG: True}) if found else {}
+            for node, count in found.items():
+                values = node.meta["val"].numel()
+                if node not in remaining:
+                    for producer in graph.producers(node):
+                        dtype = str(producer.meta["val"].dtype).removeprefix("torch.")
+                        names = graph.layer(producer), name_of(producer), dtype, name_of(node)
+                        removed.setdefault((producer, node), RemovedCast(*names, count, values))
+                elif watched is graph.watched:
+                    other[node] = OtherDifference(graph.layer(node), name_of(node), remaining[node], values)
+    return list(removed.values()), list(other.values())
 
 
 def compiler_of(model: Any) -> tuple[str, dict[str, Any]]:

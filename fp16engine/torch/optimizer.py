@@ -106,19 +106,30 @@ class Optimizer(torch.optim.Optimizer):
         names = [str(dtype).removeprefix("torch.") for dtype in {p.dtype for p in group["params"]}]
         # Our own constructor checks the numbers, on one element per dtype, and finds eps.
         sample = [tensor([0.0], name, "reference", requires_grad=True) for name in names or ["float16"]]
-        arguments: Any = {name: group[name] for name in self.defaults if name != "lr"}
-        made = self.engine(sample, lr=1.0, **arguments)
+        made = self.engine(sample, lr=1.0, **self._arguments(group))
         if "eps" in group:
             group["eps"] = made.eps  # type: ignore[attr-defined]
 
+    def _arguments(self, group: Group) -> dict[str, Any]:
+        """Return the arguments of our constructor, all but lr, by name."""
+        return {name: group[name] for name in self.defaults if name != "lr"}
+
     def _numbers(self, group: Group) -> dict[str, Any]:
-        """Return the attributes of our optimizer, by name, and its slots."""
+        """Return the attributes of our optimizer, by name."""
         shared = ("weight_decay", "seed", "update")
         lr = number("lr", group["lr"], minimum=0)  # a schedule may end at 0
         return {"lr": lr, **{name: group[name] for name in shared}}
 
+    def _of_each(self, group: Group, params: list[torch.Tensor]) -> dict[str, Any]:
+        """Return the attributes of our optimizer that hold something of each parameter."""
+        return {}
+
     def _slots(self, group: Group) -> tuple[str, ...]:
         return self.engine.slots
+
+    def _array(self, tensor: torch.Tensor) -> Any:
+        """Return a tensor's memory as the kernels take it."""
+        return array(tensor)
 
     # Stepping
 
@@ -209,16 +220,16 @@ class Optimizer(torch.optim.Optimizer):
         device = device_of(params[0])
         views = []
         for p in params:
-            view = Tensor(array(p), device)
+            view = Tensor(self._array(p), device)
             assert p.grad is not None
-            view.grad = Tensor(array(laid_out_as(p, p.grad)), device)
+            view.grad = Tensor(self._array(laid_out_as(p, p.grad)), device)
             views.append(view)
         over = self.engine.over(
             views,
-            self._numbers(group),
-            {slot: [array(state[slot]) for state in states] for slot in self._slots(group)},
-            [array(state["master"]) if "master" in state else None for state in states],
-            [array(state["compensation"]) for state in states if "compensation" in state],
+            {**self._numbers(group), **self._of_each(group, params)},
+            {slot: [self._array(state[slot]) for state in states] for slot in self._slots(group)},
+            [self._array(state["master"]) if "master" in state else None for state in states],
+            [self._array(state["compensation"]) for state in states if "compensation" in state],
             list(members),
         )
         over.step_count = states[0]["step"]

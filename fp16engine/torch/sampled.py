@@ -19,6 +19,14 @@ from .updates import layer_of
 
 Key = tuple[str, str]  # layer, kind
 _NORM = torch.nn.modules.batchnorm._BatchNorm
+# What may run twice: it draws no random number and keeps no count but a norm's averages.
+_REPEATABLE = (
+    torch.nn.Linear,
+    torch.nn.modules.conv._ConvNd,
+    torch.nn.LayerNorm,
+    torch.nn.GroupNorm,
+    _NORM,
+)
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
@@ -49,7 +57,7 @@ class SampledStep:
         self._counts: dict[Key, list[tuple[Any, Any]]] = {}
         self._shadows: dict[Key, list[int]] = {}
         self.running: list[stagnation.Running] = []
-        self._before: dict[int, stagnation.Averages] = {}
+        self._before: dict[int, tuple[torch.Tensor, stagnation.Averages]] = {}
         # Outputs of this forward pass, with the layer around the one that gave it, until a layer takes it in.
         self._pending: dict[int, tuple[torch.Tensor, str]] = {}
         self._seen: dict[tuple[int, int], torch.Tensor] = {}
@@ -111,12 +119,13 @@ class SampledStep:
                 self.forget_gradients()
         if any(True for _ in module.children()):
             return
-        for x in tensors_in((args, kwargs)):
+        inputs = tensors_in((args, kwargs))
+        for x in inputs:
             self._pending.pop(id(x), None)
             if x.requires_grad:
                 x.register_hook(partial(self._came_back, path))
         if isinstance(module, _NORM) and module.training and module.running_mean is not None:
-            self._before[id(module)] = _averages(module)
+            self._before[id(module)] = inputs[0], _averages(module)
 
     def _leave(self, path: str, module: torch.nn.Module, args: Any, output: Any) -> None:
         if self._busy or not torch.is_grad_enabled():
@@ -132,9 +141,9 @@ class SampledStep:
                 if y.requires_grad:
                     self._pending[id(y)] = y, around
         if id(module) in self._before:
-            self.running.append(_running(path, module, args[0], self._before.pop(id(module))))
-        if is_leaf and outputs and self._is_due(module):
-            self._follow(path, module, args, outputs[0])
+            self.running.append(_running(path, module, *self._before.pop(id(module))))
+        if len(args) == len(outputs) == 1 and self._is_due(module):
+            self._follow(path, module, args[0], outputs[0])
         if path == MODEL:
             last = {id(y) for y in outputs}
             for y, layer in self._pending.values():
@@ -148,29 +157,27 @@ class SampledStep:
     # The shadow in FP32
 
     def _is_due(self, module: torch.nn.Module) -> bool:
-        own = list(module.parameters(recurse=False))
-        if not self._shadow or not any(p.dtype == torch.float16 for p in own):
+        known = isinstance(module, _REPEATABLE) and type(module).__module__.startswith("torch.nn.modules.")
+        if not self._shadow or not known or not any(p.dtype == torch.float16 for p in module.parameters()):
             return False
         self._calls += 1
         return self._calls % self._shadow == 0
 
-    def _follow(self, path: str, module: torch.nn.Module, args: Any, output: torch.Tensor) -> None:
-        """Compute a layer in FP32 from the same inputs, and its gradients once its output's has come."""
+    def _follow(self, path: str, module: torch.nn.Module, x: torch.Tensor, output: torch.Tensor) -> None:
+        """Compute a layer in FP32 from the same input, and its gradients once its output's has come."""
         state = {name: _wide(p) for name, p in module.named_parameters()}
         buffers = {name: _wide(buffer).detach() for name, buffer in module.named_buffers()}
-        inputs = tuple(_wide(x) if isinstance(x, torch.Tensor) else x for x in args)
+        wide_x = _wide(x)
         self._busy = True
         try:
             with torch.enable_grad(), torch.autocast(output.device.type, enabled=False):
-                y = torch.func.functional_call(module, {**state, **buffers}, inputs)
+                y = torch.func.functional_call(module, {**state, **buffers}, (wide_x,))
         finally:
             self._busy = False
         wide = tensors_in(y)[0]
         self._note(path, ACTIVATIONS, wide)
         if output.requires_grad:
-            names: list[tuple[str, torch.Tensor]] = [
-                (BACKWARD_GRADIENTS, x) for x in inputs if isinstance(x, torch.Tensor) and x.requires_grad
-            ]
+            names = [(BACKWARD_GRADIENTS, wide_x)] if x.requires_grad else []
             names += [(GRADIENTS, state[name]) for name, p in module.named_parameters() if p.requires_grad]
             output.register_hook(partial(self._follow_back, path, wide, names))
 

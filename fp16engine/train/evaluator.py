@@ -15,7 +15,7 @@ from .. import functional as F
 from ..autograd import no_grad
 from ..tensor import Tensor
 from . import batches
-from .objective import NO_ANSWER, Objective, answers, host_answers, on_device
+from .objective import NO_ANSWER, Objective, answered, answers, on_device
 from .state import TrainState
 from .views import views
 
@@ -33,14 +33,14 @@ class Evaluator:
         self, data: batches.Labelled, batch_size: int, between: Callable[[], None] | None = None
     ) -> tuple[float, float]:
         """`Trainer.evaluate` on data on the device; `between` is called after every batch."""
-        correct, answered, loss = 0, 0, 0.0
+        correct, some, loss = 0, 0, 0.0
         for labels, given, own in self.judge(data, batch_size):
             correct += int(np.count_nonzero(given == labels))
-            answered += int(np.count_nonzero(given != NO_ANSWER))
+            some += int(np.count_nonzero(given != NO_ANSWER))
             loss += own * batches.labelled(labels)
             if between is not None:
                 between()
-        return correct / len(data) if answered else math.nan, loss / len(data)
+        return correct / len(data) if some else math.nan, loss / len(data)
 
     def judge(
         self, data: batches.Labelled, batch_size: int
@@ -65,18 +65,18 @@ class Evaluator:
         finite.
         """
         backend = backends.get(self.state.device)
-        correct, answered = 0, 0
+        correct, given = 0, 0
         with self.inference():
             for inputs, labels in data.in_order(batch_size):
                 total = np.zeros(())
                 for weight, view in views(backend.to_numpy(inputs), name):
                     total = total + weight * self.logits(backend.from_numpy(view)).numpy().astype(np.float64)
-                given = host_answers(total)
-                correct += int(np.count_nonzero(given == labels))
-                answered += int(np.count_nonzero(given != NO_ANSWER))
+                found = answered(total)
+                correct += int(np.count_nonzero(found == labels))
+                given += int(np.count_nonzero(found != NO_ANSWER))
                 if between is not None:
                     between()
-        return correct / len(data) if answered else math.nan
+        return correct / len(data) if given else math.nan
 
     def predict(self, images: Any, batch_size: int) -> np.ndarray:
         """See `Trainer.predict`."""

@@ -67,10 +67,10 @@ def answers(logits: Tensor) -> np.ndarray:
 
     Of equal logits the first counts. A row with a NaN, or without a finite maximum, has no probabilities.
     """
-    return host_answers(logits.numpy())
+    return answered(logits.numpy())
 
 
-def host_answers(values: np.ndarray) -> np.ndarray:
+def answered(values: np.ndarray) -> np.ndarray:
     """`answers` of logits (N, K) on the host."""
     return np.where(np.isfinite(values.max(axis=1)), values.argmax(axis=1), NO_ANSWER)
 

@@ -15,7 +15,7 @@ from ..data.augment import Augmentation
 from ..nn import Module
 from ..numerics.monitor import Monitor
 from ..precision import Precision
-from ..validate import choice, flag, instance, integer, must_be
+from ..validate import flag, instance, integer, must_be
 from . import batches
 from .captured import wants_capture
 from .config import TrainConfig
@@ -23,7 +23,7 @@ from .counters import NonfiniteRule, StepResult
 from .evaluator import BATCH as EVALUATION_BATCH
 from .evaluator import Evaluator
 from .objective import Objective
-from .refinements import VIEWS, Refinements
+from .refinements import Refinements
 from .state import TrainState
 from .step import take_step
 
@@ -391,31 +391,6 @@ class Trainer:
         batches.check_dataset(self.model, dataset)
         data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
         return self.evaluator.score(data, batch_size)
-
-    def evaluate_views(self, dataset: Dataset, views: str, batch_size: int = EVALUATION_BATCH) -> float:
-        """Return the accuracy (0 to 1) on dataset.test with the logits of several views averaged.
-
-        Args:
-            dataset: images and labels, a `data.Dataset`.
-            views: "none", "mirror" or "mirror-shift"; see `train.Refinements`.
-            batch_size: images at a time, >= 1.
-
-        Each view is evaluated under the precision; the average is float64 on the host.
-
-        Raises:
-            ValueError: an argument is out of range, or the data do not fit the network.
-            TypeError: batch_size is no integer.
-
-        >>> import fp16engine as fe
-        >>> trainer = fe.Trainer(fe.models.create("dnn", image_size=8, channels=1))
-        >>> 0 <= trainer.evaluate_views(fe.data.digits().limit(32), "mirror") <= 1
-        True
-        """
-        choice("views", views, VIEWS)
-        integer("batch_size", batch_size, 1)
-        batches.check_dataset(self.model, dataset)
-        data = batches.DeviceSplit.of(dataset, "test", self.precision.storage, self.device)
-        return self.evaluator.score_views(data, batch_size, views)
 
     def predict(self, images: Any, batch_size: int = EVALUATION_BATCH) -> np.ndarray:
         """Return class probabilities of images.

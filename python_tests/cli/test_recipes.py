@@ -148,6 +148,7 @@ def test_wrong_options(capsys: pytest.CaptureFixture[str]) -> None:
             "--recipe airbench94 --optimizer adam",
             "--optimizer must be sgd with --recipe airbench94, got 'adam'",
         ),
+        ("--recipe airbench94 --model dnn", "--model must be airbench94 with --recipe airbench94, got 'dnn'"),
         ("--recipe airbench94 --data digits", "image_size must be >= 25x25 for airbench94, got 8x8"),
         ("--optimizer adam --momentum 0.5", "only sgd and muon have it"),
     ):

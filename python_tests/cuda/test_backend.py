@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import partial
 from typing import Any
 
 import bounds
@@ -77,6 +78,19 @@ def test_two_gpus_take_turns(cuda: Any, gpu: Any) -> None:
     turns = [entry for entry in gpu.log if entry[0] in ("device", "stream")]
     expected = [(0, cuda), (1, other), (0, cuda)]
     assert turns == [e for index, b in expected for e in (("device", index), ("stream", b.stream.ptr))]
+
+
+def test_a_recording_runs_on_its_own_gpu(cuda: Any, gpu: Any) -> None:
+    other = CudaBackend(gpu.Native(), gpu, 1, "cuda:1")
+    x, here = other.zeros((3,), "float16"), cuda.zeros((3,), "float16")
+    step = partial(other._fill, x, 4.0)
+    recording = other.recorded(other.traced(step), step)
+    other._fill(x, 0.0)
+    cuda._fill(here, 1.0)  # and now the first GPU is the current one
+    recording.replay()
+    assert other.to_numpy(x).tolist() == [4, 4, 4] and cuda.to_numpy(here).tolist() == [1, 1, 1]
+    with pytest.raises(AssertionError, match="an array of another device"):  # the fake would see it
+        cuda._fill(x, 0.0)
 
 
 def test_memory_is_counted_until_the_last_view_is_gone(cuda: Any) -> None:

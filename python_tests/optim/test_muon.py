@@ -169,11 +169,11 @@ def test_small_updates(backend_name: str, update: str) -> None:
     p = parameter(np.ones((16, 16)), "float16", backend_name)
     optimizer = Muon([p], lr=1e-4, momentum=0.0, nesterov=False, update=update)
     set_grad(p, np.eye(16))
-    for _ in range(200):
+    for _ in range(50):
         optimizer.step(count=True)
     assert optimizer.counts is not None and optimizer.counts[0, 0] >= 16
     moved = np.mean(1.0 - p.numpy().diagonal().astype(np.float64))
-    assert moved == 0 if update == "nearest" else 0.7 < moved / (200 * 1e-4) < 1.3
+    assert moved == 0 if update == "nearest" else 0.6 < moved / (50 * 1e-4) < 1.4
     assert (optimizer.counts[0, 1] == optimizer.counts[0, 0]) == (update == "nearest")
 
 

@@ -135,6 +135,15 @@ def test_the_casts_that_the_compiler_removed_are_named_and_with_the_flag_it_is_c
 
 @compiler_warns
 @pytest.mark.slow
+def test_a_cast_inside_of_a_reduction_is_named() -> None:
+    """Seen only where the activation's result is not kept: kept, the norm reads it from memory, rounded."""
+    found = fet.audit(torch.compile(planted.activation_and_norm()), halves(16, 64))
+    assert [cast[:4] for cast in found.removed_casts] == [("1", "gelu", "float16", "native_layer_norm")]
+    assert found.differ > 0
+
+
+@compiler_warns
+@pytest.mark.slow
 def test_another_compiler_is_compared_as_a_whole() -> None:
     found = fet.audit(torch.compile(planted.chain(), backend="eager"), halves(16, 64))
     assert (found.clean, found.compiler, found.removed_casts) == (True, "eager", [])

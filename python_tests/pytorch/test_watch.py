@@ -58,6 +58,23 @@ def test_a_watched_run_keeps_its_bits(shadow: int) -> None:
         assert torch.equal(plain, watched)
 
 
+def test_layers_that_must_not_run_twice_keep_their_bits() -> None:
+    """Subclasses that draw random numbers, and layers called with tuples or by name, have no shadow."""
+
+    def run(watched: bool) -> list[Any]:
+        torch.manual_seed(0)
+        model = planted.Recurrent(8).half()
+        monitor = fet.watch(model, every=1, shadow=1) if watched else None
+        train(model, fet.SGD(model.parameters(), lr=0.1), 2)
+        if monitor is not None:
+            assert len(monitor.samples) == 2
+            assert [row.layer for row in monitor.samples[0].running] == ["norm"]
+            monitor.close()
+        return list(model.state_dict().values())
+
+    assert all(map(torch.equal, run(False), run(True)))
+
+
 @pytest.mark.parametrize("layer", [1, 2, 3])
 def test_a_forward_overflow_is_named(layer: int) -> None:
     model = planted.layers((layer, planted.Times(forward=1e6)))

@@ -234,3 +234,14 @@ def test_refinements_as_json() -> None:
     assert Refinements.get(json.loads(json.dumps(ALL.to_dict()))) == ALL
     config = fe.train.TrainConfig("muon", refinements=ALL)
     assert fe.train.TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp16", "float16"), ("mp", "float32")])
+def test_the_audit_lists_the_averages(precision: str, dtype: str) -> None:
+    from fp16engine.numerics.audit import persistent_arrays, persistent_forbidden
+
+    state = tiny_run.trainer(precision, refinements=ALL).state
+    (entry,) = [e for e in persistent_arrays(state) if e.kind == "slow averages"]
+    assert (entry.dtype, entry.arrays) == (dtype, 4)  # two kernels, two biases; the norm's are apart
+    assert not persistent_forbidden(entry.kind, entry.dtype, state.precision)
+    assert persistent_forbidden(entry.kind, "float32", fe.Precision.get("fp16"))

@@ -25,6 +25,23 @@ FP16_KERNEL void pack_rows(const T* b, int64_t stride, int64_t first, int64_t co
     }
 }
 
+// line q (16,) of `to`, lines `width` apart, = column q of square, for the first `lines` columns.
+FP16_INLINE void transpose(const float (&square)[kLanes][kLanes], int64_t lines, float* to, int64_t width) {
+    for (int64_t q = 0; q < lines; q += 4)
+        for (int64_t i = 0; i < kLanes; i += 4) {
+#if defined(__SSE2__)
+            __m128 a = _mm_loadu_ps(&square[i][q]), b = _mm_loadu_ps(&square[i + 1][q]);
+            __m128 c = _mm_loadu_ps(&square[i + 2][q]), d = _mm_loadu_ps(&square[i + 3][q]);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            const __m128 rows[4] = {a, b, c, d};
+            for (int64_t r = 0; r < 4 && q + r < lines; r++) _mm_storeu_ps(to + (q + r) * width + i, rows[r]);
+#else
+            for (int64_t r = 0; r < 4 && q + r < lines; r++)
+                for (int64_t j = 0; j < 4; j++) to[(q + r) * width + i + j] = square[i + j][q + r];
+#endif
+        }
+}
+
 template <class T>
 FP16_KERNEL void pack_columns(const T* b, int64_t stride, int64_t k, int64_t n, float* panels) {
     float square[kLanes][kLanes];
@@ -37,11 +54,7 @@ FP16_KERNEL void pack_columns(const T* b, int64_t stride, int64_t k, int64_t n, 
                     const bool there = j + v + i < n;
                     store(square[i], there ? load_first(b + (j + v + i) * stride + p, k - p) : f32x16{});
                 }
-                const int64_t lines = k - p < kLanes ? k - p : kLanes;
-                for (int64_t q = 0; q < lines; q++) {
-                    float* const line = panel + (p + q) * width + v;
-                    for (int64_t i = 0; i < kLanes; i++) line[i] = square[i][q];
-                }
+                transpose(square, k - p < kLanes ? k - p : kLanes, panel + p * width + v, width);
             }
         }
     }

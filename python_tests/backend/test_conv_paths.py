@@ -1,4 +1,4 @@
-"""Convolutions of small images, which the CPU computes by its own loops: products, or a filter a channel."""
+"""The ways in which the CPU computes convolutions: in place, by the packed product, or a filter a channel."""
 
 from __future__ import annotations
 
@@ -33,7 +33,31 @@ class Case(NamedTuple):
     groups: int = 1
 
 
+def _random(index: int) -> Case:
+    """Any geometry that has an output; every third case is depthwise."""
+    rng = np.random.default_rng(index)
+    R, S = (int(n) for n in rng.integers(1, 8, 2))
+    top, bottom, left, right = (int(n) for n in rng.integers(0, 4, 4))
+    H, W = (
+        int(rng.integers(max(1, k - before - after), 30))
+        for k, before, after in ((R, top, bottom), (S, left, right))
+    )
+    C, K = (int(n) for n in rng.integers(1, 70, 2))
+    groups, C = (C + 1, C + 1) if index % 3 == 0 else (1, C)
+    strides = (int(rng.integers(1, 4)), int(rng.integers(1, 4)))
+    return Case(int(rng.integers(1, 6)), H, W, C, groups if groups > 1 else K, R, S, strides,
+                (top, bottom, left, right), groups)  # fmt: skip
+
+
 CASES = {
+    "in-place": Case(3, 20, 21, 5, 40, 3, 3, pads=(1, 1, 1, 1)),
+    "in-place-many-blocks": Case(2, 45, 40, 3, 16, 3, 3, (1, 1), (2, 0, 0, 2)),
+    "in-place-long-runs": Case(2, 12, 11, 130, 33, 3, 3, pads=(1, 1, 1, 1)),
+    "in-place-strides": Case(3, 17, 16, 20, 70, 7, 7, (2, 2), (3, 3, 3, 3)),
+    "in-place-pointwise-strides": Case(2, 33, 31, 20, 17, strides=(2, 3), pads=(1, 0, 2, 0)),
+    "in-place-several-images": Case(50, 5, 5, 6, 18, 3, 3, pads=(1, 1, 1, 1)),
+    "in-place-more-padding-than-image": Case(2, 3, 40, 9, 20, 5, 5, pads=(4, 4, 4, 4)),
+    **{f"random-{index}": _random(index) for index in range(24)},
     "pointwise": Case(70, 4, 4, 80, 200),
     "pointwise-padded": Case(3, 2, 2, 80, 40, pads=(1, 0, 0, 1)),
     "long-weight-gradient": Case(300, 3, 3, 40, 36),  # 2 700 terms: several lanes

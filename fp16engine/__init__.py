@@ -23,7 +23,17 @@ from .precision import Precision
 from .random import manual_seed
 from .tensor import Tensor, tensor
 
-_MODULES = ("cli", "data", "experiments", "models", "numerics", "prediction", "train", "translation")
+_MODULES = (
+    "cli",
+    "data",
+    "experiments",
+    "interop",
+    "models",
+    "numerics",
+    "prediction",
+    "train",
+    "translation",
+)
 _FROM = {"Checkpoint": "train", "Trainer": "train", "Predictor": "prediction", "load": "prediction"}
 
 __all__ = [
@@ -45,6 +55,7 @@ __all__ = [
     "devices",
     "experiments",
     "functional",
+    "interop",
     "load",
     "manual_seed",
     "models",

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import backend as backends
-from .interop import gpu_of
+from .foreign_arrays import gpu_of
 from .validate import choice, flag, listed, must_be, numpys_names
 
 Array = Any

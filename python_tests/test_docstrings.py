@@ -27,6 +27,7 @@ PACKAGES = (
     "nn",
     "optim",
     "data",
+    "interop",
     "models",
     "numerics",
     "prediction",

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from .._version import __version__
-from . import bench, compare, doctor, evaluate, predict, preflight, reproduce, tolerance, train, translate
+from . import (
+    bench,
+    compare,
+    doctor,
+    evaluate,
+    export,
+    predict,
+    preflight,
+    reproduce,
+    tolerance,
+    train,
+    translate,
+)
 from .parser import Help, Parser
 
 
@@ -28,7 +40,7 @@ def build() -> Parser:
     parser.add_argument("--version", action="version", version=f"fp16engine {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in (
-        doctor, preflight, train, compare, evaluate, predict, tolerance, reproduce, bench, translate,
+        doctor, preflight, train, compare, evaluate, predict, export, tolerance, reproduce, bench, translate,
     ):  # fmt: skip
         command.add(commands)
     return parser

@@ -13,6 +13,7 @@ from .parser import add_command
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..torch.user_file import UserModel
 
 
 def add(commands: Any) -> None:
@@ -28,6 +29,7 @@ def add(commands: Any) -> None:
         "  fp16engine compare --seeds 5\n"
         "  fp16engine compare --precision fp16,fp16-strict,fp32 --epochs 5\n"
         "  fp16engine compare --data cifar10 --data-dir ~/cifar10 --model resnet20 --out runs/cifar\n"
+        "  fp16engine compare --torch net.py:build --data mnist --data-dir ~/mnist\n"
         "  fp16engine compare --data image_folder --data-dir ~/photos --image-size 64\n\n" + defaults.table(),
     )
     options.add_data(parser, "digits")
@@ -40,6 +42,12 @@ def add(commands: Any) -> None:
         "fp16,fp32,mp)",
     )
     options.add_training(parser)
+    parser.add_argument(
+        "--torch",
+        metavar="FILE.py:FUNCTION",
+        help="your own PyTorch network in place of --model: the file is run, and the function, which may "
+        "take num_classes, image_size and channels, returns a torch.nn.Module (docs/pytorch.md)",
+    )
     parser.add_argument(
         "--seeds",
         type=options.whole(1),
@@ -55,14 +63,16 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
+    build = _user_model(arguments)
     options.fill(arguments)
     dataset = options.load_data(arguments)
-    out = options.results_folder(arguments, f"compare-{arguments.data}-{arguments.model}")
+    model = arguments.model if build is None else build.name
+    out = options.results_folder(arguments, f"compare-{arguments.data}-{model.replace(':', '-')}")
     options.use_threads(arguments)
     from ..train import Interrupted
 
     try:
-        summary = _compared(arguments, dataset, out)
+        summary = _compared(arguments, dataset, out, model, build)
     except KeyboardInterrupt:  # between two runs; a run that is stopped says as much itself
         raise Interrupted(f"stopped; what is finished is kept in {out}, continue with --resume") from None
     if arguments.json:
@@ -72,11 +82,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if any(run["status"] == "failed" for run in summary["runs"]) else 0
 
 
-def _compared(arguments: argparse.Namespace, dataset: Dataset, out: Path) -> dict[str, Any]:
+def _user_model(arguments: argparse.Namespace) -> UserModel | None:
+    """Return what --torch names; importing PyTorch is its user's wish alone."""
+    if arguments.torch is None:
+        return None
+    if arguments.model is not None:
+        raise ValueError(f"--model must not be given with --torch, got {arguments.model}")
+    from ..torch.user_file import user_model
+
+    return user_model(arguments.torch)
+
+
+def _compared(
+    arguments: argparse.Namespace, dataset: Dataset, out: Path, model: str, build: UserModel | None
+) -> dict[str, Any]:
     from ..experiments import compare
 
     return compare.run(
-        arguments.model,
+        model,
         dataset,
         arguments.precision,
         arguments.epochs,
@@ -89,6 +112,7 @@ def _compared(arguments: argparse.Namespace, dataset: Dataset, out: Path) -> dic
         on_nonfinite=arguments.on_nonfinite,
         strict=arguments.strict,
         seed=arguments.seed,
+        build=build,
         device=arguments.device,
         **options.train_config(arguments).arguments(),
     )

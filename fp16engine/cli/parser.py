@@ -8,8 +8,8 @@ import sys
 from itertools import groupby
 from typing import Any, NoReturn
 
+from ..reporting.tables import wrapped
 from . import suggest
-from .output import wrapped
 
 
 class Parser(argparse.ArgumentParser):

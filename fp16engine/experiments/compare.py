@@ -7,7 +7,7 @@ Writes `summary.json`, a folder per precision (metrics, checkpoint, probabilitie
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -20,6 +20,7 @@ from ..data import Dataset
 from ..data.collect import collected
 from ..doctor import machine
 from ..errors import NonFiniteError
+from ..nn import Module
 from ..numerics.audit import audit_batch, audit_step
 from ..numerics.strict import check as hold_to_policy
 from ..precision import Precision
@@ -86,6 +87,7 @@ def run(
     monitor_every: int | None = None,
     on_nonfinite: str = "skip",
     strict: bool = False,
+    build: Callable[[Dataset, int], Module] | None = None,
     **training: Any,
 ) -> dict[str, Any]:
     """Train a network under each precision, compare the runs, and write the results to a folder.
@@ -109,6 +111,8 @@ def run(
         monitor_every: as in `Trainer.fit`.
         on_nonfinite: as in `Trainer`.
         strict: audit a step of every run before the first one starts.
+        build: makes the network for a data set and a seed, where it is none of `models.create`; `model_name`
+            is what the results call it then. Its attribute `digest`, if any, must be the same on resuming.
         **training: the other fields of `train.TrainConfig`, by name. `update` is for the precisions that
             update FP16 weights in place, `statistics` for those with FP16 running statistics, `convolution`
             for those with stored operands and FP32 accumulators; the others keep theirs.
@@ -150,6 +154,7 @@ def run(
         device=device or "cpu",
         train_images=len(dataset.train),
         test_images=len(dataset.test),
+        build=build,
     )
     backends.get(settings.device)
     for policy in settings.policies:  # wrong settings show here, before a folder is made

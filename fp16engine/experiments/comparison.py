@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ..validate import integer, must_be
 
 if TYPE_CHECKING:
     from ..data import Dataset
+    from ..nn import Module
 
 REFERENCE = "fp32"
 
@@ -34,6 +35,9 @@ def reference(precisions: Iterable[str]) -> str:
 class Comparison:
     """The settings of a comparison; `training` without the changes of a precision that `policies` has made.
 
+    `build` makes the network of a seed where it is none of `models.create`; its `digest` tells whether a
+    resumed comparison has the same one.
+
     Raises ValueError for no precision, or one that is there twice, and for `seeds` below 1.
     """
 
@@ -48,6 +52,7 @@ class Comparison:
     device: str
     train_images: int
     test_images: int
+    build: Callable[[Dataset, int], Module] | None = None
 
     def __post_init__(self) -> None:
         names = self.precisions
@@ -76,6 +81,11 @@ class Comparison:
     ) -> Trainer:
         """A trainer of one run, on its untrained network; the first seed's unless `seed` says another."""
         seed = self.seed if seed is None else seed
+        model = (self.build or self._created)(dataset, seed)
+        training = self.training.without_policy()
+        return Trainer.of(model, policy, training, self.device, seed, on_nonfinite=on_nonfinite)
+
+    def _created(self, dataset: Dataset, seed: int) -> Module:
         model = models.create(
             self.model,
             num_classes=len(dataset.classes),
@@ -83,9 +93,7 @@ class Comparison:
             channels=dataset.channels,
             seed=seed,
         )
-        models.prepare(model, dataset)
-        training = self.training.without_policy()
-        return Trainer.of(model, policy, training, self.device, seed, on_nonfinite=on_nonfinite)
+        return models.prepare(model, dataset)
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON values: what a resumed comparison must have the same, and summary.json."""
@@ -100,8 +108,10 @@ class Comparison:
         for name, value in plain.items():  # only where they are given
             if training[name] == value:
                 del training[name]
+        digest = getattr(self.build, "digest", None)
         return {
             "model": self.model,
+            **({} if digest is None else {"model_digest": digest}),
             "data": self.data,
             "precisions": self.precisions,
             "epochs": self.epochs,

@@ -43,6 +43,16 @@ def converted(given: Mapping[str, Any], native: bool, dtype: str) -> dict[str, N
     return {"running_mean": stored[0], "running_std": stored[1], "rest": lost}
 
 
+def count(tracked: int, mean: Any, var: Any) -> int:
+    """Return how often statistics were moved, of PyTorch's count: old files say 0 whatever they hold.
+
+    >>> count(0, [0.0], [1.0]), count(0, [0.5], [2.0]) == WARM, count(7, [0.5], [2.0])
+    (0, True, 7)
+    """
+    fresh = not np.any(mean) and bool(np.all(np.asarray(var) == 1))
+    return tracked if tracked or fresh else WARM
+
+
 def in_form(prefix: str, state: dict[str, Any], native: bool) -> dict[str, Any]:
     """Return `state` with the running statistics below `prefix` in the form `native`, and with a count.
 

@@ -102,6 +102,7 @@ class Predictor:
         image_size: (height, width) of the images that the network takes.
         model: the network, with the weights of the run.
         precision: the policy that it was trained under, and predicts under.
+        device: where it is.
         source: the images that it was trained on.
 
     Raises:
@@ -129,7 +130,7 @@ class Predictor:
         epochs = checkpoint.settings.get("epochs")
         if isinstance(epochs, int) and 0 < checkpoint.epoch <= epochs:  # of a plan, what its last epoch had
             self._trainer.begin_epoch(checkpoint.epoch - 1, epochs)
-        self.source = source
+        self.device, self.source = device, source
         self.classes, self.image_size = source.classes, source.image_size
         self.model: Module = self._trainer.model
         self.precision: Precision = checkpoint.precision

@@ -15,12 +15,14 @@ except ModuleNotFoundError as error:
 
 from .audit import Audit, OperatorRow, audit
 from .compiled import RemovedCast
+from .convert import from_torch
 from .explain import explain
 from .gradients import clip_grad_norm_
 from .monitor import Monitor, watch
 from .muon import Muon
 from .optimizers import SGD, Adam, AdamW, RMSprop
 from .scaler import GradScaler, Skip
+from .weights import load_state, to_state
 
 __all__ = [
     "SGD",
@@ -37,5 +39,8 @@ __all__ = [
     "audit",
     "clip_grad_norm_",
     "explain",
+    "from_torch",
+    "load_state",
+    "to_state",
     "watch",
 ]

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..cli.output import table_lines
 from ..numerics.watch import MODEL
+from ..reporting.tables import table_lines
 from ..validate import instance
 from .accumulators import measured
 from .compiled import FLAG, INDUCTOR, OtherDifference, RemovedCast, compare, compiler_of, others

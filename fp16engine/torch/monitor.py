@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from ..cli.output import table_lines
 from ..numerics.advice import Finding, FindingFilter
 from ..numerics.monitor import ACTIVATIONS, BACKWARD_GRADIENTS, EVERY, GRADIENTS, KEPT, SHADOW, Sample
 from ..numerics.ranges import percent
+from ..reporting.tables import table_lines
 from ..validate import instance, integer
 from ..validate import path as checked_path
 from .sampled import SampledStep

@@ -15,7 +15,7 @@ from ..validate import flag, integer, listed, must_be, number
 from .optimizer import Array, Optimizer, StepScalars
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # steepest at 0: singular values end between about 0.7 and 1.2
-_LEAST_POWER = 2.0**-12  # 1 - power is a register: what it loses stays below FP16's own rounding
+_MOST = 100  # exponent of a power of two that a register holds, with what it multiplies
 _TINY = float(np.finfo(np.float32).tiny)
 
 
@@ -157,7 +157,7 @@ class Muon(Optimizer):
         # a step of rate 0 moves the momentum, counts what of it is lost, and leaves the weight as it is
         still = {**arrays, "weight_decay": [0.0], "stochastic": False, "compensations": None}
         backend.sgd(momenta=momenta, scalars=scalars._replace(lr=0.0), **still, **options)
-        direction = self._direction(backend, arrays, momenta[0], scalars)
+        direction = self._direction(backend, still, momenta[0], scalars)
         rows = direction.shape[0]
         rate = scalars.lr * math.sqrt(max(1.0, rows * rows / max(direction.size, 1)))
         shrinking = scalars.lr * self._decay(i)
@@ -172,33 +172,26 @@ class Muon(Optimizer):
         backend.sgd(momenta=None, scalars=scalars._replace(lr=rate, grad_scale=1.0), **taken, **options)
 
     def _direction(
-        self, backend: Any, arrays: Mapping[str, Any], momentum: Array, scalars: StepScalars
+        self, backend: Any, still: Mapping[str, Any], momentum: Array, scalars: StepScalars
     ) -> Array:
         """Return a multiple of s in the parameter's dtype, rounded once: m, with `nesterov` m + g / momentum.
 
-        A power of two brings its norm near 1, so that small gradients keep their digits. SGD of rate 1 does
-        it in a register: m - ((1 - power) * m - power * g / momentum).
+        A power of two, exact in the register, brings its norm near 1: small gradients keep their digits, and
+        the bits are those of a gradient of any other size. Steps of SGD of rate 0 do it: one has the momentum
+        power * m + (power * share) * g, one more rounds that, as a master, to the parameter's dtype.
         """
         share = scalars.grad_scale / self.momentum if self.nesterov else 0.0
-        largest = max(_norm(backend, momentum), share * _norm(backend, arrays["grads"][0]))
-        power = 2.0 ** min(-math.frexp(largest)[1], 100) if math.isfinite(largest) else 1.0
-        power = max(power, _LEAST_POWER)
-        moved, narrow = backend.copy(momentum), arrays["masters"] is not None
-        direction = backend.zeros(moved.shape, "float16") if narrow else moved
-        backend.sgd(
-            params=[direction],
-            grads=arrays["grads"],
-            momenta=None,
-            masters=[moved] if narrow else None,
-            compensations=None,
-            momentum=0.0,
-            nesterov=False,
-            weight_decay=[1.0 - power],
-            stochastic=False,
-            indices=[0],
-            scalars=scalars._replace(lr=1.0, grad_scale=-power * share),
-            counts=None,
-        )
+        largest = max(_norm(backend, momentum), share * _norm(backend, still["grads"][0]))
+        exponent = -math.frexp(largest)[1] if math.isfinite(largest) else 0
+        power = 2.0 ** min(max(exponent, -_MOST), _MOST)
+        scaled, options = backend.copy(momentum), {"nesterov": False, "momentum": power, "counts": None}
+        scalars = scalars._replace(lr=0.0, grad_scale=power * share)
+        backend.sgd(momenta=[scaled], scalars=scalars, **still, **options)
+        if still["masters"] is None:
+            return scaled
+        direction = backend.zeros(scaled.shape, "float16")
+        rounding = {**still, "params": [direction], "masters": [scaled]}
+        backend.sgd(momenta=None, scalars=scalars, **rounding, **options)
         return direction
 
 

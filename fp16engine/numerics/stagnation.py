@@ -8,6 +8,7 @@ meter adds how large they were, and so the learning rate that would have kept th
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +51,16 @@ class Updates:
         middle = float(np.median(ratios)) if ratios.size else 0.0
         return 1 / middle if middle > 0 else None
 
+    def add(self, other: Updates) -> None:
+        """Count in what another optimizer did to the same layer."""
+        self.matrix = self.matrix or other.matrix
+        for name in ("nonzero", "lost", "size", "lost_size", "decayed", "decay_lost"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for mine, others in ((self.moving, other.moving), (self.stuck, other.stuck)):
+            for slot, count in others.items():
+                mine[slot] = mine.get(slot, 0) + count
+        self.ratios += other.ratios
+
     def to_dict(self) -> dict[str, Any]:
         """Return the counts and shares as JSON values."""
         return {
@@ -64,6 +75,19 @@ class Updates:
             "moving": self.moving,
             "stuck": self.stuck,
         }
+
+
+def merged(parts: Iterable[list[Updates]]) -> list[Updates]:
+    """Return what several optimizers did, a row per layer.
+
+    >>> merged([[Updates("0", nonzero=2)], [Updates("0", nonzero=3), Updates("1")]])[0].nonzero
+    5
+    """
+    rows: dict[str, Updates] = {}
+    for part in parts:
+        for row in part:
+            rows.setdefault(row.layer, Updates(row.layer)).add(row)
+    return list(rows.values())
 
 
 @dataclass(frozen=True)

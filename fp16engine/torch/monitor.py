@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from ..numerics.advice import Finding, FindingFilter
+from ..numerics.advice import OVERFLOW, Finding, FindingFilter
 from ..numerics.monitor import ACTIVATIONS, BACKWARD_GRADIENTS, EVERY, GRADIENTS, KEPT, SHADOW, Sample
 from ..numerics.ranges import percent
+from ..numerics.stagnation import Updates, merged
 from ..reporting.tables import table_lines
 from ..validate import instance, integer
 from ..validate import path as checked_path
 from .sampled import SampledStep
+from .turns import Turns
 from .updates import StepMeter, update_of
 
 if TYPE_CHECKING:
@@ -43,11 +46,29 @@ class _Run:
     base_lr: float
 
 
+@dataclass
+class _Taken:
+    """What one optimizer did in a sampled step."""
+
+    optimizer: torch.optim.Optimizer
+    lr: float
+    loss_scale: float
+    updates: list[Updates]
+
+
+@dataclass
+class _Judge:
+    """What is kept of an optimizer from sample to sample."""
+
+    base_lr: float
+    filter: FindingFilter = field(default_factory=FindingFilter)
+
+
 class Monitor:
     """Looks at every so-many-th step of a PyTorch module in training, the first one included; see `watch`.
 
     Args:
-        model: an eager module in training. A step is one of any optimizer that holds one of its parameters.
+        model: an eager module in training. A step is one of each optimizer that holds parameters of it.
         every: steps from one sample to the next, >= 1.
         shadow: 1 computes every layer with float16 weights of a sampled step in FP32 too, n every n-th,
             others in the next sample; 0 none.
@@ -94,9 +115,11 @@ class Monitor:
         self._model = model
         self._names = {id(p): path for path, p in model.named_parameters()}
         self._filter = FindingFilter()
-        self._base_lr: float | None = None
+        self._judges: WeakKeyDictionary[torch.optim.Optimizer, _Judge] = WeakKeyDictionary()
+        self._turns = Turns(model.parameters())
         self._looking: SampledStep | None = None
         self._meter: StepMeter | None = None
+        self._taken: list[_Taken] = []
         self._handles = [
             register_optimizer_step_pre_hook(self._before_step),
             register_optimizer_step_post_hook(self._after_step),
@@ -115,6 +138,7 @@ class Monitor:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        self._end()
         if self._looking is not None:
             self._looking.detach()
             self._looking = None
@@ -132,49 +156,72 @@ class Monitor:
     def _begin(self) -> None:
         if self.step % self.every == 0:
             turn = self.step // self.every
-            self._looking = SampledStep(self._model, self.shadow, turn)
+            self._looking = SampledStep(self._model, self.shadow, turn, self._before_forward)
 
     def _is_ours(self, optimizer: torch.optim.Optimizer) -> bool:
         return any(id(p) in self._names for group in optimizer.param_groups for p in group["params"])
 
+    def _before_forward(self) -> None:
+        if self._turns.learning and self._meter is None:  # a step's closure runs the model, too
+            self._end()
+
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if self._looking is None or not self._is_ours(optimizer):
+        if not self._is_ours(optimizer):
             return
-        self._looking.stored(optimizer)
-        self._meter = StepMeter(optimizer, self._names)
+        if optimizer in self._turns.stepped:
+            self._end()
+        if self._looking is not None:
+            self._looking.stored(optimizer)
+            self._meter = StepMeter(optimizer, self._names)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if not self._is_ours(optimizer):
             return
-        if self._looking is not None and self._meter is not None:
-            self._finish(optimizer, self._looking, self._meter)
+        if self._meter is not None:
+            lr = float(optimizer.param_groups[0]["lr"])
+            self._taken.append(_Taken(optimizer, lr, self._meter.loss_scale, self._meter.finish()))
+            self._meter = None
+        if self._turns.took(optimizer):
+            self._end()
+
+    def _end(self) -> None:
+        """End a step of the model in which an optimizer has stepped, and begin the next one."""
+        if not self._turns.stepped:
+            return
+        if self._looking is not None:
+            self._looking.stored_rest()
+            self._finish(self._looking, self._taken)
             self._looking.detach()
-            self._looking = self._meter = None
+            self._looking, self._taken = None, []
+        self._turns.end()
         self.step += 1
         self._begin()
 
-    def _finish(self, optimizer: torch.optim.Optimizer, looking: SampledStep, meter: StepMeter) -> None:
-        lr = float(optimizer.param_groups[0]["lr"])
-        if self._base_lr is None:
-            self._base_lr = float(optimizer.param_groups[0].get("initial_lr", lr))
-        updates = meter.finish()
-        rows = looking.rows()
+    def _finish(self, looking: SampledStep, taken: list[_Taken]) -> None:
         sample = Sample(
             step=self.step,
-            applied=bool(updates),
-            lr=lr,
-            loss_scale=meter.loss_scale,
-            rows=rows,
-            updates=updates,
+            applied=any(one.updates for one in taken),
+            lr=taken[0].lr,
+            loss_scale=taken[0].loss_scale,
+            rows=looking.rows(),
+            updates=merged(one.updates for one in taken),
             running=looking.running,
         )
         half = any(p.dtype == torch.float16 for p in self._model.parameters())
-        run: Any = _Run(
-            _Storage("float16" if half else "float32"), _Update(update_of(optimizer)), self._base_lr
-        )
-        sample.findings = self._filter.findings(sample, run)
-        known = {(f.layer, f.kind, f.problem) for f in self.findings}
-        self.findings += [f for f in sample.findings if (f.layer, f.kind, f.problem) not in known]
+        storage = _Storage("float16" if half else "float32")
+        # Lost updates are each optimizer's own: how it rounds, and where its learning rate comes from.
+        common: Any = _Run(storage, _Update("nearest"), taken[0].lr)
+        sample.findings = self._filter.findings(replace(sample, updates=[]), common)
+        if all(finding.problem != OVERFLOW for finding in sample.findings):
+            for one in taken:
+                first_lr = float(one.optimizer.param_groups[0].get("initial_lr", one.lr))
+                judge = self._judges.setdefault(one.optimizer, _Judge(first_lr))
+                run: Any = _Run(storage, _Update(update_of(one.optimizer)), judge.base_lr)
+                own = Sample(self.step, bool(one.updates), one.lr, one.loss_scale, updates=one.updates)
+                sample.findings += judge.filter.findings(own, run)
+        for f in sample.findings:
+            if (f.layer, f.kind, f.problem) not in {(k.layer, k.kind, k.problem) for k in self.findings}:
+                self.findings.append(f)
         self.samples = [*self.samples[1 - KEPT :], sample]
         if self.on_sample is not None:
             self.on_sample(sample)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -46,10 +47,14 @@ class SampledStep:
     """Counts what passes through a model until `detach`; bits and gradients stay what they are.
 
     model: in training; shadow: 1 computes every layer with weights once more in FP32, n every n-th, 0 none;
-    turn: which of them.
+    turn: which of them; before_forward: called as the model begins a forward pass, and may detach.
     """
 
-    def __init__(self, model: torch.nn.Module, shadow: int, turn: int) -> None:
+    def __init__(
+        self, model: torch.nn.Module, shadow: int, turn: int, before_forward: Callable[[], None]
+    ) -> None:
+        self._before_forward = before_forward
+        self._stored: set[int] = set()
         self._shadow, self._calls = shadow, turn
         self._model = model
         self._busy = False
@@ -73,7 +78,7 @@ class SampledStep:
         """Take the hooks away."""
         for handle in self._handles:
             handle.remove()
-        self._pending, self._seen = {}, {}
+        self._handles, self._pending, self._seen = [], {}, {}
 
     def rows(self) -> list[Row]:
         """Return the ranges of every layer and kind."""
@@ -85,15 +90,34 @@ class SampledStep:
             row = rows.setdefault(key, Row(*key))
             row.shadowed += values
             row.underflowed += under
-        return sorted(rows.values(), key=lambda row: KINDS.index(row.kind))
+        paths = [layer_of(path) for path, _ in self._model.named_parameters()]
+        places = {layer: i for i, layer in reversed(list(enumerate(paths)))}
+
+        def place(
+            row: Row,
+        ) -> tuple[int, int]:  # what was counted one optimizer after the other, in the model's order
+            return KINDS.index(row.kind), places[row.layer] if row.kind in (WEIGHTS, GRADIENTS, STATE) else 0
+
+        return sorted(rows.values(), key=place)
 
     def stored(self, optimizer: torch.optim.Optimizer) -> None:
-        """Count weights, gradients and the optimizer's state, before its step."""
+        """Count an optimizer's weights, gradients and state, before its step."""
+        own = {id(p) for group in optimizer.param_groups for p in group["params"]}
+        self._count_parameters(own, optimizer)
+
+    def stored_rest(self) -> None:
+        """Count weights and gradients that no optimizer had, after the last one's step."""
+        self._count_parameters({id(p) for p in self._model.parameters()} - self._stored, None)
+
+    def _count_parameters(self, own: set[int], optimizer: torch.optim.Optimizer | None) -> None:
+        self._stored |= own
         for path, p in self._model.named_parameters():
+            if id(p) not in own:
+                continue
             self._count(layer_of(path), WEIGHTS, p)
             if p.grad is not None:
                 self._count(layer_of(path), GRADIENTS, p.grad)
-            for value in optimizer.state.get(p, {}).values():
+            for value in optimizer.state.get(p, {}).values() if optimizer is not None else ():
                 if isinstance(value, torch.Tensor) and value.shape == p.shape and value.is_floating_point():
                     self._count(layer_of(path), STATE, value)
 
@@ -114,6 +138,9 @@ class SampledStep:
         if self._busy or not torch.is_grad_enabled():
             return
         if path == MODEL:
+            self._before_forward()
+            if not self._handles:
+                return
             self._pending, self._seen = {}, {}
             if self.backward and all(p.grad is None for p in self._model.parameters()):
                 self.forget_gradients()

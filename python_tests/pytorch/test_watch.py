@@ -128,6 +128,99 @@ def test_stochastic_updates_do_not_stall() -> None:
     assert found(monitor, STAGNATION) == []
 
 
+def two_optimizers(make: Any, model: Any, **options: Any) -> list[Any]:
+    """One for the weights, one for the biases."""
+    parameters = list(model.parameters())
+    return [
+        make([p for p in parameters if (p.ndim > 1) == wide], lr=1e-9, **options) for wide in (True, False)
+    ]
+
+
+def train_together(model: Any, optimizers: list[Any], steps: int) -> None:
+    for step in range(steps):
+        torch.manual_seed(step)
+        model.zero_grad()
+        model(torch.randn(16, 8).half()).float().square().mean().backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("first", ["weights", "biases"])
+@pytest.mark.parametrize("every", [1, 2, 3])
+@pytest.mark.parametrize("name", ["SGD", "torch.optim.SGD"])
+def test_a_step_is_one_of_every_optimizer(name: str, every: int, first: str) -> None:
+    model = planted.layers()
+    make, ours = (fet.SGD, {"update": "nearest"}) if name == "SGD" else (torch.optim.SGD, {})
+    optimizers = two_optimizers(make, model, **ours)
+    with fet.watch(model, every=every) as monitor:
+        train_together(model, optimizers if first == "weights" else optimizers[::-1], 2 * every + 1)
+        assert monitor.step == 2 * every + 1
+    assert [sample.step for sample in monitor.samples] == [0, every, 2 * every]
+    linears = [path for path, module in model.named_children() if isinstance(module, torch.nn.Linear)]
+    assert {layer for layer, _ in found(monitor, STAGNATION)} == set(linears)
+    for sample in monitor.samples:
+        assert [row.layer for row in sample.rows if row.kind == "gradients"] == [
+            path for path, module in model.named_children() if any(True for _ in module.parameters())
+        ]
+        for path in linears:
+            assert sample.row(path, "activations") is not None
+            (update,) = (row for row in sample.updates if row.layer == path)
+            module = model.get_submodule(path)
+            assert sample.row(path, "weights").ranges.values == sum(p.numel() for p in module.parameters())
+            gradients = sample.row(path, "gradients").ranges
+            assert update.nonzero == update.lost == gradients.values - gradients.zeros > 0
+
+
+def test_each_optimizer_is_judged_by_itself() -> None:
+    """One that rounds at random loses nothing in the mean; one of a small rate is at no end of a schedule."""
+    for fast, slow, lost in (("stochastic", "nearest", ["linear2"]), ("nearest", "stochastic", [])):
+        model = planted.layers()
+        own = list(model.linear2.parameters())
+        others = [p for p in model.parameters() if all(p is not q for q in own)]
+        optimizers = [fet.SGD(others, lr=1.0, update=fast), fet.SGD(own, lr=1e-9, update=slow)]
+        with fet.watch(model, every=1) as monitor:
+            train_together(model, optimizers, 4)
+        assert found(monitor, STAGNATION) == [(layer, "weights") for layer in lost]
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_optimizers_that_take_turns_are_all_looked_at(every: int) -> None:
+    model = planted.layers()
+    optimizers = two_optimizers(torch.optim.SGD, model)
+    with fet.watch(model, every=every) as monitor:
+        for step in range(12):
+            model.requires_grad_(False)
+            for p in optimizers[step % 2].param_groups[0]["params"]:
+                p.requires_grad_()
+            train_together(model, [optimizers[step % 2]], 1)
+    assert {"linear1", "linear2", "linear3"} <= {layer for layer, _ in found(monitor, STAGNATION)}
+
+
+def test_parameters_that_no_optimizer_has_delay_no_step() -> None:
+    model = planted.layers()
+    optimizers = two_optimizers(torch.optim.SGD, model)
+    for used in (optimizers[:1], optimizers[1:]):
+        with fet.watch(model, every=1) as monitor:
+            train_together(model, used, 3)
+        assert [sample.step for sample in monitor.samples] == [0, 1, 2]
+        values = [sample.row("linear2", "activations").ranges.values for sample in monitor.samples]
+        assert values[0] == values[1] == values[2]
+        assert monitor.samples[0].row("linear2", "weights").ranges.values == sum(
+            p.numel() for p in model.linear2.parameters()
+        )
+
+
+def test_an_optimizer_that_steps_no_more_is_waited_for_once() -> None:
+    model = planted.layers()
+    optimizers = two_optimizers(torch.optim.SGD, model)
+    with fet.watch(model, every=1) as monitor:
+        train_together(model, optimizers, 2)
+        train_together(model, optimizers[:1], 5)
+        assert monitor.step >= 6
+        train_together(model, optimizers, 2)
+    assert monitor.samples[-1].updates
+
+
 def test_underflowing_gradients_are_named() -> None:
     """linear2's weights are so small that what it passes back is 0; its own gradients are not."""
     model = planted.layers()

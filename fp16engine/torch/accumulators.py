@@ -31,11 +31,11 @@ def measured(op: str, args: tuple[Any, ...]) -> tuple[str, str]:
         return NONE if op in _SUMS_ONLY else UNKNOWN, UNKNOWN
     found = _TRIALS.get(op)
     x = next((a for a in args if isinstance(a, torch.Tensor)), None)
-    if found is None or x is None or x.dtype not in _WIDER:
+    if found is None or x is None:
         return NONE, NONE
     terms, key = found(args)
-    if terms < _LEAST:
-        return UNKNOWN, UNKNOWN
+    if terms < _LEAST or x.dtype not in _WIDER:
+        return NONE if op in _SUMS_ONLY else UNKNOWN, UNKNOWN
     return _of(op, terms, key, x.dtype, str(x.device))
 
 

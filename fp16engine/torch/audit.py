@@ -91,7 +91,7 @@ class Audit:
         >>> print(fet.audit(torch.nn.ReLU(), torch.zeros(2).half()).table())
           layer    operator  reads    stores   multiplies in  accumulates in  calls
           (model)  relu      float16  float16           none            none      1
-        clean: an eager module rounds where it says so; 0 of 1 operators store 32 bits
+        clean: an eager module rounds where it says so; 0 of 1 operators store 32 bits or more
         """
         head = ("layer", "operator", "reads", "stores", "multiplies in", "accumulates in", "calls")
         cells = [
@@ -108,7 +108,7 @@ class Audit:
         return "\n".join([*lines, self._verdict()])
 
     def _verdict(self) -> str:
-        wide = f"{len(self.wide)} of {len(self.rows)} operators store 32 bits"
+        wide = f"{len(self.wide)} of {len(self.rows)} operators store 32 bits or more"
         if self.compiler is None:
             return f"clean: an eager module rounds where it says so; {wide}"
         result = f"{self.differ:,} of {self.values:,} values of the result differ from eager's"

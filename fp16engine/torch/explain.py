@@ -19,6 +19,8 @@ from .ranges import all_finite, counted, ranges_of
 from .sampled import tensors_in
 from .updates import layer_of
 
+Cause = tuple[str, str]  # with its remedy
+
 INPUT = "(input)"
 _UNINITIALISED = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _SUM = "sum of gradients"
@@ -34,6 +36,10 @@ _CAUSES = {
         "leave one entry of each row unmasked",
     ),
 }
+_ROOT_OF_0 = (
+    "the slope of the square root is infinite at 0",
+    "add an eps of at least 6e-8 (better 1e-3) under the root",
+)
 
 
 class _Found(Exception):
@@ -187,15 +193,16 @@ class _Search(TorchFunctionMode):
             self._judge(FORWARD, self._layer, op, before, outputs, _scalars((args, kwargs)))
             for y in outputs:
                 if y.grad_fn is not None:
-                    self._follow(y.grad_fn, self._layer, op)
+                    known = _ROOT_OF_0 if op == "sqrt" and not bool(y.all()) else None
+                    self._follow(y.grad_fn, self._layer, op, known)
         return result
 
     def _named(self, inputs: list[torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
         for i, x in enumerate(inputs):
             yield self._names.get(id(x), f"argument {i}"), x
 
-    def _follow(self, root: Any, layer: str, op: str) -> None:
-        """Hook the nodes that an operation has added to the graph."""
+    def _follow(self, root: Any, layer: str, op: str, known: Cause | None) -> None:
+        """Hook the nodes that an operation has added to the graph; known: why its gradient is not finite."""
         left = [root]
         while left:
             node = left.pop()
@@ -208,16 +215,16 @@ class _Search(TorchFunctionMode):
                 node.register_prehook(partial(self._summed, layer if name is None else layer_of(name)))
                 continue
             node.register_prehook(partial(self._summed, layer))
-            node.register_hook(partial(self._back, layer, op))
+            node.register_hook(partial(self._back, layer, op, known))
             left += [following for following, _ in node.next_functions]
 
     def _summed(self, layer: str, gradients: Any) -> None:
         """Judge what comes back to an operation: the sum over all that use its result."""
         self._judge(BACKWARD, layer, _SUM, {}, tensors_in(gradients), [])
 
-    def _back(self, layer: str, op: str, results: Any, gradients: Any) -> None:
+    def _back(self, layer: str, op: str, known: Cause | None, results: Any, gradients: Any) -> None:
         before = {f"gradient {i}": ranges_of([g]) for i, g in enumerate(tensors_in(gradients))}
-        self._judge(BACKWARD, layer, f"backward of {op}", before, tensors_in(results), [])
+        self._judge(BACKWARD, layer, f"backward of {op}", before, tensors_in(results), [], known)
 
     def _judge(
         self,
@@ -227,6 +234,7 @@ class _Search(TorchFunctionMode):
         inputs: dict[str, Ranges],
         outputs: list[torch.Tensor],
         scalars: list[float],
+        known: Cause | None = None,
     ) -> None:
         outputs = [y for y in outputs if y.numel()]
         if all_finite(map(counted, outputs)):
@@ -236,7 +244,7 @@ class _Search(TorchFunctionMode):
         had_nan = any(r.nan for r in inputs.values()) or any(map(math.isnan, scalars))
         if not came and (had_nan or not output.nan):
             return
-        cause, remedy = _cause(phase, op, inputs, output, outputs[0].dtype)
+        cause, remedy = _cause(phase, op, inputs, output, outputs[0].dtype, known)
         self.found = Explanation(None, phase, layer, op, inputs, output, cause, remedy)
         raise _Found
 
@@ -256,12 +264,19 @@ def _scalars(value: Any) -> list[float]:
 
 
 def _cause(
-    phase: str, op: str, inputs: dict[str, Ranges], output: Ranges, dtype: torch.dtype
-) -> tuple[str, str]:
+    phase: str,
+    op: str,
+    inputs: dict[str, Ranges],
+    output: Ranges,
+    dtype: torch.dtype,
+    known: Cause | None,
+) -> Cause:
     """Say in words why an operation is not finite, and what to do."""
     kinds = " or ".join(name for name, count in (("infinite", output.inf), ("NaN", output.nan)) if count)
     how_many = f"{output.inf + output.nan:,} of {output.values:,} values are {kinds}"
     largest = f"beyond {torch.finfo(dtype).max:g}, the largest number of {str(dtype).removeprefix('torch.')}"
+    if known is not None:
+        return f"{how_many}: {known[0]}", known[1]
     if phase == BACKWARD:
         where = "a sum of finite gradients is" if op == _SUM else "the gradient is"
         remedy = "lower the loss scale or the learning rate, clip the gradient, or keep this layer in float32"

@@ -149,6 +149,17 @@ def test_another_compiler_is_compared_as_a_whole() -> None:
     assert (found.clean, found.compiler, found.removed_casts) == (True, "eager", [])
 
 
+def test_float64_is_wide_and_not_measured() -> None:
+    found = fet.audit(
+        torch.nn.Sequential(torch.nn.Linear(64, 8), torch.nn.ReLU()).double(), torch.zeros(4, 64).double()
+    )
+    layer, relu = found.rows
+    assert (layer.multiplies, layer.accumulates) == ("not measured", "not measured")
+    assert (relu.multiplies, relu.accumulates) == ("none", "none")
+    assert "2 of 2 operators store 32 bits or more" in found.table()
+    assert accumulators.measured("sum", (torch.zeros(64).double(),)) == ("none", "not measured")
+
+
 def test_nothing_of_the_model_changes_and_random_numbers_are_refused() -> None:
     model = planted.conv_net()
     before = {name: t.clone() for name, t in model.state_dict().items()}

@@ -52,6 +52,19 @@ def test_weights_of_a_layer_that_overflow() -> None:
     assert "linear2.weight" in found.inputs
 
 
+@pytest.mark.parametrize("root", [torch.sqrt, lambda x: (x * 1).sqrt_()])
+def test_the_root_of_0_has_no_slope(root: Any) -> None:
+    layer = torch.nn.Linear(8, 4).half()
+    torch.nn.init.zeros_(layer.bias)
+    found = fet.explain(layer, torch.zeros(2, 8).half(), lambda y: root(y).sum())
+    assert (found.phase, found.layer) == ("backward", "loss")
+    assert "8 of 8 values are infinite: the slope of the square root is infinite at 0" in found.cause
+    assert "loss scale" not in found.remedy and "under the root" in found.remedy
+    torch.nn.init.constant_(layer.bias, 2.0**-24)  # not 0: a slope of 2^11, and a gradient that overflows
+    found = fet.explain(layer, torch.zeros(2, 8).half(), lambda y: root(y).sum(), scale=64)
+    assert (found.phase, found.layer) == ("backward", "loss") and "loss scale" in found.remedy
+
+
 def test_a_gradient_that_overflows_in_its_sum() -> None:
     """Each of two paths brings 40000; together they are infinite, and no operation is at fault."""
 

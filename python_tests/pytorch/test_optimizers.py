@@ -291,6 +291,17 @@ def half(*shape: int) -> Any:
         (lambda: fet.Adam([half(1)], maximize=True), TypeError, r"maximize must .* got True; negate"),
         (lambda: fet.Adam([half(1)], amsgrad=True), TypeError, r"amsgrad must .* got True"),
         (lambda: fet.Adam([{"params": [half(1)], "amsgrad": True}]), TypeError, r"amsgrad must .* got True"),
+        (
+            lambda: fet.Adam([half(1)], foreach=True),
+            TypeError,
+            r"foreach must be left out, got True; one kernel",
+        ),
+        (
+            lambda: fet.AdamW([half(1)], fused=True),
+            TypeError,
+            r"fused must be left out, got True; one kernel",
+        ),
+        (lambda: fet.Adam([half(1)], capturable=True), TypeError, r"capturable must be left out, got True"),
         (lambda: fet.Adam([half(1)], betas=(0.9, 1.0)), ValueError, r"betas\[1\] must .* got 1"),
         (lambda: fet.Adam([half(1)], learning_rate=1), TypeError, r"options must .* got 'learning_rate'"),
         (lambda: fet.Adam([half(1)], update="exact"), ValueError, r"update must .* got 'exact'"),
@@ -308,6 +319,8 @@ def test_what_is_refused(make: Callable[[], Any], error: type[Exception], words:
 
 def test_options_of_pytorch_that_are_off_are_taken() -> None:
     fet.AdamW([half(1)], amsgrad=False, foreach=None, maximize=False, fused=None)
+    fet.SGD([half(1)], dampening=0, foreach=False, fused=False, differentiable=False)
+    fet.Adam([half(1)], capturable=False)
 
 
 def test_states_of_others_are_refused() -> None:

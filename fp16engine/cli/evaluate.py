@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
         "a checkpoint on a test set: accuracy, per class too, and what is taken for what",
         "Measure accuracy and loss of a checkpoint on test images, in the precision it was trained in, for\n"
         "each class too, and count which class is taken for which. The images are those of the run's own\n"
-        "data set, where it was, unless the options name others with the same classes. Pixels are\n"
-        "normalised as in training. The exit status is 1 if no output of the network is finite.",
+        "data set, where it was and as it was, unless the options name others with the same classes.\n"
+        "Pixels are normalised as in training. The exit status is 1 if no output of the network is finite.",
         "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
         "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
     )

@@ -145,10 +145,11 @@ def _compared(
     if not check.available():
         return _not_done("onnxruntime is not installed: pip install 'fp16engine[onnx]'")
     arguments.limit = arguments.limit or IMAGES
+    named = arguments.data is not None or arguments.data_dir is not None
     try:
-        dataset, _ = run_data.of_run(arguments, checkpoint)
+        dataset, _ = run_data.of_run(arguments, checkpoint, unseen=False)
     except (DataError, FileNotFoundError) as error:
-        if arguments.data is not None or arguments.data_dir is not None:
+        if named:
             raise
         return _not_done(f"the run's images are not there: {error}")
     images = dataset.test.images if arguments.normalise else dataset.normalised("test", dtype)

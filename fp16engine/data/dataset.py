@@ -225,8 +225,7 @@ class Dataset:
             return cls(name, Split(images, labels), tested, names, Origin("arrays"))
         check_labels(labels, len(names), "y")
         train, tested = (Split(images, labels).at(index) for index in stratified.drawn(labels, test, seed))
-        notes = (f"{test:g} of every class, drawn with seed {seed}, is the test part.",)
-        return cls(name, train, tested, names, Origin("arrays"), notes)
+        return cls(name, train, tested, names, Origin("arrays"), (stratified.note(test, seed),))
 
     def summary(self) -> str:
         """Return how many images of what size there are, how many of each class, and what was done to them.

@@ -361,7 +361,7 @@ def _drawn_note(found: Found, drawn: tuple[float, int] | None) -> list[str]:
     if drawn is None:
         return []
     whose = f"every class of {found.parts[0]}" if found.parts[0] else "every class"
-    return [f"{drawn[0]:g} of {whose}, drawn with seed {drawn[1]}, is the test part."]
+    return [stratified.note(*drawn, whose)]
 
 
 def _changes(heads: list[picture.Header], size: Size | None, transparent: int) -> list[str]:

@@ -16,6 +16,7 @@ from ..errors import CheckpointError, DataError
 from ..models import transformer
 from ..train import Checkpoint, Trainer
 from ..train.batches import DeviceSplit, check_dataset
+from ..train.loop import data_fingerprint
 from ..train.objective import NO_ANSWER
 from ..train.refinements import VIEWS
 from ..train.source import ImageSource
@@ -312,6 +313,20 @@ def trained_on(checkpoint: Checkpoint) -> tuple[str, int]:
         return data["name"], integer("run: data: train", data.get("train"), 1)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+
+
+def is_of(checkpoint: Checkpoint, dataset: Dataset) -> bool:
+    """Tell whether a run was trained on a data set, or on its first images; True where it does not say."""
+    trained = checkpoint.settings.get("data_sha256")
+    if trained is None:
+        return True
+    _, count = trained_on(checkpoint)
+    try:
+        tested = integer("run: data: test", checkpoint.settings["data"].get("test"), 1)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+    part = replace(first_images(dataset, count), test=dataset.test.first(tested))
+    return data_fingerprint(part) == trained
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

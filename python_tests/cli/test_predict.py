@@ -116,6 +116,33 @@ def test_data_that_moved_are_named(trained: Path, tmp_path: Path, capsys: pytest
     assert main(argv) == 2 and "--data-dir must be a folder or file that exists" in capsys.readouterr().err
 
 
+def test_data_that_changed_are_refused_and_named_ones_warned_of(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One more file changes the draw, so that images that were trained on come into the test part."""
+    shutil.copytree(trained / "photos", tmp_path / "own")
+    data = ["--data", "image_folder", "--data-dir", "own", "--image-size", "8", "--limit", "20"]
+    assert main(["train", *data, *OWN, "--epochs", "1", "--out", "run"]) == 0
+    assert main(["evaluate", "run", "--device", "reference"]) == 0  # of a part of the data, which is the same
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--device", "reference", "--data-dir", "own"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    photo(77, COLOURS["red"]).save(tmp_path / "own" / "red" / "00.png")
+    assert main(["evaluate", "run", "--device", "reference"]) == 2
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
+    assert (
+        captured.out == ""
+        and "own must hold the images and labels that the run was trained on, got others" in last
+    )
+    assert main(["evaluate", "run", "--device", "reference", "--data-dir", "own"]) == 0
+    assert "may hold images that were trained on" in capsys.readouterr().err
+    for part in ("train", "test"):
+        shutil.copytree(trained / "photos", tmp_path / "parts" / part)
+    assert main(["evaluate", "run", "--device", "reference", "--data-dir", "parts"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_folder_with_other_classes_is_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,8 @@ def add(commands: Any) -> None:
         "what a trained network says of new images",
         "Name the class of image files, or of all images in folders, with the network of a run and in the\n"
         "precision it was trained in. Images of any size are resized and cropped as image_folder does, and\n"
-        "normalised as in training. The exit status is 1 if no output of the network is finite.",
+        "normalised as in training. A file of a folder that cannot be used is skipped and named; one that is\n"
+        "given by its name is an error. The exit status is 1 if no output of the network is finite.",
         "  fp16engine predict runs/photos/fp16 new.jpg\n"
         "  fp16engine predict runs/photos/fp16 ~/new_photos --csv classes.csv",
     )
@@ -94,6 +95,7 @@ def _document(arguments: argparse.Namespace, predictor: Predictor, found: Predic
                 found.names, found.labels, found.classes, found.probabilities, strict=True
             )
         ],
+        "skipped": [{"image": name, "reason": reason} for name, reason in found.skipped.items()],
     }
 
 

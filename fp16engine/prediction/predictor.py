@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, image_files
 from ..data.dataset import normalise
 from ..data.digits import digits
 from ..errors import CheckpointError, DataError
@@ -40,6 +42,7 @@ class Predictions:
         classes: N names: the class of each image, "" where no output is finite.
         probabilities: (N, K), float32, of the K classes.
         names: of the images: their paths, or where in the argument they were.
+        skipped: why files of a folder were not used, by path.
 
     >>> Predictions(np.array([1]), ("dog",), np.array([[0.25, 0.75]], np.float32), ("x.png",)).classes[0]
     'dog'
@@ -49,6 +52,7 @@ class Predictions:
     classes: tuple[str, ...]
     probabilities: np.ndarray
     names: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,11 +147,12 @@ class Predictor:
             x: a path of an image or of a folder (with its folders), a PIL image, pixels (H, W), (H, W, C) or
                 (N, H, W, C), uint8, or a list of these. Images of another size are resized and cropped as
                 `image_folder` does, gray ones and colours turned into what the network takes; all are
-                normalised as in training.
+                normalised as in training. A file of a folder that cannot be used is skipped, and a warning
+                and the result's `skipped` say why.
 
         Raises:
             TypeError: x is of another kind, or its pixels are not uint8.
-            DataError: a file is no image, or an array has a wrong shape, as one with its channels first.
+            DataError: a file that x names is no image, a folder has none that can be used, or an array has a wrong shape, as one with its channels first.
             FileNotFoundError: there is no such file.
 
         >>> import tempfile
@@ -160,8 +165,9 @@ class Predictor:
         (32, (32, 10), True)
         """
         names: list[str] = []
+        skipped: dict[str, str] = {}
         labels, probabilities = [], []
-        for own, pixels in prepared(x, self.source):
+        for own, pixels in prepared(x, self.source, skipped):
             images = normalise(pixels, self.source.mean, self.source.std, self.precision.storage)
             given, shares = self._trainer.evaluator.classify(images, BATCH)
             names += own
@@ -171,7 +177,9 @@ class Predictor:
             raise DataError("x must hold at least one image, got none")
         all_labels = np.concatenate(labels)
         classes = tuple(self._name(int(label)) for label in all_labels)
-        return Predictions(all_labels, classes, np.concatenate(probabilities), tuple(names))
+        if skipped:
+            warnings.warn(image_files.skipped(skipped), stacklevel=2)
+        return Predictions(all_labels, classes, np.concatenate(probabilities), tuple(names), skipped)
 
     def _name(self, label: int) -> str:
         """Return a class's name; a network may have more outputs than there are classes."""

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from image_files import Image, chunk
 
 from fp16engine.cli import main
-
-Image = pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 OWN = ["--device", "reference", "--model", "dnn", "--epochs", "12", "--batch-size", "8", "--lr", "0.02"]
@@ -170,6 +171,40 @@ def test_wrong_images_are_one_sentence(
     assert main(["predict", str(trained / "run"), *images, "--device", "reference"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and len(captured.err.splitlines()) == 1 and words in captured.err
+
+
+def test_a_bad_file_of_a_folder_is_skipped_and_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    shutil.copy(trained / "new red.jpg", folder / "red.jpg")
+    (folder / "nothing.png").write_bytes(b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    (folder / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+    bad = ["nothing.png", "bomb.png"]
+    if os.name == "posix":
+        (folder / "dangling.png").symlink_to("nowhere")
+        os.mkfifo(folder / "fifo.png")
+        bad += ["dangling.png", "fifo.png"]
+    argv = ["predict", str(trained / "run"), "--device", "reference"]
+    assert main([*argv, str(folder), "--json", "--csv", "out.csv"]) == 0
+    captured = capsys.readouterr()
+    assert f"warning: {len(bad)} files are skipped: " in captured.err and "Errno" not in captured.err
+    document = json.loads(captured.out)
+    assert [Path(row["image"]).name for row in document["predictions"]] == ["red.jpg"]
+    assert {Path(row["image"]).name for row in document["skipped"]} == set(bad)
+    assert all(Path(row["image"]).name in row["reason"] for row in document["skipped"])
+    assert len(Path("out.csv").read_text().splitlines()) == 2
+    for name in bad:
+        assert main([*argv, str(folder / name), str(folder / "red.jpg")]) == 2
+        assert name in capsys.readouterr().err
+    (folder / "red.jpg").unlink()
+    assert main([*argv, str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "new must hold an image that can be used, got none: " in err and f"and {len(bad) - 1} more" in err
 
 
 def test_names_are_printed_without_control_characters(

@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="onnx (extra `onnx`), torch (extra `torch`) or safetensors",
     )
-    parser.add_argument("--out", type=options.new_file, required=True, metavar="FILE", help="a new file")
+    parser.add_argument("--out", type=options.new_file_here, required=True, metavar="FILE", help="a new file")
     parser.add_argument(
         "--dtype",
         type=options.one_of(DTYPES),

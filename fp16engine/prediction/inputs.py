@@ -29,7 +29,8 @@ def prepared(x: Any, source: ImageSource, skipped: dict[str, str]) -> Iterator[t
 
     Raises:
         TypeError: x is none of the kinds.
-        DataError: a file that x names is no image, a folder has none that can be used, or an array has another shape; the message names it.
+        DataError: a file that x names is no image, a folder has none that can be used, or an array has
+            another shape; the message names it.
         FileNotFoundError: there is no such file.
     """
     names: list[str] = []

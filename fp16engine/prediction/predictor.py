@@ -152,7 +152,8 @@ class Predictor:
 
         Raises:
             TypeError: x is of another kind, or its pixels are not uint8.
-            DataError: a file that x names is no image, a folder has none that can be used, or an array has a wrong shape, as one with its channels first.
+            DataError: a file that x names is no image, a folder has none that can be used, or an array has a
+                wrong shape, as one with its channels first.
             FileNotFoundError: there is no such file.
 
         >>> import tempfile
@@ -279,6 +280,12 @@ def load(
     Traceback (most recent call last):
     fp16engine.errors.CheckpointError: no/such/folder must hold a checkpoint, got no checkpoint.json there
     """
+    checkpoint = checkpoint_of(run)
+    return Predictor(checkpoint, source_of(checkpoint, data), "cpu" if device is None else device, model)
+
+
+def checkpoint_of(run: str | os.PathLike[str]) -> Checkpoint:
+    """Return the checkpoint of a run; CheckpointError names the runs where it is a comparison."""
     folder = checked_path("the run's folder", run)
     if (folder / _COMPARISON).exists() and not (folder / _CHECKPOINT).exists():
         runs = sorted(path.parent.name for path in folder.glob(f"*/{_CHECKPOINT}"))
@@ -286,8 +293,7 @@ def load(
         raise CheckpointError(
             f"{folder} must be one run, got a comparison of {', '.join(runs) or 'none'}{hint}"
         )
-    checkpoint = Checkpoint.load(folder)
-    return Predictor(checkpoint, source_of(checkpoint, data), "cpu" if device is None else device, model)
+    return Checkpoint.load(folder)
 
 
 def source_of(checkpoint: Checkpoint, data: Dataset | None = None) -> ImageSource:

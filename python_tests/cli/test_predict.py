@@ -173,6 +173,37 @@ def test_wrong_images_are_one_sentence(
     assert captured.out == "" and len(captured.err.splitlines()) == 1 and words in captured.err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--csv", "nowhere/x.csv"],
+            "--csv must be in a folder that exists and can be written, got nowhere/x.csv",
+        ),
+        (
+            ["--data", "digits"],
+            "--data must be left out with {run}, which holds its own classes and normalisation",
+        ),
+        (["--data-dir", "nowhere"], "--data-dir must be left out with {run}, which holds its own"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_before_the_work(
+    trained: Path,
+    options: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(*_: Any) -> None:
+        raise AssertionError("images were predicted")
+
+    monkeypatch.setattr("fp16engine.prediction.Predictor.predict", work)
+    run = str(trained / "run")
+    assert main(["predict", run, str(trained / "new red.jpg"), "--device", "reference", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and words.format(run=run) in captured.err
+
+
 def test_a_bad_file_of_a_folder_is_skipped_and_named(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

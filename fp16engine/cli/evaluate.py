@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
         "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, or its checkpoint.json")
+    parser.add_argument("checkpoint", metavar="RUN", help="a run's folder, or its checkpoint.json")
     options.add_data(parser, None)
     parser.add_argument(
         "--batch-size",
@@ -48,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..errors import NonFiniteError
     from ..prediction import Predictor
+    from ..prediction.predictor import checkpoint_of
     from ..reporting.history import json_number
     from ..reporting.progress import loss_text
-    from ..train import Checkpoint
     from ..train.outcome import failure
 
-    checkpoint = Checkpoint.load(arguments.checkpoint)
+    checkpoint = checkpoint_of(arguments.checkpoint)
     dataset, source = run_data.of_run(arguments, checkpoint)
     options.use_threads(arguments)
     predictor = Predictor(checkpoint, source, arguments.device)

@@ -71,12 +71,12 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from ..train import Checkpoint
+    from ..prediction.predictor import checkpoint_of
 
     if arguments.format != "onnx" and (arguments.normalise or arguments.dtype):
         given = "--normalise" if arguments.normalise else "--dtype"
         raise ValueError(f"{given} must be given with --format onnx, got {arguments.format}")
-    checkpoint = Checkpoint.load(arguments.checkpoint)
+    checkpoint = checkpoint_of(arguments.checkpoint)
     options.use_threads(arguments)
     predictor = _predictor(arguments, checkpoint)
     if arguments.format == "onnx":

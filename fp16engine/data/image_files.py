@@ -64,7 +64,8 @@ def reason(path: str, error: Exception) -> str:
     >>> reason("cat/1.png", PermissionError(13, "Permission denied"))
     'cat/1.png cannot be read: Permission denied'
     """
-    return f"{path} cannot be read: {error.strerror}" if getattr(error, "strerror", None) else str(error)
+    words = error.strerror if isinstance(error, OSError) else None
+    return f"{path} cannot be read: {words}" if words else str(error)
 
 
 def skipped(reasons: Mapping[str, str]) -> str:

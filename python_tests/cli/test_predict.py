@@ -204,6 +204,27 @@ def test_options_that_cannot_be_used_are_refused_before_the_work(
     assert captured.out == "" and words.format(run=run) in captured.err
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["predict", "both", "x.png"],
+        ["evaluate", "both"],
+        ["tolerance", "both"],
+        ["export", "both", "--out", "x", "--format", "onnx"],
+    ],
+)
+def test_a_comparison_names_its_runs(
+    trained: Path, tmp_path: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", tmp_path / "both" / "fp16")
+    (tmp_path / "both" / "compare.json").write_text("{}")
+    assert main(argv) == 2
+    assert (
+        f"both must be one run, got a comparison of fp16; name one, as {Path('both', 'fp16')}"
+        in capsys.readouterr().err
+    )
+
+
 def test_a_bad_file_of_a_folder_is_skipped_and_named(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -163,9 +163,7 @@ def test_wrong_arrays_are_named(x: Any, y: Any, options: dict[str, Any], words: 
 
 
 def test_labels_that_skip_numbers_are_said_unless_the_classes_are_named() -> None:
-    with pytest.warns(
-        UserWarning, match="y has no label of 12 of 15 classes, the first 1; labels"
-    ):
+    with pytest.warns(UserWarning, match="y has no label of 12 of 15 classes, the first 1; labels"):
         data = Dataset.from_arrays(X, np.array([0, 7, 14, 7] * 5))
     assert len(data.classes) == 15
     with warnings.catch_warnings():

@@ -20,7 +20,6 @@ from .compiled import CompiledBackend
 from .compiled.device import DTYPES
 from .compiled.host import HostArrays
 
-
 ISA = "FP16ENGINE_ISA"
 
 

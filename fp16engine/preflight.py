@@ -20,6 +20,7 @@ from .numerics.monitor import ACTIVATIONS, BACKWARD_GRADIENTS, GRADIENTS, Monito
 from .numerics.ranges import EMPTY, Ranges, percent
 from .precision import Precision
 from .train import Trainer
+from .validate import integer, number
 
 STEPS = 3
 PROBE = 32  # images of the probing batch, at most
@@ -83,12 +84,34 @@ def run(
 ) -> dict[str, Any]:
     """Probe a run before it starts.
 
-    make: gives a new trainer of the run under a policy, the same weights each time; images (N, H, W, C)
-    floating point, labels (N,), N >= 2 * `PROBE` or as many as there are; batch_size: of the planned run.
-    Returns JSON values: `device` (self-test), `layers` (forecasts), `memory`, `loss_scale`, `suggestion`,
-    `diverged` (the FP32 steps did, by the learning rate), `ok` (the device computes FP16 as it should),
-    `seconds`.
+    Args:
+        make: gives a new trainer of the run under a policy, the same weights each time.
+        images: (N, H, W, C), float16 or float32, N >= 2 * `PROBE` or as many as there are.
+        labels: (N,), int64.
+        batch_size: of the planned run, >= 1.
+        note: is told what is done next.
+
+    Returns:
+        JSON values: `device` (self-test), `layers` (forecasts), `memory`, `loss_scale`, `suggestion`,
+        `diverged` (the FP32 steps did, by the learning rate), `ok` (the device computes FP16 as it should),
+        `seconds`.
+
+    Raises:
+        ValueError: batch_size is below 1, or the images do not fit the network.
+        TypeError: batch_size is no integer.
+
+    >>> import fp16engine as fe
+    >>> from fp16engine import preflight
+    >>> def make(policy):
+    ...     model = fe.models.create("dnn", image_size=8, channels=1)
+    ...     return fe.Trainer(model, precision=policy, lr=0.05, device="reference")
+    >>> data = fe.data.digits().limit(32)
+    >>> images = data.normalised("train", "float32")
+    >>> found = preflight.run(make, images, data.train.labels, 64)
+    >>> found["ok"], found["suggestion"]["precision"]
+    (True, 'fp16')
     """
+    integer("batch_size", batch_size, 1)
     start = time.perf_counter()
     note("testing the device")
     probe = make(Precision.get("fp32"))
@@ -132,8 +155,24 @@ def suggest(
 ) -> dict[str, Any]:
     """Choose a policy from the forecasts: its name, further settings, and the reasons in words.
 
-    diverged_at: the learning rate at which the FP32 steps themselves diverged, or None.
+    Args:
+        layers: what binary16 would do to each.
+        scale: a loss scale, > 0, for gradients that underflow.
+        device_passed: whether the device computes FP16 as it should.
+        diverged_at: the learning rate at which the FP32 steps themselves diverged, or None.
+
+    Returns:
+        JSON values: `precision`, `settings` and `reasons`.
+
+    Raises:
+        ValueError: scale is no finite number > 0.
+
+    >>> from fp16engine.preflight import LayerForecast, suggest
+    >>> layer = LayerForecast("conv1", 3, 0.0, 0.0, 0.0, 1.0)
+    >>> suggest([layer], 1.0)["precision"]
+    'mp'
     """
+    number("scale", scale, above=0)
     overflow = [layer for layer in layers if layer.overflow]
     underflow = [
         layer
@@ -309,8 +348,21 @@ def self_test(device: str) -> dict[str, Any]:
     """Compute matrix products, convolutions, norms and softmax in FP16 on `device` and hold them to FP32.
 
     A sum of n products of random values, accumulated in FP32 and rounded once, may miss FP32's result by half
-    a unit in the last place of binary16, and by what two orders of n additions differ. Returns `passed` and a
-    row per operation with its largest error and what is allowed.
+    a unit in the last place of binary16, and by what two orders of n additions differ.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1" or "reference".
+
+    Returns:
+        `device`, `passed`, and `operations`: a row each with its largest error and what is allowed.
+
+    Raises:
+        BackendUnavailable: the device has no backend here.
+        ValueError: there is no such device.
+
+    >>> from fp16engine import preflight
+    >>> preflight.self_test("reference")["passed"]
+    True
     """
     backend = backends.get(device)
     rng = np.random.default_rng(0)

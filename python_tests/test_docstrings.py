@@ -50,6 +50,7 @@ NAMES = {
     "bench.kernels": ("run",),
     "bench.kernel_cases": ("kernels",),
     "bench.profile": ("profile",),
+    "preflight": ("run", "self_test", "suggest"),
     "observer": ("BackendCall", "Observer", "observe", "observed"),
 }
 

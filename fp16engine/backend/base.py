@@ -28,8 +28,9 @@ Accumulators
 
     Index order of a reduction is the C order of the reduced axes. Dot products: convolution forward (kh, kw,
     c), its data gradient (kh, kw, k), its weight gradient (n, oh, ow), matrix products k. Where a convolution
-    reads outside the image, or its data gradient falls between strides, the term is 0 * w and takes its place
-    in the blocking. Scatters (`index_add`, `embedding_backward`, the backward of pooling) add sequentially,
+    reads outside the image, or its data gradient falls between strides, the term is 0 * w and takes its
+    place in the blocking; with a float32 accumulator it may be left out, so that 0 * Inf there is
+    undefined. Scatters (`index_add`, `embedding_backward`, the backward of pooling) add sequentially,
     without blocks.
 
     "float16:n" lies between: a dot product's terms are taken in index order in chunks of n, the last one may

@@ -474,9 +474,17 @@ def test_without_pillow(root, monkeypatch, fails):
         image_folder(root)
 
 
-def test_real_images(real_data):
-    data = image_folder(real_data("cifar10-images.tar.gz"), cache=False)
-    assert (len(data.train), len(data.test), data.image_size, data.channels) == (50_000, 10_000, (32, 32), 3)
+def test_real_images(real_data, tmp_path):
+    """Every tenth of CIFAR-10's images, for the suite's time."""
+    with (
+        tarfile.open(real_data("cifar10-images.tar.gz")) as whole,
+        tarfile.open(tmp_path / "c.tar", "w") as few,
+    ):
+        for index, member in enumerate(member for member in whole if member.isfile()):
+            if index % 10 == 0:
+                few.addfile(member, whole.extractfile(member))
+    data = image_folder(tmp_path / "c.tar", cache=False)
+    assert (len(data.train), len(data.test), data.image_size, data.channels) == (5_000, 1_000, (32, 32), 3)
     assert data.classes == (
         "airplane",
         "automobile",
@@ -490,5 +498,6 @@ def test_real_images(real_data):
         "truck",
     )
     assert (np.bincount(data.limit(1000).train.labels) == 100).all()
-    # CIFAR-10's published mean is 0.4734 and std 0.2516; JPEG changes little.
-    assert abs(data.mean / 255 - 0.4734) < 0.001 and abs(data.std / 255 - 0.2516) < 0.002
+    # CIFAR-10's published mean is 0.4734 and std 0.2516; JPEG changes little. Means of 5 000 images, which
+    # vary by 0.12 each, vary by 0.0017.
+    assert abs(data.mean / 255 - 0.4734) < 4 * 0.0017 and abs(data.std / 255 - 0.2516) < 4 * 0.0017

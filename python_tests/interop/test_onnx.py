@@ -54,7 +54,6 @@ def test_networks_of_the_study(tmp_path: Path, name: str, dtype: str) -> None:
     moved = outputs(model, x * np.dtype(dtype).type(1 + np.finfo(dtype).eps), POLICIES[dtype])
     sensitivity = float(np.abs(moved.astype(np.float64) - y).max())  # to one ulp of the input
     assert found.ulp < 64 or found.difference < 4 * sensitivity
-    assert found.difference < 0.02 * np.abs(y).max() or name == "mobilenetv2"
     first, second = np.sort(y.astype(np.float64), axis=1)[:, :-3:-1].T
     assert found.same_class >= (first - second > 2 * found.difference).sum()
 

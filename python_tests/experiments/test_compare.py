@@ -95,9 +95,7 @@ def test_results_are_never_overwritten(finished):
 
 def test_resume_of_a_folder_without_a_comparison_is_refused(tmp_path):
     """A name that is mistyped starts nothing, and leaves nothing behind."""
-    with pytest.raises(
-        ValueError, match=r"resume must have a folder with .*, got .* without results"
-    ):
+    with pytest.raises(ValueError, match=r"resume must have a folder with .*, got .* without results"):
         tiny(tmp_path / "typo", ("fp32",), epochs=1, resume=True)
     assert not (tmp_path / "typo").exists()
 

@@ -7,20 +7,28 @@ accumulators are binary16 too.
 
 from __future__ import annotations
 
+import os
 from types import ModuleType
 
 import numpy as np
 
 from ..errors import BackendUnavailable
+from ..validate import shown
 from .base import Shape
 from .capabilities import Capabilities
 from .compiled import CompiledBackend
 from .compiled.device import DTYPES
 from .compiled.host import HostArrays
 
+ISA = "FP16ENGINE_ISA"
+
 
 def load() -> CpuBackend:
-    """Return a CPU backend."""
+    """Return a CPU backend, with the instruction set that the environment variable FP16ENGINE_ISA names.
+
+    Raises:
+        BackendUnavailable: the compiled module is not there, or has no such instruction set for this machine.
+    """
     try:
         from .. import _cpu
     except ImportError as error:
@@ -28,6 +36,12 @@ def load() -> CpuBackend:
             f"the compiled CPU module fp16engine._cpu could not be loaded ({error}); "
             "reinstall with 'pip install --force-reinstall fp16engine'"
         ) from error
+    if requested := os.environ.get(ISA):
+        try:
+            _cpu.select_isa(requested)
+        except ValueError:
+            valid = "auto, avx512, avx2 or portable, as this build has and this processor runs"
+            raise BackendUnavailable(f"{ISA} must be {valid}, got {shown(requested)}") from None
     return CpuBackend(_cpu)
 
 

@@ -25,12 +25,12 @@ def add(commands: Any) -> None:
         "a checkpoint on a test set: accuracy, per class too, and what is taken for what",
         "Measure accuracy and loss of a checkpoint on test images, in the precision it was trained in, for\n"
         "each class too, and count which class is taken for which. The images are those of the run's own\n"
-        "data set, where it was, unless the options name others with the same classes. Pixels are\n"
-        "normalised as in training. The exit status is 1 if no output of the network is finite.",
+        "data set, where it was and as it was, unless the options name others with the same classes.\n"
+        "Pixels are normalised as in training. The exit status is 1 if no output of the network is finite.",
         "  fp16engine evaluate runs/train-digits-resnet20-fp16\n"
         "  fp16engine evaluate runs/cifar/fp16 --data-dir ~/cifar10 --json",
     )
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, or its checkpoint.json")
+    parser.add_argument("checkpoint", metavar="RUN", help="a run's folder, or its checkpoint.json")
     options.add_data(parser, None)
     parser.add_argument(
         "--batch-size",
@@ -48,12 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..errors import NonFiniteError
     from ..prediction import Predictor
+    from ..prediction.predictor import checkpoint_of
     from ..reporting.history import json_number
     from ..reporting.progress import loss_text
-    from ..train import Checkpoint
     from ..train.outcome import failure
 
-    checkpoint = Checkpoint.load(arguments.checkpoint)
+    checkpoint = checkpoint_of(arguments.checkpoint)
     dataset, source = run_data.of_run(arguments, checkpoint)
     options.use_threads(arguments)
     predictor = Predictor(checkpoint, source, arguments.device)

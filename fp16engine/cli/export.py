@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="onnx (extra `onnx`), torch (extra `torch`) or safetensors",
     )
-    parser.add_argument("--out", type=options.new_file, required=True, metavar="FILE", help="a new file")
+    parser.add_argument("--out", type=options.new_file_here, required=True, metavar="FILE", help="a new file")
     parser.add_argument(
         "--dtype",
         type=options.one_of(DTYPES),
@@ -71,12 +71,12 @@ def add(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    from ..train import Checkpoint
+    from ..prediction.predictor import checkpoint_of
 
     if arguments.format != "onnx" and (arguments.normalise or arguments.dtype):
         given = "--normalise" if arguments.normalise else "--dtype"
         raise ValueError(f"{given} must be given with --format onnx, got {arguments.format}")
-    checkpoint = Checkpoint.load(arguments.checkpoint)
+    checkpoint = checkpoint_of(arguments.checkpoint)
     options.use_threads(arguments)
     predictor = _predictor(arguments, checkpoint)
     if arguments.format == "onnx":
@@ -145,10 +145,11 @@ def _compared(
     if not check.available():
         return _not_done("onnxruntime is not installed: pip install 'fp16engine[onnx]'")
     arguments.limit = arguments.limit or IMAGES
+    named = arguments.data is not None or arguments.data_dir is not None
     try:
-        dataset, _ = run_data.of_run(arguments, checkpoint)
+        dataset, _ = run_data.of_run(arguments, checkpoint, unseen=False)
     except (DataError, FileNotFoundError) as error:
-        if arguments.data is not None or arguments.data_dir is not None:
+        if named:
             raise
         return _not_done(f"the run's images are not there: {error}")
     images = dataset.test.images if arguments.normalise else dataset.normalised("test", dtype)

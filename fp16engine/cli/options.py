@@ -435,6 +435,14 @@ def new_file(text: str) -> Path:
     return path
 
 
+def new_file_here(text: str) -> Path:
+    """Parse the name of a file that is not there yet, in a folder that is there and can be written."""
+    path = new_file(text)
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise argparse.ArgumentTypeError(f"must be in a folder that exists and can be written, got {text}")
+    return path
+
+
 def _path(text: str) -> Path:
     try:
         return validate.path("", text)

@@ -23,7 +23,8 @@ def add(commands: Any) -> None:
         "what a trained network says of new images",
         "Name the class of image files, or of all images in folders, with the network of a run and in the\n"
         "precision it was trained in. Images of any size are resized and cropped as image_folder does, and\n"
-        "normalised as in training. The exit status is 1 if no output of the network is finite.",
+        "normalised as in training. A file of a folder that cannot be used is skipped and named; one that\n"
+        "is given by its name is an error. The exit status is 1 if no output of the network is finite.",
         "  fp16engine predict runs/photos/fp16 new.jpg\n"
         "  fp16engine predict runs/photos/fp16 ~/new_photos --csv classes.csv",
     )
@@ -34,7 +35,7 @@ def add(commands: Any) -> None:
     options.add_output(parser, folder=False)
     parser.add_argument(
         "--csv",
-        type=options.new_file,
+        type=options.new_file_here,
         metavar="FILE",
         help="write a row per image, with the probability of every class, to a new file",
     )
@@ -72,10 +73,25 @@ def _predictor(arguments: argparse.Namespace) -> Predictor:
     from ..prediction import load
 
     data = None
-    if arguments.data is not None:
+    if arguments.data is not None or arguments.data_dir is not None:
+        _check_needed(arguments)
         data = options.load_data(arguments)
     options.use_threads(arguments)
     return load(arguments.checkpoint, arguments.device, data=data)
+
+
+def _check_needed(arguments: argparse.Namespace) -> None:
+    """Refuse data that would not be used."""
+    from ..prediction.predictor import checkpoint_of
+
+    given = "--data" if arguments.data is not None else "--data-dir"
+    if checkpoint_of(arguments.checkpoint).images is not None:
+        raise ValueError(
+            f"{given} must be left out with {arguments.checkpoint}, which holds its own classes and "
+            f"normalisation, got {arguments.data or arguments.data_dir}"
+        )
+    if arguments.data is None:
+        raise ValueError(f"--data must be given with --data-dir, got --data-dir {arguments.data_dir} alone")
 
 
 def _document(arguments: argparse.Namespace, predictor: Predictor, found: Predictions) -> dict[str, Any]:
@@ -94,6 +110,7 @@ def _document(arguments: argparse.Namespace, predictor: Predictor, found: Predic
                 found.names, found.labels, found.classes, found.probabilities, strict=True
             )
         ],
+        "skipped": [{"image": name, "reason": reason} for name, reason in found.skipped.items()],
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,19 +15,50 @@ if TYPE_CHECKING:
     from ..train.source import ImageSource
 
 
-def of_run(arguments: argparse.Namespace, checkpoint: Checkpoint) -> tuple[Dataset, ImageSource]:
+def of_run(
+    arguments: argparse.Namespace, checkpoint: Checkpoint, unseen: bool = True
+) -> tuple[Dataset, ImageSource]:
     """Return the data set, normalised as in training, and what the checkpoint says of its images.
 
     `--limit` cuts the test part. Without `--data` it is the run's own, where it was unless `--data-dir` says
-    another place.
+    another place; then it must be as it was. Of data that the options name, a warning says where a drawn
+    test part may hold images that were trained on. Where they need not be `unseen`, any images will do.
+
+    Raises:
+        DataError: the run's own data set has changed.
     """
     from ..prediction.predictor import source_of
 
     limit, arguments.limit = arguments.limit, None
+    given = (arguments.data, arguments.data_dir, arguments.image_size, arguments.test_share)
+    named = any(value is not None for value in given)
     _fill(arguments, checkpoint)
     whole = options.load_data(arguments)
+    if unseen:
+        _check_same(checkpoint, whole, named)
     source = source_of(checkpoint, whole)
     return replace(whole, test=whole.test.first(limit), moments=(source.mean, source.std)), source
+
+
+def _check_same(checkpoint: Checkpoint, whole: Dataset, named: bool) -> None:
+    """Refuse a run's data set that has changed; warn of one that was named and whose test part is drawn."""
+    from ..data import stratified
+    from ..errors import DataError
+    from ..prediction.predictor import is_of
+
+    if (named and not stratified.is_noted(whole.notes)) or is_of(checkpoint, whole):
+        return
+    if not named:
+        raise DataError(
+            f"{whole.name} must hold the images and labels that the run was trained on, got others: it has "
+            "changed since, and its test part may hold images that were trained on; name the data by "
+            "--data-dir to use them all the same"
+        )
+    warnings.warn(
+        f"{whole.name} holds other images or labels than the run's own data; its test part is drawn, so that "
+        "it may hold images that were trained on",
+        stacklevel=2,
+    )
 
 
 def _fill(arguments: argparse.Namespace, checkpoint: Checkpoint) -> None:

@@ -64,10 +64,10 @@ def add(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..experiments import tolerance
-    from ..train import Checkpoint
+    from ..prediction.predictor import checkpoint_of
 
-    reference = Checkpoint.load(arguments.reference)
-    other = Checkpoint.load(arguments.other) if arguments.other else None
+    reference = checkpoint_of(arguments.reference)
+    other = checkpoint_of(arguments.other) if arguments.other else None
     out = Path(arguments.out) if arguments.out else None
     if out is not None and (out / tolerance.RESULT).exists():
         raise ValueError(f"--out must be a folder without {tolerance.RESULT}, got {out}")

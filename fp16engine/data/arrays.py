@@ -63,12 +63,32 @@ def pixels(name: str, value: Any) -> np.ndarray:
     most = 1 if array.dtype.kind == "f" else 255
     if not (low >= 0 and high <= most):  # NaN fails as well
         raise DataError(
-            f"{name} must be pixels from 0 to 255, or floats from 0 to 1, got {array.dtype} from {low:g} to "
-            f"{high:g}; leave out what normalises them, as fit does"
+            f"{name} must be pixels from 0 to 255, or floats from 0 to 1, got {array.dtype} from "
+            f"{_exact(low)} to {_exact(high)}; leave out what normalises them, as fit does"
         )
     if most == 255:
         return array.astype(np.uint8)
     return np.rint(array.astype(np.float64) * 255).astype(np.uint8)
+
+
+def _exact(value: np.generic) -> str:
+    """Return a number with all its digits, so that 1.0000001 is not called 1."""
+    return str(value).removesuffix(".0")
+
+
+def check_present(name: str, labels: np.ndarray, classes: Sequence[str]) -> str | None:
+    """Refuse labels of one class only; of classes that have none, return in words which they are.
+
+    >>> check_present("y", np.array([0, 2]), ("0", "1", "2"))
+    'y has no label of 1 of 3 classes, the first 1'
+    """
+    counts = np.bincount(labels, minlength=len(classes))
+    present, absent = np.flatnonzero(counts), np.flatnonzero(counts == 0)
+    if len(present) == 1:
+        raise DataError(f"{name} must hold at least 2 classes, got one, {shown(classes[present[0]])}")
+    if not len(absent):
+        return None
+    return f"{name} has no label of {len(absent)} of {len(classes)} classes, the first {classes[absent[0]]}"
 
 
 def labels(name: str, value: Any, classes: Sequence[str] | None) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -205,7 +206,8 @@ class Dataset:
             seed: of the draw.
 
         Raises:
-            DataError: a shape or a value does not fit; images with their channels first are named as such.
+            DataError: a shape or a value does not fit, or there is one class only; images with their channels
+                first are named as such.
             ValueError: test or seed is out of range.
             TypeError: test, name or seed is of the wrong kind.
 
@@ -218,15 +220,25 @@ class Dataset:
         labels, names = arrays.labels("y", y, classes)
         if len(labels) != len(images):
             raise DataError(f"y must hold {len(images)} labels, one for each image of x, got {len(labels)}")
+        check_labels(labels, len(names), "y")
+        absent = arrays.check_present("y", labels, names)
+        if absent is not None and classes is None:  # who names classes knows that they are there
+            warnings.warn(
+                f"{absent}; labels count from 0, and classes=... names what they mean", stacklevel=2
+            )
         if isinstance(test, tuple | list):
             if len(test) != 2:
                 raise TypeError(must_be("test", "a share or a pair of images and labels", test))
             tested = Split(arrays.pixels("test[0]", test[0]), arrays.labels("test[1]", test[1], names)[0])
             return cls(name, Split(images, labels), tested, names, Origin("arrays"))
-        check_labels(labels, len(names), "y")
-        train, tested = (Split(images, labels).at(index) for index in stratified.drawn(labels, test, seed))
-        notes = (f"{test:g} of every class, drawn with seed {seed}, is the test part.",)
-        return cls(name, train, tested, names, Origin("arrays"), notes)
+        drawn = stratified.drawn(labels, test, seed)
+        if not len(drawn[1]):
+            raise DataError(
+                "x must hold 2 or more images of a class, of which a test part is drawn, got 1 of each; or "
+                "give the test part: test=(x, y)"
+            )
+        train, tested = (Split(images, labels).at(index) for index in drawn)
+        return cls(name, train, tested, names, Origin("arrays"), (stratified.note(test, seed),))
 
     def summary(self) -> str:
         """Return how many images of what size there are, how many of each class, and what was done to them.

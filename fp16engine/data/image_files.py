@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from ..bounded import check_regular, read_regular
 from ..errors import DataError
-from ..validate import shown
+from ..validate import printable, shown
 from . import archive, picture
 
 LAYOUT = "train/<class>/ and test/<class>/, or <class>/ alone, with images"
@@ -19,6 +19,7 @@ _TRAIN = ("train", "training")
 _TEST = ("test", "testing", "val", "valid", "validation")  # the first that is there is tested on
 FILE_LIMIT = 1 << 26  # bytes of one packed image
 ARCHIVE_LIMIT = 1 << 34
+_NAMED = 5  # skipped files that a sentence names
 _OTHERS = 1 << 12  # members of an archive that are called images and are none
 
 
@@ -55,6 +56,28 @@ class Found:
     class_folders: set[tuple[str, str]] = field(default_factory=set)
     unusable: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+def reason(path: str, error: Exception) -> str:
+    """Return why a file cannot be used, in words that name it.
+
+    >>> reason("cat/1.png", PermissionError(13, "Permission denied"))
+    'cat/1.png cannot be read: Permission denied'
+    """
+    words = error.strerror if isinstance(error, OSError) else None
+    return f"{path} cannot be read: {words}" if words else str(error)
+
+
+def skipped(reasons: Mapping[str, str]) -> str:
+    """Return which files were skipped and why, in one sentence; `reasons` by file, at least one.
+
+    >>> skipped({"1.png": "1.png must be a regular file, got a FIFO"})
+    '1 file is skipped: 1.png must be a regular file, got a FIFO.'
+    """
+    first = [printable(why) for _, why in sorted(reasons.items())[:_NAMED]]
+    more = f"; and {len(reasons) - _NAMED:,} more" if len(reasons) > _NAMED else ""
+    files = "1 file is" if len(reasons) == 1 else f"{len(reasons):,} files are"
+    return f"{files} skipped: {'; '.join(first)}{more}."
 
 
 def is_image(name: str) -> bool:
@@ -107,7 +130,7 @@ def _add_classes(found: Found, root: Path, part: str, entries: Iterable[os.DirEn
                 try:
                     check_regular(Path(item.path), FILE_LIMIT, path)
                 except (DataError, OSError) as error:
-                    found.unusable[path] = str(error)
+                    found.unusable[path] = reason(path, error)
                 found.files.append(file)
 
 

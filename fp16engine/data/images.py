@@ -30,7 +30,6 @@ _ARRAY_FREE = 1 << 27  # bytes that any images may decode to
 _ARRAY_RATIO = 100  # and so many times their files' own bytes, which only flat pictures pass
 _THREADS = min(8, os.cpu_count() or 1)
 _VERSION = "2"  # changes when the same files would give another array
-_NAMED = 5  # skipped files that a summary names
 Size = tuple[int, int]
 
 
@@ -122,7 +121,7 @@ def _fingerprint(found: Found, size: Size | None, drawn: tuple[float, int] | Non
         try:
             return "" if file.path in found.unusable else hashlib.sha256(file.read()).hexdigest()
         except (DataError, OSError) as error:
-            found.unusable[file.path] = str(error)
+            found.unusable[file.path] = image_files.reason(file.path, error)
             return ""
 
     with ThreadPoolExecutor(_THREADS) as pool:
@@ -143,7 +142,7 @@ class _Skipped:
     def add(self, file: File, error: Exception) -> None:
         """Note why a file is not used; any thread may do so."""
         with self._lock:
-            self.reasons[file.path] = str(error)
+            self.reasons[file.path] = image_files.reason(file.path, error)
 
     @property
     def used(self) -> list[File]:
@@ -183,12 +182,7 @@ class _Skipped:
 
     def notes(self) -> list[str]:
         """Return which files were skipped and why, in one sentence; nothing where all were used."""
-        if not self.reasons:
-            return []
-        first = [printable(reason) for _, reason in sorted(self.reasons.items())[:_NAMED]]
-        more = f"; and {len(self.reasons) - _NAMED:,} more" if len(self.reasons) > _NAMED else ""
-        files = "1 file is" if len(self.reasons) == 1 else f"{len(self.reasons):,} files are"
-        return [f"{files} skipped: {'; '.join(first)}{more}."]
+        return [image_files.skipped(self.reasons)] if self.reasons else []
 
 
 def _decoded(
@@ -361,7 +355,7 @@ def _drawn_note(found: Found, drawn: tuple[float, int] | None) -> list[str]:
     if drawn is None:
         return []
     whose = f"every class of {found.parts[0]}" if found.parts[0] else "every class"
-    return [f"{drawn[0]:g} of {whose}, drawn with seed {drawn[1]}, is the test part."]
+    return [stratified.note(*drawn, whose)]
 
 
 def _changes(heads: list[picture.Header], size: Size | None, transparent: int) -> list[str]:

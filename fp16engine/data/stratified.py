@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..validate import integer, number
 
 SHARE = 0.2  # of the samples that are tested on where nobody says
+_DRAWN = ", drawn with seed "
 
 
 def drawn(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -32,3 +35,17 @@ def drawn(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.n
         words = np.random.Philox(key=np.array([seed, label], np.uint64)).random_raw(len(own))
         tested[own[np.argsort(words, kind="stable")[:count]]] = True
     return np.flatnonzero(~tested), np.flatnonzero(tested)
+
+
+def note(share: float, seed: int, of: str = "every class") -> str:
+    """Return what a data set says of its draw, in one sentence."""
+    return f"{share:g} of {of}{_DRAWN}{seed}, is the test part."
+
+
+def is_noted(notes: Iterable[str]) -> bool:
+    """Tell by a data set's notes whether its test part is drawn.
+
+    >>> is_noted([note(0.2, 0)]), is_noted([])
+    (True, False)
+    """
+    return any(_DRAWN in text for text in notes)

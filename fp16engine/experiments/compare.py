@@ -128,7 +128,7 @@ def run(
         `disagreements` (test images on which a precision and the reference choose different classes).
 
     Raises:
-        ValueError: a setting is out of range, or `out` already holds results.
+        ValueError: a setting is out of range, `out` already holds results, or there are none to resume.
         TypeError: a setting is of the wrong kind or unknown.
         UnsupportedPrecision: the device cannot honour a precision.
         BackendUnavailable: the device is not there.

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import random
 from ..nn import Module, init
-from ..validate import integer, must_be, pair
+from ..validate import instance, integer, must_be, pair
 from . import activations, transformer
 from .airbench import WHITENING_IMAGES, Airbench94, airbench94
 from .alexnet import alexnet, alexnet_4096
@@ -191,6 +191,7 @@ def prepare(model: Module, dataset: Dataset) -> Module:
         dataset: a `data.Dataset` of the network's image size and channels.
 
     Raises:
+        TypeError: model is no Module, or dataset no `data.Dataset`.
         ValueError: the images have other channels than the network takes.
 
     Rounding:
@@ -201,6 +202,10 @@ def prepare(model: Module, dataset: Dataset) -> Module:
     >>> fe.models.prepare(model, fe.data.digits()) is model
     True
     """
+    from ..data import Dataset
+
+    instance("model", model, Module, "a Module")
+    instance("dataset", dataset, Dataset, "a data.Dataset")
     if isinstance(model, Airbench94):
         images = dataset.train.images[:WHITENING_IMAGES].astype(np.float32)
         model.whiten((images - np.float32(dataset.mean)) / np.float32(dataset.std or 1.0))

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import validate
 from ..bounded import MEMBER_LIMIT, read_regular
-from ..data import arrays, picture
+from ..data import arrays, image_files, picture
 from ..data.image_files import FILE_LIMIT, is_image
 from ..errors import DataError
 from ..train.source import ImageSource
@@ -22,17 +22,20 @@ _KINDS = "a path, a PIL image, an array of uint8 pixels, or a list of these"
 _WITH_ALPHA = 4
 
 
-def prepared(x: Any, source: ImageSource) -> Iterator[tuple[list[str], np.ndarray]]:
+def prepared(x: Any, source: ImageSource, skipped: dict[str, str]) -> Iterator[tuple[list[str], np.ndarray]]:
     """Yield names and pixels (N, H, W, C), uint8, of at most `BATCH` images at a time.
+
+    Files of a folder that cannot be used go to `skipped`, with the reason.
 
     Raises:
         TypeError: x is none of the kinds.
-        DataError: a file is no image, or an array has another shape; the message names it.
+        DataError: a file that x names is no image, a folder has none that can be used, or an array has
+            another shape; the message names it.
         FileNotFoundError: there is no such file.
     """
     names: list[str] = []
     images: list[np.ndarray] = []
-    for name, image in _each(x, source):
+    for name, image in _each(x, source, skipped):
         names.append(name)
         images.append(image)
         if len(images) == BATCH:
@@ -42,13 +45,20 @@ def prepared(x: Any, source: ImageSource) -> Iterator[tuple[list[str], np.ndarra
         yield names, np.stack(images)
 
 
-def _each(x: Any, source: ImageSource, name: str = "x") -> Iterator[tuple[str, np.ndarray]]:
+def _each(
+    x: Any, source: ImageSource, skipped: dict[str, str], name: str = "x"
+) -> Iterator[tuple[str, np.ndarray]]:
     if isinstance(x, str | os.PathLike):
-        for path in _files(validate.path(name, x).expanduser()):
+        path = validate.path(name, x).expanduser()
+        if path.is_dir():
+            yield from _usable(path, source, skipped)
+        elif path.exists() or path.is_symlink():
             yield str(path), _file(path, source)
+        else:
+            raise FileNotFoundError(f"{path} must be an image or a folder of images, got nothing there")
     elif isinstance(x, list | tuple):
         for number, entry in enumerate(x):
-            yield from _each(entry, source, f"{name}[{number}]")
+            yield from _each(entry, source, skipped, f"{name}[{number}]")
     elif hasattr(x, "getextrema") and hasattr(x, "convert"):
         yield name, _picture(x, source)
     elif hasattr(x, "shape") and hasattr(x, "dtype"):
@@ -60,12 +70,26 @@ def _each(x: Any, source: ImageSource, name: str = "x") -> Iterator[tuple[str, n
         raise TypeError(must_be(name, _KINDS, type(x) if not isinstance(x, type) else x))
 
 
+def _usable(folder: Path, source: ImageSource, skipped: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the images below a folder that can be used; DataError where there are none."""
+    picture.pillow()
+    _is_gray(source)  # what no file can help is an error before any is read
+    paths = _files(folder)
+    for path in paths:
+        try:
+            pixels = _file(path, source)
+        except (DataError, OSError) as error:
+            skipped[str(path)] = image_files.reason(str(path), error)
+        else:
+            yield str(path), pixels
+    reasons = [skipped[str(path)] for path in paths if str(path) in skipped]
+    if len(reasons) == len(paths):
+        more = f" and {len(reasons) - 1} more" if len(reasons) > 1 else ""
+        raise DataError(f"{folder} must hold an image that can be used, got none: {reasons[0]}{more}")
+
+
 def _files(path: Path) -> list[Path]:
-    """Return a file, or the images below a folder, sorted; hidden ones do not count."""
-    if not path.exists() and not path.is_symlink():
-        raise FileNotFoundError(f"{path} must be an image or a folder of images, got nothing there")
-    if not path.is_dir():
-        return [path]
+    """Return the images below a folder, sorted; hidden ones do not count."""
     found: list[Path] = []
     for folder, folders, names in os.walk(path):
         folders[:] = sorted(name for name in folders if not name.startswith("."))

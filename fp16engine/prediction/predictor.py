@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..data import Dataset
+from ..data import Dataset, image_files
 from ..data.dataset import normalise
 from ..data.digits import digits
 from ..errors import CheckpointError, DataError
 from ..models import transformer
 from ..train import Checkpoint, Trainer
 from ..train.batches import DeviceSplit, check_dataset
+from ..train.loop import data_fingerprint
 from ..train.objective import NO_ANSWER
 from ..train.refinements import VIEWS
 from ..train.source import ImageSource
@@ -39,6 +42,7 @@ class Predictions:
         classes: N names: the class of each image, "" where no output is finite.
         probabilities: (N, K), float32, of the K classes.
         names: of the images: their paths, or where in the argument they were.
+        skipped: why files of a folder were not used, by path.
 
     >>> Predictions(np.array([1]), ("dog",), np.array([[0.25, 0.75]], np.float32), ("x.png",)).classes[0]
     'dog'
@@ -48,6 +52,7 @@ class Predictions:
     classes: tuple[str, ...]
     probabilities: np.ndarray
     names: tuple[str, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,11 +147,13 @@ class Predictor:
             x: a path of an image or of a folder (with its folders), a PIL image, pixels (H, W), (H, W, C) or
                 (N, H, W, C), uint8, or a list of these. Images of another size are resized and cropped as
                 `image_folder` does, gray ones and colours turned into what the network takes; all are
-                normalised as in training.
+                normalised as in training. A file of a folder that cannot be used is skipped, and a warning
+                and the result's `skipped` say why.
 
         Raises:
             TypeError: x is of another kind, or its pixels are not uint8.
-            DataError: a file is no image, or an array has a wrong shape, as one with its channels first.
+            DataError: a file that x names is no image, a folder has none that can be used, or an array has a
+                wrong shape, as one with its channels first.
             FileNotFoundError: there is no such file.
 
         >>> import tempfile
@@ -159,8 +166,9 @@ class Predictor:
         (32, (32, 10), True)
         """
         names: list[str] = []
+        skipped: dict[str, str] = {}
         labels, probabilities = [], []
-        for own, pixels in prepared(x, self.source):
+        for own, pixels in prepared(x, self.source, skipped):
             images = normalise(pixels, self.source.mean, self.source.std, self.precision.storage)
             given, shares = self._trainer.evaluator.classify(images, BATCH)
             names += own
@@ -170,7 +178,9 @@ class Predictor:
             raise DataError("x must hold at least one image, got none")
         all_labels = np.concatenate(labels)
         classes = tuple(self._name(int(label)) for label in all_labels)
-        return Predictions(all_labels, classes, np.concatenate(probabilities), tuple(names))
+        if skipped:
+            warnings.warn(image_files.skipped(skipped), stacklevel=2)
+        return Predictions(all_labels, classes, np.concatenate(probabilities), tuple(names), skipped)
 
     def _name(self, label: int) -> str:
         """Return a class's name; a network may have more outputs than there are classes."""
@@ -270,6 +280,12 @@ def load(
     Traceback (most recent call last):
     fp16engine.errors.CheckpointError: no/such/folder must hold a checkpoint, got no checkpoint.json there
     """
+    checkpoint = checkpoint_of(run)
+    return Predictor(checkpoint, source_of(checkpoint, data), "cpu" if device is None else device, model)
+
+
+def checkpoint_of(run: str | os.PathLike[str]) -> Checkpoint:
+    """Return the checkpoint of a run; CheckpointError names the runs where it is a comparison."""
     folder = checked_path("the run's folder", run)
     if (folder / _COMPARISON).exists() and not (folder / _CHECKPOINT).exists():
         runs = sorted(path.parent.name for path in folder.glob(f"*/{_CHECKPOINT}"))
@@ -277,8 +293,7 @@ def load(
         raise CheckpointError(
             f"{folder} must be one run, got a comparison of {', '.join(runs) or 'none'}{hint}"
         )
-    checkpoint = Checkpoint.load(folder)
-    return Predictor(checkpoint, source_of(checkpoint, data), "cpu" if device is None else device, model)
+    return Checkpoint.load(folder)
 
 
 def source_of(checkpoint: Checkpoint, data: Dataset | None = None) -> ImageSource:
@@ -312,6 +327,20 @@ def trained_on(checkpoint: Checkpoint) -> tuple[str, int]:
         return data["name"], integer("run: data: train", data.get("train"), 1)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+
+
+def is_of(checkpoint: Checkpoint, dataset: Dataset) -> bool:
+    """Tell whether a run was trained on a data set, or on its first images; True where it does not say."""
+    trained = checkpoint.settings.get("data_sha256")
+    if trained is None:
+        return True
+    _, count = trained_on(checkpoint)
+    try:
+        tested = integer("run: data: test", checkpoint.settings["data"].get("test"), 1)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+    part = replace(first_images(dataset, count), test=dataset.test.first(tested))
+    return data_fingerprint(part) == trained
 
 
 def first_images(dataset: Dataset, count: int) -> Dataset:

@@ -44,6 +44,24 @@ def test_missing_module_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None
     assert not any(device == "cpu" for device in backends.devices())
 
 
+def test_an_instruction_set_that_is_not_there_is_refused(cpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fp16engine.backend.cpu import load
+
+    before = cpu.native.isa()
+    try:
+        monkeypatch.setenv("FP16ENGINE_ISA", "foo")
+        with pytest.raises(
+            fe.BackendUnavailable, match=r"^FP16ENGINE_ISA must be auto, avx512, .* got 'foo'$"
+        ):
+            load()
+        assert cpu.native.isa() == before
+        for accepted in (before, "", "auto"):
+            monkeypatch.setenv("FP16ENGINE_ISA", accepted)
+            assert load().native.isa() == (cpu.native.select_isa("auto") if accepted == "auto" else before)
+    finally:
+        cpu.native.select_isa(before)
+
+
 def test_observers_see_the_calls_of_a_backend_that_they_are_around(reference: Any) -> None:
     seen: list[str] = []
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import struct
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from image_files import Image, chunk
 
 from fp16engine.cli import main
-
-Image = pytest.importorskip("PIL.Image", reason="Pillow (extra `data`) is not installed")
 
 COLOURS = {"red": (200, 40, 40), "green": (40, 200, 40), "blue": (40, 40, 200)}
 OWN = ["--device", "reference", "--model", "dnn", "--epochs", "12", "--batch-size", "8", "--lr", "0.02"]
@@ -116,6 +117,33 @@ def test_data_that_moved_are_named(trained: Path, tmp_path: Path, capsys: pytest
     assert main(argv) == 2 and "--data-dir must be a folder or file that exists" in capsys.readouterr().err
 
 
+def test_data_that_changed_are_refused_and_named_ones_warned_of(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One more file changes the draw, so that images that were trained on come into the test part."""
+    shutil.copytree(trained / "photos", tmp_path / "own")
+    data = ["--data", "image_folder", "--data-dir", "own", "--image-size", "8", "--limit", "20"]
+    assert main(["train", *data, *OWN, "--epochs", "1", "--out", "run"]) == 0
+    assert main(["evaluate", "run", "--device", "reference"]) == 0  # of a part of the data, which is the same
+    capsys.readouterr()
+    assert main(["evaluate", "run", "--device", "reference", "--data-dir", "own"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    photo(77, COLOURS["red"]).save(tmp_path / "own" / "red" / "00.png")
+    assert main(["evaluate", "run", "--device", "reference"]) == 2
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
+    assert (
+        captured.out == ""
+        and "own must hold the images and labels that the run was trained on, got others" in last
+    )
+    assert main(["evaluate", "run", "--device", "reference", "--data-dir", "own"]) == 0
+    assert "may hold images that were trained on" in capsys.readouterr().err
+    for part in ("train", "test"):
+        shutil.copytree(trained / "photos", tmp_path / "parts" / part)
+    assert main(["evaluate", "run", "--device", "reference", "--data-dir", "parts"]) == 0
+    assert "warning" not in capsys.readouterr().err
+
+
 def test_a_folder_with_other_classes_is_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -143,6 +171,92 @@ def test_wrong_images_are_one_sentence(
     assert main(["predict", str(trained / "run"), *images, "--device", "reference"]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and len(captured.err.splitlines()) == 1 and words in captured.err
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ["--csv", "nowhere/x.csv"],
+            "--csv must be in a folder that exists and can be written, got nowhere/x.csv",
+        ),
+        (
+            ["--data", "digits"],
+            "--data must be left out with {run}, which holds its own classes and normalisation",
+        ),
+        (["--data-dir", "nowhere"], "--data-dir must be left out with {run}, which holds its own"),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_before_the_work(
+    trained: Path,
+    options: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def work(*_: Any) -> None:
+        raise AssertionError("images were predicted")
+
+    monkeypatch.setattr("fp16engine.prediction.Predictor.predict", work)
+    run = str(trained / "run")
+    assert main(["predict", run, str(trained / "new red.jpg"), "--device", "reference", *options]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and words.format(run=run) in captured.err
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["predict", "both", "x.png"],
+        ["evaluate", "both"],
+        ["tolerance", "both"],
+        ["export", "both", "--out", "x", "--format", "onnx"],
+    ],
+)
+def test_a_comparison_names_its_runs(
+    trained: Path, tmp_path: Path, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained / "run", tmp_path / "both" / "fp16")
+    (tmp_path / "both" / "compare.json").write_text("{}")
+    assert main(argv) == 2
+    assert (
+        f"both must be one run, got a comparison of fp16; name one, as {Path('both', 'fp16')}"
+        in capsys.readouterr().err
+    )
+
+
+def test_a_bad_file_of_a_folder_is_skipped_and_named(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    shutil.copy(trained / "new red.jpg", folder / "red.jpg")
+    (folder / "nothing.png").write_bytes(b"")
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    (folder / "bomb.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+    )
+    bad = ["nothing.png", "bomb.png"]
+    if os.name == "posix":
+        (folder / "dangling.png").symlink_to("nowhere")
+        os.mkfifo(folder / "fifo.png")
+        bad += ["dangling.png", "fifo.png"]
+    argv = ["predict", str(trained / "run"), "--device", "reference"]
+    assert main([*argv, str(folder), "--json", "--csv", "out.csv"]) == 0
+    captured = capsys.readouterr()
+    assert f"warning: {len(bad)} files are skipped: " in captured.err and "Errno" not in captured.err
+    document = json.loads(captured.out)
+    assert [Path(row["image"]).name for row in document["predictions"]] == ["red.jpg"]
+    assert {Path(row["image"]).name for row in document["skipped"]} == set(bad)
+    assert all(Path(row["image"]).name in row["reason"] for row in document["skipped"])
+    assert len(Path("out.csv").read_text().splitlines()) == 2
+    for name in bad:
+        assert main([*argv, str(folder / name), str(folder / "red.jpg")]) == 2
+        assert name in capsys.readouterr().err
+    (folder / "red.jpg").unlink()
+    assert main([*argv, str(folder)]) == 2
+    err = capsys.readouterr().err
+    assert "new must hold an image that can be used, got none: " in err and f"and {len(bad) - 1} more" in err
 
 
 def test_names_are_printed_without_control_characters(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -134,6 +135,11 @@ def test_shapes_that_are_channels_last_pass() -> None:
         (X[0, 0], Y, {}, r"x must be images of shape .* got \(8, 3\)"),
         (X[:0], Y[:0], {}, "x must be images of shape"),
         (X / 127, Y, {}, "x must be pixels from 0 to 255, or floats from 0 to 1, got float64 from 0 to 2"),
+        (np.full((4, 2, 2), 1.0000001, np.float32), Y[:4], {}, "got float32 from 1.0000001 to 1.0000001;"),
+        (X, Y * 0, {}, "y must hold at least 2 classes, got one, '0'"),
+        (X, ["cat"] * 20, {}, "y must hold at least 2 classes, got one, 'cat'"),
+        (X, Y * 0 + 1, {"classes": ("a", "b")}, "y must hold at least 2 classes, got one, 'b'"),
+        (X[:3], [0, 1, 2], {}, r"x must hold 2 or more images of a class, .* got 1 of each; or give"),
         (X - 1.0, Y, {}, r"got float64 from -1 to 254; leave out what normalises them"),
         (X.astype(np.int64) + 1, Y, {}, "got int64 from 1 to 256"),
         (np.full((4, 2, 2, 1), np.nan), Y[:4], {}, "got float64 from nan to nan"),
@@ -154,6 +160,16 @@ def test_shapes_that_are_channels_last_pass() -> None:
 def test_wrong_arrays_are_named(x: Any, y: Any, options: dict[str, Any], words: str) -> None:
     with pytest.raises((DataError, ValueError, TypeError), match=words):
         Dataset.from_arrays(x, y, **options)
+
+
+def test_labels_that_skip_numbers_are_said_unless_the_classes_are_named() -> None:
+    with pytest.warns(UserWarning, match="y has no label of 12 of 15 classes, the first 1; labels"):
+        data = Dataset.from_arrays(X, np.array([0, 7, 14, 7] * 5))
+    assert len(data.classes) == 15
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Dataset.from_arrays(X, Y * 2, classes="abcdefg")
+        Dataset.from_arrays(X, Y)
 
 
 @pytest.mark.parametrize(

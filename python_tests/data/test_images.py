@@ -237,6 +237,15 @@ def test_pixel_bombs_are_skipped(root):
         assert "train/dog/000.png must" in data.notes[-1]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="symbolic links")
+def test_a_file_that_the_system_refuses_is_named_in_words(root):
+    (root / "train" / "cat" / "002.png").unlink()
+    (root / "train" / "cat" / "002.png").symlink_to("nowhere")
+    for cache in (False, True):
+        note = image_folder(root, cache=cache).notes[-1]
+        assert note == "1 file is skipped: train/cat/002.png cannot be read: No such file or directory."
+
+
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_empty_class(root, split, fails):
     (root / split / "bird").mkdir()

@@ -93,6 +93,13 @@ def test_results_are_never_overwritten(finished):
     assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
 
 
+def test_resume_of_a_folder_without_a_comparison_is_refused(tmp_path):
+    """A name that is mistyped starts nothing, and leaves nothing behind."""
+    with pytest.raises(ValueError, match=r"resume must have a folder with .*, got .* without results"):
+        tiny(tmp_path / "typo", ("fp32",), epochs=1, resume=True)
+    assert not (tmp_path / "typo").exists()
+
+
 def test_resume_of_finished_runs_trains_nothing_and_more_precisions_can_follow(tmp_path):
     first = tiny(tmp_path / "out", ("fp32",), epochs=1)
     assert first["tolerance"] is None

@@ -96,6 +96,13 @@ def test_prepare_takes_the_filters_from_normalised_training_images() -> None:
     np.testing.assert_allclose(model.whitening.weight.numpy(), exact, atol=1e-4)
 
 
+def test_prepare_takes_a_network_and_a_data_set_only() -> None:
+    with pytest.raises(TypeError, match="model must be a Module, got 3"):
+        fe.models.prepare(3, 4)
+    with pytest.raises(TypeError, match=r"dataset must be a data.Dataset, got 4"):
+        fe.models.prepare(fe.models.create("dnn", image_size=8), 4)
+
+
 def test_convolutions_copy_their_inputs_at_first() -> None:
     model: Any = fe.models.create("airbench94").to("reference")
     kernel = model.groups[1].conv1.weight.numpy()

@@ -66,15 +66,16 @@ def _results(out: Path) -> list[str]:
 def claim(out: Path, settings: dict[str, Any], resume: bool, may_change: frozenset[str]) -> None:
     """Take `out` for a comparison, or continue with the one in it.
 
-    Without `resume`, a folder with results in it is refused; with `resume`, the settings stored there must be
-    the same but for the keys in `may_change`. Nothing existing is touched before that is settled. Raises
-    ValueError.
+    Without `resume`, a folder with results in it is refused; with `resume`, one without a comparison is, and
+    the settings stored there must be the same but for the keys in `may_change`. Nothing existing is touched
+    before that is settled. Raises ValueError.
     """
     if not resume:
         refuse_results(out)
     taken = _results(out)
-    if taken and COMPARISON not in taken:
-        raise ValueError(f"resume must have a folder with {COMPARISON}, got {out} with {taken[0]}")
+    if resume and COMPARISON not in taken:
+        got = f"with {taken[0]}" if taken else "without results"
+        raise ValueError(f"resume must have a folder with {COMPARISON}, got {out} {got}")
     if taken:
         before = read_json(out / COMPARISON)
         for key in sorted((settings.keys() | before.keys()) - may_change):

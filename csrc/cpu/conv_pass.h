@@ -34,11 +34,11 @@ struct Pass {
     // Row r of the float image is row r * pick_h + shift_h of the source, and columns alike: a filter of one position
     // leaves out what it skips.
     int64_t pick_h = 1, pick_v = 1, shift_h = 0, shift_v = 0;
-    int64_t low_h = 0, high_h = 0, low_v = 0,
-            high_v = 0;                       // what an output row reads, from its row on; columns of the float image
-    int64_t begin_v = 0, end_v = 0;           // its columns that lie inside the source
-    int64_t step = 1, rows = 0, columns = 0;  // of the largest phase
-    int64_t images, block_rows, blocks;       // of a task; of an image
+    // What an output row reads, from its row on, and the columns of the float image, of which begin_v to end_v lie
+    // inside the source.
+    int64_t low_h = 0, high_h = 0, low_v = 0, high_v = 0, begin_v = 0, end_v = 0;
+    int64_t step = 1, rows = 0, columns = 0;         // of the largest phase
+    int64_t images = 1, block_rows = 1, blocks = 1;  // of a task; of an image
 
     int64_t pitch() const { return (high_v - low_v) * C; }
     int64_t tasks() const { return (N + images - 1) / images * blocks; }

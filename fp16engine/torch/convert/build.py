@@ -41,7 +41,7 @@ def from_torch(module: torch.nn.Module, example_input: Any) -> Graph:
 
     In training, running variances take the biased variance of the batch (PyTorch: unbiased), and norms that
     have seen no batch start from the first ones, see `nn.BatchNorm2d`. Each step of functions that are put
-    together from ours (SiLU, Hardswish) is rounded.
+    together from ours (Hardswish, LeakyReLU) is rounded.
 
     Raises:
         TypeError: module is no torch.nn.Module, or the example no tensor.

@@ -32,8 +32,8 @@ class Pointwise(ours.Module):
         name: of PyTorch's class.
         function: takes and returns a tensor of any shape, float16 or float32, each of its steps rounded once.
 
-    >>> Pointwise("SiLU", operators.silu)
-    SiLU()
+    >>> Pointwise("Hardswish", operators.hardswish)
+    Hardswish()
     """
 
     def __init__(self, name: str, function: Callable[[Tensor], Tensor]) -> None:
@@ -231,8 +231,8 @@ _POINTWISE: dict[Any, Callable[[Any], ours.Module]] = {
     theirs.GELU: lambda layer: (
         ours.GELU() if layer.approximate == "none" else Pointwise("GELU", operators.gelu(layer.approximate))
     ),
-    theirs.SiLU: lambda _: Pointwise("SiLU", operators.silu),
-    theirs.Sigmoid: lambda _: Pointwise("Sigmoid", operators.sigmoid),
+    theirs.SiLU: lambda _: ours.SiLU(),
+    theirs.Sigmoid: lambda _: ours.Sigmoid(),
     theirs.Hardswish: lambda _: Pointwise("Hardswish", operators.hardswish),
     theirs.Hardsigmoid: lambda _: Pointwise("Hardsigmoid", operators.hardsigmoid),
     theirs.LeakyReLU: lambda layer: Pointwise(

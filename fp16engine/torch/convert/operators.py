@@ -29,16 +29,6 @@ def only(name: str, value: Any, *valid: Any) -> None:
 # Elementwise
 
 
-def sigmoid(x: Tensor) -> Tensor:
-    """Return 1 / (1 + exp(-x)) as 0.5 tanh(x / 2) + 0.5, which cannot overflow."""
-    return F.tanh(x * 0.5) * 0.5 + 0.5
-
-
-def silu(x: Tensor) -> Tensor:
-    """Return x sigmoid(x)."""
-    return x * sigmoid(x)
-
-
 def hardsigmoid(x: Tensor) -> Tensor:
     """Return relu6(x + 3) / 6."""
     return F.relu6(x + 3.0) * (1 / 6)
@@ -277,7 +267,7 @@ def _power(x: Held, exponent: float) -> Held:
 
 
 _ELEMENTWISE: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu, "tanh": F.tanh, "sigmoid": sigmoid, "exp": F.exp, "log": F.log,
+    "relu": F.relu, "tanh": F.tanh, "sigmoid": F.sigmoid, "exp": F.exp, "log": F.log,
     "sqrt": F.sqrt, "neg": F.neg,
 }  # fmt: skip
 _ARITHMETIC = {
@@ -310,7 +300,7 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     **{name: _of_sizes(name) for name in (operator.floordiv, operator.mod, operator.eq, operator.ne,
                                           operator.lt, operator.le, operator.gt, operator.ge, int)},
     torch_f.relu: _pointwise(F.relu), torch.relu_: _pointwise(F.relu), torch_f.relu6: _pointwise(F.relu6),
-    torch_f.silu: _pointwise(silu), torch_f.sigmoid: _pointwise(sigmoid), torch_f.tanh: _pointwise(F.tanh),
+    torch_f.silu: _pointwise(F.silu), torch_f.sigmoid: _pointwise(F.sigmoid), torch_f.tanh: _pointwise(F.tanh),
     torch_f.hardswish: _pointwise(hardswish), torch_f.hardsigmoid: _pointwise(hardsigmoid),
     torch_f.gelu: _gelu, torch_f.leaky_relu: _leaky_relu, torch_f.hardtanh: _hardtanh, torch_f.pad: _pad,
     torch_f.softmax: _softmax, torch_f.linear: _linear, torch_f.layer_norm: _layer_norm,

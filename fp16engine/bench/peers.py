@@ -21,6 +21,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 GPU_PRECISIONS = ("amp", "fp16", "compiled")
 # On most processors PyTorch's FP16 convolutions are scalar code, a hundred times slower than FP32's.
 SLOW_BATCH, SLOW_ROUNDS = 4, 3
+ELSEWHERE = {"airbench94": "its peer is benchmarks/airbench_torch.py, which trains it"}  # by model
 _MOST_SECONDS = 20.0  # of a step on that batch
 _LONG_STEP = 2.0  # seconds that a step on the whole batch may take; else it is measured on the small one
 
@@ -58,6 +59,8 @@ def contenders(
     if peer == "none":
         return None, []
     found: dict[str, Any] = {"name": peer, "available": False, "reason": None, "version": None}
+    if task.model_name in ELSEWHERE:
+        return {**found, "reason": ELSEWHERE[task.model_name]}, []
     if importlib.util.find_spec("torch") is None:
         return {**found, "reason": "torch is not installed; get it with: pip install torch"}, []
     from . import torch_models, torch_step

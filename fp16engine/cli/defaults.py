@@ -48,7 +48,8 @@ def table() -> str:
         f"  {name:<14}{d.model:<10}{d.epochs:>6}{d.batch_size:>7}  {d.lr:<6g}" for name, d in DEFAULTS.items()
     ]
     head = (
-        f"  {'data':<14}{'model':<10}{'epochs':>6}{'batch':>7}  lr (adam, adamw, rmsprop: {_ADAPTIVE_LR:g})"
+        f"  {'data':<14}{'model':<10}{'epochs':>6}{'batch':>7}"
+        f"  lr (adam, adamw, rmsprop: {_ADAPTIVE_LR:g}, muon: {_MUON_LR:g})"
     )
     return "\n".join(["defaults:", head, *rows])
 

@@ -148,7 +148,7 @@ def _compared(
     named = arguments.data is not None or arguments.data_dir is not None
     try:
         dataset, _ = run_data.of_run(arguments, checkpoint, unseen=False)
-    except (DataError, FileNotFoundError) as error:
+    except (DataError, FileNotFoundError, ValueError) as error:  # ValueError: they never were on a disk
         if named:
             raise
         return _not_done(f"the run's images are not there: {error}")

@@ -6,12 +6,14 @@ import importlib.util
 import signal
 import sys
 import time
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fp16engine import models
 from fp16engine.bench import peers, step
 from fp16engine.bench.deadline import at_most
 
@@ -82,6 +84,14 @@ def test_what_pytorch_refuses_is_left_out_in_its_words(found: dict[str, Any]) ->
     assert report["available"] and list(made) == ["torch-fp32", "torch-fp16"]
     assert report["left_out"] == {"torch-bf16": "no BF16 here"}
     assert "threads" not in found
+
+
+@pytest.mark.parametrize("name", peers.ELSEWHERE)
+def test_a_network_whose_peer_is_elsewhere_says_where(name: str) -> None:
+    report, made = peers.contenders("torch", replace(TASK, model_name=name), 2, lambda text: None)
+    assert not made and report
+    assert not report["available"] and report["reason"] == peers.ELSEWHERE[name]
+    assert name in models.names()
 
 
 def test_none_is_asked_for() -> None:

@@ -51,6 +51,20 @@ def test_without_onnxruntime_it_says_that_nothing_was_compared(
     assert "Not compared on images: onnxruntime is not installed" in text
 
 
+def test_a_run_on_arrays_is_exported_though_its_images_are_on_no_disk(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 1)).astype(np.uint8)
+    trainer = fe.Trainer(fe.models.create("dnn", 2, image_size=8, channels=1))
+    trainer.fit((x, np.arange(40) % 2), 1, 8, out=tmp_path / "run", progress=False)
+    out = tmp_path / "net.onnx"
+    found, _ = export(capsys, tmp_path / "run", "--format", "onnx", "--out", out, "--json")
+    assert found["check"] == "not done" and "arrays" in found["reason"]
+    assert out.stat().st_size > 0
+
+
 def test_a_file_of_other_classes_fails(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

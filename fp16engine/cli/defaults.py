@@ -72,7 +72,7 @@ def _of_recipe(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ValueError(validate.must_be(f"--{name}", f"{own} with --recipe {recipe.name}", given))
     arguments.refinements = training.refinements
     values = {name: getattr(training, name) for name in (*PLAIN, "lr", "momentum") if name != "data"}
-    if recipe.scaled_loss and Precision.get(arguments.precision).storage == "float16":
+    if Precision.get(arguments.precision).storage == "float16":
         scaled = Precision.get(arguments.precision).loss_scale is not None
         values["loss_scale"] = "policy" if scaled else "auto"
     names = ("data", "model", "epochs", "batch_size")

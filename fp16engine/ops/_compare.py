@@ -164,7 +164,7 @@ def where(condition: Tensor | np.ndarray, a: Tensor | float, b: Tensor | float) 
     given = [t for t in (a, b) if isinstance(t, Tensor)]
     if not given:
         raise TypeError(must_be("where: a or b", "a Tensor", (a, b)))
-    first, second = (_filled("where", t, given[0]) for t in (a, b))
+    first, second = (_filled(t, given[0]) for t in (a, b))
     _check.alike("where", a=first, b=second)
     try:
         shape = np.broadcast_shapes(chosen.shape, first.shape, second.shape)
@@ -177,11 +177,11 @@ def where(condition: Tensor | np.ndarray, a: Tensor | float, b: Tensor | float) 
     return reshape(getitem(both, index), shape)
 
 
-def _filled(op: str, value: Any, like: Tensor) -> Tensor:
+def _filled(value: Any, like: Tensor) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if not _check.is_number(value):
-        raise TypeError(must_be(f"{op}: an operand", "a Tensor or a number", type(value)))
+        raise TypeError(must_be("where: an operand", "a Tensor or a number", type(value)))
     return Tensor(backends.get(like.device).full((), float(value), like.dtype), like.device)
 
 

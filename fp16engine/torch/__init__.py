@@ -1,6 +1,7 @@
 """FP16 training for PyTorch's own modules and tensors; needs PyTorch, which nothing else of the package does.
 
-Optimizers whose state survives float16, in the tensors' own memory. docs/pytorch.md shows each at work.
+Optimizers whose state survives float16, a gradient scaler and a clip for float16 gradients; instruments
+(`watch`, `explain`, `audit`); and PyTorch's networks and weights as ours. docs/pytorch.md shows each at work.
 """
 
 from __future__ import annotations

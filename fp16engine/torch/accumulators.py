@@ -66,13 +66,13 @@ def _of(op: str, terms: int, key: tuple[Any, ...], dtype: torch.dtype, device: s
 
 
 def _mm(args: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
-    a, b = args[-2:] if len(args) < 3 or isinstance(args[2], torch.Tensor) else args[:2]
+    a, b = args[:2]  # a third is the dtype of the result
     return a.shape[-1], (a.shape[-2], b.shape[-1])
 
 
 def _bmm(args: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
     terms, sizes = _mm(args)
-    return terms, (args[-1].shape[0], *sizes)
+    return terms, (args[0].shape[0], *sizes)
 
 
 def _linear(args: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:

@@ -29,7 +29,7 @@ _REFUSED = {
 
 
 class Optimizer(torch.optim.Optimizer):
-    """The base of SGD, Adam, AdamW and RMSprop: a `torch.optim.Optimizer` that runs the engine's kernels.
+    """The base of SGD, Adam, AdamW, RMSprop and Muon: a `torch.optim.Optimizer` with our kernels.
 
     Args:
         params: as for `torch.optim.Optimizer`: tensors of any shape, named ones, or groups with options of

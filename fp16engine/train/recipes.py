@@ -31,8 +31,8 @@ class Recipe:
         data: the data set it was made for.
         epochs: passes over the training images.
         batch_size: images in a step.
-        training: how the network is trained.
-        scaled_loss: choose the loss scale of FP16 precisions without one from the histogram of the gradients.
+        training: how the network is trained; FP16 precisions without a loss scale choose it from the
+            histogram of the gradients.
 
     >>> get("airbench94").epochs
     10
@@ -44,7 +44,6 @@ class Recipe:
     epochs: int
     batch_size: int
     training: TrainConfig
-    scaled_loss: bool = True
 
 
 def _airbench94(batch_size: int | None) -> Recipe:

@@ -22,7 +22,7 @@ class Refinements:
         trained_epochs: (pattern, epochs >= 0) pairs: parameters that are trained in the first epochs only.
         lookahead: every how many applied steps the weights and running statistics are drawn to their slow
             average, by 1 - 0.95^lookahead * (share of the steps done)^3; 0 never. Training ends at the
-            average.
+            average, unless a callback ends it early: the weights stay the fast ones then.
         views: how the finished network is tested once more: "mirror" means each image and its mirror image,
             "mirror-shift" both, and both moved by a pixel up-left and down-right; logits are averaged.
         muon_steps: Newton-Schulz steps of muon, >= 1.

@@ -56,7 +56,7 @@ class Trainer:
         seed: orders the data and drives dropout, augmentation and stochastic rounding.
         eps: of adam, adamw and rmsprop; None is the optimizer's default for its state.
         weight_decay: L2 factor >= 0 of parameters without one of their own; `fit` says how many have one.
-        nesterov: of sgd.
+        nesterov: of sgd; muon's momentum is always Nesterov's.
         schedule: "constant", "cosine", "linear", "triangle" or "inverse-sqrt"; or a function of (applied
             steps, all steps of the run) that returns the factor >= 0 on the rate. It counts applied steps.
         warmup: applied steps over which the rate rises to `lr`.

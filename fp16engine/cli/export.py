@@ -12,9 +12,6 @@ from .output import megabytes, print_json, print_table, print_text, share
 from .parser import add_command
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from ..data import Dataset
     from ..prediction import Predictor
     from ..train import Checkpoint
 
@@ -77,6 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
         given = "--normalise" if arguments.normalise else "--dtype"
         raise ValueError(f"{given} must be given with --format onnx, got {arguments.format}")
     checkpoint = checkpoint_of(arguments.checkpoint)
+    needless = run_data.named(arguments) + ["--limit"] * (arguments.limit is not None)
+    if needless and arguments.format != "onnx" and checkpoint.images is not None:
+        raise ValueError(f"{needless[0]} must be given with --format onnx, got {arguments.format}")
     options.use_threads(arguments)
     predictor = _predictor(arguments, checkpoint)
     if arguments.format == "onnx":
@@ -101,7 +101,10 @@ def _predictor(arguments: argparse.Namespace, checkpoint: Checkpoint) -> Predict
     from ..prediction import Predictor
     from ..prediction.predictor import source_of
 
-    source = source_of(checkpoint)
+    if checkpoint.images is None and run_data.named(arguments):  # one of an earlier version
+        _, source = run_data.of_run(arguments, checkpoint, unseen=False)
+    else:
+        source = source_of(checkpoint)
     model = None
     if arguments.torch is None and checkpoint.model_config is None:
         raise ValueError(
@@ -145,38 +148,21 @@ def _compared(
     if not check.available():
         return _not_done("onnxruntime is not installed: pip install 'fp16engine[onnx]'")
     arguments.limit = arguments.limit or IMAGES
-    named = arguments.data is not None or arguments.data_dir is not None
     try:
         dataset, _ = run_data.of_run(arguments, checkpoint, unseen=False)
     except (DataError, FileNotFoundError, ValueError) as error:  # ValueError: they never were on a disk
-        if named:
+        if run_data.named(arguments):
             raise
         return _not_done(f"the run's images are not there: {error}")
     images = dataset.test.images if arguments.normalise else dataset.normalised("test", dtype)
-    found = check.checked(arguments.out, images, _logits(predictor, dataset))
+    own = predictor.outputs(dataset.normalised("test", predictor.precision.storage))
+    found = check.checked(arguments.out, images, own)
     passed = found.same_class >= _AGREE * found.images
     return {"check": "passed" if passed else "failed", "precision": predictor.precision.name, **asdict(found)}
 
 
 def _not_done(reason: str) -> dict[str, Any]:
     return {"check": "not done", "reason": reason}
-
-
-def _logits(predictor: Predictor, dataset: Dataset) -> np.ndarray:
-    import numpy as np
-
-    from ..autograd import no_grad
-    from ..tensor import tensor
-
-    images, batch = dataset.normalised("test", predictor.precision.storage), 64
-    device = predictor.device
-    with no_grad(), predictor.precision.use():
-        predictor.model.eval()
-        parts = [
-            predictor.model(tensor(images[at : at + batch], device=device)).numpy()
-            for at in range(0, len(images), batch)
-        ]
-    return np.concatenate(parts)
 
 
 def _weights(out: Path, form: str, predictor: Predictor) -> dict[str, Any]:

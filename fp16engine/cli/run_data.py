@@ -29,26 +29,31 @@ def of_run(
     """
     from ..prediction.predictor import source_of
 
-    limit, arguments.limit = arguments.limit, None
-    given = (arguments.data, arguments.data_dir, arguments.image_size, arguments.test_share)
-    named = any(value is not None for value in given)
-    _fill(arguments, checkpoint)
-    whole = options.load_data(arguments)
+    completed = argparse.Namespace(**vars(arguments) | {"limit": None})
+    _fill(completed, checkpoint)
+    whole = options.load_data(completed)
     if unseen:
-        _check_same(checkpoint, whole, named)
+        _check_same(checkpoint, whole, bool(named(arguments)))
     source = source_of(checkpoint, whole)
-    return replace(whole, test=whole.test.first(limit), moments=(source.mean, source.std)), source
+    test = whole.test.first(arguments.limit)
+    return replace(whole, test=test, moments=(source.mean, source.std)), source
 
 
-def _check_same(checkpoint: Checkpoint, whole: Dataset, named: bool) -> None:
+def named(arguments: argparse.Namespace) -> list[str]:
+    """Return the options given that name data."""
+    names = ("data", "data_dir", "image_size", "test_share")
+    return ["--" + name.replace("_", "-") for name in names if getattr(arguments, name) is not None]
+
+
+def _check_same(checkpoint: Checkpoint, whole: Dataset, is_named: bool) -> None:
     """Refuse a run's data set that has changed; warn of one that was named and whose test part is drawn."""
     from ..data import stratified
     from ..errors import DataError
     from ..prediction.predictor import is_of
 
-    if (named and not stratified.is_noted(whole.notes)) or is_of(checkpoint, whole):
+    if (is_named and not stratified.is_noted(whole.notes)) or is_of(checkpoint, whole):
         return
-    if not named:
+    if not is_named:
         raise DataError(
             f"{whole.name} must hold the images and labels that the run was trained on, got others: it has "
             "changed since, and its test part may hold images that were trained on; name the data by "

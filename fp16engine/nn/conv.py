@@ -182,7 +182,7 @@ class AdaptiveAvgPool2d(Module):
         x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), rounded once.
 
     Raises:
-        ValueError: a size is out of range; at the call, it is larger than the image.
+        ValueError: a size is out of range.
         TypeError: it is no integer or pair.
 
     >>> import fp16engine as fe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..tensor import Tensor
-from ..validate import must_be, pair
+from ..validate import pair
 from . import _check
 from ._pool import avg_pool2d
 from ._reduce import mean
@@ -19,7 +19,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int]) -> Tensor:
 
     Args:
         x: images (N, H, W, C), float16 or float32.
-        output_size: integer >= 1 or (vertical, horizontal), at most the size of the images.
+        output_size: integer >= 1 or (vertical, horizontal); larger than the image repeats pixels.
 
     Returns:
         (N, OH, OW, C), dtype of x; (1, 1) is `global_avg_pool2d` with two axes of size 1.
@@ -31,7 +31,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int]) -> Tensor:
 
     Raises:
         TypeError: `x` is no floating-point Tensor, or a size is no integer or pair.
-        ValueError: `x` has not four axes, or a size is larger than the image.
+        ValueError: `x` has not four axes, or a size is < 1.
         UnsupportedPrecision: x is float32 under a precision with binary16 accumulators.
 
     Source:
@@ -46,10 +46,6 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int]) -> Tensor:
     _check.rank("adaptive_avg_pool2d", "x", x, "N, H, W, C")
     size = pair("adaptive_avg_pool2d: output_size", output_size, 1)
     image = x.shape[1:3]
-    if size[0] > image[0] or size[1] > image[1]:
-        raise ValueError(
-            must_be("adaptive_avg_pool2d: output_size", f"at most the image of {image[0]}x{image[1]}", size)
-        )
     if image[0] % size[0] == image[1] % size[1] == 0:
         return avg_pool2d(x, (image[0] // size[0], image[1] // size[1]))
     rows, columns = (

@@ -182,6 +182,19 @@ class Predictor:
             warnings.warn(image_files.skipped(skipped), stacklevel=2)
         return Predictions(all_labels, classes, np.concatenate(probabilities), tuple(names), skipped)
 
+    def outputs(self, images: np.ndarray) -> np.ndarray:
+        """Return the logits (N, K) of normalised images (N, H, W, C), both of the dtype that the run stores.
+
+        >>> import tempfile
+        >>> import fp16engine as fe
+        >>> data, model = fe.data.digits().limit(32), fe.models.create("dnn", image_size=8, channels=1)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = fe.Trainer(model).fit(data, epochs=1, batch_size=16, out=folder, progress=False)
+        ...     fe.load(folder).outputs(data.normalised("test", "float16")).shape
+        (32, 10)
+        """
+        return np.concatenate([y.numpy() for y in self._trainer.evaluator.outputs(images, BATCH)])
+
     def _name(self, label: int) -> str:
         """Return a class's name; a network may have more outputs than there are classes."""
         return "" if label < 0 else self.classes[label] if label < len(self.classes) else str(label)

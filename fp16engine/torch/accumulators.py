@@ -80,10 +80,17 @@ def _linear(args: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
 
 
 def _convolution(args: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
-    x, weight, transposed = args[0], args[1], args[6]
-    if transposed or any(n < k for n, k in zip(x.shape[2:], weight.shape[2:], strict=True)):
+    x, weight, _, *geometry = args[:6]
+    axes = weight.ndim - 2
+    stride, padding, dilation = (tuple(part) * (axes // len(part)) for part in geometry)
+    # The first output whose window is inside the image, and where that window begins.
+    at = tuple(-(-p // s) for p, s in zip(padding, stride, strict=True))
+    start = tuple(o * s - p for o, s, p in zip(at, stride, padding, strict=True))
+    ends = [b + d * (k - 1) for b, d, k in zip(start, dilation, weight.shape[2:], strict=True)]
+    if args[6] or any(end >= n for end, n in zip(ends, x.shape[2:], strict=True)):
         return 0, ()
-    return math.prod(weight.shape[1:]), (tuple(x.shape), tuple(weight.shape), args[8])
+    key = (tuple(x.shape), tuple(weight.shape), stride, padding, dilation, args[8], at, start)
+    return math.prod(weight.shape[1:]), key
 
 
 def _sum(args: tuple[Any, ...]) -> tuple[int, tuple[Any, ...]]:
@@ -105,17 +112,17 @@ def _run_bmm(a: torch.Tensor, b: torch.Tensor, key: tuple[Any, ...]) -> torch.Te
 
 
 def _run_convolution(a: torch.Tensor, b: torch.Tensor, key: tuple[Any, ...]) -> torch.Tensor:
-    shape, weight, groups = key
+    shape, weight, stride, padding, dilation, groups, at, start = key
     kernel = a.reshape(1, *weight[1:]).expand(weight).contiguous()
-    patch = b.reshape(1, *weight[1:])
     x = torch.zeros(shape, dtype=a.dtype, device=a.device)
-    inside = tuple(slice(0, n) for n in weight[2:])
-    x[(slice(None), slice(0, weight[1]), *inside)] = patch
-    y = torch.ops.aten.convolution(
-        x, kernel, None, [1] * (len(shape) - 2), [0] * (len(shape) - 2), [1] * (len(shape) - 2), False,
-        [0] * (len(shape) - 2), groups,
-    )  # fmt: skip
-    return y.flatten()[0]
+    window = (
+        slice(begin, begin + d * (k - 1) + 1, d)
+        for begin, d, k in zip(start, dilation, weight[2:], strict=True)
+    )
+    x[(slice(None), slice(0, weight[1]), *window)] = b.reshape(1, *weight[1:])
+    none = [0] * len(stride)
+    y = torch.ops.aten.convolution(x, kernel, None, stride, padding, dilation, False, none, groups)
+    return y[(0, 0, *at)]
 
 
 _TRIALS: dict[str, Callable[[tuple[Any, ...]], tuple[int, tuple[Any, ...]]]] = {

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -16,6 +13,7 @@ from ..reporting.tables import table_lines
 from ..validate import instance
 from .accumulators import measured
 from .compiled import FLAG, INDUCTOR, OtherDifference, RemovedCast, compare, compiler_of, others
+from .modules import RunningLayers, buffers_kept, random_states
 from .sampled import tensors_in
 
 
@@ -151,20 +149,20 @@ def audit(model: torch.nn.Module, *inputs: Any) -> Audit:
     """
     instance("model", model, torch.nn.Module, "a torch.nn.Module")
     eager = getattr(model, "_orig_mod", model)
-    with torch.no_grad(), _kept(eager):
+    with torch.no_grad(), buffers_kept(eager):
         recorder = _Recorder()
-        with recorder.hooks(eager):
-            before = torch.random.get_rng_state()
+        with recorder.layers.hooks(eager):
+            before = random_states()
             with recorder:
                 expected = tensors_in(eager(*inputs))
-            if not torch.equal(torch.random.get_rng_state(), before):
+            if not all(map(torch.equal, random_states(), before)):
                 raise ValueError("model must draw no random numbers, got some drawn; use model.eval()")
         if not expected:
             raise ValueError("model must return a floating tensor, got none")
         rows = recorder.rows()
         if eager is model:
             return Audit(rows, None)
-        with _kept(eager):
+        with buffers_kept(eager):
             results = tensors_in(model(*inputs))
         differ = sum(others(a, b) for a, b in zip(expected, results, strict=True))
         compiler, options = compiler_of(model)
@@ -172,47 +170,20 @@ def audit(model: torch.nn.Module, *inputs: Any) -> Audit:
         return Audit(rows, compiler, removed, other, differ, sum(y.numel() for y in expected))
 
 
-@contextmanager
-def _kept(model: torch.nn.Module) -> Iterator[None]:
-    """Put the module's buffers back after the block."""
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
-    try:
-        yield
-    finally:
-        for b, value in buffers:
-            b.copy_(value)
-
-
 class _Recorder(TorchDispatchMode):
     """Sees every operator that runs in the block, below autocast, and the module that it runs in."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._layers: list[str] = []
+        self.layers = RunningLayers()
         self._counts: dict[tuple[str, str, tuple[str, ...], tuple[str, ...], str, str], int] = {}
-
-    @contextmanager
-    def hooks(self, model: torch.nn.Module) -> Iterator[None]:
-        """Follow which module runs."""
-        with ExitStack() as stack:
-            for path, module in model.named_modules():
-                enter = module.register_forward_pre_hook(partial(self._enter, path or MODEL))
-                stack.callback(enter.remove)
-                stack.callback(module.register_forward_hook(self._leave, always_call=True).remove)
-            yield
-
-    def _enter(self, path: str, module: torch.nn.Module, args: Any) -> None:
-        self._layers.append(path)
-
-    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        self._layers.pop()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         reads, stores = tensors_in((args, kwargs or {})), tensors_in(result)
         name = func.overloadpacket.__name__
         if stores and not _is_view(reads, stores):
-            layer = self._layers[-1] if self._layers else MODEL
+            layer = self.layers.innermost(MODEL)
             multiplies, accumulates = measured(name, args)
             key = layer, name, _dtypes(reads), _dtypes(stores), multiplies, accumulates
             self._counts[key] = self._counts.get(key, 0) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -13,8 +13,9 @@ from torch.overrides import TorchFunctionMode, resolve_name
 
 from ..numerics.explain import Explanation
 from ..numerics.ranges import Ranges
-from ..numerics.watch import BACKWARD, FORWARD, LOSS, MODEL
+from ..numerics.watch import BACKWARD, FORWARD, LOSS
 from ..validate import instance, must_be, number
+from .modules import RunningLayers, buffers_kept
 from .ranges import all_finite, counted, ranges_of
 from .sampled import tensors_in
 from .updates import layer_of
@@ -85,7 +86,7 @@ def explain(
     if given is not None:
         return given
     search = _Search(model)
-    with _restored(model), search.hooks():
+    with _restored(model), search.layers.hooks(model):
         try:
             with search:
                 output = _call(model, batch)
@@ -132,18 +133,14 @@ def _given(model: torch.nn.Module, batch: Any) -> Explanation | None:
 def _restored(model: torch.nn.Module) -> Iterator[None]:
     """Put gradients, buffers and random numbers back after the block."""
     grads = [(p, p.grad) for p in model.parameters()]
-    buffers = [(b, b.detach().clone()) for b in model.buffers()]
     for p, _ in grads:
         p.grad = None
     try:
-        with torch.random.fork_rng():
+        with buffers_kept(model), torch.random.fork_rng():
             yield
     finally:
         for p, grad in grads:
             p.grad = grad
-        with torch.no_grad():
-            for b, kept in buffers:
-                b.copy_(kept)
 
 
 class _Search(TorchFunctionMode):
@@ -151,35 +148,14 @@ class _Search(TorchFunctionMode):
 
     def __init__(self, model: torch.nn.Module) -> None:
         super().__init__()
-        self._model = model
         self._names = {id(p): path for path, p in model.named_parameters()}
-        self._layers: list[str] = []
+        self.layers = RunningLayers()
         self._nodes: dict[Any, None] = {}  # held, so that their identity lasts
         self.found: Explanation | None = None
 
-    @contextmanager
-    def hooks(self) -> Iterator[None]:
-        """Follow which module runs."""
-        with ExitStack() as stack:
-            for path, module in self._model.named_modules():
-                enter = partial(self._enter, path or MODEL)
-                handles = (
-                    module.register_forward_pre_hook(enter),
-                    module.register_forward_hook(self._leave, always_call=True),
-                )
-                for handle in handles:
-                    stack.callback(handle.remove)
-            yield
-
-    def _enter(self, path: str, module: torch.nn.Module, args: Any) -> None:
-        self._layers.append(path)
-
-    def _leave(self, module: torch.nn.Module, args: Any, output: Any) -> None:
-        self._layers.pop()
-
     @property
     def _layer(self) -> str:
-        return self._layers[-1] if self._layers else LOSS
+        return self.layers.innermost(LOSS)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -84,16 +84,20 @@ class Evaluator:
 
     def classify(self, images: Any, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
         """The classes (N,), int64, as `score` counts them, and the probabilities of `Trainer.predict`."""
+        classes, probabilities = [], []
+        for logits in self.outputs(images, batch_size):
+            classes.append(answers(logits))
+            probabilities.append(F.softmax(logits).numpy().astype(np.float32))
+        return np.concatenate(classes), np.concatenate(probabilities)
+
+    def outputs(self, images: Any, batch_size: int) -> Iterator[Tensor]:
+        """Yield the logits of every batch of images (N, H, W, C) that the host or the device holds."""
         array = batches.device_images(images, self.state.device, self.state.precision.storage)
         backend = backends.get(self.state.device)
-        classes, probabilities = [], []
         with self.inference():
             for start in range(0, array.shape[0], batch_size):
                 index = np.arange(start, min(start + batch_size, array.shape[0]), dtype=np.int64)
-                logits = self.logits(backend.gather(array, backend.from_numpy(index)))
-                classes.append(answers(logits))
-                probabilities.append(F.softmax(logits).numpy().astype(np.float32))
-        return np.concatenate(classes), np.concatenate(probabilities)
+                yield self.logits(backend.gather(array, backend.from_numpy(index)))
 
     def logits(self, inputs: Any) -> Tensor:
         """The network's outputs for a batch; inside `inference()`, those of evaluation."""

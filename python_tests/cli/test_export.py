@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import fp16engine as fe
 from fp16engine import cli
 from fp16engine.interop.onnx_out import check
+from fp16engine.train import checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +91,25 @@ def test_weights_in_safetensors(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert np.array_equal(kernels, model.state_dict()["stem.weight"].transpose(0, 3, 1, 2))
 
 
+def test_a_run_of_an_earlier_version_takes_its_classes_from_the_named_data(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, run: Path
+) -> None:
+    from safetensors import safe_open
+
+    old = tmp_path / "old"
+    shutil.copytree(run, old)
+    body = json.loads((old / "checkpoint.json").read_text())["checkpoint"]
+    del body["images"]
+    body["settings"]["data"]["name"] = "someones-digits"  # of which no one knows where they are
+    (old / "checkpoint.json").write_text(json.dumps({"sha256": checkpoint._digest(body), "checkpoint": body}))
+    out = tmp_path / "model.safetensors"
+    _, text = export(capsys, old, "--format", "safetensors", "--out", out, status=2)
+    assert "give its data set 'someones-digits'" in text and "--data" in text
+    export(capsys, old, "--format", "safetensors", "--out", out, "--data", "digits")
+    with safe_open(out, "np") as file:
+        assert json.loads(file.metadata()["fp16engine"])["classes"] == list("0123456789")
+
+
 def test_weights_of_torch_save(capsys: pytest.CaptureFixture[str], tmp_path: Path, run: Path) -> None:
     torch: Any = pytest.importorskip("torch", reason="PyTorch is not installed")
     found, _ = export(capsys, run, "--format", "torch", "--out", tmp_path / "net.pt", "--json")
@@ -100,6 +121,10 @@ def test_wrong_command_lines(capsys: pytest.CaptureFixture[str], tmp_path: Path,
     out = tmp_path / "net"
     _, text = export(capsys, run, "--format", "safetensors", "--out", out, "--dtype", "float16", status=2)
     assert "--dtype must be given with --format onnx, got safetensors" in text
+    _, text = export(capsys, run, "--format", "torch", "--out", out, "--data", "digits", status=2)
+    assert "--data must be given with --format onnx, got torch" in text
+    _, text = export(capsys, run, "--format", "safetensors", "--out", out, "--limit", 9, status=2)
+    assert "--limit must be given with --format onnx, got safetensors" in text
     _, text = export(capsys, tmp_path, "--format", "onnx", "--out", out, status=2)
     assert "must hold a checkpoint" in text
     assert not out.exists()

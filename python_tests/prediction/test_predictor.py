@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,14 @@ def test_outputs_that_are_not_finite_are_no_class(run: Run) -> None:
     assert found.labels.tolist() == [-1, -1] and found.classes == ("", "")
     result = predictor.evaluate(data)
     assert np.isnan(result.accuracy) and result.confusion.sum() == 0 and result.counts.tolist() == [10] * 3
+
+
+def test_outputs_are_the_networks_own(run: Run) -> None:
+    _, data, predictor = run
+    images = replace(data, moments=(predictor.source.mean, predictor.source.std)).normalised("test", "float16")
+    logits = predictor.outputs(images)
+    assert logits.shape == (30, 3) and logits.dtype == np.float16
+    assert np.array_equal(logits.argmax(axis=1), predictor.predict(data.test.images).labels)
 
 
 def test_evaluation_on_other_classes_is_refused(run: Run) -> None:

@@ -66,6 +66,10 @@ def test_autocast_is_seen_below() -> None:
             "convolution",
             (halves(2, 4, 6, 6), halves(8, 2, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 2),
         ),
+        (  # the first window inside of the image begins at row 1 and column 2
+            "convolution",
+            (halves(2, 4, 9, 9), halves(8, 4, 3, 2), None, [2, 3], [1, 1], [2, 3], False, [0, 0], 1),
+        ),
         ("sum", (halves(8, 64), [1])),
         ("mean", (halves(8, 64),)),
     ],
@@ -74,6 +78,23 @@ def test_accumulators_of_half_sums_are_float32(op: str, args: tuple[Any, ...]) -
     accumulators._of.cache_clear()
     products = "none" if op in ("sum", "mean") else "float32"
     assert accumulators.measured(op, args) == (products, "float32")
+
+
+def test_a_convolution_is_tried_with_its_own_geometry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stride, padding and dilation select the library's algorithm, so a trial without them tells nothing."""
+    given: list[Any] = []
+    real = torch.ops.aten.convolution
+    accumulators._of.cache_clear()
+    monkeypatch.setattr(torch.ops.aten, "convolution", lambda *args: given.append(args[3:6]) or real(*args))
+    geometry = [2, 2], [2, 2], [1, 1]
+    args = (halves(2, 4, 9, 9), halves(8, 4, 3, 3), None, *geometry, False, [0, 0], 1)
+    assert accumulators.measured("convolution", args) == ("float32", "float32")
+    assert {tuple(map(tuple, g)) for g in given} == {tuple(map(tuple, geometry))}
+
+
+def test_a_convolution_without_a_window_inside_the_image_is_not_measured() -> None:
+    args = (halves(2, 4, 2, 2), halves(8, 4, 3, 3), None, [1, 1], [1, 1], [1, 1], False, [0, 0], 1)
+    assert accumulators.measured("convolution", args) == ("not measured", "not measured")
 
 
 def in_float16(a: Any, b: Any, key: Any) -> Any:

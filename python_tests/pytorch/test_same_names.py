@@ -32,6 +32,7 @@ def default(of: Any, name: str) -> Any:
         (nn.GroupNorm(4, 8), torch.nn.GroupNorm(4, 8)),
         (nn.AdaptiveAvgPool2d(3), torch.nn.AdaptiveAvgPool2d(3)),
         (nn.AdaptiveAvgPool2d((5, 2)), torch.nn.AdaptiveAvgPool2d((5, 2))),
+        (nn.AdaptiveAvgPool2d((11, 3)), torch.nn.AdaptiveAvgPool2d((11, 3))),
         (nn.SiLU(), torch.nn.SiLU()),
         (nn.Sigmoid(), torch.nn.Sigmoid()),
         (nn.MaxPool2d(kernel_size=2), torch.nn.MaxPool2d(kernel_size=2)),

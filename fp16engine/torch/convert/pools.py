@@ -60,37 +60,11 @@ def avg_pool2d(
 
 
 def adaptive_avg_pool2d(input: Held, output_size: Any) -> Held:
-    """Return `torch.nn.functional.adaptive_avg_pool2d`.
-
-    The mean over all pixels and windows of equal size are one operation, rounded once; other windows
-    are means over rows, then over columns, each rounded.
-    """
+    """Return `torch.nn.functional.adaptive_avg_pool2d`; a size of None is the image's."""
     given = (output_size,) * 2 if output_size is None or isinstance(output_size, int) else output_size
 
     def pool(x: Tensor) -> Tensor:
-        sizes = (x.shape[1], x.shape[2])
-        target = tuple(n if to is None else to for n, to in zip(sizes, given, strict=True))
-        if target == sizes:
-            return x
-        if target == (1, 1):
-            return F.mean(x, (1, 2), keepdims=True)
-        if all(n % to == 0 for n, to in zip(sizes, target, strict=True)):
-            return F.avg_pool2d(x, tuple(n // to for n, to in zip(sizes, target, strict=True)))
-        for axis, to in enumerate(target, 1):
-            x = _windows(x, axis, to)
-        return x
+        image = x.shape[1:3]
+        return F.adaptive_avg_pool2d(x, [n if to is None else to for n, to in zip(image, given, strict=True)])
 
     return on_image(input, pool)
-
-
-def _windows(x: Tensor, axis: int, count: int) -> Tensor:
-    """Return means along an axis; window i is from floor(i n / count) to ceil((i + 1) n / count)."""
-    n = x.shape[axis]
-    if n == count:
-        return x
-    before = (slice(None),) * axis
-    parts = []
-    for i in range(count):
-        part = x[(*before, slice(i * n // count, -(-(i + 1) * n // count)))]
-        parts.append(part if part.shape[axis] == 1 else F.mean(part, axis, keepdims=True))
-    return F.cat(parts, axis=axis)

@@ -15,6 +15,7 @@ _ANY_MODEL = 1 << 26  # bytes of a tensor file, and so many more for each parame
 _A_PARAMETER = 64  # weights, master weights, the optimizer's state, buffers
 _HEADER = 1 << 21  # bytes of the list of tensors, about 20 000 of them
 MODEL = "model."  # before the names of weights and buffers
+NAME = r"checkpoint-\d+-([0-9a-f]{12})\.safetensors"  # of a checkpoint's: the step, the start of its SHA-256
 
 
 def read(path: Path, parameters: int, digest: str, whole: bool = True) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from ..nn import Module
 from ..validate import path as checked_path
 from ..validate import shown
 
-_TENSORS = re.compile(r"checkpoint-\d+-([0-9a-f]{12})\.safetensors")  # the start of its SHA-256
+_TENSORS = re.compile(tensor_file.NAME)
 _REST = ("optimizer.", "lookahead.")
 
 

@@ -18,6 +18,7 @@ from ..errors import CheckpointError, DataError
 from ..models import transformer
 from ..train import Checkpoint, Trainer
 from ..train.batches import DeviceSplit, check_dataset
+from ..train.checkpoint import FILE_NAME as CHECKPOINT
 from ..train.loop import data_fingerprint
 from ..train.objective import NO_ANSWER
 from ..train.refinements import VIEWS
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from ..nn import Module
     from ..precision import Precision
 
-_COMPARISON, _CHECKPOINT = "compare.json", "checkpoint.json"
+_COMPARISON = "compare.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,8 +301,8 @@ def load(
 def checkpoint_of(run: str | os.PathLike[str]) -> Checkpoint:
     """Return the checkpoint of a run; CheckpointError names the runs where it is a comparison."""
     folder = checked_path("the run's folder", run)
-    if (folder / _COMPARISON).exists() and not (folder / _CHECKPOINT).exists():
-        runs = sorted(path.parent.name for path in folder.glob(f"*/{_CHECKPOINT}"))
+    if (folder / _COMPARISON).exists() and not (folder / CHECKPOINT).exists():
+        runs = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
         hint = f"; name one, as {folder / runs[0]}" if runs else ""
         raise CheckpointError(
             f"{folder} must be one run, got a comparison of {', '.join(runs) or 'none'}{hint}"

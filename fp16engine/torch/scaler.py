@@ -16,7 +16,7 @@ from .gradients import gradients
 from .optimizer import Optimizer
 from .ranges import all_finite, ranges_of
 
-KEPT = 64
+KEPT = 64  # skips that are remembered
 
 
 class Skip(NamedTuple):

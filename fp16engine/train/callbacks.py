@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..reporting.history import EpochRecord
 from ..validate import choice, integer, number
 from ..validate import path as checked_path
+from .checkpoint import FILE_NAME
 from .counters import StepResult
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class BestCheckpoint(_Best):
 
     def on_start(self, trainer: Trainer) -> None:
         super().on_start(trainer)
-        if (self.folder / "checkpoint.json").exists() and not self.best_epoch:
+        if (self.folder / FILE_NAME).exists() and not self.best_epoch:
             raise ValueError(f"folder must be one without a run, got {self.folder}")
 
     def on_epoch(self, trainer: Trainer, row: EpochRecord) -> None:

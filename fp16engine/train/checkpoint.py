@@ -45,10 +45,8 @@ if TYPE_CHECKING:
 FORMAT = 1
 LOOKAHEAD = "lookahead."  # before the names of slow averages
 FILE_NAME = "checkpoint.json"
-_TENSOR_FILE = re.compile(r"checkpoint-\d+-[0-9a-f]{12}\.safetensors")
-_OURS = re.compile(
-    rf"(checkpoint-\d+-[0-9a-f]{{12}}\.safetensors|checkpoint\.json)({TEMPORARY})?|metrics\.jsonl{TEMPORARY}"
-)
+_TENSOR_FILE = re.compile(tensor_file.NAME)
+_OURS = re.compile(rf"({tensor_file.NAME}|checkpoint\.json)({TEMPORARY})?|metrics\.jsonl{TEMPORARY}")
 
 
 @dataclass

@@ -100,7 +100,7 @@ def test_a_run_of_an_earlier_version_takes_its_classes_from_the_named_data(
     shutil.copytree(run, old)
     body = json.loads((old / "checkpoint.json").read_text())["checkpoint"]
     del body["images"]
-    body["settings"]["data"]["name"] = "someones-digits"  # of which no one knows where they are
+    body["run"]["data"]["name"] = "someones-digits"  # of which no one knows where they are
     (old / "checkpoint.json").write_text(json.dumps({"sha256": checkpoint._digest(body), "checkpoint": body}))
     out = tmp_path / "model.safetensors"
     _, text = export(capsys, old, "--format", "safetensors", "--out", out, status=2)

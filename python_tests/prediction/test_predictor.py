@@ -246,7 +246,8 @@ def test_outputs_that_are_not_finite_are_no_class(run: Run) -> None:
 
 def test_outputs_are_the_networks_own(run: Run) -> None:
     _, data, predictor = run
-    images = replace(data, moments=(predictor.source.mean, predictor.source.std)).normalised("test", "float16")
+    moments = predictor.source.mean, predictor.source.std
+    images = replace(data, moments=moments).normalised("test", "float16")
     logits = predictor.outputs(images)
     assert logits.shape == (30, 3) and logits.dtype == np.float16
     assert np.array_equal(logits.argmax(axis=1), predictor.predict(data.test.images).labels)

@@ -14,7 +14,10 @@ import fp16engine as fe
 from fp16engine.numerics import audit_step, delta, gamma_sound, lockstep
 
 INK, FP32, FP16, GREEN, LINE = "#1f2933", "#D55E00", "#0072B2", "#009E73", "#d5dae1"
-P, Q = np.array([[0.62, 0.25, 0.13]]), np.array([[0.56, 0.28, 0.16]])  # FP32's answer for an image, and FP16's
+P, Q = (
+    np.array([[0.62, 0.25, 0.13]]),
+    np.array([[0.56, 0.28, 0.16]]),
+)  # FP32's answer for an image, and FP16's
 CLASSES = ("cat", "dog", "owl")
 TERMS = 2 ** np.arange(2, 15)
 
@@ -84,7 +87,7 @@ def draw_audit(axes: Axes) -> None:
             stored = {dtype for _, dtype in row.inputs + row.outputs}
             rows += [row.op] * (row.op not in rows)
             cells[precision, row.op] = ("float32" if "float32" in stored else "float16", row.accumulator)
-    words = {"float16": "FP16", "float32": "FP32", "none": "–"}
+    words = {"float16": "FP16", "float32": "FP32", "none": "none"}
     colours = {"float16": FP16, "float32": FP32, "none": LINE}
     for i, precision in enumerate(("fp16", "mp")):
         for j, column in enumerate(columns):
@@ -93,7 +96,9 @@ def draw_audit(axes: Axes) -> None:
             for y, op in enumerate(rows):
                 kind = cells[precision, op][j]
                 axes.barh(y, 0.92, 0.8, x - 0.46, color=colours[kind])
-                axes.text(x, y, words[kind], ha="center", va="center", color=INK if kind == "none" else "white")
+                axes.text(
+                    x, y, words[kind], ha="center", va="center", color=INK if kind == "none" else "white"
+                )
         axes.text(2.3 * i + 0.5, -1.35, precision, ha="center", weight="bold", color=INK)
     axes.set(yticks=range(len(rows)), yticklabels=rows, xticks=[], ylim=(len(rows) - 0.4, -1.7))
     axes.set_title("audit: the types of every operation of a step")

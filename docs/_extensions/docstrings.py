@@ -32,14 +32,10 @@ def literal_blocks(lines: list[str]) -> None:
 def escaped(line: str) -> str:
     """Return a line whose bars are bars, and whose quoted patterns are text."""
     parts = _SPAN.split(line)
-    return "".join(
-        part if index % 2 else _MARK.sub(r"\\\g<0>", part) for index, part in enumerate(parts)
-    )
+    return "".join(part if index % 2 else _MARK.sub(r"\\\g<0>", part) for index, part in enumerate(parts))
 
 
-def _on_docstring(
-    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
-) -> None:
+def _on_docstring(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     literal_blocks(lines)
 
 

@@ -1,6 +1,7 @@
-"""Sphinx extension: links between files of the repository, as GitHub shows them, become links between pages.
+"""Sphinx extension: links between files of the repository, as GitHub shows them, are links between pages.
 
-A page may show a file from outside docs/ (`{include}`); links in it are relative to that file, not to the page.
+A page may show a file from outside docs/ (`{include}`); links in it are relative to that file, not to the
+page. A link to an example goes to its heading on the page that shows them all.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def rewrite(text: str, file: Path, page: Path) -> str:
         target = (file.parent / match[2]).resolve()
         name = os.path.relpath(target, ROOT).replace(os.sep, "/")
         if name.startswith("examples/") and name.endswith(".py"):
-            return f"{match[1]}{_relative(page, 'examples.md')}#{name.removeprefix('examples/').replace('.', '')})"
+            heading = target.name.replace(".", "")
+            return f"{match[1]}{_relative(page, 'examples.md')}#{heading})"
         if name in PAGES:
             target = ROOT / "docs" / PAGES[name]
         return f"{match[1]}{_relative(page, target)}{match[3]}"

@@ -35,6 +35,7 @@ autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_mock_imports = ["torch"]  # described without PyTorch, the same on every machine
 autodoc_typehints = "signature"
+toc_object_entries_show_parents = "hide"
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 napoleon_numpy_docstring = False
@@ -43,7 +44,5 @@ napoleon_custom_sections = ["Rounding", "Source", ("Call", "params_style")]
 
 html_theme = "furo"
 html_title = f"fp16engine {version}"
-html_static_path = ["_static"]
-html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

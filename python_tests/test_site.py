@@ -42,8 +42,8 @@ def _built(folder: Path) -> Path:
         "-q",
         "-b",
         "html",
-        ROOT / "docs",
-        folder,
+        str(ROOT / "docs"),
+        str(folder),
     ]
     environment = {**os.environ, "PYTHONPATH": str(Path(fe.__file__).parents[1])}
     done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -45,4 +45,6 @@ napoleon_custom_sections = ["Rounding", "Source", ("Call", "params_style")]
 html_theme = "furo"
 html_title = f"fp16engine {version}"
 html_copy_source = False
+html_use_index = False  # the search finds names, and the API pages list them
+html_domain_indices = False
 html_show_sphinx = False

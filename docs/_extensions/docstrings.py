@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from sphinx.util import inspect
+from sphinx.util.inspect import stringify_signature
+
 _SPAN = re.compile(r"(``?[^`]+``?)")
+_OBJECT = re.compile(r"<\w[^<>]*(<\w+>)?[^<>]*>")  # <factory>, <function <lambda>>
 _MARK = re.compile(r"\||(?<=\")\*")
 
 
@@ -46,8 +50,19 @@ def _skips(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -
     return None
 
 
+def _on_signature(
+    app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Give a class with a mocked base, PyTorch's, its own signature, and show defaults without a name as "..."."""
+    if what == "class" and hasattr(obj, "__sphinx_mock__"):  # autodoc finds the mock's signature
+        own = inspect.signature(obj.__init__, bound_method=True)
+        signature = stringify_signature(own, show_return_annotation=False)
+    return signature and _OBJECT.sub("...", signature), returns
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Register with Sphinx."""
     app.connect("autodoc-process-docstring", _on_docstring, priority=100)  # before the sections are read
     app.connect("autodoc-skip-member", _skips)
+    app.connect("autodoc-process-signature", _on_signature)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

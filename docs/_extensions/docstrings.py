@@ -53,7 +53,7 @@ def _skips(app: Any, what: str, name: str, obj: Any, skip: bool, options: Any) -
 def _on_signature(
     app: Any, what: str, name: str, obj: Any, options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Give a class with a mocked base, PyTorch's, its own signature, and show defaults without a name as "..."."""
+    """Give a class with a mocked base its own signature; a default without a name is an ellipsis."""
     if what == "class" and hasattr(obj, "__sphinx_mock__"):  # autodoc finds the mock's signature
         own = inspect.signature(obj.__init__, bound_method=True)
         signature = stringify_signature(own, show_return_annotation=False)

@@ -7,52 +7,16 @@ from __future__ import annotations
 
 import builtins
 import doctest
-import importlib
-import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from typing import Any
 
+import public_names
 import pytest
 
 import fp16engine as fe
-
-# Packages whose `__all__` is public, files whose every name without an underscore is, and single names.
-PACKAGES = (
-    "fp16engine",
-    "functional",
-    "ops",
-    "nn",
-    "optim",
-    "data",
-    "interop",
-    "models",
-    "numerics",
-    "prediction",
-    "train",
-    "translation",
-    *(["torch"] if importlib.util.find_spec("torch") else []),
-)
-FILES = ("autograd", "block_format", "loss_scale", "operand_plan", "precision", "random")
-NAMES = {
-    "data.encoded": ("EncodedPairs", "EncodedText", "PairBatch"),
-    "data.tokenizer": ("Tokenizer",),
-    "models.transformer": ("Transformer", "create", "names"),
-    "numerics.lockstep": ("compare",),
-    "experiments.compare": ("run",),
-    "experiments.experiment": ("Arm", "Case", "Experiment", "Request", "plain_arms", "plan"),
-    "experiments.reproduce": ("DatasetCache", "prepare"),
-    "experiments.tolerance": ("run",),
-    "experiments.translation": ("Settings", "run"),
-    "bench.step": ("run",),
-    "bench.kernels": ("run",),
-    "bench.kernel_cases": ("kernels",),
-    "bench.profile": ("profile",),
-    "preflight": ("run", "self_test", "suggest"),
-    "observer": ("BackendCall", "Observer", "observe", "observed"),
-}
 
 NO_EXAMPLE = {
     "experiments.compare.run": "trains and draws for seconds",
@@ -108,32 +72,13 @@ def _members(cls: type, name: str) -> Iterator[tuple[str, Callable[..., Any]]]:
             yield f"{name}.{key}", function
 
 
-def _names() -> Iterator[tuple[str, list[str]]]:
-    """Yield each module below `fp16engine` and its public names; the package itself is ""."""
-    for name in PACKAGES:
-        yield name.removeprefix("fp16engine"), list(_module(name.removeprefix("fp16engine")).__all__)
-    for name in FILES:
-        own = [key for key, value in vars(_module(name)).items() if _is_of(value, name)]
-        yield name, [key for key in own if key[0] != "_"]
-    for name, keys in NAMES.items():
-        yield name, list(keys)
-
-
-def _module(name: str) -> Any:
-    return importlib.import_module(f"fp16engine.{name}".rstrip("."))
-
-
-def _is_of(value: Any, name: str) -> bool:
-    return getattr(value, "__module__", "") == f"fp16engine.{name}"
-
-
 def _public() -> dict[str, Callable[..., Any]]:
     """Return the public callables, each once; exceptions say when they are raised, and nobody calls them."""
     found: dict[str, Callable[..., Any]] = {}
     seen: set[int] = set()
-    for module, keys in _names():
+    for module, keys in public_names.names():
         for key in keys:
-            value = getattr(_module(module), key)
+            value = getattr(public_names.module(module), key)
             is_class = inspect.isclass(value)
             if id(value) in seen or not (is_class or inspect.isfunction(value)):
                 continue

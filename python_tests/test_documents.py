@@ -1,4 +1,4 @@
-"""What the documents say works: Python blocks run, command lines parse, pictures exist."""
+"""What the documents say works: Python blocks run, command lines parse, links and pictures lead somewhere."""
 
 from __future__ import annotations
 
@@ -12,9 +12,15 @@ import fp16engine as fe
 from fp16engine.cli.commands import build
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_PICTURE = re.compile(r"!\[[^]]*\]\(([^)]+)\)")
+LINKED = [
+    *DOCUMENTS,
+    *(ROOT / name for name in ("CHANGELOG.md", "examples/README.md", "benchmarks/README.md")),
+]
+_LINK = re.compile(r"\]\((?!\w+:)([^)\s#]*)(#[^)\s]*)?\)")
+_HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
 
 def _blocks(language: str) -> list[tuple[str, str]]:
@@ -51,7 +57,31 @@ def test_command_lines_parse(command: str) -> None:
     build().parse_args(shlex.split(command)[1:])
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_pictures_exist(path: Path) -> None:
-    for target in _PICTURE.findall(path.read_text(encoding="utf-8")):
-        assert (path.parent / target).is_file(), target
+def _anchors(path: Path) -> set[str]:
+    """Return the names that GitHub gives to the headings of a document."""
+    text = _FENCED.sub("", path.read_text(encoding="utf-8"))
+    headings = (heading.strip().lower() for heading in _HEADING.findall(text))
+    return {"#" + re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in headings}
+
+
+def broken_links(path: Path, text: str) -> list[str]:
+    """Return the links to files and headings of the repository that lead nowhere."""
+    found = []
+    for target, anchor in _LINK.findall(_FENCED.sub("", text)):
+        file = path.parent / target if target else path
+        if not file.exists() or (anchor and anchor not in _anchors(file)):
+            found.append(target + anchor)
+    return found
+
+
+@pytest.mark.parametrize("path", LINKED, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path: Path) -> None:
+    assert not broken_links(path, path.read_text(encoding="utf-8"))
+
+
+def test_a_broken_link_is_found() -> None:
+    links = (
+        "![a](no.png) [b](docs/nothing.md) [c](docs/hbfp.md#nowhere) [d](docs/hbfp.md#names) [e](#nowhere)"
+    )
+    expected = ["no.png", "docs/nothing.md", "docs/hbfp.md#nowhere", "#nowhere"]
+    assert broken_links(ROOT / "README.md", links) == expected

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...numerics.confusion import WIDEST
 from ...reporting.files import make_folder, write_atomically
 from ...validate import must_be
 from . import gallery, verdict
@@ -83,7 +84,7 @@ def write(summary: dict[str, Any], scatters: list[Scatter], dataset: Dataset, ou
             main=main,
             class_rows=gallery.class_rows(summary["per_class"], main["precision"] if main else None),
             confusions=gallery.confusions,
-            widest=gallery.WIDEST,
+            widest=WIDEST,
             pictures=gallery.pictures(dataset, sorted(shown)),
             first=_first_seed(summary),
             spreads=_spreads(summary),

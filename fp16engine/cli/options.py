@@ -107,6 +107,18 @@ def loggers(text: str) -> list[str]:
     return [parse(part.strip()) for part in text.split(",")]
 
 
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names loggers."""
+    parser.add_argument(
+        "--log",
+        type=loggers,
+        default=[],
+        metavar="LIST",
+        help=f"comma-separated: {', '.join(LOGGERS)}: send the rows of metrics.jsonl there, too "
+        "(docs/logging.md)",
+    )
+
+
 def add_data(parser: argparse.ArgumentParser, default: str | None) -> None:
     """Add the options that name the data."""
     group = parser.add_argument_group("data")

@@ -72,14 +72,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help=f"show the layers' number lines live on the terminal (default --monitor-every {WATCH_EVERY})",
     )
-    parser.add_argument(
-        "--log",
-        type=options.loggers,
-        default=[],
-        metavar="LIST",
-        help="comma-separated: tensorboard (event files in --out), wandb, trackio, mlflow: send the rows of "
-        "metrics.jsonl there, too (docs/logging.md)",
-    )
+    options.add_log(parser)
     parser.add_argument("--tensorboard", action="store_true", help="the same as --log tensorboard")
     parser.set_defaults(run=run)
 

@@ -10,8 +10,10 @@ import importlib
 import json
 import os
 import secrets
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,7 +137,8 @@ class Loggers:
 
     def _guarded(self, name: str, act: Callable[[], None]) -> None:
         try:
-            act()
+            with redirect_stdout(sys.stderr):  # standard output is for results; packages greet and take leave
+                act()
         except Exception as error:  # whatever a service's package raises
             self._open.pop(name, None)
             warnings.warn(
@@ -163,26 +166,26 @@ class _TensorBoard:
 
 
 class _Wandb:
-    """A package with wandb's words: `init` returns a run with `log` and `finish`."""
+    """A package with wandb's words: `init`, `log` and `finish`."""
 
     def __init__(self, module: Any, folder: Path, config: Mapping[str, Any], own: str) -> None:
         settings = {"project": os.environ.get("WANDB_PROJECT", PROJECT), "name": own, "resume": "allow"}
         if module.__name__ == "wandb":  # trackio goes by the name, and keeps its files elsewhere
             settings |= {"id": own, "dir": str(folder)}
-        self._run = module.init(config=dict(config), **settings)
-        self._codes = module.__name__ == "wandb"
+        module.init(config=dict(config), **settings)
+        self._module = module
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        self._run.log(dict(values), step=step)
+        self._module.log(dict(values), step=step)
 
     def flush(self) -> None:
         """Rows are sent as they come."""
 
     def finish(self, failed: bool) -> None:
-        if self._codes:
-            self._run.finish(exit_code=int(failed))
+        if self._module.__name__ == "wandb":
+            self._module.finish(exit_code=int(failed))
         else:
-            self._run.finish()
+            self._module.finish()
 
 
 class _MLflow:

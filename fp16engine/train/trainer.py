@@ -421,6 +421,7 @@ class Trainer:
             NonFiniteError: as `step`.
             Interrupted: a signal or `stop` ended the run after it was saved.
             SaveError: the disk refuses; the previous checkpoint survives.
+            ImportError: the package of a logger is missing.
 
         >>> import fp16engine as fe
         >>> digits = fe.data.digits().limit(32)

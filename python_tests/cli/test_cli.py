@@ -210,6 +210,15 @@ def test_names_on_the_command_line_are_those_of_the_engine():
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
 
 
+def test_train_sends_its_rows_to_loggers(capsys, tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    for number, option in enumerate((["--log", "tensorboard"], ["--tensorboard"])):
+        assert main(["train", *TINY, *option, "--out", f"run{number}"]) == 0
+        assert list((tmp_path / f"run{number}" / "tensorboard").iterdir())
+    assert main(["train", *TINY, "--log", "tensorbord"]) == 2
+    assert "must be" in capsys.readouterr().err
+
+
 def test_train_writes_summary_and_prints_one_document(capsys):
     assert main(["train", *TINY, "--out", "run", "--json"]) == 0
     summary = document(capsys)

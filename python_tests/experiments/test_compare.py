@@ -289,3 +289,13 @@ def test_report_escapes_names(tmp_path):
 )
 def test_scientific(value, text):
     assert scientific(value) == text
+
+
+def test_every_run_is_logged(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    tiny(tmp_path / "out", epochs=1, log="tensorboard")
+    for name in ("fp16", "fp32"):
+        assert list((tmp_path / "out" / name / "tensorboard").iterdir())
+    with pytest.raises(ValueError, match=r"log must be .* got 'paper'"):
+        tiny(tmp_path / "wrong", log="paper")
+    assert not (tmp_path / "wrong").exists()

@@ -24,17 +24,17 @@ class Fake:
         self.runs: list[Any] = []
         self.breaks_at = breaks_at
 
-    def init(self, **settings: Any) -> Any:
-        run = SimpleNamespace(settings=settings, rows=[], ended=None)
+    def init(self, **settings: Any) -> None:
+        print("welcome")
+        self.runs.append(SimpleNamespace(settings=settings, rows=[], ended=None))
 
-        def log(values: dict[str, float], step: int) -> None:
-            if step == self.breaks_at:
-                raise ConnectionError("the service is gone")
-            run.rows.append((step, values))
+    def log(self, values: dict[str, float], step: int) -> None:
+        if step == self.breaks_at:
+            raise ConnectionError("the service is gone")
+        self.runs[-1].rows.append((step, values))
 
-        run.log, run.finish = log, lambda exit_code=0: setattr(run, "ended", exit_code)
-        self.runs.append(run)
-        return run
+    def finish(self, exit_code: int) -> None:
+        self.runs[-1].ended = exit_code
 
 
 @pytest.fixture
@@ -62,6 +62,14 @@ def test_a_logger_gets_every_row_and_the_settings_once(tmp_path: Path, fake: Fak
     assert config["precision"] == "mp" and config["epochs"] == 2 and config["optimizer"] == "sgd"
     assert config["precision_choices"]["update"] and run.ended == 0
     assert run.settings["dir"] == str(tmp_path / "run") and run.settings["project"] == "fp16engine"
+
+
+def test_what_a_package_prints_stays_out_of_the_results(
+    tmp_path: Path, fake: Fake, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path / "run", log="wandb")
+    printed = capsys.readouterr()
+    assert not printed.out and "welcome" in printed.err
 
 
 def test_logging_changes_no_bit_of_a_run(tmp_path: Path, fake: Fake) -> None:

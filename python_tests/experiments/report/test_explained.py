@@ -11,10 +11,26 @@ from fp16engine.numerics.tolerance import delta, gamma_sound
 
 NAMES = ["cat", "dog", "owl"]
 P = np.array(
-    [[0.7, 0.2, 0.1], [0.5, 0.4, 0.1], [0.5, 0.4, 0.1], [0.45, 0.4, 0.15], [0.9, 0.1, 0.0]], np.float32
+    [
+        [0.7, 0.2, 0.1],
+        [0.5, 0.4, 0.1],
+        [0.5, 0.4, 0.1],
+        [0.45, 0.4, 0.15],
+        [0.9, 0.1, 0.0],
+        [0.45, 0.4, 0.15],
+    ],
+    np.float32,
 )
 Q = np.array(
-    [[0.69, 0.2, 0.11], [0.47, 0.43, 0.1], [0.4, 0.5, 0.1], [0.43, 0.38, 0.19], [np.nan] * 3], np.float32
+    [
+        [0.69, 0.2, 0.11],
+        [0.47, 0.43, 0.1],
+        [0.4, 0.5, 0.1],
+        [0.43, 0.38, 0.19],
+        [np.nan] * 3,
+        [0.8, 0.1, 0.1],
+    ],
+    np.float32,
 )
 
 
@@ -24,7 +40,7 @@ def scatter(rows: list[int]) -> Scatter:
 
 
 def test_the_narrowest_guarantee_and_the_furthest_disagreement_are_chosen() -> None:
-    safe, unsafe = explained.choose(scatter([0, 1, 2, 3, 4]))
+    safe, unsafe = explained.choose(scatter([0, 1, 2, 3, 4, 5]))
     assert (safe.index, safe.guaranteed, unsafe.index, unsafe.guaranteed) == (1, True, 2, False)
     assert safe.delta == pytest.approx(0.03) and safe.gamma == pytest.approx(0.1)
     assert unsafe.delta == pytest.approx(0.1) and unsafe.gamma == pytest.approx(0.1)

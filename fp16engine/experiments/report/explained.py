@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .page_plots import Scatter
 
 _MOST_CLASSES = 5
-_WIDEST_NAME = 11  # letters of a class under its bars
+_WIDEST_NAME = 9  # letters of a class under its bars
 _GAMMA = "#009E73"
 
 
@@ -135,7 +135,7 @@ def _bars(axes: Axes, one: Example, names: Sequence[str]) -> None:
     _bracket(axes, right, heights, "Γ", _GAMMA)
     ends = [float(values[one.furthest]) for values in (one.p, one.q)]
     _bracket(axes, shown.index(one.furthest) + 0.46, ends, "δ", INK)
-    axes.set_xticks(places, [_short(names[i]) for i in shown])
+    axes.set_xticks(places, [_short(names[i]) for i in shown], fontsize=8.5)
     axes.set_xlim(-0.6, len(shown) - 0.15)
     axes.set_ylim(0, 1.15 * float(max(one.p.max(), one.q.max())))
     axes.set_ylabel("probability")

@@ -28,6 +28,12 @@ EXTRAS = {
     "data": ("image folders and downloads", {"PIL": "pillow", "pooch": "pooch", "requests": "requests"}),
     "text": ("translation", {"tokenizers": "tokenizers", "sacrebleu": "sacrebleu"}),
     "tensorboard": ("TensorBoard logs of train", {"tensorboardX": "tensorboardX"}),
+    "wandb": ("logs of train for Weights & Biases", {"wandb": "wandb"}),
+    "trackio": ("logs of train for Trackio", {"trackio": "trackio"}),
+    "mlflow": (
+        "logs of train for MLflow",
+        {"mlflow": "mlflow-skinny", "sqlalchemy": "sqlalchemy", "alembic": "alembic"},
+    ),
 }
 _PACKAGES = (
     "numpy",

@@ -58,6 +58,7 @@ def add(commands: Any) -> None:
     options.add_device(parser)
     options.add_numerics(parser)
     options.add_output(parser, folder=True)
+    options.add_log(parser)
     parser.set_defaults(run=run)
 
 
@@ -109,6 +110,7 @@ def _compared(
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
         monitor_every=arguments.monitor_every,
+        log=arguments.log,
         on_nonfinite=arguments.on_nonfinite,
         strict=arguments.strict,
         seed=arguments.seed,

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from ..prediction import Evaluation
     from ..train import Checkpoint
 
-_MANY = 20  # classes; of more, the worst are shown
-_WIDEST = 12  # classes of a confusion matrix on a terminal
-
 
 def add(commands: Any) -> None:
     """Add the command."""
@@ -109,27 +106,22 @@ def _views(checkpoint: Checkpoint) -> str | None:
 
 
 def _print_classes(found: Evaluation) -> None:
-    import numpy as np
-
+    from ..numerics.confusion import WIDEST, lowest, most_frequent
     from ..validate import printable
 
     names = [printable(name) for name in found.classes]
-    each = zip(names, found.per_class(), strict=True)
-    rows = [(name, f"{count:,}", accuracy) for name, (_, count, accuracy) in each]
-    title = "Each class"
-    if len(rows) > _MANY:
-        title = f"The {_MANY} classes of the lowest accuracy, of {len(rows)}"
-        rows = sorted(rows, key=lambda row: 2.0 if row[2] is None else row[2])[:_MANY]
+    each = found.per_class()
+    shown = lowest([accuracy for _, _, accuracy in each])
+    rows = [(names[i], f"{each[i][1]:,}", share(each[i][2])) for i in shown]
+    all_shown = len(shown) == len(names)
+    title = "Each class" if all_shown else f"The {len(shown)} classes of the lowest accuracy, of {len(names)}"
     print()
-    print_table(title, ("class", "test images", "accuracy"), [(*row[:2], share(row[2])) for row in rows])
+    print_table(title, ("class", "test images", "accuracy"), rows)
     print()
-    if len(names) <= _WIDEST:
+    if len(names) <= WIDEST:
         counts = zip(names, found.confusion.tolist(), strict=True)
         cells = [(name, *(f"{count:,}" if count else "." for count in row)) for name, row in counts]
         print_table("Test images by class (rows) and predicted class (columns)", ("", *names), cells)
         return
-    off = found.confusion * (1 - np.eye(len(names), dtype=np.int64))
-    order = np.argsort(-off, axis=None, kind="stable")[:_MANY]
-    pairs = [divmod(int(at), len(names)) for at in order]
-    wrong = [(names[i], names[j], f"{off[i, j]:,}") for i, j in pairs if off[i, j]]
+    wrong = [(one, other, f"{count:,}") for one, other, count in most_frequent(found.confusion, names)]
     print_table("What is taken for what most often", ("class", "predicted", "test images"), wrong, left=2)

@@ -28,6 +28,7 @@ OPTIMIZERS = tuple(BY_NAME)
 AUGMENTATIONS = ("none", "study", "crop-flip", "airbench")
 SCHEDULES = ("constant", "cosine", "linear", "triangle")
 RECIPES = ("airbench94", "airbench94-muon")
+LOGGERS = ("tensorboard", "wandb", "trackio", "mlflow")
 ON_NONFINITE = ("skip", "stop", "explain")
 
 
@@ -98,6 +99,24 @@ def precisions(text: str) -> list[str]:
     if len(set(names)) < len(names):
         raise wrong("different precisions", text)
     return names
+
+
+def loggers(text: str) -> list[str]:
+    """Parse a comma-separated list of loggers."""
+    parse = one_of(LOGGERS)
+    return [parse(part.strip()) for part in text.split(",")]
+
+
+def add_log(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names loggers."""
+    parser.add_argument(
+        "--log",
+        type=loggers,
+        default=[],
+        metavar="LIST",
+        help=f"comma-separated: {', '.join(LOGGERS)}: send the rows of metrics.jsonl there, too "
+        "(docs/logging.md)",
+    )
 
 
 def add_data(parser: argparse.ArgumentParser, default: str | None) -> None:

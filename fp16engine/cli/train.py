@@ -72,7 +72,8 @@ def add(commands: Any) -> None:
         action="store_true",
         help=f"show the layers' number lines live on the terminal (default --monitor-every {WATCH_EVERY})",
     )
-    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard logs to --out too")
+    options.add_log(parser)
+    parser.add_argument("--tensorboard", action="store_true", help="the same as --log tensorboard")
     parser.set_defaults(run=run)
 
 
@@ -128,6 +129,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
         progress=_live() if arguments.watch else None,
+        log=arguments.log,
         tensorboard=arguments.tensorboard,
         monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..numerics.tolerance import analyse, delta, gamma_sound
 from .comparison import reference
-from .report import pages
+from .report.page_plots import Scatter
 from .runs.predictions import Predictions
 from .runs.spec import PROBABILITIES
 
@@ -59,7 +59,7 @@ def main_tolerance(found: list[dict[str, Any]], runs: list[dict[str, Any]]) -> d
     return {"tolerance": None, "tolerance_reason": reason}
 
 
-def scatters(points: Points) -> list[pages.Scatter]:
+def scatters(points: Points) -> list[Scatter]:
     """Return each pair's distances and margins, image by image, for the report."""
     base = reference(points)
     if base not in points:
@@ -69,5 +69,5 @@ def scatters(points: Points) -> list[pages.Scatter]:
         if name != base:
             far = delta(p, q)
             agree = np.isfinite(far) & (p.argmax(axis=1) == q.argmax(axis=1))
-            result.append(pages.Scatter(name, far, gamma_sound(p), agree))
+            result.append(Scatter(base, name, p, q, far, gamma_sound(p), agree))
     return result

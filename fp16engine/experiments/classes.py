@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data import Dataset
+from ..numerics.confusion import accuracies, confusion_matrix
 from ..numerics.tolerance import delta
 from .comparison import reference
 
@@ -40,15 +41,10 @@ def per_class(points: Points, dataset: Dataset) -> dict[str, Any]:
         "confusion": {} if count <= _MOST_CLASSES else None,
     }
     for name, p in points.items():
-        predicted = given(p)
-        named = (predicted >= 0) & (predicted < count)
-        confusion = np.zeros((count, count), np.int64)
-        np.add.at(confusion, (labels[named], predicted[named]), 1)
-        result["accuracy"][name] = [
-            int(right) / int(n) if n else None for right, n in zip(confusion.diagonal(), images, strict=True)
-        ]
+        matrix = confusion_matrix(labels, given(p), count)
+        result["accuracy"][name] = accuracies(matrix, images)
         if result["confusion"] is not None:
-            result["confusion"][name] = confusion.tolist()
+            result["confusion"][name] = matrix.tolist()
     return result
 
 

@@ -26,6 +26,7 @@ from ..numerics.strict import check as hold_to_policy
 from ..precision import Precision
 from ..reporting.history import SUMMARY
 from ..reporting.lock import holds_out
+from ..reporting.loggers import check_installed, names_of
 from ..reporting.metrics import finished_epochs
 from ..reporting.progress import Reporter, reporter
 from ..reporting.series import Series
@@ -62,6 +63,7 @@ class _RunContext:
     checkpoint_every: int | None
     monitor_every: int | None
     on_nonfinite: str
+    log: tuple[str, ...]
 
     def folder(self, policy: Precision, seed: int) -> Path:
         """The folder of a run."""
@@ -86,6 +88,7 @@ def run(
     checkpoint_every: int | None = None,
     monitor_every: int | None = None,
     on_nonfinite: str = "skip",
+    log: str | Sequence[str] = (),
     strict: bool = False,
     build: Callable[[Dataset, int], Module] | None = None,
     **training: Any,
@@ -110,6 +113,7 @@ def run(
         checkpoint_every: as in `Trainer.fit`.
         monitor_every: as in `Trainer.fit`.
         on_nonfinite: as in `Trainer`.
+        log: as in `Trainer.fit`; every run is one of its own there.
         strict: audit a step of every run before the first one starts.
         build: makes the network for a data set and a seed, where it is none of `models.create`; `model_name`
             is what the results call it then. Its attribute `digest`, if any, must be the same on resuming.
@@ -135,12 +139,15 @@ def run(
         PrecisionViolation: in a strict comparison, a step broke its policy.
         Interrupted: a signal stopped it.
         SaveError: a file could not be written.
+        ImportError: the package of a logger is missing.
 
     Source:
         arXiv 2305.10947 (the protocol).
     """
     dataset = collected(dataset)
     precisions = listed("precisions", precisions, "a sequence of names")
+    log = names_of(log)
+    check_installed(log)
     config = TrainConfig(lr=lr, **training)
     settings = Comparison(
         model=model_name,
@@ -168,7 +175,7 @@ def run(
     claim(out, settings.to_dict(), resume, frozenset(may_change))
 
     shown = Series(reporter(progress), seeds * len(settings.policies))
-    context = _RunContext(settings, dataset, out, shown, checkpoint_every, monitor_every, on_nonfinite)
+    context = _RunContext(settings, dataset, out, shown, checkpoint_every, monitor_every, on_nonfinite, log)
     started = _now()
     runs: list[dict[str, Any]] = []
     tolerances: list[dict[str, Any]] = []
@@ -276,6 +283,7 @@ def _train(context: _RunContext, policy: Precision, seed: int, audit: dict[str, 
             progress=watching,
             checkpoint_every=context.checkpoint_every,
             monitor_every=context.monitor_every,
+            log=context.log,
         )
     except NonFiniteError as error:
         shown.note(f"{policy.name}: {error}")

@@ -17,7 +17,8 @@ from .._version import __version__
 from ..reporting.files import make_folder, write_atomically
 from ..reporting.history import SUMMARY
 from .experiment import Results
-from .report.pages import PLOTS, REPORT, Plot, environment, missing
+from .report.page_plots import PLOTS, Plot
+from .report.pages import REPORT, environment, missing
 from .report.parts import Claim, Part, Picture, Table
 from .runs.results_dir import write_json
 from .runs.spec import canonical

@@ -16,6 +16,7 @@ from ..data.dataset import normalise
 from ..data.digits import digits
 from ..errors import CheckpointError, DataError
 from ..models import transformer
+from ..numerics.confusion import accuracies, confusion_matrix
 from ..train import Checkpoint, Trainer
 from ..train.batches import DeviceSplit, check_dataset
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
@@ -87,11 +88,8 @@ class Evaluation:
         >>> Evaluation(0.0, 1.0, ("a",), empty[0], empty).per_class()
         [('a', 0, None)]
         """
-        right = np.diagonal(self.confusion)
-        return [
-            (name, int(count), int(hits) / int(count) if count else None)
-            for name, count, hits in zip(self.classes, self.counts, right, strict=True)
-        ]
+        shares = accuracies(self.confusion, self.counts)
+        return list(zip(self.classes, self.counts.tolist(), shares, strict=True))
 
 
 class Predictor:
@@ -226,9 +224,7 @@ class Predictor:
         labels, given = (np.concatenate(part) for part in list(zip(*judged, strict=True))[:2])
         loss = sum(own * len(of_batch) for of_batch, _, own in judged) / len(labels)
         count = len(self.classes)
-        named = (given >= 0) & (given < count)
-        confusion = np.zeros((count, count), np.int64)
-        np.add.at(confusion, (labels[named], given[named]), 1)
+        confusion = confusion_matrix(labels, given, count)
         accuracy = float(np.mean(given == labels)) if (given != NO_ANSWER).any() else math.nan
         return Evaluation(accuracy, loss, self.classes, np.bincount(labels, minlength=count), confusion)
 

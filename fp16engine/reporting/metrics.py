@@ -1,8 +1,7 @@
-"""metrics.jsonl: one JSON row per epoch and every few steps; TensorBoard next to it on request."""
+"""metrics.jsonl: one JSON row per epoch and every few steps, which loggers get, too."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from pathlib import Path
@@ -10,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from .files import SaveError, open_to_append, write_atomically
+from .loggers import Loggers
 
 FILE_NAME = "metrics.jsonl"
 
@@ -50,21 +50,17 @@ def _rows(directory: Path, kind: str, names: set[str]) -> list[dict[str, Any]]:
 
 
 class MetricsWriter:
-    """Appends rows to DIR/metrics.jsonl and, with `tensorboard`, scalars to DIR/tensorboard.
+    """Appends rows to DIR/metrics.jsonl, and passes them to `loggers`, which it ends.
 
     With `resume_at=(step, epochs)` the file is first cut to the rows that lie before that checkpoint (a row
     that a kill left half-written goes too); without it the file starts empty. Raises SaveError when the disk
-    refuses and ImportError, saying what to install, when TensorBoard is asked for and tensorboardX is
-    missing.
+    refuses.
     """
 
     def __init__(
-        self, directory: Path, resume_at: tuple[int, int] | None = None, tensorboard: bool = False
+        self, directory: Path, resume_at: tuple[int, int] | None = None, loggers: Loggers | None = None
     ) -> None:
-        self._path = directory / FILE_NAME
-        self._board: Any = None
-        if tensorboard:
-            self._board = _summary_writer(directory / "tensorboard", resume_at)
+        self._path, self._loggers = directory / FILE_NAME, loggers
         kept = b""
         if resume_at is not None and self._path.exists():
             lines = self._path.read_bytes().splitlines(keepends=True)
@@ -82,10 +78,8 @@ class MetricsWriter:
             self._file.flush()
         except OSError as error:
             raise SaveError.of(self._path, error) from error
-        if self._board is not None:
-            for key, value in row.items():
-                if key not in ("kind", "step", "epoch") and isinstance(value, int | float):
-                    self._board.add_scalar(f"{row['kind']}/{key}", value, row["step"])
+        if self._loggers is not None:
+            self._loggers.log(row)
 
     def sync(self) -> None:
         """Bring every row to the disk; called before a checkpoint that counts them."""
@@ -93,8 +87,8 @@ class MetricsWriter:
             os.fsync(self._file.fileno())
         except OSError as error:
             raise SaveError.of(self._path, error) from error
-        if self._board is not None:
-            self._board.flush()
+        if self._loggers is not None:
+            self._loggers.flush()
 
     def __enter__(self) -> MetricsWriter:
         return self
@@ -107,15 +101,5 @@ class MetricsWriter:
         except OSError as fault:
             if error is None:
                 raise SaveError.of(self._path, fault) from fault
-        if self._board is not None:
-            self._board.close()
-
-
-def _summary_writer(directory: Path, resume_at: tuple[int, int] | None) -> Any:
-    try:
-        board = importlib.import_module("tensorboardX")
-    except ImportError as error:
-        raise ImportError(
-            "tensorboard needs the package tensorboardX; pip install 'fp16engine[tensorboard]'"
-        ) from error
-    return board.SummaryWriter(str(directory), purge_step=resume_at[0] + 1 if resume_at else None)
+        if self._loggers is not None:
+            self._loggers.finish(failed=error is not None)

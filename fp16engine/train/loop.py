@@ -21,7 +21,7 @@ from ..errors import CheckpointError, NonFiniteError
 from ..numerics.audit import audit_quietly
 from ..numerics.audit_log import AuditLog
 from ..numerics.monitor import Monitor, Sample
-from ..reporting import metrics
+from ..reporting import loggers, metrics
 from ..reporting.files import make_folder, write_atomically
 from ..reporting.history import SUMMARY, EpochSums, History, json_number
 from ..reporting.interrupt import Interrupted, InterruptGuard
@@ -62,7 +62,7 @@ class Options:
     progress: bool | Reporter | None
     checkpoint_every: int | None
     log_every: int
-    tensorboard: bool
+    log: tuple[str, ...]
     stop: Callable[[], str | None] | None = None
     monitor_every: int | None = None
 
@@ -77,8 +77,9 @@ def fit(trainer: Trainer, dataset: Any, options: Options) -> History:
 def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[str]) -> History:
     feed = trainer.feed(dataset, options.batch_size * trainer.config.accumulate)
     out = None if options.out is None else Path(options.out)
-    if out is None and (options.resume or options.checkpoint_every or options.tensorboard):
-        raise ValueError("out must be a folder with resume, checkpoint_every or tensorboard, got None")
+    if out is None and (options.resume or options.checkpoint_every or options.log):
+        raise ValueError("out must be a folder with resume, checkpoint_every, log or tensorboard, got None")
+    loggers.check_installed(options.log)
     if options.resume:
         state = _resumed(trainer, dataset, options, feed.steps, Checkpoint.load(_existing(out)))
     else:
@@ -131,9 +132,9 @@ class _Run:
                 position = (trainer.step_count, self.state.epoch) if options.resume else None
                 if not options.resume:
                     self.save()
-                self.metrics = stack.enter_context(
-                    metrics.MetricsWriter(self.out, position, options.tensorboard)
-                )
+                config = {"epochs": options.epochs, **history.run}
+                chosen = loggers.Loggers(options.log, self.out, config, position and position[0])
+                self.metrics = stack.enter_context(metrics.MetricsWriter(self.out, position, chosen))
             self.reporter.begin(self.title(), options.epochs, total, trainer.step_count)
             stack.callback(self.reporter.end)
             if decays := own_decays(trainer.config.weight_decay, trainer.model):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ..numerics.monitor import Monitor
 from ..precision import Precision
 from ..reporting.files import make_folder
 from ..reporting.history import EpochSums, History
+from ..reporting.loggers import names_of
 from ..validate import flag, instance, integer, listed, must_be, path
 from . import batches, checkpoint
 from .callbacks import Callback
@@ -381,6 +382,7 @@ class Trainer:
         checkpoint_every: int | None = None,
         *,
         log_every: int = 50,
+        log: str | Sequence[str] = (),
         tensorboard: bool = False,
         stop: Callable[[], str | None] | None = None,
         monitor_every: int | None = None,
@@ -402,7 +404,9 @@ class Trainer:
                 `Reporter` is told.
             checkpoint_every: steps between checkpoints; None means epochs only.
             log_every: steps between rows of metrics.jsonl.
-            tensorboard: write events for TensorBoard to `out`, too.
+            log: where the rows of metrics.jsonl go, too, by name: "tensorboard", "wandb", "trackio",
+                "mlflow"; one or several. One that fails is left with a warning; resuming continues its run.
+            tensorboard: the same as "tensorboard" in `log`.
             stop: asked after every step; what it returns, in words, stops the run as a signal does.
             monitor_every: let a `numerics.Monitor` look at every so many steps; what it sees goes into
                 metrics.jsonl (kind "ranges").
@@ -417,6 +421,7 @@ class Trainer:
             NonFiniteError: as `step`.
             Interrupted: a signal or `stop` ended the run after it was saved.
             SaveError: the disk refuses; the previous checkpoint survives.
+            ImportError: the package of a logger is missing.
 
         >>> import fp16engine as fe
         >>> digits = fe.data.digits().limit(32)
@@ -443,7 +448,7 @@ class Trainer:
                     None if checkpoint_every is None else integer("checkpoint_every", checkpoint_every, 1)
                 ),
                 log_every=integer("log_every", log_every, 1),
-                tensorboard=flag("tensorboard", tensorboard),
+                log=names_of(log, flag("tensorboard", tensorboard)),
                 stop=stop,
                 monitor_every=(None if monitor_every is None else integer("monitor_every", monitor_every, 1)),
             ),

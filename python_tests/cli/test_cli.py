@@ -16,9 +16,10 @@ import fp16engine as fe
 from fp16engine.cli import main
 from fp16engine.cli.defaults import DEFAULTS
 from fp16engine.cli.encoding import any_terminal
-from fp16engine.cli.options import AUGMENTATIONS, DATA, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.cli.options import AUGMENTATIONS, DATA, LOGGERS, OPTIMIZERS, SCHEDULES, results_folder
 from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.optim import BY_NAME
+from fp16engine.reporting import loggers
 from fp16engine.train import schedule
 
 TINY = ["--device", "reference", "--limit", "16", "--model", "dnn", "--epochs", "1", "--batch-size", "8"]
@@ -204,8 +205,18 @@ def test_names_on_the_command_line_are_those_of_the_engine():
     assert tuple(fe.data.names()) == DATA == tuple(DEFAULTS)
     assert tuple(BY_NAME) == OPTIMIZERS
     assert ("none", *fe.data.Augmentation.names()) == AUGMENTATIONS
+    assert loggers.NAMES == LOGGERS
     assert set(SCHEDULES) == {name for name in schedule.NAMES if name != "inverse-sqrt"}  # wants a warm-up
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
+
+
+def test_train_sends_its_rows_to_loggers(capsys, tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    for number, option in enumerate((["--log", "tensorboard"], ["--tensorboard"])):
+        assert main(["train", *TINY, *option, "--out", f"run{number}"]) == 0
+        assert list((tmp_path / f"run{number}" / "tensorboard").iterdir())
+    assert main(["train", *TINY, "--log", "tensorbord"]) == 2
+    assert "must be" in capsys.readouterr().err
 
 
 def test_train_writes_summary_and_prints_one_document(capsys):

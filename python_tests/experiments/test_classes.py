@@ -14,6 +14,7 @@ from fp16engine.data import Dataset, Split
 from fp16engine.data.origin import Origin
 from fp16engine.experiments import classes, compare
 from fp16engine.experiments.report import gallery
+from fp16engine.numerics.confusion import MOST_ROWS
 
 NAMES = ("<cat>", "dog", "owl")
 
@@ -74,8 +75,8 @@ def test_many_disagreements_and_classes_are_bounded() -> None:
     found = classes.per_class({"fp32": p}, many)
     assert found["confusion"] is None
     rows = gallery.class_rows(found, "fp32")
-    assert len(rows) == gallery.MOST_ROWS and rows[0]["accuracy"]["fp32"] == 0
-    assert len(gallery.class_rows({**found, "accuracy": {}}, None)) == gallery.MOST_ROWS
+    assert len(rows) == MOST_ROWS and rows[0]["accuracy"]["fp32"] == 0
+    assert len(gallery.class_rows({**found, "accuracy": {}}, None)) == MOST_ROWS
 
 
 def test_pictures_are_the_images() -> None:

@@ -11,7 +11,7 @@ import pytest
 import fp16engine as fe
 from fp16engine.experiments import compare
 from fp16engine.experiments.report import pages, plots
-from fp16engine.experiments.report.labels import NOTHING
+from fp16engine.experiments.report.labels import NOTHING, scientific
 from fp16engine.numerics import tolerance
 from fp16engine.train import Interrupted
 
@@ -235,7 +235,7 @@ def test_report_needs_no_network_and_has_its_plots_with_texts(tmp_path, drawn):
     tiny(tmp_path / "out", ("fp16", "fp32", "mp"), seeds=2)
     names = {path.name for path in (tmp_path / "out" / "plots").iterdir()}
     pairs = "delta-gamma-fp16", "delta-gamma-mp", "delta-gamma-epochs-fp16"
-    for stem in ("accuracy", "loss", *pairs, "seed-differences"):
+    for stem in ("accuracy", "loss", *pairs, "seed-differences", "explained-guaranteed"):
         assert {f"{stem}.png", f"{stem}.svg"} <= names
     text = (tmp_path / "out" / "report.html").read_text()
     page = Page()
@@ -244,7 +244,7 @@ def test_report_needs_no_network_and_has_its_plots_with_texts(tmp_path, drawn):
     assert not re.search(r"@import|url\((?!#)", text)
     assert "<script" not in text
     assert len(page.ids) == len(set(page.ids))
-    assert len(page.alts) == text.count("<figure>") == 7
+    assert len(page.alts) == text.count("<figure>") == 8
     assert all(len(alt) > 20 for alt in page.alts)
 
 
@@ -288,4 +288,14 @@ def test_report_escapes_names(tmp_path):
     [(None, NOTHING), (0.0, "0"), (0.25, "0.25"), (0.00123, "1.2·10⁻³"), (4.56e-12, "4.6·10⁻¹²")],
 )
 def test_scientific(value, text):
-    assert pages.scientific(value) == text
+    assert scientific(value) == text
+
+
+def test_every_run_is_logged(tmp_path):
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    tiny(tmp_path / "out", epochs=1, log="tensorboard")
+    for name in ("fp16", "fp32"):
+        assert list((tmp_path / "out" / name / "tensorboard").iterdir())
+    with pytest.raises(ValueError, match=r"log must be .* got 'paper'"):
+        tiny(tmp_path / "wrong", log="paper")
+    assert not (tmp_path / "wrong").exists()

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ...numerics.confusion import lowest, most_frequent
+
 if TYPE_CHECKING:
     from ...data import Dataset
 
 _LARGEST = 160  # pixels of a side; the page shows no image larger
-MOST_ROWS = 20  # classes in the table
-WIDEST = 12  # classes of a confusion matrix
 
 
 def pictures(dataset: Dataset, indices: Iterable[int]) -> dict[int, str]:
@@ -38,31 +38,19 @@ def _address(pixels: np.ndarray, white: int) -> str:
 
 def class_rows(classes: dict[str, Any], precision: str | None) -> list[dict[str, Any]]:
     """Return the rows of the table of classes; of many the ones on which a precision does worst."""
-    accuracies = classes["accuracy"]
-    rows = [
+    by_precision = classes["accuracy"]
+    first = precision if precision in by_precision else next(iter(by_precision), "")
+    shown = lowest(by_precision.get(first, [None] * len(classes["names"])))
+    return [
         {
-            "name": name,
-            "test_images": count,
-            "accuracy": {key: values[i] for key, values in accuracies.items()},
+            "name": classes["names"][i],
+            "test_images": classes["test_images"][i],
+            "accuracy": {key: values[i] for key, values in by_precision.items()},
         }
-        for i, (name, count) in enumerate(zip(classes["names"], classes["test_images"], strict=True))
+        for i in shown
     ]
-    if len(rows) <= MOST_ROWS:
-        return rows
-    first = precision if precision in accuracies else next(iter(accuracies), "")
-    worst = sorted(rows, key=lambda row: _or_last(row["accuracy"].get(first)))
-    return worst[:MOST_ROWS]
-
-
-def _or_last(accuracy: float | None) -> float:
-    return 2.0 if accuracy is None else accuracy
 
 
 def confusions(matrix: list[list[int]], names: list[str]) -> list[tuple[str, str, int]]:
-    """Return the most frequent confusions: class, what it was taken for, how often.
-
-    >>> confusions([[3, 1], [0, 4]], ["cat", "dog"])
-    [('cat', 'dog', 1)]
-    """
-    found = [(count, i, j) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count]
-    return [(names[i], names[j], count) for count, i, j in sorted(found, key=lambda one: -one[0])[:MOST_ROWS]]
+    """Return the most frequent confusions of a matrix as summary.json holds it."""
+    return most_frequent(np.array(matrix), names)

@@ -175,7 +175,7 @@ _QUANTITIES = (
     _Quantity(
         "subnormal",
         "Subnormal weight gradients",
-        "Share of the weights' gradients below 2^-14, where binary16 has fewer digits.",
+        "Share of the weights' gradients below 2⁻¹⁴, where binary16 has fewer digits.",
         0,
         100,
         "%",

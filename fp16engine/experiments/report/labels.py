@@ -47,3 +47,18 @@ def label(precision: str) -> str:
 def short(precision: str) -> str:
     """Return the display name of a precision for narrow columns."""
     return "mixed" if precision == "mp" else label(precision)
+
+
+def scientific(value: float | None) -> str:
+    """0.00012 -> "1.2·10⁻⁴", 0.25 -> "0.25", None -> a dash."""
+    if value is None:
+        return NOTHING
+    if value == 0 or 0.01 <= abs(value) < 1000:
+        return f"{value:.3g}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}·10{superscript(int(exponent))}"
+
+
+def superscript(number: int) -> str:
+    """-12 -> "⁻¹²"."""
+    return str(number).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))

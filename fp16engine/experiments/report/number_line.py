@@ -8,7 +8,7 @@ from typing import Any
 
 from ...numerics import words
 from ...reporting.files import make_folder, write_atomically
-from . import pages
+from . import page_plots, pages
 from .heatmaps import lost_updates, samples, underflowed_gradients
 from .labels import label
 
@@ -33,7 +33,7 @@ def page(
     if pages.missing() is not None:
         return None
     rows = samples(out)
-    plots = pages.heat_plots(out, precision, _folder(out))
+    plots = page_plots.heat_plots(out, precision, _folder(out))
     if not plots:
         return None
     text = (
@@ -56,6 +56,6 @@ def page(
 
 
 def _folder(out: Path) -> Path:
-    folder = out / pages.PLOTS
+    folder = out / page_plots.PLOTS
     make_folder(folder)
     return folder

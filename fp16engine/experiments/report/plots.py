@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 
 # Ink and grid are replaced by the page's own colours where a plot is put into a report.
 SOFT = "#5b6370"  # of what is written small
-_INK, _GRID = "#20242c", "#d5d8dd"
+INK, _GRID = "#20242c", "#d5d8dd"
 _AGREE, _DISAGREE, _SAFE = "#0072B2", "#D55E00", "#009E73"
 _RC: dict[Any, Any] = {
     "font.size": 9.5,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "axes.edgecolor": _INK,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
     "axes.titlesize": 10.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
@@ -41,8 +41,8 @@ _RC: dict[Any, Any] = {
     "axes.axisbelow": True,
     "grid.color": _GRID,
     "grid.linewidth": 0.7,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "legend.frameon": False,
     "lines.linewidth": 1.8,
     "lines.markersize": 4.5,
@@ -54,7 +54,7 @@ _FOOT_POINTS = 7.5
 _SIZE = (5.0, 3.6)
 _BELOW: Final = "outside lower center"
 Place = Literal["outside lower center", "outside upper right"]
-_FLOOR = 2.0**-24  # smallest positive binary16: where differences of exactly zero are drawn on a log axis
+FLOOR = 2.0**-24  # smallest positive binary16: where differences of exactly zero are drawn on a log axis
 
 
 def themed() -> AbstractContextManager[None]:
@@ -81,11 +81,15 @@ def _legend(figure: Figure, columns: int, place: Place = _BELOW) -> None:
 
 
 def plain_numbers(axes: Axes) -> None:
-    """Write 0.1, 1, 2, 3 along a logarithmic y axis, not powers of ten."""
+    """Write 0.1, 0.2, 1, 2 along a logarithmic y axis, not powers of ten."""
     from matplotlib.ticker import LogFormatter, StrMethodFormatter
 
+    class Sparse(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""
+
     axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.8)))
+    axes.yaxis.set_minor_formatter(Sparse(minor_thresholds=(2, 0.8)))
 
 
 def per_epoch(runs: Sequence[dict[str, Any]], quantity: str) -> Figure:
@@ -146,7 +150,7 @@ def differences(verdicts: Sequence[dict[str, Any]], reference: str) -> Figure:
             axes.scatter(dots, row + np.linspace(-0.18, 0.18, len(dots)), s=18, c=colour, alpha=0.7)
             axes.plot([found["low_points"], found["high_points"]], [row, row], color=colour, linewidth=2.4)
             axes.plot([found["points"]] * 2, [row - 0.25, row + 0.25], color=colour, linewidth=2.4)
-        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.axvline(0, color=INK, linewidth=0.8)
         axes.set_yticks(range(len(verdicts)), [capital(label(one["precision"])) for one in verdicts])
         axes.set_ylim(len(verdicts) - 0.5, -0.5)
         axes.xaxis.set_major_locator(AutoLocator())
@@ -168,7 +172,7 @@ def delta_gamma(
             f"Γ: margin of {label(reference)}",
         )
         ok = np.isfinite(delta) & np.isfinite(gamma)
-        x, y = np.maximum(delta, _FLOOR), np.maximum(gamma, _FLOOR)
+        x, y = np.maximum(delta, FLOOR), np.maximum(gamma, FLOOR)
         low_x, low_y = (10 ** np.floor(np.log10(v[ok].min())) if ok.any() else 1e-4 for v in (x, y))
         axes.set(xscale="log", yscale="log", xlim=(low_x, 1.6), ylim=(max(low_y, 1e-4) / 1.3, 1.6))
         edge = np.geomspace(low_x, 1.6, 200)
@@ -258,7 +262,7 @@ def inline(svg: str, name: str) -> str:
     svg = re.sub(r'(url\(|href=")#', rf"\1#{name}-", svg)
     svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
     svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    for colour, name_in_page in {_INK: "currentColor", _GRID: "var(--grid)", **PAGE_COLOURS}.items():
+    for colour, name_in_page in {INK: "currentColor", _GRID: "var(--grid)", **PAGE_COLOURS}.items():
         svg = svg.replace(colour.lower(), name_in_page)
     return svg
 

@@ -8,8 +8,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from ..experiment import Results
-from ..report.labels import label
-from ..report.pages import scientific
+from ..report.labels import label, scientific
 from ..report.parts import Claim, Part, Picture
 from ..report.verdict import percent, signed
 from ..runs.pairs import pairs

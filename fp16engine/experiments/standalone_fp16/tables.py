@@ -7,8 +7,7 @@ from statistics import mean
 from typing import Any
 
 from ..experiment import Arm, Case, Results, Spread
-from ..report.labels import MINUS, label, short
-from ..report.pages import superscript
+from ..report.labels import MINUS, label, short, superscript
 from ..report.parts import Claim, Column, Part, Table
 from ..report.verdict import capital, signed
 from ..runs.store import DONE, FAILED, Row

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tiny_run as tiny
 
-from fp16engine.experiments.report import heatmaps, number_line, pages
+from fp16engine.experiments.report import heatmaps, number_line, page_plots
 from fp16engine.numerics import ranges
 from fp16engine.numerics.monitor import Monitor
 from fp16engine.reporting.live import LiveView, sparkline
@@ -80,8 +80,8 @@ def test_the_page_needs_nothing_but_itself(
     assert page.count("<svg") == 4 and "No fault found." in page
     assert "http://" not in page.replace("http://www.w3.org", "") and "src=" not in page
     assert (out / "plots" / "heat-lost-fp16.png").stat().st_size > 1000
-    plot = pages.Plot("one", "<svg></svg>", "caption", "alt")
-    monkeypatch.setattr(pages, "heat_plots", lambda *_: [plot])  # drawn once is enough
+    plot = page_plots.Plot("one", "<svg></svg>", "caption", "alt")
+    monkeypatch.setattr(page_plots, "heat_plots", lambda *_: [plot])  # drawn once is enough
     finding = {"step": 3, "text": "hidden: 93 % of updates lost; use <b>"}
     number_line.write(out, {**summary, "findings": [finding]})
     page = (out / "report.html").read_text()

@@ -122,11 +122,10 @@ def run(arguments: argparse.Namespace, known: Mapping[str, Experiment], request:
             raise ValueError(f"--out must be a folder with a sweep, got {out}")
         if arguments.status:
             return _say(arguments, collector, collector.look())
-        with hold(out / "cluster"):
-            if arguments.cancel:
-                return _say(arguments, collector, collector.cancel())
-            collector.merge()
-            return _end(arguments, collector, known, collector.look())
+        if arguments.cancel:
+            return _say(arguments, collector, collector.cancel())
+        collector.merge()
+        return _end(arguments, collector, known, collector.look())
 
 
 def _start(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -70,12 +71,17 @@ class Collector:
         self._scheduler = scheduler(self.sweep, self.folder)
 
     def submit(self, numbers: Sequence[int]) -> None:
-        """Start jobs; each is noted as soon as it is started."""
+        """Start jobs; each is noted as soon as it is started. A sweep of which no job starts is removed."""
         handles = self._handles()
-        for number, handle in self._scheduler.submit(numbers):
-            handles[number].append(handle)
-            document = {"jobs": [[one.to_json() for one in job] for job in handles]}
-            write_atomically(self.folder / _SUBMISSIONS, canonical(document))
+        try:
+            for number, handle in self._scheduler.submit(numbers):
+                handles[number].append(handle)
+                document = {"jobs": [[one.to_json() for one in job] for job in handles]}
+                write_atomically(self.folder / _SUBMISSIONS, canonical(document))
+        except BaseException:
+            if not any(handles):
+                shutil.rmtree(self.folder, ignore_errors=True)
+            raise
 
     def merge(self) -> int:
         """Enter what the jobs have published and the store does not have; return how many runs that is."""

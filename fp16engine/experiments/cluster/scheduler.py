@@ -7,6 +7,7 @@ asks the scheduler about it.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -119,7 +120,8 @@ class Slurm:
             )
             for first in range(0, len(numbers), _MOST_JOBS):
                 part = list(numbers[first : first + _MOST_JOBS])
-                jobs = executor.map_array(SweepJob(), [str(self._folder)] * len(part), part)
+                with contextlib.redirect_stderr(io.StringIO()):  # what sbatch says is in the error too
+                    jobs = executor.map_array(SweepJob(), [str(self._folder)] * len(part), part)
                 yield from zip(part, [Handle(str(job.job_id)) for job in jobs], strict=True)
         except RuntimeError as error:
             said = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Kills the jobs of `fp16engine reproduce --cluster` at random and compares the merged store with a whole run's.
+"""Kills jobs of `fp16engine reproduce --cluster` at random and compares the merged store with a whole one.
 
     python benchmarks/kill_sweep.py --cluster local --kills 20 --out result.json
     python python_tests/slurm_node.py python benchmarks/kill_sweep.py --cluster slurm --kills 20
@@ -6,9 +6,9 @@
 The runs are done once without jobs and without a disturbance. Then a sweep of the same runs is started; at
 random moments a job, or the command that merges, gets what a cluster does to it: SIGKILL, cancellation, on
 Slurm also a requeue, the signal before the end of its time, or preemption by a job of the partition `urgent`
-(if there is one). The command is started again when it ends with runs left. A sweep that is finished before
-the kills are used up is followed by another. Every merged store's canonical export must equal the first
-one's. Exit status 1 if one does not.
+(if there is one). All jobs must run on this machine. The command is started again when it ends with runs
+left. A sweep that is finished before the kills are used up is followed by another. Every merged store's
+canonical export must equal the first one's. Exit status 1 if one does not.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pathlib import Path
 from fp16engine.doctor import machine
 from fp16engine.experiments.cluster import results
 from fp16engine.experiments.cluster.collect import opened
-from fp16engine.experiments.cluster.status import Status
+from fp16engine.experiments.cluster.status import JobStatus, Status
 from fp16engine.experiments.cluster.sweep import job_folder
 from fp16engine.experiments.reproduce import STORE
 from fp16engine.experiments.runs.store import Store
@@ -66,7 +66,7 @@ class Sweep:
         return None
 
     def blow(self, what: str, moments: random.Random) -> bool:
-        """Do something to a job in which a run is in progress, or to the command; tell whether there was one."""
+        """Do something to a job that does a run, or to the command; tell whether there was one."""
         assert self.child is not None
         if what == "kill the command":
             self.child.send_signal(signal.SIGKILL)
@@ -77,18 +77,27 @@ class Sweep:
         if not busy:
             return False
         job = moments.choice(busy)
+        if what == "kill":
+            return self.kill(job)
         if self.cluster == "slurm":
             words = {
-                "kill": ["scancel", "--signal=KILL", job.ids[-1]],
                 "requeue": ["scontrol", "requeue", job.ids[-1]],
                 "signal": ["scancel", "--signal=USR2", job.ids[-1]],
-                "preempt": ["sbatch", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=sleep 1"],
+                "preempt": [
+                    "sbatch",
+                    "--partition=urgent",
+                    "--exclusive",
+                    "--output=/dev/null",
+                    "--wrap=sleep 1",
+                ],
                 "cancel": ["scancel", job.ids[-1]],
             }
             return subprocess.run(words[what], capture_output=True, check=False).returncode == 0
-        if what == "cancel":
-            cancel = [*self.command[:3], "reproduce", "--cancel", "--out", str(self.out)]
-            return subprocess.run(cancel, capture_output=True, check=False).returncode == 0
+        cancel = [*self.command[:3], "reproduce", "--cancel", "--out", str(self.out)]
+        return subprocess.run(cancel, capture_output=True, check=False).returncode == 0
+
+    def kill(self, job: JobStatus) -> bool:
+        """End a job's process, which must be one of this machine, by SIGKILL; tell whether it was there."""
         with opened(self.out) as collector:
             assert collector is not None
             said = results.state(job_folder(collector.folder, job.number))
@@ -126,16 +135,17 @@ def disturbed(sweep: Sweep, blows: Counter[str], most: int, moments: random.Rand
             status = sweep.look()
             if sweep.child.returncode == 0 and status is not None and not status.left:
                 return count
+            if sweep.child.returncode not in (0, -signal.SIGKILL):
+                raise SystemExit(f"the command ended with status {sweep.child.returncode}: {sweep.command}")
             sweep.start()
         if sweep.cluster == "slurm":
             sweep.release()
-        if count < most and time.monotonic() > following:
-            if sweep.blow(what, moments):
-                blows[what] += 1
-                count += 1
-                print(f"{what}: {count}", file=sys.stderr, flush=True)
-                following = time.monotonic() + moments.uniform(0, MOST_SECONDS)
-                what = moments.choice(BLOWS[sweep.cluster])
+        if count < most and time.monotonic() > following and sweep.blow(what, moments):
+            blows[what] += 1
+            count += 1
+            print(f"{what}: {count}", file=sys.stderr, flush=True)
+            following = time.monotonic() + moments.uniform(0, MOST_SECONDS)
+            what = moments.choice(BLOWS[sweep.cluster])
         time.sleep(0.1)
 
 

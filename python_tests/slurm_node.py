@@ -1,4 +1,4 @@
-"""A Slurm of one node on the loopback interface, in a folder of its own; as a script it runs a command in one.
+"""A Slurm of one node on the loopback interface, in a folder of its own; as a script it runs a command there.
 
     python python_tests/slurm_node.py sinfo
 

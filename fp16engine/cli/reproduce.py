@@ -38,7 +38,11 @@ def add(commands: Any) -> None:
         "  fp16engine reproduce table2 --data-dir ~/cifar10 --device cuda --cluster slurm --slurm gpus=1",
     )
     parser.add_argument(
-        "what", metavar="WHAT", nargs="?", type=_what, help=f"{', '.join(_experiments())}; or several, with commas"
+        "what",
+        metavar="WHAT",
+        nargs="?",
+        type=_what,
+        help=f"{', '.join(_experiments())}; or several, with commas",
     )
     _add_data(parser)
     _add_size(parser)
@@ -140,11 +144,15 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     on_cluster = reproduce_cluster.asked(arguments)
-    if arguments.what == (reproduce_table3.NAME,):
-        return reproduce_table3.run(arguments)
-    if arguments.what and arguments.what[0] in reproduce_hbfp.NAMES:
-        return reproduce_hbfp.run(arguments)
-    if arguments.plane:
+    for command in (reproduce_table3, reproduce_hbfp) if arguments.what else ():
+        if arguments.what[0] in command.NAMES:
+            if on_cluster:
+                raise ValueError(
+                    f"--cluster must not be given with {arguments.what[0]}, got {arguments.cluster}; it "
+                    "is no plan of many runs"
+                )
+            return command.run(arguments)
+    if arguments.plane and arguments.what:
         raise ValueError(
             f"--plane must not be given with {', '.join(arguments.what)}, got {arguments.plane}; "
             "hbfp-figure2 has it"
@@ -219,7 +227,7 @@ def _experiments() -> tuple[str, ...]:
     from ..experiments.boosters import study
     from ..experiments.standalone_fp16.study import EXPERIMENTS
 
-    return (*EXPERIMENTS, *study.EXPERIMENTS, *reproduce_hbfp.NAMES, reproduce_table3.NAME, _ALL)
+    return (*EXPERIMENTS, *study.EXPERIMENTS, *reproduce_hbfp.NAMES, *reproduce_table3.NAMES, _ALL)
 
 
 def _what(text: str) -> tuple[str, ...]:
@@ -227,7 +235,7 @@ def _what(text: str) -> tuple[str, ...]:
     names = _list(text)
     for name in names:
         options.one_of(_experiments())(name)
-        if len(names) > 1 and name in (_ALL, reproduce_table3.NAME, *reproduce_hbfp.NAMES):
+        if len(names) > 1 and name in (_ALL, *reproduce_table3.NAMES, *reproduce_hbfp.NAMES):
             raise options.wrong(f"{name} alone", text)
     return names
 

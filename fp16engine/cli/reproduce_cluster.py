@@ -1,4 +1,4 @@
-"""`fp16engine reproduce --cluster`: the runs as jobs of a cluster, and --collect, --status, --cancel later."""
+"""`fp16engine reproduce --cluster`: runs as jobs of a cluster; --collect, --status, --cancel later."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _CLUSTERS = ("local", "slurm")
 _LATER = ("collect", "status", "cancel")
 _OWN = ("array", "error", "open-mode", "output", "signal", "wrap")  # options of sbatch that submitit sets
-_LOCAL_ONLY_OPTIONS = "options of sbatch, with --cluster slurm"
 _MOST_JOBS = 100
 _SHOWN_REASONS = 20
 
@@ -44,14 +43,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="an option of sbatch for every job: time=2:00:00, gpus=1, partition=NAME, cpus-per-task=8, exclusive",
+        help="an option of sbatch for every job: time=2:00:00, gpus=1, partition=NAME, cpus-per-task=8, "
+        "exclusive",
     )
     group.add_argument(
         "--jobs",
         type=options.whole(1),
         metavar="N",
-        help=f"jobs that the runs are packed into (default: up to {_MOST_JOBS} on slurm; on this machine as many "
-        "as --threads leaves cores for)",
+        help=f"jobs that the runs are packed into (default: up to {_MOST_JOBS} on slurm; on this machine as "
+        "many as --threads leaves cores for)",
     )
     group.add_argument("--no-wait", action="store_true", help="submit and end; --collect merges later")
     group.add_argument(
@@ -81,10 +81,11 @@ def asked(arguments: argparse.Namespace) -> bool:
         if getattr(arguments, name) and not arguments.cluster:
             raise ValueError(f"--{name.replace('_', '-')} must be given with --cluster, got none")
     if arguments.slurm and arguments.cluster != "slurm":
-        raise ValueError(f"--slurm must be given {_LOCAL_ONLY_OPTIONS.partition(', ')[2]}, got it without")
+        raise ValueError(f"--slurm must be given with --cluster slurm, got {arguments.cluster}")
     if arguments.cluster and arguments.budget is not None:
         raise ValueError(
-            f"--budget must not be given with --cluster, got {arguments.budget:g} s; --slurm time= bounds a job"
+            f"--budget must not be given with --cluster, got {arguments.budget:g} s; --slurm time= bounds a "
+            "job"
         )
     return bool(later) or arguments.cluster is not None
 
@@ -182,8 +183,8 @@ def _wait(arguments: argparse.Namespace, collector: Collector, known: Mapping[st
         status = collector.watch()
     except KeyboardInterrupt:
         collector.shown.note(
-            f"The jobs continue. fp16engine reproduce --collect --out {out} merges what they finish, --cancel "
-            "ends them."
+            f"The jobs continue. fp16engine reproduce --collect --out {out} merges what they finish, "
+            "--cancel ends them."
         )
         raise
     return _end(arguments, collector, known, status)
@@ -231,10 +232,8 @@ def _sweep(
     specs = {p.spec.key: p.spec for planned in plans.values() for p in planned}
     make_folder(out)
     with Store(out / STORE if not arguments.dry_run or (out / STORE).exists() else ":memory:") as store:
-        if not arguments.dry_run:
-            store.add(specs.values())
-            if arguments.retry_failed:
-                retry(store, out / RUNS, list(specs.values()))
+        if arguments.retry_failed and not arguments.dry_run:
+            retry(store, out / RUNS, list(specs.values()))
         status = store.status(list(specs))
     open_ = [key for key in specs if status[key] not in (DONE, FAILED)]
     return Sweep(
@@ -326,7 +325,9 @@ def _print_status(collector: Collector, status: Status) -> None:
         if not job.left or job.active:
             continue
         why = job.error or job.state.words
-        print_text(f"{job.left} runs of job {job.number} are left: {why}; its log: {collector.logs(job.number)}")
+        print_text(
+            f"{job.left} runs of job {job.number} are left: {why}; its log: {collector.logs(job.number)}"
+        )
 
 
 def _option(text: str) -> tuple[str, str | None]:
@@ -344,5 +345,5 @@ def _option(text: str) -> tuple[str, str | None]:
         try:
             slurm_minutes(value)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error).removeprefix("--slurm ")) from None
+            raise argparse.ArgumentTypeError(str(error).removeprefix("--slurm time ")) from None
     return name, value if sign else None

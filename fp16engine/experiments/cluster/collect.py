@@ -19,18 +19,20 @@ from ..runs.store import DONE, FAILED, Store
 from . import results, status
 from .scheduler import CANCELLED, ENDED, RUNNING, WAITING, Handle, JobState, Scheduler, log, scheduler
 from .status import Status
-from .sweep import LOCAL, SLURM, Sweep, following, job_folder, latest, read_json
+from .sweep import LOCAL, SLURM, Sweep, cancel, cancelled, following, job_folder, latest, read_json
 
 _SUBMISSIONS = "submissions.json"
 SILENT_ENDS = 5  # of a job one after the other, without a sign of life in between
-# Between two looks; those at Slurm become rarer in the first minutes, so that its controller has little to do.
+# Seconds between two looks; those at Slurm become rarer, so that its controller has little to do.
 _FIRST_POLL, _POLL_GROWTH = 1.0, 0.1
 _LAST_POLL = {LOCAL: 2.0, SLURM: 30.0}
 _CANCEL_SECONDS = 60.0
 
 
 @contextlib.contextmanager
-def opened(out: Path, shown: Reporter | None = None, sweep: Sweep | None = None) -> Iterator[Collector | None]:
+def opened(
+    out: Path, shown: Reporter | None = None, sweep: Sweep | None = None
+) -> Iterator[Collector | None]:
     """Open the last sweep of a results folder, or write a new one; yields None where there is none.
 
     Raises:
@@ -89,6 +91,7 @@ class Collector:
             (number, key) for number, keys in enumerate(self.sweep.jobs) for key in keys
             if results.published(job_folder(self.folder, number), key)
         ]  # fmt: skip
+        self.store.add(self.sweep.specs[key] for _, key in missing)
         known = self.store.status([key for _, key in missing])
         entered = 0
         for number, key in missing:
@@ -130,6 +133,7 @@ class Collector:
     def cancel(self) -> Status:
         """End all jobs, wait until they are gone, and merge what they finished."""
         handles = [handle for job in self._handles() for handle in job]
+        cancel(self.folder)  # what starts meanwhile ends by itself
         self._scheduler.cancel(handles)
         end = time.monotonic() + _CANCEL_SECONDS
         now = self.look()
@@ -146,7 +150,7 @@ class Collector:
 
     def _worth_it(self, job: status.JobStatus) -> bool:
         """Tell whether an ended job is to be started again, and say so if not."""
-        if job.state.kind != ENDED or job.error is not None:
+        if job.state.kind != ENDED or job.error is not None or cancelled(self.folder):
             return False
         said = results.state(job_folder(self.folder, job.number))
         last, count = self._silent.get(job.number, (None, 0))

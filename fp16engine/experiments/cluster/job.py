@@ -30,7 +30,7 @@ from ..runs.runner import RunWorker
 from ..runs.spec import RunSpec
 from ..runs.store import DONE, FAILED, Store
 from . import results
-from .sweep import Sweep, job_folder, out_of
+from .sweep import Sweep, cancelled, job_folder, out_of
 
 ATTEMPTS = 5  # starts of a run from one and the same checkpoint
 _LOCK_SECONDS = 60.0  # until the process of an earlier start must have ended
@@ -132,7 +132,7 @@ def _runs(folder: Path, number: int, signals: _Signals, shown: _Shown) -> None:
         if spec.data_sha256 not in cache.by_fingerprint:
             raise ValueError(f"{spec.data} must be the data that the sweep was made with, got others")
     with Store(own / STORE) as store:
-        store.release_all()  # this process holds the folder: an earlier start has ended, on another machine say
+        store.release_all()  # this process holds the folder, so every earlier start has ended
         worker = RunWorker(
             store,
             out / RUNS,
@@ -144,8 +144,9 @@ def _runs(folder: Path, number: int, signals: _Signals, shown: _Shown) -> None:
             asked=signals.asked,
         )
         for spec in specs:
-            if signals.name is not None:
-                raise Interrupted(f"stopped by {signals.name}", signals.name)
+            stop = "--cancel" if cancelled(folder) else signals.name
+            if stop is not None:
+                raise Interrupted(f"stopped by {stop}", stop)
             _do(own, worker, spec, shown)
 
 
@@ -156,8 +157,8 @@ def _do(own: Path, worker: RunWorker, spec: RunSpec, shown: _Shown) -> None:
     if store.status([spec.key])[spec.key] not in (DONE, FAILED):
         if shown.start(spec, _mark(worker.folder / spec.key)) > ATTEMPTS:
             reason = (
-                f"the job ended {ATTEMPTS} times within this run without a new checkpoint: killed (too little "
-                "memory?), or its time is too short for --checkpoint-every"
+                f"the job ended {ATTEMPTS} times within this run without a new checkpoint: it was killed (too "
+                "little memory?), or its time is too short for --checkpoint-every"
             )
             store.claim([spec.key])
             store.finish(spec.key, FAILED, {}, {}, [], reason)

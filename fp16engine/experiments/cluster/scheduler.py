@@ -202,7 +202,9 @@ def slurm_minutes(text: str) -> int:
     """
     found = re.fullmatch(r"(?:(\d{1,6})-)?(\d{1,8})(?::(\d{1,2}))?(?::(\d{1,2}))?", text)
     if not found:
-        raise ValueError(f"--slurm time must be as Slurm writes it, 90, 2:00:00 or 1-12:00, got {text!r}")
+        raise ValueError(
+            f"--slurm time must be a time as Slurm writes it, 90, 2:00:00 or 1-12:00, got {text!r}"
+        )
     days, *rest = found.groups()
     parts = [int(part) for part in rest if part is not None]
     if days is None and len(parts) < 3:

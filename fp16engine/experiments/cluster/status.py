@@ -88,8 +88,8 @@ class Status:
     def seconds(self) -> float | None:
         """Estimate how long the rest takes, by finished runs of the same network and precision.
 
-        It takes the running jobs to be as many as there will be, and is None where nothing is known: no run is
-        finished, or no job runs.
+        It takes the running jobs to be as many as there will be, and is None where nothing is known: no run
+        is finished, or no job runs.
         """
         if not self.left:
             return 0.0
@@ -139,9 +139,7 @@ class Status:
         }
 
 
-def look(
-    sweep: Sweep, folder: Path, ids: Sequence[Sequence[str]], states: Mapping[int, JobState]
-) -> Status:
+def look(sweep: Sweep, folder: Path, ids: Sequence[Sequence[str]], states: Mapping[int, JobState]) -> Status:
     """Return how the sweep in `folder` is, by what its jobs have written.
 
     Args:
@@ -205,9 +203,7 @@ def _rest(
 ) -> float | None:
     if open_ and not rates:
         return None
-    seconds = {
-        key: rates.get((specs[key].model, specs[key].precision), rates.get((), 0.0)) for key in open_
-    }
+    seconds = {key: rates.get((specs[key].model, specs[key].precision), rates.get((), 0.0)) for key in open_}
     if said is not None and said.key is not None and said.epochs:
         seconds[said.key] *= 1 - said.epoch / said.epochs
     return sum(seconds.values())

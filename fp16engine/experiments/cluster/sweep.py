@@ -21,13 +21,13 @@ from ..runs.spec import RunSpec, canonical
 
 LOCAL, SLURM = CLUSTERS = ("local", "slurm")
 _FORMAT = 1
-_FOLDER, _SWEEP = "cluster", "sweep.json"
+_FOLDER, _SWEEP, _CANCELLED = "cluster", "sweep.json", "cancelled"
 _LIMIT = 1 << 28  # bytes of a file that is read: two hundred thousand runs
 
 
 @dataclass(frozen=True)
 class DataSource:
-    """How a job finds the data sets: the arguments of `reproduce.DatasetCache`, and the names to ask it for."""
+    """How a job finds the data sets: arguments of `reproduce.DatasetCache`, and names to ask it for."""
 
     names: tuple[str, ...]
     instead: Mapping[str, str] = field(default_factory=dict)
@@ -74,9 +74,7 @@ class Sweep:
         """Write the sweep to `folder`, which is made."""
         make_folder(folder)
         plans = {
-            name: [
-                {"case": asdict(p.case), "arm": {**asdict(p.arm)}, "key": p.spec.key} for p in planned
-            ]
+            name: [{"case": asdict(p.case), "arm": asdict(p.arm), "key": p.spec.key} for p in planned]
             for name, planned in self.plans.items()
         }
         document = {
@@ -106,9 +104,7 @@ class Sweep:
         try:
             specs = {key: RunSpec.of_document(spec) for key, spec in document["specs"].items()}
             plans = {
-                name: [
-                    Planned(Case(**run["case"]), Arm(**run["arm"]), specs[run["key"]]) for run in planned
-                ]
+                name: [Planned(Case(**run["case"]), Arm(**run["arm"]), specs[run["key"]]) for run in planned]
                 for name, planned in document["plans"].items()
             }
             data = document["data"]
@@ -164,6 +160,16 @@ def following(out: Path) -> Path:
 def job_folder(folder: Path, number: int) -> Path:
     """Return the folder of a job of the sweep in `folder`."""
     return folder / f"job-{number:04d}"
+
+
+def cancel(folder: Path) -> None:
+    """Note that the jobs of the sweep in `folder` are to end."""
+    write_atomically(folder / _CANCELLED, "")
+
+
+def cancelled(folder: Path) -> bool:
+    """Tell whether the jobs of the sweep in `folder` are to end."""
+    return (folder / _CANCELLED).exists()
 
 
 def out_of(folder: Path) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -180,4 +181,26 @@ def test_cancelled_jobs_leave_their_runs_to_the_same_command(tmp_path: Path) -> 
         assert not store.run_keys()
     assert fp16engine(*long, "--no-wait").returncode == 0
     assert latest(tmp_path).name == "sweep-0002"
+    assert fp16engine("reproduce", "--cancel", "--out", tmp_path).returncode == 0
+
+
+@needs_submitit
+@pytest.mark.slow
+def test_ctrl_c_ends_the_wait_and_not_the_jobs(tmp_path: Path) -> None:
+    long = [*TINY, "--epochs", "4000", "--precisions", "fp16", "--cluster", "local", "--out", str(tmp_path)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "fp16engine", *long],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    said: list[str] = []
+    while "1 running" not in "".join(said[-1:]):
+        said.append(child.stderr.readline())
+        assert said[-1], said
+    child.send_signal(signal.SIGINT)
+    _, rest = child.communicate()
+    assert child.returncode == 130 and f"--collect --out {tmp_path} merges what they finish" in rest
+    status = json.loads(fp16engine("reproduce", "--status", "--json", "--out", tmp_path).stdout)
+    assert [job["state"] for job in status["jobs"]] == ["running"]
     assert fp16engine("reproduce", "--cancel", "--out", tmp_path).returncode == 0

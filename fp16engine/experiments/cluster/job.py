@@ -157,8 +157,8 @@ def _do(own: Path, worker: RunWorker, spec: RunSpec, shown: _Shown) -> None:
     if store.status([spec.key])[spec.key] not in (DONE, FAILED):
         if shown.start(spec, _mark(worker.folder / spec.key)) > ATTEMPTS:
             reason = (
-                f"the job ended {ATTEMPTS} times within this run without a new checkpoint: it was killed (too "
-                "little memory?), or its time is too short for --checkpoint-every"
+                f"the job ended {ATTEMPTS} times within this run without a new checkpoint: it was killed, "
+                "for lack of memory say, or its time is too short for --checkpoint-every"
             )
             store.claim([spec.key])
             store.finish(spec.key, FAILED, {}, {}, [], reason)

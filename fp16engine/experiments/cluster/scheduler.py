@@ -163,7 +163,7 @@ class Local:
             executor.update_parameters(
                 timeout_min=_MINUTES_LOCAL, stderr_to_stdout=True, **_gpu(self._sweep.device, number)
             )
-            with _deaf_children():
+            with _detached():
                 job = executor.submit(SweepJob(), str(self._folder), number)
             self._jobs.append(job)
             yield number, Handle(str(job.job_id), Owner.of_process(int(job.job_id)))
@@ -226,15 +226,26 @@ def _gpu(device: str, number: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Let processes started here ignore Ctrl-C and the end of the terminal, as nohup does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGHUP)}
+def _detached() -> Iterator[None]:
+    """Let processes started here live without this terminal, as nohup does: its signals, and its streams.
+
+    A pipe that they held open would keep its reader waiting until the last of them ends.
+    """
+    ignored = (signal.SIGINT, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in ignored}
+    copies = {}
+    null = os.open(os.devnull, os.O_RDWR)
     try:
+        for stream in (0, 1, 2):
+            with contextlib.suppress(OSError):  # one that is closed
+                copies[stream] = os.dup(stream)
+                os.dup2(null, stream)
         yield
     finally:
+        for stream, copy in copies.items():
+            os.dup2(copy, stream)
+            os.close(copy)
+        os.close(null)
         for number, handler in before.items():
             signal.signal(number, handler)
 

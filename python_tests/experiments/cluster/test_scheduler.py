@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -194,8 +195,13 @@ def test_local_jobs_share_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert scheduler._gpu("cuda:3", 0)["visible_gpus"] == [3] and scheduler._gpu("cpu", 1) == {}
 
 
-def test_children_ignore_the_keyboard_and_the_parent_does_not() -> None:
+def test_children_have_neither_the_terminals_signals_nor_its_streams(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     before = signal.getsignal(signal.SIGINT)
-    with scheduler._deaf_children():
+    with scheduler._detached():
         assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+        subprocess.run(["echo", "unheard"], check=True)
     assert signal.getsignal(signal.SIGINT) == before
+    subprocess.run(["echo", "heard"], check=True)
+    assert capfd.readouterr().out == "heard\n"

@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..validate import must_be
-from . import options
-from .output import print_json, print_table, print_text
+from . import options, reproduce_sweep
+from .output import print_json
+from .reproduce_output import print_status, print_summary
 
 if TYPE_CHECKING:
     from ..experiments.cluster.collect import Collector
     from ..experiments.cluster.status import Status
-    from ..experiments.cluster.sweep import Sweep
     from ..experiments.experiment import Experiment, Planned, Request
     from ..experiments.runs.store import Store
 
 _CLUSTERS = ("local", "slurm")
 _LATER = ("collect", "status", "cancel")
 _OWN = ("array", "error", "open-mode", "output", "signal", "wrap")  # options of sbatch that submitit sets
-_MOST_JOBS = 100
-_SHOWN_REASONS = 20
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +47,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=options.whole(1),
         metavar="N",
-        help=f"jobs that the runs are packed into (default: up to {_MOST_JOBS} on slurm; on this machine as "
-        "many as --threads leaves cores for)",
+        help=f"jobs that the runs are packed into (default: up to {reproduce_sweep.MOST_JOBS} on slurm; on "
+        "this machine as many as --threads leaves cores for)",
     )
     group.add_argument("--no-wait", action="store_true", help="submit and end; --collect merges later")
     group.add_argument(
@@ -97,11 +94,11 @@ def refuse_active(out: Path) -> None:
     from ..experiments.cluster.collect import opened
 
     with opened(out) as collector:
-        active = 0 if collector is None else sum(job.active for job in collector.look().jobs)
-    if active:
+        at_work = collector is not None and collector.look().may_work
+    if at_work:
         raise ValueError(
-            f"out must be a folder that no job works in, got {out} with {active} of them; continue with "
-            "--cluster, or end them with --cancel"
+            f"out must be a folder that no job works in, got {out} with jobs; --status tells how they are, "
+            "continue with --cluster, or end them with --cancel"
         )
 
 
@@ -138,13 +135,13 @@ def _start(
     from ..experiments.runs.store import Store
 
     out = Path(arguments.out)
-    plans, data = _plans(arguments, known, request)
+    plans, data = reproduce_sweep.plans(arguments, known, request)
     with opened(out, shown) as last:
         if last is not None:
             last.merge()
-            if any(job.active or job.state.kind == "unknown" for job in last.look().jobs):
+            if last.look().may_work:
                 return _join(arguments, known, last, plans)
-    sweep = _sweep(arguments, plans, data, out)
+    sweep = reproduce_sweep.packed(arguments, plans, data, out)
     if not sweep.jobs:
         shown.note(f"all {len(sweep.specs)} runs are done")
         with Store(out / STORE) as store:
@@ -165,7 +162,7 @@ def _join(
 ) -> int:
     status = collector.look()
     other = {p.spec.key for planned in plans.values() for p in planned} - set(collector.sweep.specs)
-    if other or any(job.state.kind == "unknown" for job in status.jobs):
+    if other or not status.known:
         why = "other runs" if other else "the same runs, whose scheduler does not answer"
         raise ValueError(
             f"--out must be a folder that no job works in, got {arguments.out} with jobs for {why}; "
@@ -190,75 +187,9 @@ def _wait(arguments: argparse.Namespace, collector: Collector, known: Mapping[st
     return _end(arguments, collector, known, status)
 
 
-def _plans(
-    arguments: argparse.Namespace, known: Mapping[str, Experiment], request: Request
-) -> tuple[dict[str, list[Planned]], Any]:
-    """Return the runs of every experiment, and how a job finds their data."""
-    from ..experiments.cluster.sweep import DataSource
-    from ..experiments.experiment import plan
-    from ..experiments.reproduce import DatasetCache
-
-    roots = options.by_data_set(arguments.data_dir, "--data-dir")
-    source = DataSource(
-        names=(),
-        instead=options.by_data_set(arguments.data, "--data"),
-        roots={name: os.path.abspath(os.path.expanduser(root)) for name, root in roots.items()},
-        limit=arguments.limit,
-        test_limit=arguments.test_limit,
-    )
-    cache = DatasetCache(
-        source.instead,
-        source.roots,
-        source.limit,
-        source.test_limit,
-        arguments.download,
-        random_if_absent=arguments.dry_run,
-    )
-    plans = {name: plan(known[name], request, cache.get) for name in arguments.what}
-    names = tuple(dict.fromkeys(p.case.data for planned in plans.values() for p in planned))
-    return plans, DataSource(names, source.instead, source.roots, source.limit, source.test_limit)
-
-
-def _sweep(
-    arguments: argparse.Namespace, plans: Mapping[str, Sequence[Planned]], data: Any, out: Path
-) -> Sweep:
-    """Return the sweep of what the store of `out` does not have."""
-    from ..experiments.cluster.sweep import Sweep, pack
-    from ..experiments.reproduce import RUNS, STORE
-    from ..experiments.runs.runner import retry
-    from ..experiments.runs.store import DONE, FAILED, Store
-    from ..reporting.files import make_folder
-
-    specs = {p.spec.key: p.spec for planned in plans.values() for p in planned}
-    make_folder(out)
-    with Store(out / STORE if not arguments.dry_run or (out / STORE).exists() else ":memory:") as store:
-        if arguments.retry_failed and not arguments.dry_run:
-            retry(store, out / RUNS, list(specs.values()))
-        status = store.status(list(specs))
-    open_ = [key for key in specs if status[key] not in (DONE, FAILED)]
-    return Sweep(
-        cluster=arguments.cluster,
-        options=dict(arguments.slurm),
-        data=data,
-        plans=plans,
-        jobs=pack(open_, arguments.jobs or _jobs(arguments)),
-        device=arguments.device,
-        threads=arguments.threads,
-        checkpoint_every=arguments.checkpoint_every,
-    )
-
-
-def _jobs(arguments: argparse.Namespace) -> int:
-    from ..doctor import cores
-
-    if arguments.cluster == "slurm":
-        return _MOST_JOBS
-    return max(1, cores() // arguments.threads) if arguments.threads else 1
-
-
 def _dry_run(arguments: argparse.Namespace, known: Mapping[str, Experiment], request: Request) -> int:
-    plans, data = _plans(arguments, known, request)
-    sweep = _sweep(arguments, plans, data, Path(arguments.out))
+    plans, data = reproduce_sweep.plans(arguments, known, request)
+    sweep = reproduce_sweep.packed(arguments, plans, data, Path(arguments.out))
     counts = [len(keys) for keys in sweep.jobs]
     if arguments.json:
         print_json({"runs": len(sweep.specs), "jobs": counts})
@@ -274,7 +205,7 @@ def _end(
     """Report what is merged; say how the jobs are if runs are left."""
     ended = _report(arguments, known, collector.sweep.plans, collector.store, status)
     if status.left and not arguments.json:
-        _print_status(collector, status)
+        print_status(collector, status)
     return ended
 
 
@@ -288,7 +219,6 @@ def _report(
     """Write and print the report; return the exit status."""
     from ..experiments.reproduce import report
     from ..experiments.runs.store import FAILED
-    from .reproduce_output import print_summary
 
     out = Path(arguments.out)
     summary = report([known[name] for name in plans], list(plans.values()), store, out)
@@ -303,31 +233,8 @@ def _say(arguments: argparse.Namespace, collector: Collector, status: Status) ->
     if arguments.json:
         print_json(status.to_json())
     else:
-        _print_status(collector, status)
+        print_status(collector, status)
     return 0
-
-
-def _print_status(collector: Collector, status: Status) -> None:
-    from ..reporting.progress import duration
-
-    heads = ("job", "state", "done", "failed", "left", "about", "in progress")
-    rows = []
-    for job in status.jobs:
-        now = "" if job.run is None else f"{job.run}, epoch {job.epoch}/{job.epochs}"
-        about = "" if job.seconds is None or not job.left else duration(job.seconds)
-        name = job.ids[-1] if job.ids else str(job.number)
-        rows.append((name, job.state.words, job.done, job.failed, job.left, about, now))
-    print()
-    print_table(f"{collector.folder}: {status.line()}", heads, rows, left=2)
-    for run, reason in list(status.reasons.items())[:_SHOWN_REASONS]:
-        print_text(f"Failed: {run}: {reason}")
-    for job in status.jobs:
-        if not job.left or job.active:
-            continue
-        why = job.error or job.state.words
-        print_text(
-            f"{job.left} runs of job {job.number} are left: {why}; its log: {collector.logs(job.number)}"
-        )
 
 
 def _option(text: str) -> tuple[str, str | None]:

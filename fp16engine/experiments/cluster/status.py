@@ -85,6 +85,16 @@ class Status:
         return sum(job.left for job in self.jobs)
 
     @property
+    def known(self) -> bool:
+        """Tell whether the scheduler has answered for every job with runs left."""
+        return all(job.state is not _UNKNOWN for job in self.jobs if job.left)
+
+    @property
+    def may_work(self) -> bool:
+        """Tell whether a job may still do runs that are left."""
+        return not self.known or any(job.active for job in self.jobs if job.left)
+
+    @property
     def seconds(self) -> float | None:
         """Estimate how long the rest takes, by finished runs of the same network and precision.
 

@@ -7,10 +7,11 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import options, reproduce_hbfp, reproduce_table3
+from . import options, reproduce_cluster, reproduce_hbfp, reproduce_table3
 from . import reproduce_plan as plan
-from .output import print_json, print_table, print_text
+from .output import print_json
 from .parser import add_command
+from .reproduce_output import print_summary
 
 if TYPE_CHECKING:
     from ..experiments.experiment import Request
@@ -33,10 +34,15 @@ def add(commands: Any) -> None:
         "  fp16engine reproduce figure2,figure3 --data-dir ~/mnist --epochs 10\n"
         "  fp16engine reproduce table2 --epochs 1 --limit 2000 --seeds 1 --dry-run\n"
         "  fp16engine reproduce table2 --data-dir ~/cifar10 --models resnet32,vit8 --seeds 3 --budget 2h\n"
-        "  fp16engine reproduce all --data-dir mnist=~/mnist --data-dir cifar10=~/cifar10",
+        "  fp16engine reproduce all --data-dir mnist=~/mnist --data-dir cifar10=~/cifar10\n"
+        "  fp16engine reproduce table2 --data-dir ~/cifar10 --device cuda --cluster slurm --slurm gpus=1",
     )
     parser.add_argument(
-        "what", metavar="WHAT", type=_what, help=f"{', '.join(_experiments())}; or several, with commas"
+        "what",
+        metavar="WHAT",
+        nargs="?",
+        type=_what,
+        help=f"{', '.join(_experiments())}; or several, with commas",
     )
     _add_data(parser)
     _add_size(parser)
@@ -64,6 +70,7 @@ def add(commands: Any) -> None:
     group.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"
     )
+    reproduce_cluster.add(parser)
     parser.set_defaults(run=run)
 
 
@@ -136,11 +143,16 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
-    if arguments.what == (reproduce_table3.NAME,):
-        return reproduce_table3.run(arguments)
-    if arguments.what[0] in reproduce_hbfp.NAMES:
-        return reproduce_hbfp.run(arguments)
-    if arguments.plane:
+    on_cluster = reproduce_cluster.asked(arguments)
+    for command in (reproduce_table3, reproduce_hbfp) if arguments.what else ():
+        if arguments.what[0] in command.NAMES:
+            if on_cluster:
+                raise ValueError(
+                    f"--cluster must not be given with {arguments.what[0]}, got {arguments.cluster}; it "
+                    "is no plan of many runs"
+                )
+            return command.run(arguments)
+    if arguments.plane and arguments.what:
         raise ValueError(
             f"--plane must not be given with {', '.join(arguments.what)}, got {arguments.plane}; "
             "hbfp-figure2 has it"
@@ -151,7 +163,12 @@ def run(arguments: argparse.Namespace) -> int:
     from ..experiments.standalone_fp16.study import EXPERIMENTS
 
     known = {**EXPERIMENTS, **study.EXPERIMENTS}
-    chosen = [known[name] for name in (EXPERIMENTS if arguments.what == (_ALL,) else arguments.what)]
+    if arguments.what == (_ALL,):
+        arguments.what = tuple(EXPERIMENTS)
+    if on_cluster:
+        return reproduce_cluster.run(arguments, known, _request(arguments) if arguments.cluster else None)
+    reproduce_cluster.refuse_active(Path(arguments.out))
+    chosen = [known[name] for name in arguments.what]
     options.use_threads(arguments)
     datasets = reproduce.DatasetCache(
         options.by_data_set(arguments.data, "--data"),
@@ -183,7 +200,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json(summary)
     else:
-        _print(summary, Path(arguments.out))
+        print_summary(summary, Path(arguments.out))
         _print_rest(outcome)
     return 1 if any(section["runs"][FAILED] for section in summary["experiments"]) else 0
 
@@ -210,7 +227,7 @@ def _experiments() -> tuple[str, ...]:
     from ..experiments.boosters import study
     from ..experiments.standalone_fp16.study import EXPERIMENTS
 
-    return (*EXPERIMENTS, *study.EXPERIMENTS, *reproduce_hbfp.NAMES, reproduce_table3.NAME, _ALL)
+    return (*EXPERIMENTS, *study.EXPERIMENTS, *reproduce_hbfp.NAMES, *reproduce_table3.NAMES, _ALL)
 
 
 def _what(text: str) -> tuple[str, ...]:
@@ -218,7 +235,7 @@ def _what(text: str) -> tuple[str, ...]:
     names = _list(text)
     for name in names:
         options.one_of(_experiments())(name)
-        if len(names) > 1 and name in (_ALL, reproduce_table3.NAME, *reproduce_hbfp.NAMES):
+        if len(names) > 1 and name in (_ALL, *reproduce_table3.NAMES, *reproduce_hbfp.NAMES):
             raise options.wrong(f"{name} alone", text)
     return names
 
@@ -245,26 +262,6 @@ def _duration(text: str) -> float:
     if not found or not float(found[1]):
         raise options.wrong("a time such as 90s, 30m, 2h or 1d", text)
     return float(found[1]) * _UNITS[found[2]]
-
-
-def _print(summary: dict[str, Any], out: Path) -> None:
-    for section in summary["experiments"]:
-        print(f"\n{section['title']}")
-        if section["reductions"]:
-            print_text(f"Reduced form: {'; '.join(section['reductions'])}.")
-        for finding in section["findings"]:
-            print_text(finding)
-        for table in section["tables"].values():
-            print()
-            print_table(table["title"], table["heads"], table["cells"])
-        for failure in section["failures"]:
-            print_text(f"Failed: {failure['runs'][0]}{_others(failure['runs'])}: {failure['reason']}")
-    print(f"\nResults: {out}")
-    print(f"Report:  {out / summary['report']}" if summary["report"] else summary["report_missing"])
-
-
-def _others(runs: list[str]) -> str:
-    return "" if len(runs) == 1 else f" and {len(runs) - 1} more"
 
 
 def _print_rest(outcome: Outcome) -> None:

@@ -13,6 +13,7 @@ from . import reproduce_plan as plan
 from .output import print_json
 
 NAME = "hbfp-table3"
+NAMES = (NAME,)
 _NOT_HERE = (
     "data", "download", "test_limit", "optimizer", "momentum", "eps", "weight_decay", "schedule",
     "budget", "retry_failed", "activation", "state", "augment", "plane",

@@ -183,13 +183,20 @@ class StudySession:
 
     def report(self) -> dict[str, Any]:
         """Write the report and return the summary."""
-        self.compare()
-        store = self.worker.store
-        all_results = [
-            Results(one, tuple((p, store.row(p.spec.key) or Row(p.spec, PENDING)) for p in planned), store)
-            for one, planned in zip(self.experiments, self.plans, strict=True)
-        ]
-        return study_pages.write(all_results, store, self.out)
+        return report(self.experiments, self.plans, self.worker.store, self.out)
+
+
+def report(
+    experiments: Sequence[Experiment], plans: Sequence[Sequence[Planned]], store: Store, out: Path
+) -> dict[str, Any]:
+    """Compare what is done of these plans, write the report to `out` and return its summary."""
+    specs = list({p.spec.key: p.spec for planned in plans for p in planned}.values())
+    pairs.update(store, out / RUNS, specs)
+    all_results = [
+        Results(one, tuple((p, store.row(p.spec.key) or Row(p.spec, PENDING)) for p in planned), store)
+        for one, planned in zip(experiments, plans, strict=True)
+    ]
+    return study_pages.write(all_results, store, out)
 
 
 @contextmanager

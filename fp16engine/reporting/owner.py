@@ -33,6 +33,11 @@ class Owner:
         _LIVE.add(made.token)
         return made
 
+    @classmethod
+    def of_process(cls, pid: int) -> Owner:
+        """Return an owner for another process of this machine."""
+        return cls(platform.node(), _machine(), pid, _started(pid), uuid.uuid4().hex)
+
     def retire(self) -> None:
         """Hold nothing any more, though the process lives on."""
         _LIVE.discard(self.token)

@@ -61,7 +61,8 @@ class RunWorker:
     """Where and how runs are done.
 
     `datasets` holds a data set per fingerprint, `folder` the folders of unfinished runs. `budget` are the
-    seconds that one call of `work` may take, None without limit.
+    seconds that one call of `work` may take, None without limit. `asked` is asked after every step; what it
+    returns, in words, ends the work as a signal does.
     """
 
     store: Store
@@ -72,6 +73,7 @@ class RunWorker:
     estimator: Estimator
     budget: float | None = None
     checkpoint_every: int | None = None
+    asked: Callable[[], str | None] = lambda: None
     started: float = field(default_factory=time.monotonic)
 
     def work(self, specs: Sequence[RunSpec]) -> Outcome:
@@ -113,10 +115,7 @@ class RunWorker:
 
     def retry(self, specs: Sequence[RunSpec]) -> None:
         """Have failed runs done again, from their beginning."""
-        for key, status in self.store.status([spec.key for spec in specs]).items():
-            if status == FAILED:
-                shutil.rmtree(self.folder / key, ignore_errors=True)
-                self.store.retry([key])
+        retry(self.store, self.folder, specs)
 
     def seconds(self, specs: Sequence[RunSpec]) -> float:
         """Estimate how long what is not done of these runs takes, one after the other."""
@@ -129,10 +128,8 @@ class RunWorker:
         status = list(self.store.status(list(specs)).values())
         number = status.count(DONE) + status.count(FAILED) + 1
         left = own + self.seconds(list(specs.values()))
-        self.shown.note(
-            f"run {number} of {len(specs)}: {spec.label}: about {duration(own)}; "
-            f"{duration(left)} for all left"
-        )
+        about = f": about {duration(own)}; {duration(left)} for all left" if own else ""
+        self.shown.note(f"run {number} of {len(specs)}: {spec.label}{about}")
 
     def _estimate(self, spec: RunSpec) -> float:
         rate = self.estimator.known(spec, self.datasets[spec.data_sha256])
@@ -195,7 +192,7 @@ class RunWorker:
         def stop() -> str | None:
             if heart.lost:
                 return _TAKEN_OVER
-            return BUDGET_SPENT if self._time_left() <= 0 else None
+            return BUDGET_SPENT if self._time_left() <= 0 else self.asked()
 
         def fit(resume: bool) -> History:
             if not resume:
@@ -241,6 +238,14 @@ class RunWorker:
         rate, inference = measured["images_per_second"], measured["inference_images_per_second"]
         if rate and inference:
             self.estimator.learn(spec, dataset, Rate(1 / rate, 1 / inference))
+
+
+def retry(store: Store, folder: Path, specs: Sequence[RunSpec]) -> None:
+    """Make failed runs pending, and remove what they left in `folder`."""
+    for key, status in store.status([spec.key for spec in specs]).items():
+        if status == FAILED:
+            shutil.rmtree(folder / key, ignore_errors=True)
+            store.retry([key])
 
 
 @dataclass(frozen=True)

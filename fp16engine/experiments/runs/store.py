@@ -163,6 +163,16 @@ class Store:
         with self._transaction():
             self._mine(key, "status = 'pending', owner = NULL, heartbeat = NULL", ())
 
+    def release_all(self) -> None:
+        """Give every run back whose result is not there, whoever claims it.
+
+        For a store with one user at a time, who knows that the one before has ended, on another machine say.
+        """
+        with self._transaction():
+            self._database.execute(
+                "UPDATE runs SET status = 'pending', owner = NULL, heartbeat = NULL WHERE status = 'running'"
+            )
+
     def record_epoch(self, key: str, record: Mapping[str, Any]) -> None:
         """Enter one epoch of a run in progress; an earlier record of that epoch is replaced."""
         with self._transaction():

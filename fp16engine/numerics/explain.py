@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import backend as backends
+from ..floats import is_float
 from ..observer import BackendCall, arrays_in
 from ..tensor import Tensor
 from . import constants
@@ -114,7 +115,7 @@ class _Search:
         return result
 
     def _ranges(self, value: Any) -> Ranges | None:
-        arrays = [a for a in arrays_in(value) if str(a.dtype) in ("float16", "float32") and a.size]
+        arrays = [a for a in arrays_in(value) if is_float(a.dtype) and a.size]
         if not arrays:
             return None
         self._busy = True

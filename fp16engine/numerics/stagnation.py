@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend as backends
+from ..floats import limits
 from ..optim import COUNTS
 
 Values = NDArray[np.float32]
@@ -223,7 +224,7 @@ def running(
         old_mean, old_var, new_mean, new_var = before.mean, before.var, after.mean, after.var
         mean_stuck = (new_mean == old_mean) & (batch_mean != old_mean)
         # the batch's variance is known to the digits of its stored root only
-        known = 4 * np.finfo(inv_std.dtype).eps
+        known = 4 * float(limits(inv_std.dtype).eps)
         var_stuck = (new_var == old_var) & (np.abs(batch_var - old_var) > known * batch_var)
         return Running(
             layer,

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from ..block_format import BlockFormat
 from ..errors import UnsupportedPrecision
-from ..validate import choice, must_be, shown
+from ..floats import SIXTEEN_BIT, numpy_dtype
+from ..validate import choice, must_be, one_of, shown
 
 if TYPE_CHECKING:
     from .policy import Precision
@@ -15,6 +16,7 @@ CHUNKS = (8, 16, 32, 64, 128, 256)  # terms of a chunk that binary16 partial sum
 STATISTICS_FORMS = ("native", "plain")
 CONVOLUTIONS = ("direct", "winograd")
 UPDATES = ("nearest", "stochastic", "kahan", "master32")
+NO_BFLOAT16 = "bfloat16 runs on the devices 'cpu' and 'reference' alone: the GPU kernels have no such type"
 NO_TF32 = "precision: 'tf32' needs the tensor cores of a CUDA device; use 'fp32' on a CPU"
 
 
@@ -54,18 +56,27 @@ def check(policy: Precision) -> None:
         value = getattr(policy, field)
         if field == "accumulate" and is_chunked(value):
             continue
-        if value not in ("float16", "float32") and not (field == "operand" and tensor_cores):
-            raise UnsupportedPrecision(must_be(field, "'float16' or 'float32'", value))
+        valid = ("float16", "float32") if field == "accumulate" else (*SIXTEEN_BIT, "float32")
+        if value not in valid and not (field == "operand" and tensor_cores):
+            raise UnsupportedPrecision(must_be(field, one_of(map(repr, valid)), value))
     if isinstance(policy.operand, str) and policy.operand != policy.storage and not tensor_cores:
         raise UnsupportedPrecision(
             f"operand must be {policy.storage!r} as storage is, got {policy.operand!r}; "
             "the operands of a dot product are the stored tensors"
         )
+    numpy_dtype(policy.storage)
     for field in ("accumulate", "statistics"):
-        if policy.storage == "float32" and getattr(policy, field) != "float32":
-            raise UnsupportedPrecision(
-                must_be(field, "'float32' with float32 storage", getattr(policy, field))
-            )
+        value = getattr(policy, field)
+        if policy.storage == "float32" and value != "float32":
+            raise UnsupportedPrecision(must_be(field, "'float32' with float32 storage", value))
+    if policy.storage == "bfloat16" and policy.accumulate != "float32":
+        raise UnsupportedPrecision(
+            must_be("accumulate", "'float32' with bfloat16 storage", policy.accumulate)
+        )
+    if policy.statistics not in (policy.storage, "float32"):
+        raise UnsupportedPrecision(
+            must_be("statistics", f"{policy.storage!r} as storage is, or 'float32'", policy.statistics)
+        )
     choice("update", policy.update, UPDATES, UnsupportedPrecision)
     choice("statistics_form", policy.statistics_form, STATISTICS_FORMS, UnsupportedPrecision)
     if policy.statistics_form == "plain" and policy.statistics == "float32":

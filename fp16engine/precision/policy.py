@@ -14,10 +14,11 @@ from typing import Any
 
 from ..block_format import MANTISSAS, BlockFormat
 from ..errors import UnsupportedPrecision
+from ..floats import is_sixteen_bit
 from ..loss_scale import LossScale
 from ..operand_plan import Operand, OperandPlan, operand_name
 from ..validate import instance, integer, must_be, one_of
-from .choices import CHUNKS, NO_TF32, check
+from .choices import CHUNKS, NO_BFLOAT16, NO_TF32, check
 from .presets import DEFAULTS, ORDER, PRESETS, SUFFIXES, meaning, suffix
 from .words import describe
 
@@ -31,22 +32,26 @@ class Precision:
 
     Args:
         name: what reports call the policy; a preset's name promises the preset's choices.
-        storage: dtype of weights, activations, gradients and optimizer state, "float16" or "float32".
+        storage: dtype of weights, activations, gradients and optimizer state, "float16", "bfloat16" or
+            "float32".
         operand: what dot-product operands are rounded to: `storage`, "tf32" (float32 storage on CUDA), or a
             `BlockFormat` (float32 storage).
-        accumulate: what dot products and sums are accumulated in, "float16" or "float32". "float16:n", n in
-            8, 16, ... 256, lies between the two: a dot product's partial sums are binary16 within chunks of n
-            terms, the sums of the chunks are added in FP32 and rounded once, and all other sums are FP32.
-        statistics: dtype of norm statistics, their scale and shift, and running averages.
+        accumulate: what dot products and sums are accumulated in, "float32", or with float16 storage
+            "float16" or "float16:n". "float16:n", n in 8, 16, ... 256, lies between the two: a dot product's
+            partial sums are binary16 within chunks of n terms, the sums of the chunks are added in FP32 and
+            rounded once, and all other sums are FP32.
+        statistics: dtype of norm statistics, their scale and shift, and running averages: `storage` or
+            "float32".
         update: how a weight update is applied: "nearest", "stochastic", "kahan" or "master32", see
             `optim.Optimizer`.
         loss_scale: a `LossScale`, or None.
         plan: layers and epochs with other operands, an `OperandPlan`, or None.
         weights: the block format that weights are kept in between steps; None means the storage dtype.
-        statistics_form: how batch norms keep float16 averages: "native", as standard deviations, with what
-            rounding takes, or "plain", as variances, which are infinite from a standard deviation of 256 on.
+        statistics_form: how batch norms keep 16-bit averages: "native", as standard deviations, with what
+            rounding takes, or "plain", as variances, which are infinite in float16 from a standard deviation
+            of 256 on.
         convolution: "direct", or "winograd", which takes 36 products for 16 outputs of a 3x3 kernel, not 144,
-            where the device has it (docs/convolution.md). `fp32`, `fp16` and `mp` have "winograd".
+            where the device has it (docs/convolution.md). `fp32`, `fp16`, `bf16` and `mp` have "winograd".
 
     Presets (`Precision.get(name)`):
 
@@ -57,6 +62,9 @@ class Precision:
       round once;
     - `fp16-strict`: as `fp16`, and every accumulator is binary16 too, but `clip_norm`'s norm;
     - `fp16-chunk<n>`: as `fp16`, with dot products accumulated as "float16:n";
+    - `bf16`: as `fp16`, stored in bfloat16 (8 exponent and 7 fraction bits); devices "cpu" and "reference",
+      with the package ml_dtypes (docs/bfloat16.md);
+    - `bf16-sr`: `bf16` whose weight updates are rounded stochastically;
     - `mp`: FP16 compute, FP32 master weights and norm statistics, dynamic loss scaling (1710.03740);
     - `hbfp<m>`, m = 2 to 16: dot products on block floating point with m-bit mantissas, everything else
       binary32 (1804.01526). `BlockFormat` says what may follow: `hbfp6-b256` is in blocks of 256. `-w16` at
@@ -108,11 +116,12 @@ class Precision:
         """Return the preset of a name.
 
         Args:
-            name: "fp32", "tf32", "fp16", "fp16-strict", "fp16-chunk<n>", "mp", "hbfp<m>" or "booster", with
-                what may follow, see `Precision`; a `Precision` passes through.
+            name: "fp32", "tf32", "fp16", "fp16-strict", "fp16-chunk<n>", "bf16", "bf16-sr", "mp", "hbfp<m>"
+                or "booster", with what may follow, see `Precision`; a `Precision` passes through.
 
         Raises:
             ValueError: no preset has this name.
+            BackendUnavailable: a bfloat16 policy without the package ml_dtypes.
 
         >>> Precision.get("hbfp4").operand.mantissa
         4
@@ -122,7 +131,7 @@ class Precision:
         known = _known(str(name))
         if known is not None:
             return known
-        valid = f"one of {', '.join(PRESETS)}, fp16-chunk<n>, hbfp<m>, booster"
+        valid = f"one of {', '.join(PRESETS)}, bf16, bf16-sr, fp16-chunk<n>, hbfp<m>, booster"
         if str(name).startswith("fp16-chunk"):
             valid = f"fp16-chunk<n> with n {one_of(map(str, CHUNKS))}"
         elif str(name).startswith(("hbfp", "booster")):
@@ -181,7 +190,7 @@ class Precision:
     @property
     def native_statistics(self) -> bool:
         """Whether batch norms keep standard deviations, and what rounding takes from their averages."""
-        return self.statistics == "float16" and self.statistics_form == "native"
+        return is_sixteen_bit(self.statistics) and self.statistics_form == "native"
 
     @property
     def has_winograd(self) -> bool:
@@ -249,6 +258,8 @@ class Precision:
         """
         if self.dot_accumulator == "tf32" and not backend.capabilities.tf32:
             raise UnsupportedPrecision(NO_TF32)
+        if self.storage == "bfloat16" and not backend.capabilities.bfloat16:
+            raise UnsupportedPrecision(NO_BFLOAT16)
 
     @property
     def block_format(self) -> BlockFormat | None:
@@ -396,17 +407,17 @@ def accumulator(dtype: str) -> str:
     """Return the active accumulator for tensors of a dtype.
 
     Args:
-        dtype: of the tensors, "float16", "float32" or "float64".
+        dtype: of the tensors, "float16", "bfloat16", "float32" or "float64".
 
     Raises:
-        UnsupportedPrecision: binary16 accumulators were asked for wider tensors.
+        UnsupportedPrecision: binary16 accumulators were asked for other tensors.
 
     >>> with Precision.get("fp16-strict").use():
     ...     accumulator("float16")
     'float16'
     """
     policy = _active.get()
-    if policy.accumulate != "float32" and dtype in ("float32", "float64"):
+    if policy.accumulate != "float32" and dtype in ("bfloat16", "float32", "float64"):
         raise UnsupportedPrecision(
             f"precision must accumulate in float32 for {dtype} tensors, got {policy.name!r} with "
             f"{policy.accumulate}; cast them with .astype('float16')"

@@ -36,7 +36,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "loss_scale": LossScale(),
     },
 }
-_TF32 = {**_choices("float32", "float32", "float32"), "operand": "tf32"}
+_BF16 = _choices("bfloat16", "float32", "bfloat16", "winograd")
+# Presets that not every device runs.
+_OTHERS: dict[str, dict[str, Any]] = {
+    "bf16": _BF16,
+    "bf16-sr": {**_BF16, "update": "stochastic"},
+    "tf32": {**_choices("float32", "float32", "float32"), "operand": "tf32"},
+}
 # What may follow a preset's name after "+", and the choice it stands for.
 SUFFIXES: dict[str, tuple[str, Any]] = {
     **{update: ("update", update) for update in UPDATES},
@@ -69,13 +75,11 @@ def meaning(name: str) -> dict[str, Any] | None:
     base, *suffixes = name.split("+")
     if suffixes:
         return _suffixed(base, suffixes)
-    if name in PRESETS:
-        return PRESETS[name]
+    if name in PRESETS or name in _OTHERS:
+        return PRESETS.get(name) or _OTHERS[name]
     accumulate = f"float16:{name.removeprefix('fp16-chunk')}"
     if name.startswith("fp16-chunk") and is_chunked(accumulate):
         return _choices("float16", accumulate, "float16")
-    if name == "tf32":
-        return _TF32
     match = _HYBRID.fullmatch(name)
     return None if match is None else _hybrid(match)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..floats import is_sixteen_bit
 from .choices import chunk_terms
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 
 _WORDS = {
     "float16": "binary16 (FP16)",
+    "bfloat16": "bfloat16 (BF16)",
     "float32": "binary32 (FP32)",
     "float64": "binary64 (FP64)",
     "tf32": "TF32",
@@ -63,7 +65,7 @@ def _accumulate_in_words(accumulate: str) -> str:
 
 
 def _form_in_words(policy: Precision) -> str:
-    if policy.statistics != "float16":
+    if not is_sixteen_bit(policy.statistics):
         return ""
     if policy.statistics_form == "native":
         return "; running averages of standard deviations, with what rounding takes"

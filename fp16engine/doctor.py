@@ -27,12 +27,14 @@ EXTRAS = {
     "report": ("plots and report.html of compare", {"matplotlib": "matplotlib", "jinja2": "jinja2"}),
     "data": ("image folders and downloads", {"PIL": "pillow", "pooch": "pooch", "requests": "requests"}),
     "text": ("translation", {"tokenizers": "tokenizers", "sacrebleu": "sacrebleu"}),
+    "bf16": ("the precisions bf16 and bf16-sr", {"ml_dtypes": "ml_dtypes"}),
     "tensorboard": ("TensorBoard logs of train", {"tensorboardX": "tensorboardX"}),
 }
 _PACKAGES = (
     "numpy",
     "safetensors",
     "rich",
+    "ml_dtypes",
     "matplotlib",
     "jinja2",
     "pillow",

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend as backends
-from ..floats import limits
+from ..floats import limits, numpy_dtype
 from ..optim import COUNTS
 
 Values = NDArray[np.float32]
@@ -173,7 +173,7 @@ class Meter:
             return
         stored = optimizer.dtypes[i] if optimizer.masters[i] is None else "float32"
         with np.errstate(all="ignore"):
-            half_gap = np.spacing(np.abs(old["w"]).astype(stored)).astype(np.float32) / 2
+            half_gap = np.spacing(np.abs(old["w"]).astype(numpy_dtype(stored))).astype(np.float32) / 2
         size = np.abs(change)
         lost = (change != 0) & (new["w"] == old["w"])
         row.size += float(size.sum(dtype=np.float64))

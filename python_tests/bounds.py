@@ -18,6 +18,8 @@ from fp16engine.floats import limits
 HAS_BFLOAT16 = importlib.util.find_spec("ml_dtypes") is not None
 DTYPES = ("float16", *(["bfloat16"] if HAS_BFLOAT16 else []), "float32", "float64")
 
+SIXTEEN_BIT = DTYPES[:-2]
+
 EPS = {dtype: float(limits(dtype).eps) for dtype in DTYPES}
 U = {dtype: EPS[dtype] / 2 for dtype in DTYPES}  # unit roundoff
 MAX = {dtype: float(limits(dtype).max) for dtype in DTYPES}
@@ -41,6 +43,12 @@ def ulp(value: np.ndarray, dtype: str) -> np.ndarray:
     return np.exp2(np.floor(np.log2(magnitude))) * EPS[dtype]
 
 
+def every_finite(dtype: str) -> np.ndarray:
+    """Return the finite values >= 0 of a 16-bit type, in order."""
+    first_infinite = {"float16": 0x7C00, "bfloat16": 0x7F80}[dtype]
+    return np.arange(first_infinite, dtype=np.uint16).view(floats.numpy_dtype(dtype))
+
+
 def rounded(value: np.ndarray, dtype: str) -> np.ndarray:
     """Return the float64 `value` rounded to nearest even."""
     return floats.rounded(np.asarray(value), dtype)
@@ -54,7 +62,10 @@ def same_bits(got: np.ndarray, expected: np.ndarray) -> None:
         np.testing.assert_array_equal(got, expected)
         return
     bits = f"u{got.dtype.itemsize}"
-    canonical = [np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a).view(bits) for a in (got, expected)]
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        canonical = [
+            np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a).view(bits) for a in (got, expected)
+        ]
     different = canonical[0] != canonical[1]
     if different.any():
         place = tuple(int(i[0]) for i in np.nonzero(different)) if got.ndim else ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import bounds
 import numpy as np
@@ -16,10 +17,10 @@ pytest.importorskip("ml_dtypes")
 DIGITS = fe.data.digits()
 
 
-def trainer(precision: str, device: str = "cpu", seed: int = 1, **options: object) -> fe.Trainer:
+def trainer(precision: str, device: str = "cpu", seed: int = 1, **options: Any) -> fe.Trainer:
     fe.manual_seed(seed)
     model = fe.models.create("dnn", image_size=8, channels=1)
-    return fe.Trainer(model, precision=precision, device=device, seed=seed, **options)  # type: ignore[arg-type]
+    return fe.Trainer(model, precision=precision, device=device, seed=seed, **options)
 
 
 @pytest.mark.parametrize("precision", ["bf16", "bf16-sr"])
@@ -31,7 +32,7 @@ def test_digits_are_learnt(cpu: object, precision: str) -> None:
     assert {p.dtype for p in made.model.parameters()} == {"bfloat16"}
 
 
-def steps(precision: str, device: str, count: int = 3, **options: object) -> dict[str, np.ndarray]:
+def steps(precision: str, device: str, count: int = 3, **options: Any) -> dict[str, np.ndarray]:
     made = trainer(precision, device, **options)
     images, labels = DIGITS.normalised("train", "bfloat16"), DIGITS.train.labels
     for i in range(count):
@@ -87,6 +88,7 @@ def test_stagnation_is_found_and_named(cpu: object) -> None:
         w.grad = fe.tensor(np.ones(64, np.float32), w.dtype)
         optimizer = fe.optim.SGD([w], lr=2.0**-10, update=fe.Precision.get(precision).update)
         optimizer.step(count=True)
+        assert optimizer.counts is not None
         lost[precision] = int(optimizer.counts[0][fe.optim.COUNTS.index("updates_lost")])
     assert lost == {"fp16": 0, "bf16": 64, "bf16-sr": 0}
 

@@ -6,17 +6,18 @@ import math
 import numbers
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from . import backend as backends
+from .floats import FLOATS as FLOAT_DTYPES
+from .floats import SIXTEEN_BIT, dtype_name, is_float, numpy_dtype, rounded
 from .foreign_arrays import gpu_of
 from .validate import choice, flag, listed, must_be, numpys_names
 
 Array = Any
-DTYPES = ("float16", "float32", "float64", "int64")
+DTYPES = (*FLOAT_DTYPES, "int64")
 FLOATS = ("float16", "float32")  # what a GPU casts to
 
 # The package `ops`, which a tensor's methods call. It imports this file, not the other way round.
@@ -29,11 +30,6 @@ def install(operations: Any) -> None:
     _ops = operations
 
 
-@lru_cache(maxsize=64)
-def _dtype_name(dtype: Any) -> str:
-    return str(dtype)
-
-
 class Tensor:
     """An array with a device name and, where asked, a gradient.
 
@@ -42,8 +38,8 @@ class Tensor:
     computed is a leaf: only leaves keep `.grad`.
 
     Args:
-        data: a backend's array of any shape, float16, float32, int64, bool as comparisons give it, or float64
-            on device "reference".
+        data: a backend's array of any shape, float16, float32, int64, bool as comparisons give it, bfloat16
+            on the devices "cpu" and "reference", or float64 on "reference".
         device: the device that `data` belong to.
         requires_grad: whether `backward()` gathers a gradient here.
 
@@ -105,7 +101,7 @@ class Tensor:
 
     @property
     def dtype(self) -> str:
-        return _dtype_name(self.data.dtype)
+        return dtype_name(self.data.dtype)
 
     @property
     def T(self) -> Tensor:
@@ -275,15 +271,16 @@ class Tensor:
         """Return the tensor in another dtype, see `ops.astype`.
 
         Args:
-            dtype: "float16", "float32", or "float64" on device "reference".
+            dtype: "float16", "float32", "bfloat16" on devices "cpu" and "reference", or "float64" on
+                "reference".
 
         Returns:
             The same shape, `dtype`, rounded to nearest even; beyond its range, inf. The gradient is cast
             back. Integer tensors become floating point without a gradient.
 
         Raises:
-            ValueError: `dtype` is unknown, float64 off the reference device, or int64 for a floating-point
-                tensor.
+            ValueError: `dtype` is unknown or not one of the device's, or int64 for a floating-point tensor.
+            BackendUnavailable: bfloat16 needs the package ml_dtypes, which is not there.
 
         >>> import fp16engine as fe
         >>> fe.tensor([2049.0], device="reference").astype("float16").item()
@@ -571,9 +568,9 @@ def tensor(
     Args:
         data: a number, (nested) lists, a NumPy array, a `Tensor`, or anything with `__dlpack__`: in host
             memory, or on a GPU (there `__cuda_array_interface__` is enough).
-        dtype: "float16", "float32", "int64", or "float64" (device "reference" only). None keeps float16 and
-            float32, turns every other floating-point type into float32 (NumPy's float64 included) and
-            integers into int64.
+        dtype: "float16", "float32", "int64", "bfloat16" (devices "cpu" and "reference") or "float64" (device
+            "reference"). None keeps float16, bfloat16 and float32, turns every other floating-point type into
+            float32 (NumPy's float64 included) and integers into int64.
         device: None means where the data are, else "cpu".
         requires_grad: whether `backward()` gathers a gradient here.
 
@@ -584,7 +581,7 @@ def tensor(
         TypeError: the data are not numbers, or an integer tensor is asked for a gradient.
         ValueError: the dtype is unknown or does not hold the data, nested lists are ragged, or there is no
             such device.
-        BackendUnavailable: the device is not there.
+        BackendUnavailable: the device is not there, or bfloat16 needs the package ml_dtypes.
 
     >>> import fp16engine as fe
     >>> fe.tensor([[1, 2], [3, 4]], dtype="float16", device="reference").shape
@@ -605,24 +602,38 @@ def tensor(
         host = _host_array(data)
     if dtype is None:
         dtype = "int64" if host.dtype.kind in "biu" else host.dtype.name
-        if dtype not in ("int64", "float16"):
+        if dtype not in ("int64", *SIXTEEN_BIT):
             dtype = "float32"
     else:
         choice("dtype", dtype, DTYPES)
-    if dtype == "float64" and device != "reference":
-        raise ValueError(
-            f"dtype must be float16 or float32 on device {device!r}, got 'float64' (for checks on "
-            "'reference')"
-        )
-    if dtype == "int64" and host.dtype.kind == "f" and not np.array_equal(host, np.trunc(host)):
+    check_dtype("dtype", dtype, device)
+    if dtype == "int64" and is_float(host.dtype) and not np.array_equal(host, np.trunc(host)):
         raise ValueError(f"data must be whole numbers for dtype 'int64', got {host.dtype} with fractions")
     if dtype == "int64" and not _fits_int64(host):
         raise ValueError(
             f"data must be integers in [-2^63, 2^63) for dtype 'int64', got values up to {np.abs(host).max()}"
         )
     with np.errstate(over="ignore"):
-        host = np.asarray(host, dtype=dtype, order="C")
+        host = np.asarray(
+            host if dtype == "int64" else rounded(host, dtype), dtype=numpy_dtype(dtype), order="C"
+        )
     return Tensor(backend.from_numpy(host), device, flag("requires_grad", requires_grad))
+
+
+def check_dtype(name: str, dtype: str, device: str) -> None:
+    """Require a dtype that arrays of a device may have.
+
+    Raises:
+        ValueError: they may not.
+
+    >>> check_dtype("dtype", "float16", "reference")
+    """
+    for only, devices in (("float64", ("reference",)), ("bfloat16", ("cpu", "reference"))):
+        if dtype == only and device not in devices:
+            raise ValueError(
+                f"{name} must be float16 or float32 on device {device!r}, got {only!r} (for "
+                f"{' and '.join(map(repr, devices))})"
+            )
 
 
 def _exporting(device: str) -> AbstractContextManager[Any]:
@@ -638,7 +649,7 @@ def _fits_int64(host: np.ndarray) -> bool:
     """Tell whether whole numbers keep their values as int64; compared in the data's own dtype."""
     if host.dtype.kind == "u":
         return not np.any(host > np.uint64(2**63 - 1))
-    if host.dtype.kind == "f":
+    if is_float(host.dtype):
         with np.errstate(over="ignore"):
             return not np.any((host >= 2.0**63) | (host < -(2.0**63)))
     return True
@@ -666,7 +677,7 @@ def _host_array(data: Any) -> np.ndarray:
             raise ValueError(
                 "data must be nested lists whose rows have equal length, got ragged ones"
             ) from None
-    if array.dtype.kind not in "biuf":
+    if array.dtype.kind not in "biuf" and not is_float(array.dtype):
         raise TypeError(f"data must be real numbers, got {type(data).__name__} of {array.dtype}")
     return array
 

@@ -1,4 +1,4 @@
-"""Every tolerance of the test suite, from np.finfo; the tiers are those of the architecture.
+"""Every tolerance of the test suite, from the limits of each type; the tiers are those of the architecture.
 
 exact, bit-equal   `same_bits`: equality, NaN equal to NaN whatever its payload, -0 different from +0
 bounded            `zero_mean`, `any_inputs`: sums of unknown order against float64
@@ -8,20 +8,28 @@ rounded            `within_ulps`: a function of registers, rounded once, against
 
 from __future__ import annotations
 
+import importlib.util
+
 import numpy as np
 
-DTYPES = ("float16", "float32", "float64")
+from fp16engine import floats
+from fp16engine.floats import limits
 
-EPS = {dtype: float(np.finfo(dtype).eps) for dtype in DTYPES}
+HAS_BFLOAT16 = importlib.util.find_spec("ml_dtypes") is not None
+DTYPES = ("float16", *(["bfloat16"] if HAS_BFLOAT16 else []), "float32", "float64")
+
+SIXTEEN_BIT = DTYPES[:-2]
+
+EPS = {dtype: float(limits(dtype).eps) for dtype in DTYPES}
 U = {dtype: EPS[dtype] / 2 for dtype in DTYPES}  # unit roundoff
-MAX = {dtype: float(np.finfo(dtype).max) for dtype in DTYPES}
-TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in DTYPES}  # smallest normal
-SMALLEST = {dtype: float(np.finfo(dtype).smallest_subnormal) for dtype in DTYPES}
+MAX = {dtype: float(limits(dtype).max) for dtype in DTYPES}
+TINY = {dtype: float(limits(dtype).tiny) for dtype in DTYPES}  # smallest normal
+SMALLEST = {dtype: float(limits(dtype).smallest_subnormal) for dtype in DTYPES}
 EXACT_INTEGERS = {dtype: int(2 / EPS[dtype]) for dtype in DTYPES}  # integers up to here are exact
 
-# A function such as exp, rounded to float16, may miss the nearest half by one; its FP32 register may be wrong
-# by a few units in the last place, which a float32 result shows.
-ROUNDED_ULPS = {"float16": 1, "float32": 4}
+# A function such as exp, rounded to a 16-bit type, may miss the nearest by one; its FP32 register may be
+# wrong by a few units in the last place, which a float32 result shows.
+ROUNDED_ULPS = {"float16": 1, "bfloat16": 1, "float32": 4}
 
 # Central differences of step h err by h^2 (truncation) and EPS / h (rounding); h = EPS^(1/3) balances the
 # two. The factor stands for the third derivative and for cancellation in sums of some hundred terms.
@@ -35,21 +43,29 @@ def ulp(value: np.ndarray, dtype: str) -> np.ndarray:
     return np.exp2(np.floor(np.log2(magnitude))) * EPS[dtype]
 
 
+def every_finite(dtype: str) -> np.ndarray:
+    """Return the finite values >= 0 of a 16-bit type, in order."""
+    first_infinite = {"float16": 0x7C00, "bfloat16": 0x7F80}[dtype]
+    return np.arange(first_infinite, dtype=np.uint16).view(floats.numpy_dtype(dtype))
+
+
 def rounded(value: np.ndarray, dtype: str) -> np.ndarray:
     """Return the float64 `value` rounded to nearest even."""
-    with np.errstate(all="ignore"):
-        return np.asarray(value).astype(dtype)
+    return floats.rounded(np.asarray(value), dtype)
 
 
 def same_bits(got: np.ndarray, expected: np.ndarray) -> None:
     """Require the same shape, dtype and bits; any NaN equals any NaN."""
     assert got.dtype == expected.dtype, f"{got.dtype} instead of {expected.dtype}"
     assert got.shape == expected.shape, f"{got.shape} instead of {expected.shape}"
-    if got.dtype.kind != "f":
+    if not floats.is_float(got.dtype):
         np.testing.assert_array_equal(got, expected)
         return
     bits = f"u{got.dtype.itemsize}"
-    canonical = [np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a).view(bits) for a in (got, expected)]
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        canonical = [
+            np.where(np.isnan(a), np.asarray(np.nan, a.dtype), a).view(bits) for a in (got, expected)
+        ]
     different = canonical[0] != canonical[1]
     if different.any():
         place = tuple(int(i[0]) for i in np.nonzero(different)) if got.ndim else ()

@@ -58,6 +58,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     left_out: dict[str, list[pytest.Item]] = {name: [] for name in lacking}
     kept: list[pytest.Item] = []
     for item in items:
+        if _bfloat16_on_a_gpu(item):
+            continue
         missing = next((name for name in lacking if name in _words(item)), None)
         (kept if missing is None or not _per_device(item) else left_out[missing]).append(item)
     config.stash[_LEFT_OUT] = {name: len(cases) for name, cases in left_out.items() if cases}
@@ -69,6 +71,12 @@ def _words(item: pytest.Item) -> list[str]:
     """Return those of a test's parameters that are strings."""
     parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
     return [value for value in parameters if isinstance(value, str)]
+
+
+def _bfloat16_on_a_gpu(item: pytest.Item) -> bool:
+    """Whether a case of bfloat16 would run on kernels that have no such type."""
+    gpu = {"simt", "cuda"} & {*_words(item), *getattr(item, "fixturenames", ())}
+    return bool(gpu) and hasattr(item, "callspec") and "bfloat16" in item.callspec.id
 
 
 def _per_device(item: pytest.Item) -> bool:

@@ -15,6 +15,7 @@ import bounds
 import numpy as np
 
 from fp16engine import backend as backends
+from fp16engine.floats import is_float
 
 ACC = object()
 Arrays = dict[str, Any]
@@ -101,7 +102,7 @@ def mapped(inputs: Arrays, function: Callable[[np.ndarray], np.ndarray]) -> Arra
     """Return `inputs` as float64 with `function` applied to every floating-point array; indices stay."""
 
     def one(a: np.ndarray) -> np.ndarray:
-        return np.asarray(function(a.astype(np.float64))) if a.dtype.kind == "f" else a
+        return np.asarray(function(a.astype(np.float64))) if is_float(a.dtype) else a
 
     return {name: [one(a) for a in v] if isinstance(v, list) else one(v) for name, v in inputs.items()}
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+from bounds import HAS_BFLOAT16
 from op_case import ACC, RANGES, Arrays, Case, Fill
 
 from fp16engine.backend.base import COUNTS, StepScalars
@@ -84,7 +85,7 @@ _POWER = [
 ]
 _CAST = [
     Case("cast", f"to-{dtype}", "bits", {"x": Fill((17, 33)), "dtype": dtype}, ranges=RANGES)
-    for dtype in ("float16", "float32")
+    for dtype in ("float16", *(["bfloat16"] if HAS_BFLOAT16 else []), "float32")
 ]
 
 # Shape
@@ -121,7 +122,7 @@ _INDEX_ADD = [
         exact=True,
         storage=(dtype,),
     )
-    for dtype in ("float16", "float32")
+    for dtype in ("float16", *(["bfloat16"] if HAS_BFLOAT16 else []), "float32")
     for label, index, shape in (
         (f"slice-{dtype}", (slice(1, 6, 2),), (3, 9, 5)),
         (f"repeated-{dtype}", (np.array([4, 1, 1, 1, 6] * 9),), (45, 9, 5)),

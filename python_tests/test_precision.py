@@ -114,7 +114,14 @@ def test_unknown_names(name: Any, error: type[Exception], message: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"storage": "bfloat16"}, "storage must .* got 'bfloat16'"),
+        ({"storage": "float8"}, "storage must .* got 'float8'"),
+        ({"storage": "bfloat16"}, "operand must be 'bfloat16' as storage is, got 'float16'"),
+        ({"storage": "bfloat16", "operand": "bfloat16"}, "statistics must be 'bfloat16' .* got 'float16'"),
+        (
+            {f: "bfloat16" for f in ("storage", "operand", "statistics")} | {"accumulate": "float16:32"},
+            "accumulate must be 'float32' with bfloat16 storage, got 'float16:32'",
+        ),
+        ({"statistics": "bfloat16"}, "statistics must be 'float16' .* got 'bfloat16'"),
         ({"operand": "float32"}, "operand must .* got 'float32'"),
         (
             {"update": "up"},

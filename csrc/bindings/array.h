@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-#include "common/array_view.h"
+#include "bindings/dtypes.h"
 
 namespace fp16engine {
 

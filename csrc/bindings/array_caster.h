@@ -14,6 +14,8 @@ inline std::optional<DType> dtype_of(const pybind11::dtype& dtype) {
     const char kind = dtype.kind();
     const auto bytes = dtype.itemsize();
     if (kind == 'f' && bytes == 2) return DType::float16;
+    // the type that the package ml_dtypes adds to NumPy; a record of two bytes has the character 'V'
+    if (kHasBfloat16 && kind == 'V' && bytes == 2 && dtype.char_() == 'E') return DType::bfloat16;
     if (kind == 'f' && bytes == 4) return DType::float32;
     if (kind == 'u' && bytes == 1) return DType::uint8;
     if (kind == 'i' && bytes == 4) return DType::int32;

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "common/array_view.h"
+#include "bindings/dtypes.h"
 
 namespace fp16engine::checks {
 
@@ -31,11 +31,13 @@ inline void of_dtype(const Named& a, DType dtype) {
     if (a.view.dtype != dtype) refuse(a.name, name(dtype), a.view.describe());
 }
 
-inline bool is_float(const ArrayView& view) { return view.dtype == DType::float16 || view.dtype == DType::float32; }
+inline bool is_float(const ArrayView& view) {
+    return view.dtype == DType::float16 || view.dtype == DType::float32 || view.dtype == DType::bfloat16;
+}
 
 inline void of_floats(const Named& a) {
     present(a);
-    if (!is_float(a.view)) refuse(a.name, "float16 or float32", a.view.describe());
+    if (!is_float(a.view)) refuse(a.name, kFloats, a.view.describe());
 }
 
 inline std::string text(const std::vector<int64_t>& shape) {

@@ -8,12 +8,14 @@
 
 namespace fp16engine {
 
-enum class DType : uint8_t { float16, float32, uint8, int32, int64 };
+enum class DType : uint8_t { float16, bfloat16, float32, uint8, int32, int64 };
 
 inline const char* name(DType dtype) {
     switch (dtype) {
         case DType::float16:
             return "float16";
+        case DType::bfloat16:
+            return "bfloat16";
         case DType::float32:
             return "float32";
         case DType::uint8:
@@ -26,13 +28,12 @@ inline const char* name(DType dtype) {
     return "unknown";
 }
 
-constexpr char kDTypes[] = "float16, float32, uint8, int32 or int64";
-
 inline int64_t item_size(DType dtype) {
     switch (dtype) {
         case DType::uint8:
             return 1;
         case DType::float16:
+        case DType::bfloat16:
             return 2;
         case DType::float32:
         case DType::int32:

@@ -163,8 +163,18 @@ void power(const ArrayView& x, double exponent, const ArrayView& y) {
 
 namespace {
 
+// Each of the two is exact in float, so there is one rounding.
+template <class From, class To>
+void cast_by_float(const From* x, To* y, int64_t n) {
+    for (int64_t i = 0; i < n; i++) y[i] = from_float<To>(to_float(x[i]));
+}
+
 void cast_slice(const half* x, float* y, int64_t n) { kernels().convert.half_to_float(x, y, n); }
 void cast_slice(const float* x, half* y, int64_t n) { kernels().convert.float_to_half(x, y, n); }
+void cast_slice(const bfloat16* x, float* y, int64_t n) { kernels().convert.bfloat16_to_float(x, y, n); }
+void cast_slice(const float* x, bfloat16* y, int64_t n) { kernels().convert.float_to_bfloat16(x, y, n); }
+void cast_slice(const half* x, bfloat16* y, int64_t n) { cast_by_float(x, y, n); }
+void cast_slice(const bfloat16* x, half* y, int64_t n) { cast_by_float(x, y, n); }
 template <class T>
 void cast_slice(const T* x, T* y, int64_t n) {
     std::copy(x, x + n, y);
@@ -191,6 +201,8 @@ void cast(const ArrayView& x, const ArrayView& y) {
     switch (x.dtype) {
         case DType::float16:
             return cast_from<half>(x, y);
+        case DType::bfloat16:
+            return cast_from<bfloat16>(x, y);
         case DType::float32:
             return cast_from<float>(x, y);
         case DType::uint8:

@@ -20,7 +20,10 @@ std::vector<float> floats(const ArrayView& v) {
     return values;
 }
 
-float rounded(float value, DType dtype) { return dtype == DType::float16 ? to_float(to_half(value)) : value; }
+float rounded(float value, DType dtype) {
+    with_storage("statistics", dtype, [&](auto type) { value = to_float(from_float<decltype(type)>(value)); });
+    return value;
+}
 
 void store_floats(const std::vector<float>& values, const ArrayView& v) {
     with_storage("statistics", v.dtype,

@@ -181,8 +181,10 @@ void packed_product(int64_t M, int64_t N, int64_t K, int64_t accumulator, const 
 
 // Storage to float and back, by type.
 inline void to_floats(const half* x, float* y, int64_t n) { kernels().convert.half_to_float(x, y, n); }
+inline void to_floats(const bfloat16* x, float* y, int64_t n) { kernels().convert.bfloat16_to_float(x, y, n); }
 inline void to_floats(const float* x, float* y, int64_t n) { std::copy(x, x + n, y); }
 inline void from_floats(const float* x, half* y, int64_t n) { kernels().convert.float_to_half(x, y, n); }
+inline void from_floats(const float* x, bfloat16* y, int64_t n) { kernels().convert.float_to_bfloat16(x, y, n); }
 inline void from_floats(const float* x, float* y, int64_t n) { std::copy(x, x + n, y); }
 
 // `rows` rows of `columns` elements, `stride` apart; one run where nothing lies between them.
@@ -216,8 +218,10 @@ void with_storage(const char* argument, DType dtype, Body body) {
         body(half{});
     else if (dtype == DType::float32)
         body(float{});
+    else if (dtype == DType::bfloat16)
+        body(bfloat16{});
     else
-        fail(std::string(argument) + " must be float16 or float32, got " + name(dtype));
+        fail(std::string(argument) + " must be float16, bfloat16 or float32, got " + name(dtype));
 }
 
 }  // namespace fp16engine::cpu

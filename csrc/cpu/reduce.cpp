@@ -3,6 +3,7 @@
 // combined in their order.
 #include <algorithm>
 #include <limits>
+#include <type_traits>
 
 #include "cpu/ops.h"
 #include "cpu/packed_product.h"
@@ -152,7 +153,7 @@ void reduce(const std::string& op, const ArrayView& x, const ArrayView& y, int64
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         const Result<T> result = {code, static_cast<float>(terms), y.as<T>()};
-        if constexpr (sizeof(T) == sizeof(half)) {
+        if constexpr (std::is_same_v<T, half>) {
             if (half_accumulator && code != Reduction::max)
                 return reduce_strict(outer, terms, inner, x.as<T>(), result);
         }

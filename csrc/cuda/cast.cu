@@ -30,6 +30,8 @@ void cast(const ArrayView& x, const ArrayView& y) {
     switch (x.dtype) {
         case DType::float16:
             return cast_from<__half>(x, y);
+        case DType::bfloat16:
+            fail("x must be float16, float32 or integers, got " + x.describe());
         case DType::float32:
             return cast_from<float>(x, y);
         case DType::uint8:

@@ -9,10 +9,11 @@ class Capabilities(NamedTuple):
     """The optional features of a backend, all in one record: whoever wants to use one asks here first.
 
     `captured_steps`: it records a training step and replays it (`traced`, `recorded`). `tf32`: it rounds
-    float32 factors of dot products to TF32. `winograd`: it has Winograd's convolution. `threads`:
-    `set_num_threads` is there. `multiply_adds`: `multiply_adds(steps)` computes on registers alone, as fast
-    as the device can. `info`: `info()` says what it runs on. `implementations`: `implementations()` lists the
-    convolutions that ran. `stream`: work is queued on `stream`, and arrays leave through `exporting()`.
+    float32 factors of dot products to TF32. `bfloat16`: its arrays may be of that dtype. `winograd`: it has
+    Winograd's convolution. `threads`: `set_num_threads` is there. `multiply_adds`: `multiply_adds(steps)`
+    computes on registers alone, as fast as the device can. `info`: `info()` says what it runs on.
+    `implementations`: `implementations()` lists the convolutions that ran. `stream`: work is queued on
+    `stream`, and arrays leave through `exporting()`.
 
     >>> Capabilities(threads=True).captured_steps
     False
@@ -20,6 +21,7 @@ class Capabilities(NamedTuple):
 
     captured_steps: bool = False
     tf32: bool = False
+    bfloat16: bool = False
     winograd: bool = False
     threads: bool = False
     multiply_adds: bool = False

@@ -13,11 +13,11 @@ from types import ModuleType
 import numpy as np
 
 from ..errors import BackendUnavailable
+from ..floats import numpy_dtype
 from ..validate import shown
 from .base import Shape
 from .capabilities import Capabilities
 from .compiled import CompiledBackend
-from .compiled.device import DTYPES
 from .compiled.host import HostArrays
 
 ISA = "FP16ENGINE_ISA"
@@ -49,13 +49,13 @@ class CpuBackend(CompiledBackend, HostArrays):
     """Every operation of :class:`fp16engine.backend.base.Backend` on the processor."""
 
     name = "cpu"
-    capabilities = Capabilities(winograd=True, threads=True, multiply_adds=True, info=True)
+    capabilities = Capabilities(bfloat16=True, winograd=True, threads=True, multiply_adds=True, info=True)
 
     def __init__(self, native: ModuleType) -> None:
         self.native = self.gemm = native
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> np.ndarray:
-        return self.native.empty(shape, DTYPES[dtype] if isinstance(dtype, str) else dtype)
+        return self.native.empty(shape, numpy_dtype(dtype) if isinstance(dtype, str) else dtype)
 
     def _empty_like(self, x: np.ndarray) -> np.ndarray:
         return self.native.empty(x.shape, x.dtype)

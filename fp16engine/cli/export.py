@@ -174,7 +174,9 @@ def _weights(out: Path, form: str, predictor: Predictor) -> dict[str, Any]:
 
     state = to_torch_state(predictor.model)
     if form == "safetensors":
-        from safetensors.numpy import load_file, save
+        from safetensors.numpy import save
+
+        from ..tensor_file import decoded
 
         source = predictor.source
         facts = {
@@ -186,22 +188,43 @@ def _weights(out: Path, form: str, predictor: Predictor) -> dict[str, Any]:
             "model": predictor.model.config,
         }
         write_atomically(out, save(state, {"format": "pt", "fp16engine": json.dumps(facts)}))
-        again: Any = load_file(out)
+        again: Any = decoded(out.read_bytes())
     else:
         import io
 
         import torch
 
         stream = io.BytesIO()
-        torch.save({name: torch.from_numpy(values) for name, values in state.items()}, stream)
+        torch.save({name: _for_torch(values) for name, values in state.items()}, stream)
         write_atomically(out, stream.getvalue())
         loaded = torch.load(out, weights_only=True)
-        again = {name: values.numpy() for name, values in loaded.items()}
+        again = {name: _from_torch(values) for name, values in loaded.items()}
     same = state.keys() == again.keys() and all(
         values.dtype == again[name].dtype and values.tobytes() == again[name].tobytes()
         for name, values in state.items()
     )
     return {"tensors": len(state), "check": "passed" if same else "failed"}
+
+
+def _for_torch(values: np.ndarray) -> Any:
+    """Return PyTorch's tensor on the values; it takes no bfloat16 from NumPy, but the bits of one."""
+    import torch
+
+    if values.dtype.name != "bfloat16":
+        return torch.from_numpy(values)
+    return torch.from_numpy(values.view("int16")).view(torch.bfloat16)
+
+
+def _from_torch(values: Any) -> np.ndarray:
+    import torch
+
+    from ..floats import numpy_dtype
+
+    if values.dtype != torch.bfloat16:
+        found: np.ndarray = values.numpy()
+        return found
+    bits: np.ndarray = values.view(torch.int16).numpy()
+    return bits.view(numpy_dtype("bfloat16"))
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..floats import is_sixteen_bit
 from ..precision import Precision
 from . import defaults, options
 from .output import megabytes, print_json, print_table, print_text
@@ -53,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def make(policy: Precision) -> Trainer:
         model = options.make_model(arguments, dataset)
-        own = config if policy.statistics == "float16" else replace(config, statistics=None)
+        own = config if is_sixteen_bit(policy.statistics) else replace(config, statistics=None)
         return Trainer.of(model, policy, own, arguments.device, arguments.seed)
 
     count = preflight.STEPS * preflight.PROBE

@@ -20,8 +20,8 @@ _PRECISIONS = {
     "float": "fp32",
     "f32": "fp32",
     "hbfp": "hbfp8",
+    "bfloat16": "bf16",
 }
-_NO_BFLOAT16 = "; bfloat16 is not available, fp16 and mp are its 16-bit neighbours"
 
 
 def closest(text: str, names: Iterable[str]) -> str:
@@ -43,13 +43,11 @@ def closest(text: str, names: Iterable[str]) -> str:
 def precision(text: str, names: Iterable[str]) -> str:
     """Return what to append to a message about an unknown precision."""
     name = text.lower()
-    if name in ("bf16", "bfloat16"):
-        return _NO_BFLOAT16
     if re.match(r"(hbfp|fp16-chunk)\d", name):  # the message says which numbers there are
         return ""
     if name in _PRECISIONS:
         return f"; did you mean {_PRECISIONS[name]!r}?"
-    return closest(text, [*names, "hbfp8", "booster"])
+    return closest(text, [*names, "bf16", "bf16-sr", "hbfp8", "booster"])
 
 
 def known(message: str, parser: argparse.ArgumentParser) -> str:

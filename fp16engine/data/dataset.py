@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError
+from ..floats import FLOATS, numpy_dtype, rounded
 from ..validate import choice, instance, integer, listed, must_be, printable
 from . import arrays, stratified
 from .origin import Origin
 
 _CHUNK = 512  # images looked at in one go, so that temporaries stay small
-_DTYPES = ("float16", "float32", "float64")
 _MANY = 20  # classes; a summary counts the images of no more
 
 
@@ -303,7 +303,7 @@ class Dataset:
 
         Args:
             split: "train" or "test".
-            dtype: "float16", "float32" or "float64".
+            dtype: "float16", "bfloat16", "float32" or "float64".
 
         Returns:
             (N, H, W, C), `dtype`, computed in float64 and rounded once. The array is kept, so later calls
@@ -322,7 +322,7 @@ class Dataset:
         ((360, 8, 8, 1), dtype('float16'))
         """
         choice("split", split, ("train", "test"))
-        choice("dtype", dtype, _DTYPES)
+        choice("dtype", dtype, FLOATS)
         if (split, dtype) not in self._cache:
             self._cache[split, dtype] = self._normalise(split, dtype)
         return self._cache[split, dtype]
@@ -361,8 +361,8 @@ def normalise(images: np.ndarray, mean: float, std: float, dtype: str) -> np.nda
     array([-0.5,  0.5], dtype=float16)
     """
     # A pixel has 256 values, so every result is looked up in a table of 256 entries.
-    table = ((np.arange(256) - mean) / std).astype(dtype)
-    result = np.empty(images.shape, dtype)
+    table = rounded((np.arange(256) - mean) / std, dtype)
+    result = np.empty(images.shape, numpy_dtype(dtype))
     for start in range(0, len(images), _CHUNK):
         result[start : start + _CHUNK] = table[images[start : start + _CHUNK]]
     return result

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import models
+from ..floats import is_sixteen_bit
 from ..precision import Precision
 from ..train import TrainConfig, Trainer
 from ..train.functions import stored
@@ -128,16 +129,17 @@ class Comparison:
 def policies(precisions: Sequence[str], training: TrainConfig) -> tuple[Precision, ...]:
     """The precisions with `update`, `statistics` and `convolution` of `training`, where they have the choice.
 
-    `update` is for those that update FP16 weights in place, `statistics` for FP16 running statistics,
+    `update` is for those that update 16-bit weights in place, `statistics` for 16-bit running statistics,
     `convolution` for stored operands and FP32 accumulators.
     """
     return tuple(_changed(Precision.get(name), training) for name in precisions)
 
 
 def _changed(policy: Precision, training: TrainConfig) -> Precision:
-    if training.update is not None and policy.update != "master32" and policy.storage == "float16":
+    own = policy.update == "master32" or policy.name == "bf16-sr"  # what the name promises
+    if training.update is not None and is_sixteen_bit(policy.storage) and not own:
         policy = policy.changed(update=training.update)
-    if training.statistics is not None and policy.statistics == "float16":
+    if training.statistics is not None and is_sixteen_bit(policy.statistics):
         policy = policy.changed(statistics_form=training.statistics)
     if training.convolution is not None and policy.has_winograd:
         policy = policy.changed(convolution=training.convolution)

@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import functional as F
+from ..floats import rounded
 from ..nn import GELU, BatchNorm2d, Conv2d, Flatten, Linear, MaxPool2d, Module, init
 from ..tensor import Tensor
 from ..validate import must_be
@@ -51,7 +52,7 @@ class Whitening(Module):
         if filters.shape != weight.shape:
             wanted = f"of shape (N, H, W, {weight.shape[-1]})"
             raise ValueError(must_be("images", wanted, np.shape(images)))
-        weight.data = backends.get(weight.device).from_numpy(filters.astype(weight.dtype))
+        weight.data = backends.get(weight.device).from_numpy(rounded(filters, weight.dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.conv2d(x, self.weight, self.bias)

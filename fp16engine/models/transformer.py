@@ -11,6 +11,7 @@ import numpy as np
 from .. import backend as backends
 from .. import functional as F
 from .. import random
+from ..floats import rounded
 from ..nn import Dropout, Embedding, LayerNorm, Linear, Module, MultiHeadAttention, ReLU, Sequential, init
 from ..tensor import Tensor
 from ..validate import choice, flag, must_be, number
@@ -323,7 +324,7 @@ class Transformer(Module):
         if ids.ndim != 2:
             raise ValueError(f"Transformer: tokens must be of shape (B, S), got {ids.shape}")
         x = embedding(ids) * math.sqrt(self.dim)
-        table = positions(first + ids.shape[1], self.dim)[first:].astype(x.dtype)
+        table = rounded(positions(first + ids.shape[1], self.dim)[first:], x.dtype)
         return self.dropout(x + Tensor(backends.get(x.device).from_numpy(table), x.device))
 
     def _logits(self, x: Tensor) -> Tensor:

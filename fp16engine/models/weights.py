@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import tensor_file
 from ..errors import CheckpointError
+from ..floats import is_sixteen_bit
 from ..nn import Module
 from ..validate import path as checked_path
 from ..validate import shown
@@ -68,7 +69,7 @@ def _found(path: Path) -> tuple[Path, str]:
 
 def _wide(array: np.ndarray) -> np.ndarray:
     """The values in float32, before running statistics change their form; counters as they are."""
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return array.astype(np.float32) if is_sixteen_bit(array.dtype) else array
 
 
 def _last_layer(model: Module) -> set[str]:

@@ -12,6 +12,7 @@ import numpy as np
 from .. import backend as backends
 from .. import observer
 from ..block_format import BlockFormat
+from ..floats import is_float, rounded
 from ..precision import Precision, active
 from ..tensor import Tensor
 from ..validate import flag, instance, number, shown
@@ -411,10 +412,10 @@ class Module:
             dtype = value.dtype
             if policy is not None:
                 policy.check(backends.get(target))
-            if policy is not None and dtype.startswith("float"):  # counters stay
+            if policy is not None and is_float(dtype):  # counters stay
                 dtype = policy.statistics if name in module.statistics else policy.storage
-            with np.errstate(over="ignore"):
-                host = np.asarray(_host_array(value)).astype(dtype)
+            host = np.asarray(_host_array(value))
+            host = rounded(host, dtype) if is_float(dtype) else host
             value.data = _backend_array(host, target)
             value.device = target
             value.grad = None

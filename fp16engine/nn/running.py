@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..floats import is_float, rounded
+
 # What state without a count is taken for: averages that have long forgotten where they started.
 WARM = 1 << 32
 
@@ -36,10 +38,10 @@ def converted(given: Mapping[str, Any], native: bool, dtype: str) -> dict[str, N
         else:
             var = np.asarray(given["running_var"], np.float64)
         if not native:
-            return {"running_mean": mean.astype(dtype), "running_var": var.astype(dtype)}
+            return {"running_mean": rounded(mean, dtype), "running_var": rounded(var, dtype)}
         exact = np.stack([mean, np.sqrt(var)])
-        stored = exact.astype(dtype)
-        lost = (exact - stored).astype(dtype)
+        stored = rounded(exact, dtype)
+        lost = rounded(exact - stored.astype(np.float64), dtype)
     return {"running_mean": stored[0], "running_std": stored[1], "rest": lost}
 
 
@@ -61,7 +63,7 @@ def in_form(prefix: str, state: dict[str, Any], native: bool) -> dict[str, Any]:
     state = dict(state)
     own = {name: state[prefix + name] for name in (*_PLAIN, *_NATIVE) if prefix + name in state}
     other = set(names(not native))
-    if set(own) == other and all(np.ndim(a) and np.asarray(a).dtype.kind == "f" for a in own.values()):
+    if set(own) == other and all(np.ndim(a) and is_float(np.asarray(a).dtype) for a in own.values()):
         for name in own:
             del state[prefix + name]
         new = converted(own, native, str(np.asarray(own["running_mean"]).dtype))

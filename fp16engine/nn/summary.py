@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..autograd import no_grad
+from ..floats import numpy_dtype
 from ..tensor import Tensor, tensor
 from ..validate import integer, listed
 
@@ -35,7 +36,7 @@ def summary(model: Module, input_shape: Sequence[int]) -> str:
     parameters = list(model.parameters())
     trained = sum(p.size for p in parameters if p.requires_grad)
     total = sum(p.size for p in parameters)
-    size = sum(p.size * int(np.dtype(p.dtype).itemsize) for p in parameters)
+    size = sum(p.size * numpy_dtype(p.dtype).itemsize for p in parameters)
     foot = (
         f"{total:,} parameters ({trained:,} trained, {total - trained:,} frozen), {size:,} bytes as they are"
     )

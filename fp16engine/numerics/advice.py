@@ -6,8 +6,10 @@ import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..floats import is_sixteen_bit
 from .ranges import LOWEST, percent
 from .stagnation import FORGIVING
+from .words import range_of
 
 if TYPE_CHECKING:
     from .monitor import Row, Sample
@@ -66,14 +68,16 @@ class FindingFilter:
         self._streaks: dict[tuple[str, str, str], int] = {}
 
     def findings(self, sample: Sample, run: TrainingView) -> list[Finding]:
-        """Return what this sample shows, a stored type of FP16 provided."""
-        if run.precision.storage != "float16":
+        """Return what this sample shows, a 16-bit stored type provided."""
+        storage = run.precision.storage
+        if not is_sixteen_bit(storage):
             return []
         found = [*_constants(sample), *_variances(sample)]
-        overflow = _overflow(sample)
+        overflow = _overflow(sample, storage)
         if overflow is not None:
             return [*found, overflow]  # what comes after an infinity says nothing about its own layer
-        found += _near(sample)
+        if storage == "float16":
+            found += _near(sample)
         lasting = [*_running(sample)]
         if sample.loss is None or sample.chance is None or sample.loss > LEARNED * sample.chance:
             lasting += [*_underflow(sample), *_lost(sample, run)]
@@ -97,26 +101,27 @@ def _constants(sample: Sample) -> list[Finding]:
     ]
 
 
-def _overflow(sample: Sample) -> Finding | None:
+def _overflow(sample: Sample, storage: str) -> Finding | None:
     """The first activations, then the first gradients, that are not finite."""
     for kind in ("activations", "activation gradients", "gradients"):
         for row in sample.rows:
             if row.kind == kind and not row.ranges.finite:
                 if kind != "activations" and sample.loss_scale > 1:
                     return None  # the loss scaler's business
-                return _overflow_of(row, sample)
+                return _overflow_of(row, sample, storage)
     return None
 
 
-def _overflow_of(row: Row, sample: Sample) -> Finding:
+def _overflow_of(row: Row, sample: Sample, storage: str) -> Finding:
     ranges = row.ranges
     if row.kind == "activations":
         remedy = "normalise or scale down what this layer takes in, or train with precision 'fp32'"
     else:
-        remedy = "lower the learning rate, clip the gradient, or train with precision 'mp'"
+        remedy = "lower the learning rate, clip the gradient, or train with precision "
+        remedy += "'mp'" if storage == "float16" else "'fp32'"
     share = ranges.share(ranges.inf + ranges.nan)
     what = f"{ranges.inf:,} infinite, {ranges.nan:,} NaN of {ranges.values:,}"
-    text = f"{row.layer}: {row.kind} leave binary16 (beyond 65504: {what}); {remedy}"
+    text = f"{row.layer}: {row.kind} leave {range_of(storage)[:-1]}: {what}); {remedy}"
     return Finding(sample.step, row.layer, row.kind, OVERFLOW, share, remedy, text)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..floats import is_float
 from ..observer import BackendCall, Observer, arrays_in
 
 if TYPE_CHECKING:
@@ -339,7 +340,7 @@ def persistent_arrays(run: TrainingView) -> Iterable[PersistentArrays]:
         if p.grad is not None:
             note("gradients", p, p.grad.data)
     for _, b in model.named_buffers():
-        note("buffers" if b.dtype.startswith("float") else "counters", b, b.data)
+        note("buffers" if is_float(b.dtype) else "counters", b, b.data)
     for name, array in optimizer.state_arrays().items():
         slot, _, index = name.rpartition(".")
         note("master weights" if slot == "master" else "optimizer state", optimizer.params[int(index)], array)

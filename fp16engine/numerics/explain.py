@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .. import backend as backends
+from ..floats import is_float, limits
 from ..observer import BackendCall, arrays_in
 from ..tensor import Tensor
 from . import constants
 from .ranges import Ranges
 from .watch import BACKWARD, FORWARD, Call, Watch, watch
+from .words import range_of
 
 if TYPE_CHECKING:
     from .protocols import TrainingView
@@ -114,7 +117,7 @@ class _Search:
         return result
 
     def _ranges(self, value: Any) -> Ranges | None:
-        arrays = [a for a in arrays_in(value) if str(a.dtype) in ("float16", "float32") and a.size]
+        arrays = [a for a in arrays_in(value) if is_float(a.dtype) and a.size]
         if not arrays:
             return None
         self._busy = True
@@ -125,7 +128,7 @@ class _Search:
         return Ranges.of_counts(counts.sum(axis=0))
 
     def _report(self, call: Call, named: dict[str, Any], inputs: dict[str, Ranges], output: Ranges) -> None:
-        cause, remedy = _cause(call, named, inputs, output, self._lost)
+        cause, remedy = _cause(call, named, inputs, output, self._lost, self._run.precision.storage)
         op = f"{call.op} {named['op']}" if call.op in ("binary", "unary", "unary_backward") else call.op
         step = self._run.step_count
         self.found = Explanation(step, call.phase, call.layer, op, inputs, output, cause, remedy)
@@ -184,7 +187,9 @@ def _given(run: TrainingView, inputs: list[Array]) -> Explanation | None:
     step = run.step_count
     for x in inputs:
         if not backend.all_finite([x]):
-            remedy = "check the data; values beyond 65504 are infinite in binary16, so normalise them"
+            remedy = (
+                f"check the data; what leaves {range_of(run.precision.storage)} is infinite, so normalise it"
+            )
             return Explanation(
                 step, FORWARD, "(input)", "x", {"x": ranges(x)}, None, "the input is not finite", remedy
             )
@@ -205,6 +210,7 @@ def _cause(
     inputs: dict[str, Ranges],
     output: Ranges,
     lost: list[constants.Lost],
+    storage: str,
 ) -> tuple[str, str]:
     """Say in words why a call with these inputs is not finite, and what to do."""
     how_many = f"{output.inf + output.nan:,} of {output.values:,} values are {_what(output)}"
@@ -225,15 +231,19 @@ def _cause(
     if call.op == "unary" and kind == "sqrt":
         return f"{how_many}: square root of a negative number", "clip its input at 0"
     if call.op == "unary" and kind == "exp":
-        return f"{how_many}: exp overflows from 11.09 on", "subtract the maximum first, as softmax does"
+        start = math.log(float(limits(storage).max))
+        return f"{how_many}: exp overflows from {start:.4g} on", "subtract the maximum first, as softmax does"
     if call.phase == BACKWARD:
         return (
-            f"{how_many}: the gradient leaves binary16 (beyond 65504)",
-            "lower the learning rate or the loss scale, clip the gradient, or train with precision 'mp'",
+            f"{how_many}: the gradient leaves {range_of(storage)}",
+            "lower the learning rate or the loss scale, clip the gradient, or train with precision 'mp'"
+            if storage == "float16"
+            else "lower the learning rate or clip the gradient",
         )
     return (
-        f"{how_many}: the result leaves binary16 (beyond 65504)",
-        "normalise or scale down what this layer takes in, or train with precision 'fp32'",
+        f"{how_many}: the result leaves {range_of(storage)}",
+        "normalise or scale down what this layer takes in"
+        + ("" if storage == "float32" else ", or train with precision 'fp32'"),
     )
 
 

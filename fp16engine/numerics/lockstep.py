@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import backend as backends
 from .. import functional as F
 from .. import random
+from ..floats import is_float, limits, rounded
 from ..observer import BackendCall
 from ..precision import Precision
 from ..tensor import Tensor
@@ -153,7 +154,7 @@ def compare(
     ]
     if [call for call, _ in calls[0]] != [call for call, _ in calls[1]]:
         raise ValueError("lockstep: the two networks must run the same operations, got different ones")
-    u = float(np.finfo(policies[0].storage).eps) / 2
+    u = float(limits(policies[0].storage).eps) / 2
     rows = []
     for k, ((call, a), (_, b)) in enumerate(zip(*calls, strict=True), start=1):
         expected = u * float(np.sqrt(k))
@@ -172,12 +173,11 @@ def _record(
     def around(call: Call, backend_call: BackendCall) -> Any:
         result = backend_call.run()
         output = result[0] if isinstance(result, tuple) else result
-        if call.layer and call.op not in _MOVES and str(getattr(output, "dtype", "")).startswith("float"):
+        if call.layer and call.op not in _MOVES and is_float(getattr(output, "dtype", None)):
             seen.append((call, np.array(backend.to_numpy(output), np.float64)))
         return result
 
-    with np.errstate(over="ignore"):
-        x = backend.from_numpy(np.ascontiguousarray(images, policy.storage))
+    x = backend.from_numpy(np.ascontiguousarray(rounded(images, policy.storage)))
     model.train()
     with random.fork(0), policy.use(), watch(model, around) as state:
         logits = model(Tensor(x, device))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .. import backend as backends
+from ..floats import is_float
 from ..observer import BackendCall, arrays_in
 from ..validate import integer
 from . import advice, constants, stagnation
@@ -388,7 +389,7 @@ class SampledStep:
         else:
             return []
         pairs = zip(kinds, parts, strict=False)
-        return [(kind, a) for kind, a in pairs if kind and a is not None and str(a.dtype).startswith("float")]
+        return [(kind, a) for kind, a in pairs if kind and a is not None and is_float(a.dtype)]
 
     def _wants_shadow(self, call: Call, named: dict[str, Any]) -> bool:
         if self._storage != "float16" or not self._monitor.shadow or call.op in _EXACT:
@@ -412,7 +413,7 @@ class SampledStep:
     def _wide(self, value: Any) -> Any:
         if isinstance(value, list | tuple):
             return type(value)(self._wide(item) for item in value)
-        if any(True for _ in arrays_in(value)) and str(value.dtype) in ("float16", "float32"):
+        if any(True for _ in arrays_in(value)) and is_float(value.dtype):
             return self._backend.cast(value, "float32")
         return value
 

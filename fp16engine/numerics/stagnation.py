@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import backend as backends
+from ..floats import limits, numpy_dtype
 from ..optim import COUNTS
 
 Values = NDArray[np.float32]
@@ -172,7 +173,7 @@ class Meter:
             return
         stored = optimizer.dtypes[i] if optimizer.masters[i] is None else "float32"
         with np.errstate(all="ignore"):
-            half_gap = np.spacing(np.abs(old["w"]).astype(stored)).astype(np.float32) / 2
+            half_gap = np.spacing(np.abs(old["w"]).astype(numpy_dtype(stored))).astype(np.float32) / 2
         size = np.abs(change)
         lost = (change != 0) & (new["w"] == old["w"])
         row.size += float(size.sum(dtype=np.float64))
@@ -223,7 +224,7 @@ def running(
         old_mean, old_var, new_mean, new_var = before.mean, before.var, after.mean, after.var
         mean_stuck = (new_mean == old_mean) & (batch_mean != old_mean)
         # the batch's variance is known to the digits of its stored root only
-        known = 4 * np.finfo(inv_std.dtype).eps
+        known = 4 * float(limits(inv_std.dtype).eps)
         var_stuck = (new_var == old_var) & (np.abs(batch_var - old_var) > known * batch_var)
         return Running(
             layer,

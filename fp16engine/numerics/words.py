@@ -6,10 +6,20 @@ from collections.abc import Mapping
 
 from .ranges import percent
 
+_TYPES = {"float16": "binary16 (beyond 65504)", "bfloat16": "bfloat16 (beyond 3.39e38)"}
 MOST = 0.5  # "more than half" is above it, here and nowhere else
 
 UPDATES = ("updates", "are lost to rounding")
 GRADIENTS = ("gradients", "underflow to 0")
+
+
+def range_of(storage: str) -> str:
+    """Name a storage type and where it ends, as what a value leaves.
+
+    >>> range_of("bfloat16")
+    'bfloat16 (beyond 3.39e38)'
+    """
+    return _TYPES.get(storage, "binary32 (beyond 3.4e38)")
 
 
 def worst(shares: Mapping[str, float], what: tuple[str, str]) -> str:

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 
 from .. import backend as backends
+from ..floats import is_float
 from ..tensor import Tensor
 from ..validate import integer, listed, must_be, pair
-
-FLOATS = ("float16", "float32", "float64")
 
 
 def is_number(value: Any) -> bool:
@@ -24,7 +23,7 @@ def floating(op: str, name: str, x: Any) -> None:
     """Require a floating-point `Tensor`."""
     if not isinstance(x, Tensor):
         raise TypeError(must_be(f"{op}: {name}", "a Tensor (fe.tensor makes one)", type(x)))
-    if x.dtype not in FLOATS:
+    if not is_float(x.dtype):
         raise TypeError(f"{op}: {name} must be a floating-point tensor, got {x.dtype}; cast with .astype")
 
 

@@ -6,7 +6,8 @@ from typing import Any
 
 from .. import backend as backends
 from ..autograd import Array, Function
-from ..tensor import DTYPES, Tensor
+from ..floats import numpy_dtype
+from ..tensor import DTYPES, Tensor, check_dtype
 from ..validate import choice, must_be
 from . import _check
 from ._reduce import unbroadcast
@@ -385,7 +386,7 @@ def astype(x: Tensor, dtype: str) -> Tensor:
 
     Args:
         x: any shape, float16, float32, int64, or bool, of which True becomes 1.
-        dtype: "float16", "float32", or "float64" on device "reference".
+        dtype: "float16", "float32", "bfloat16" on devices "cpu" and "reference", or "float64" on "reference".
 
     Returns:
         The shape of x, `dtype`; x itself where it has that dtype.
@@ -394,8 +395,8 @@ def astype(x: Tensor, dtype: str) -> Tensor:
         To nearest even; beyond the largest finite number, inf. The gradient is cast back the same way.
 
     Raises:
-        ValueError: `dtype` is unknown, float64 off the reference device, or int64 for a floating-point
-            tensor.
+        ValueError: `dtype` is unknown or not one of the device's, or int64 for a floating-point tensor.
+        BackendUnavailable: bfloat16 needs the package ml_dtypes, which is not there.
 
     >>> import fp16engine as fe
     >>> fe.tensor([2049.0, 1e5], device="reference").astype("float16").numpy().tolist()
@@ -409,9 +410,6 @@ def astype(x: Tensor, dtype: str) -> Tensor:
         return Tensor(backend.from_numpy(backend.to_numpy(x.data).astype(dtype)), x.device)
     if dtype == "int64":
         raise ValueError(f"astype: dtype must be a floating-point one for a {x.dtype} tensor, got 'int64'")
-    if dtype == "float64" and x.device != "reference":
-        raise ValueError(
-            f"astype: dtype must be float16 or float32 on {x.device!r}, got 'float64', which is for checks "
-            "on 'reference'"
-        )
+    check_dtype("astype: dtype", dtype, x.device)
+    numpy_dtype(dtype)
     return Cast.apply(x, dtype=dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..autograd import Array, Function, GradAndBiasGrad
+from ..floats import is_sixteen_bit
 from ..tensor import Tensor
 from ..validate import flag, must_be, number
 from . import _check
@@ -146,7 +147,7 @@ def _arguments(op: str, x: Tensor, eps: float, **statistics: Tensor) -> None:
     _check.alike(op, **statistics)
     gamma = statistics["gamma"]
     _check.same_device(op, "x", x, "gamma", gamma)
-    valid = ("float16", "float32") if x.dtype == "float16" else (x.dtype,)
+    valid = (x.dtype, "float32") if is_sixteen_bit(x.dtype) else (x.dtype,)
     if gamma.dtype not in valid:
         raise TypeError(f"{op}: gamma must be {' or '.join(valid)} for {x.dtype} x, got {gamma.dtype}")
     if x.ndim == 0:

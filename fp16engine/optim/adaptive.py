@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..floats import is_sixteen_bit, limits, rounded
 from ..validate import choice, instance, must_be, number
 from .optimizer import STATES, Optimizer
 
@@ -29,7 +30,7 @@ class Adaptive(Optimizer):
     """The base of Adam, AdamW and RMSprop.
 
     Attributes:
-        state_form: "native" or "plain", which differ for float16 state only.
+        state_form: "native" or "plain", which differ for 16-bit state only.
         eps: what is added to the root of the squared average.
     """
 
@@ -38,15 +39,15 @@ class Adaptive(Optimizer):
 
     @property
     def native(self) -> bool:
-        """Whether there is float16 state, and it is kept as roots."""
-        return self.state_form == "native" and "float16" in self.state_dtypes
+        """Whether there is 16-bit state, and it is kept as roots."""
+        return self.state_form == "native" and any(map(is_sixteen_bit, self.state_dtypes))
 
     def _check_form(self, form: str) -> None:
         choice("state", form, STATES)
         self.state_form = form
 
     def _is_native(self, i: int) -> bool:
-        return self.state_form == "native" and self.state_dtypes[i] == "float16"
+        return self.state_form == "native" and is_sixteen_bit(self.state_dtypes[i])
 
     def _averages(self, i: int, arrays: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
         """Return arrays of parameter i by slot with the averages that roots stand for; see `backend.base`."""
@@ -56,18 +57,19 @@ class Adaptive(Optimizer):
 
     def _stored_eps(self, i: int) -> np.float32:
         stored = "float32" if self._is_native(i) else self.state_dtypes[i]
-        return np.float32(np.array(self.eps).astype(stored))
+        return np.float32(rounded(np.array(self.eps), stored))
 
     def _resolve_eps(self, eps: float | None) -> float:
         """Return eps, by default one that suits the state, or explain why it cannot work."""
-        plain = self.state_form == "plain" and "float16" in self.state_dtypes
+        narrow = next(filter(is_sixteen_bit, self.state_dtypes), None)
+        plain = self.state_form == "plain" and narrow is not None
+        dtype = narrow if plain and narrow else "float32"
         if eps is None:
-            return PLAIN_EPS if plain else EPS
-        dtype = "float16" if plain else "float32"
+            return PLAIN_EPS if dtype == "float16" else EPS
         eps = number("eps", eps, minimum=0) if plain else number("eps", eps, above=0)
-        info = np.finfo(dtype)
+        info = limits(dtype)
         with np.errstate(over="ignore", under="ignore"):
-            stored = float(np.array(eps).astype(dtype))
+            stored = float(rounded(np.array(eps), dtype))
         if stored == 0 and eps != 0:
             remedy = (
                 "state='native' (the default, which keeps eps in a register), eps=1e-3 (the default of plain "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import backend as backends
+from ..floats import rounded
 from ..precision import accumulator, active
 from ..tensor import Tensor
 from ..validate import flag, integer, listed, must_be, number
@@ -189,7 +190,7 @@ class Muon(Optimizer):
         backend.sgd(momenta=[scaled], scalars=scalars, **still, **options)
         if still["masters"] is None:
             return scaled
-        direction = backend.zeros(scaled.shape, "float16")
+        direction = backend.zeros(scaled.shape, str(still["params"][0].dtype))
         rounding = {**still, "params": [direction], "masters": [scaled]}
         backend.sgd(momenta=None, scalars=scalars, **rounding, **options)
         return direction
@@ -219,7 +220,7 @@ def orthogonalised(s: Array, steps: int, device: str) -> Array:
     x = backend.binary("mul", s, 1.0 / _norm(backend, s)).reshape(s.shape[0], -1)
     tall = x.shape[0] > x.shape[1]  # the smaller of the two products has the same polynomial
     a, b, c = COEFFICIENTS
-    identity = backend.from_numpy(np.eye(min(x.shape)).astype(dtype) * np.dtype(dtype).type(a))
+    identity = backend.from_numpy(rounded(np.eye(min(x.shape)) * a, dtype))
     for _ in range(steps):
         product = backend.matmul(x, x, tall, not tall, acc)
         square = backend.binary("mul", backend.matmul(product, product, False, False, acc), c)

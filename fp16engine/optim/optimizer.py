@@ -11,6 +11,7 @@ from .. import backend as backends
 from .. import random
 from ..backend.base import COUNTS, StepScalars
 from ..errors import UnsupportedPrecision
+from ..floats import is_sixteen_bit
 from ..precision import UPDATES
 from ..tensor import Tensor
 from ..validate import choice, flag, instance, listed, must_be, number, shown
@@ -170,7 +171,7 @@ class Optimizer:
         backend = backends.get(self.device)
         masters: list[Array | None] = []
         for i, p in enumerate(self.params):
-            if p.dtype != "float16":
+            if not is_sixteen_bit(p.dtype):
                 masters.append(None)
             elif values is None:
                 masters.append(backend.cast(p.data, "float32"))

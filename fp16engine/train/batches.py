@@ -12,6 +12,7 @@ from .. import backend as backends
 from ..data import Dataset
 from ..data.arrays import check_layout
 from ..data.encoded import IGNORED
+from ..floats import is_float, rounded
 from ..tensor import Tensor
 from ..validate import instance, must_be
 
@@ -178,7 +179,7 @@ def device_images(x: Any, device: str, dtype: str) -> Array:
     else:
         raise TypeError(must_be("x", "an array of shape (N, H, W, C)", type(x)))
     name = str(array.dtype)
-    if name not in ("float16", "float32", "float64"):
+    if not is_float(name):
         raise TypeError(
             f"x must be floating-point images, got {name}; normalise them, as Dataset.normalised does"
         )
@@ -188,9 +189,7 @@ def device_images(x: Any, device: str, dtype: str) -> Array:
     if array.shape[0] == 0:
         raise ValueError("x must be at least one image, got an empty batch")
     if isinstance(array, np.ndarray):
-        with np.errstate(over="ignore"):
-            array = np.ascontiguousarray(array, dtype=dtype)
-        return backend.from_numpy(array)
+        return backend.from_numpy(np.ascontiguousarray(array if name == dtype else rounded(array, dtype)))
     return array if name == dtype else backend.cast(array, dtype)
 
 

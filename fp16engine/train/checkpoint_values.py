@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..bounded import said
+from ..floats import is_float
 from ..validate import instance, integer, must_be
 
 _ROW = {"op": str, "inputs": dict, "outputs": dict, "accumulator": str, "not_allowed": bool}
@@ -59,9 +60,7 @@ def first_undefined(tensors: dict[str, np.ndarray]) -> str | None:
 
     By name, since safetensors gives the tensors in another order every time.
     """
-    return min(
-        (name for name, a in tensors.items() if a.dtype.kind == "f" and np.isnan(a).any()), default=None
-    )
+    return min((name for name, a in tensors.items() if is_float(a.dtype) and np.isnan(a).any()), default=None)
 
 
 def wrong_norm(tensors: dict[str, np.ndarray]) -> str | None:

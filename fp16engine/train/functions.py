@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..floats import is_float
 from ..optim import BY_NAME, Optimizer
 from ..tensor import Tensor
 from ..validate import instance, must_be, number, one_of
@@ -45,7 +46,7 @@ def stored(value: str | Callable[..., Any]) -> str:
 def loss_of(function: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the loss of a batch by a function; TypeError or ValueError for another result."""
     loss = instance("loss", function(logits, labels), Tensor, "a function that returns a Tensor")
-    if loss.size != 1 or not loss.dtype.startswith("float"):
+    if loss.size != 1 or not is_float(loss.dtype):
         raise ValueError(
             f"loss must be a function that returns one floating-point value, got {loss.dtype} of shape "
             f"{loss.shape}; reduce with .mean()"

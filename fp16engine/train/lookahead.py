@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import backend as backends
 from ..backend.base import StepScalars
+from ..floats import is_float
 from ..tensor import Tensor
 from ..validate import must_be
 
@@ -82,15 +83,15 @@ class Lookahead:
             copy = backend.copy(self._slow[name])
             if optimizer.masters[i] is not None:
                 optimizer.masters[i] = copy
-                copy = self._rounded(copy)
+                copy = self._rounded(copy, parameter.dtype)
             parameter.data = copy
         for name, buffer in self._averages():
             buffer.data = backend.copy(self._slow[name])
         optimizer.compensations = [backend.zeros(c.shape, str(c.dtype)) for c in optimizer.compensations]
 
-    def _rounded(self, master: Array) -> Array:
+    def _rounded(self, master: Array, dtype: str) -> Array:
         """Return a parameter of a master, by a step of SGD that changes nothing."""
-        zeros = [self._backend.zeros(master.shape, "float16") for _ in range(2)]
+        zeros = [self._backend.zeros(master.shape, dtype) for _ in range(2)]
         self._backend.sgd(
             params=zeros[:1],
             grads=zeros[1:],
@@ -142,4 +143,4 @@ class Lookahead:
             yield name, buffer, buffer.data
 
     def _averages(self) -> list[tuple[str, Tensor]]:
-        return [(name, buffer) for name, buffer in self._state.buffers if buffer.dtype.startswith("float")]
+        return [(name, buffer) for name, buffer in self._state.buffers if is_float(buffer.dtype)]

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from ..floats import limits
 from ..numerics.advice import TOP_EXPONENT
 from ..validate import integer, must_be, number, shown
 
@@ -28,7 +27,7 @@ WINDOW = 8  # measurements whose largest gradient counts
 
 def largest_power_of_two(dtype: str) -> float:
     """The largest finite power of two of a floating dtype: 32768 for "float16"."""
-    _, exponent = math.frexp(float(np.finfo(dtype).max))
+    _, exponent = math.frexp(float(limits(dtype).max))
     return math.ldexp(1.0, exponent - 1)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import optim, random
+from ..floats import is_float
 from ..nn import Module
 from ..numerics.ranges import Ranges
 from ..optim.muon import hidden_matrices
@@ -327,7 +328,7 @@ class TrainState:
         averages = [
             (f"the buffer {name!r}", buffer)
             for name, buffer in reversed(self.buffers)
-            if buffer.dtype.startswith("float")  # no counter
+            if is_float(buffer.dtype)  # no counter
         ]
         return [(words, None if t is None else t.data) for words, t in (*gradients, *averages)]
 

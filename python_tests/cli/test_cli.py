@@ -141,7 +141,7 @@ def test_convolutions_are_by_the_algorithm_asked_for(capsys):
         (["train", "--precision", "fp16-strikt"], r"did you mean 'fp16-strict'\?"),
         (["compare", "--precision", "float16,fp32"], r"did you mean 'fp16'\?"),
         (["train", "--precision", "mixed"], r"did you mean 'mp'\?"),
-        (["train", "--precision", "bf16"], "bfloat16 is not available"),
+        (["train", "--precision", "bfloat16"], r"did you mean 'bf16'\?"),
         (["reproduce", "tabel2"], r"did you mean 'table2'\?"),
     ],
 )

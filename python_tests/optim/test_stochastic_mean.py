@@ -13,19 +13,18 @@ import fp16engine as fe
 from fp16engine.backend.reference.stochastic import subtract_stochastic
 from fp16engine.optim import SGD
 
-GAP = 2.0**-11  # of binary16 at 0.75
 SHARES = (2.0**-2, 2.0**-8, 1.3e-3, 3.2e-4, 5.5e-5, 1e-5)  # of a gap
-FINITE = np.arange(0x7C00, dtype=np.uint16).view(np.float16)
 
 
-def moved(share: float, draws: int, device: str) -> tuple[float, float]:
+def moved(share: float, draws: int, device: str, dtype: str = "float16") -> tuple[float, float]:
     """Return mean / u and its standard error, of weights of 0.75 after one update u each."""
-    p = fe.tensor(np.full(draws, 0.75, np.float16), "float16", device, requires_grad=True)
-    p.grad = fe.tensor(np.ones(draws, np.float16), "float16", device)
-    SGD([p], lr=share * GAP, update="stochastic", seed=11).step()
+    gap = bounds.EPS[dtype] / 2  # at 0.75
+    p = fe.tensor(np.full(draws, 0.75, np.float32), dtype, device, requires_grad=True)
+    p.grad = fe.tensor(np.ones(draws, np.float32), dtype, device)
+    SGD([p], lr=share * gap, update="stochastic", seed=11).step()
     gone = 0.75 - p.numpy().astype(np.float64)
-    assert set(np.unique(gone)) <= {0.0, GAP}
-    return float(gone.mean()) / (share * GAP), ((1 - share) / (share * draws)) ** 0.5
+    assert set(np.unique(gone)) <= {0.0, gap}
+    return float(gone.mean()) / (share * gap), ((1 - share) / (share * draws)) ** 0.5
 
 
 @pytest.mark.slow
@@ -36,43 +35,50 @@ def test_ten_million_draws(cpu: Any, share: float) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", bounds.SIXTEEN_BIT)
 @pytest.mark.parametrize("share", SHARES)
-def test_a_million_draws(backend_name: str, share: float) -> None:
-    ratio, error = moved(share, 10**6, backend_name)
+def test_a_million_draws(backend_name: str, share: float, dtype: str) -> None:
+    ratio, error = moved(share, 10**6, backend_name, dtype)
     assert abs(ratio - 1) <= 3 * error
 
 
-def test_the_exact_difference_decides() -> None:
+@pytest.mark.parametrize("dtype", bounds.SIXTEEN_BIT)
+def test_the_exact_difference_decides(dtype: str) -> None:
     """Any pair of neighbours, across powers of two, subnormals and signs, against rational numbers."""
     rng = np.random.default_rng(5)
-    w, u = pairs(rng, 5_000)
+    w, u = pairs(rng, 5_000, dtype)
     drawn = rng.integers(0, 2**32, w.size)
-    got = np.abs(subtract_stochastic(w.astype(np.float32), u, drawn))
+    got = np.abs(subtract_stochastic(w.astype(np.float32), u, drawn, w.dtype)).astype(np.float64)
+    finite = bounds.every_finite(dtype).astype(np.float64)
     for a, b, r, result in zip(w.tolist(), u.tolist(), drawn.tolist(), got.tolist(), strict=True):
         exact = abs(Fraction(a) - Fraction(b))
-        if exact >= 65504:
+        if exact >= bounds.MAX[dtype]:
             continue
-        i = int(np.searchsorted(FINITE.astype(np.float64), float(exact), "right"))
-        i -= Fraction(float(FINITE[i - 1])) > exact
-        i += Fraction(float(FINITE[i])) <= exact
-        low, high = float(FINITE[i - 1]), float(FINITE[i])
+        i = int(np.searchsorted(finite, float(exact), "right"))
+        i -= Fraction(finite[i - 1]) > exact
+        i += Fraction(finite[i]) <= exact
+        low, high = float(finite[i - 1]), float(finite[i])
         position = (exact - Fraction(low)) / (Fraction(high) - Fraction(low)) * 2**32
         # the kernel's position is right to one unit of 2^-32
         expected = {high if int(position) + k + r >= 2**32 else low for k in (-1, 0, 1)}
         assert result in expected, (a, b, r)
 
 
-def test_a_zero_update_keeps_every_half() -> None:
-    every = np.concatenate([FINITE, -FINITE]).astype(np.float32)
+@pytest.mark.parametrize("dtype", bounds.SIXTEEN_BIT)
+def test_a_zero_update_keeps_every_value(dtype: str) -> None:
+    finite = bounds.every_finite(dtype)
+    every = np.concatenate([finite, -finite]).astype(np.float32)
     for drawn in (0, 2**32 - 1):
-        bounds.same_bits(subtract_stochastic(every, np.zeros((), np.float32), drawn), every)
+        got = subtract_stochastic(every, np.zeros((), np.float32), drawn, finite.dtype)
+        bounds.same_bits(got, every)
 
 
-def test_the_same_bits_everywhere(backend_name: str) -> None:
+@pytest.mark.parametrize("dtype", bounds.SIXTEEN_BIT)
+def test_the_same_bits_everywhere(backend_name: str, dtype: str) -> None:
     def stepped(device: str) -> tuple[np.ndarray, Any]:
-        w, u = pairs(np.random.default_rng(6), 20_000)
-        p = fe.tensor(w, "float16", device, requires_grad=True)
-        p.grad = fe.tensor(np.clip(u, -6e4, 6e4), "float16", device)
+        w, u = pairs(np.random.default_rng(6), 20_000, dtype)
+        p = fe.tensor(w, dtype, device, requires_grad=True)
+        p.grad = fe.tensor(np.clip(u, -6e4, 6e4), dtype, device)
         optimizer = SGD([p], lr=0.37, update="stochastic", seed=7)
         optimizer.step(count=True)
         return p.numpy(), optimizer.counts
@@ -82,11 +88,14 @@ def test_the_same_bits_everywhere(backend_name: str) -> None:
     np.testing.assert_array_equal(counts, expected_counts)
 
 
-def pairs(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return binary16 weights of any size and updates from 2^-40 to 2^14 gaps."""
-    w = rng.choice(FINITE[FINITE < 60_000], count) * rng.choice(np.array([-1, 1], np.float16), count)
+def pairs(rng: np.random.Generator, count: int, dtype: str = "float16") -> tuple[np.ndarray, np.ndarray]:
+    """Return weights of a 16-bit type and of any size, and updates from 2^-40 to 2^14 gaps."""
+    finite = bounds.every_finite(dtype)
+    finite = finite[finite.astype(np.float64) < 0.9 * bounds.MAX[dtype]]
+    w = rng.choice(finite, count) * rng.choice(np.array([-1, 1], finite.dtype), count)
     gap = np.spacing(np.abs(w)).astype(np.float64)
     u = gap * 2.0 ** rng.uniform(-40, 14, count) * rng.choice([-1.0, 1.0], count)
+    u = np.clip(u, -bounds.MAX[dtype], bounds.MAX[dtype])
     return w, u.astype(np.float32)
 
 
@@ -105,15 +114,16 @@ def test_kahan_has_no_floor(cpu: Any) -> None:
         np.testing.assert_allclose((start - pair).mean(), lr * 100_000, rtol=0.01)
 
 
-def test_a_compensation_has_the_same_bits_everywhere(backend_name: str) -> None:
+@pytest.mark.parametrize("dtype", bounds.SIXTEEN_BIT)
+def test_a_compensation_has_the_same_bits_everywhere(backend_name: str, dtype: str) -> None:
     def stepped(device: str) -> list[np.ndarray]:
         rng = np.random.default_rng(8)
-        w, u = pairs(rng, 5_000)
-        p = fe.tensor(w, "float16", device, requires_grad=True)
+        w, u = pairs(rng, 5_000, dtype)
+        p = fe.tensor(w, dtype, device, requires_grad=True)
         optimizer = SGD([p], lr=0.37, update="kahan", seed=7)
         counts = []
         for _ in range(4):
-            p.grad = fe.tensor(np.clip(rng.permutation(u), -6e4, 6e4), "float16", device)
+            p.grad = fe.tensor(np.clip(rng.permutation(u), -6e4, 6e4), dtype, device)
             optimizer.step(count=True)
             counts.append(optimizer.counts)
         return [p.numpy(), optimizer.state_dict()["compensation.0"], np.array(counts)]

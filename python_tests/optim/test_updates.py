@@ -11,10 +11,9 @@ import pytest
 
 import fp16engine as fe
 from fp16engine.backend.reference.stochastic import random_bits, round_stochastic
+from fp16engine.floats import numpy_dtype
 from fp16engine.optim import COUNTS, SGD, Adam, AdamW, Optimizer, RMSprop, StepScalars
 from fp16engine.precision import UPDATES
-
-ALL_HALVES = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 def weights(values: object, device: str, dtype: str = "float16", grad: float = 1.0) -> fe.Tensor:
@@ -47,25 +46,34 @@ def test_a_thousand_updates_of_one_ten_thousandth(backend_name: str) -> None:
     assert deviation / 2 <= values.std() <= 2 * deviation
 
 
-def test_all_halves_stay_and_others_go_to_a_neighbour() -> None:
+@pytest.mark.parametrize("name", bounds.SIXTEEN_BIT)
+def test_all_values_stay_and_others_go_to_a_neighbour(name: str) -> None:
+    dtype, every = numpy_dtype(name), bounds.every_finite(name).astype(np.float32)
+
+    def drawn(x: np.ndarray, bits: int) -> np.ndarray:
+        return round_stochastic(x, bits, dtype)
+
     for bits in (0, 0xFFFF):
-        np.testing.assert_array_equal(round_stochastic(ALL_HALVES, bits), ALL_HALVES)
-        np.testing.assert_array_equal(round_stochastic(-ALL_HALVES, bits), -ALL_HALVES)
-    low, high = ALL_HALVES[:-1], ALL_HALVES[1:]
-    quarter = (low * np.float32(0.75) + high * np.float32(0.25)).astype(np.float32)
+        np.testing.assert_array_equal(drawn(every, bits), every)
+        np.testing.assert_array_equal(drawn(-every, bits), -every)
+    low, high = every[:-1], every[1:]
+    quarter = (low.astype(np.float64) * 0.75 + high.astype(np.float64) * 0.25).astype(np.float32)
     threshold = 2**14  # floor(f * 2^16)
-    np.testing.assert_array_equal(round_stochastic(quarter, 2**16 - 1 - threshold), low)
-    np.testing.assert_array_equal(round_stochastic(quarter, 2**16 - threshold), high)
-    np.testing.assert_array_equal(round_stochastic(-quarter, 2**16 - threshold), -high)
+    np.testing.assert_array_equal(drawn(quarter, 2**16 - 1 - threshold), low)
+    np.testing.assert_array_equal(drawn(quarter, 2**16 - threshold), high)
+    np.testing.assert_array_equal(drawn(-quarter, 2**16 - threshold), -high)
 
 
-def test_ends_of_the_range() -> None:
-    largest, beyond = np.float32(bounds.MAX["float16"]), np.float32(65520)
+@pytest.mark.parametrize("name", bounds.SIXTEEN_BIT)
+def test_ends_of_the_range(name: str) -> None:
+    largest = np.float32(bounds.MAX[name])
+    beyond = np.float32(bounds.MAX[name] + bounds.ulp(np.asarray(bounds.MAX[name]), name) / 2)
     below = np.nextafter(beyond, np.float32(0))
-    x = np.array([largest, below, beyond, np.inf, -np.inf, np.nan, 0.0, -0.0, 2.0**-41], np.float32)
+    tiny = 2.0**-41 if name == "float16" else 0.0
+    x = np.array([largest, below, beyond, np.inf, -np.inf, np.nan, 0.0, -0.0, tiny], np.float32)
     for bits in (0, 0xFFFF):
         with np.errstate(over="ignore"):
-            got = round_stochastic(x, bits)
+            got = round_stochastic(x, bits, numpy_dtype(name))
         bounds.same_bits(
             got, np.array([largest, largest, np.inf, np.inf, -np.inf, np.nan, 0, -0.0, 0], np.float32)
         )

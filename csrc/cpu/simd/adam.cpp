@@ -42,6 +42,7 @@ FP16_KERNEL void adam(const cpu::UpdateSlice<T, W>& x, W* m, W* v, const cpu::Ad
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const UpdateKernels<AdamStep> adam_kernels = {adam<half, half>, adam<half, float>, adam<float, float>};
+const UpdateKernels<AdamStep> adam_kernels = {adam<half, half>, adam<half, float>, adam<float, float>,
+                                              adam<bfloat16, bfloat16>, adam<bfloat16, float>};
 
 }  // namespace fp16engine::cpu::FP16_ISA

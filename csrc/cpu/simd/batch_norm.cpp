@@ -170,6 +170,8 @@ const ByStorage<BatchNormKernels> batch_norm_kernels = {
     {slice_moments<half>, normalize<half>, backward_sums<half>, backward_input<half>, column_largest<half>,
      strict_block_sums<half>},
     {slice_moments<float>, normalize<float>, backward_sums<float>, backward_input<float>, column_largest<float>,
-     strict_block_sums<float>}};
+     strict_block_sums<float>},
+    {slice_moments<bfloat16>, normalize<bfloat16>, backward_sums<bfloat16>, backward_input<bfloat16>,
+     column_largest<bfloat16>, strict_block_sums<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -39,7 +39,9 @@ FP16_KERNEL void scale_in_place(T* x, int64_t n, float unit, float factor) {
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const ByStorage<ClipKernels> clip_kernels = {{largest_magnitude<half>, sum_of_squares<half>, scale_in_place<half>},
-                                             {largest_magnitude<float>, sum_of_squares<float>, scale_in_place<float>}};
+const ByStorage<ClipKernels> clip_kernels = {
+    {largest_magnitude<half>, sum_of_squares<half>, scale_in_place<half>},
+    {largest_magnitude<float>, sum_of_squares<float>, scale_in_place<float>},
+    {largest_magnitude<bfloat16>, sum_of_squares<bfloat16>, scale_in_place<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

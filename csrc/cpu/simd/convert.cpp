@@ -17,6 +17,7 @@ FP16_KERNEL void convert(const From* x, To* y, int64_t n) {
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const ConvertKernels convert_kernels = {convert<half, float>, convert<float, half>};
+const ConvertKernels convert_kernels = {convert<half, float>, convert<float, half>, convert<bfloat16, float>,
+                                        convert<float, bfloat16>};
 
 }  // namespace fp16engine::cpu::FP16_ISA

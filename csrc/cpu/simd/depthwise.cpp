@@ -101,6 +101,7 @@ FP16_KERNEL void weight_gradient_row(const T* const* lines, const cpu::Depthwise
 namespace fp16engine::cpu::FP16_ISA {
 
 const ByStorage<DepthwiseKernels> depthwise_kernels = {{weigh_row<half>, weight_gradient_row<half>},
-                                                       {weigh_row<float>, weight_gradient_row<float>}};
+                                                       {weigh_row<float>, weight_gradient_row<float>},
+                                                       {weigh_row<bfloat16>, weight_gradient_row<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -110,6 +110,6 @@ FP16_KERNEL void store_rows(const float* c, int64_t width, int64_t m, int64_t n,
 namespace fp16engine::cpu::FP16_ISA {
 
 const DirectKernels direct_kernels = {multiply_runs, multiply_pixels};
-const ByStorage<StoreKernels> store_kernels = {{store_rows<half>}, {store_rows<float>}};
+const ByStorage<StoreKernels> store_kernels = {{store_rows<half>}, {store_rows<float>}, {store_rows<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -25,6 +25,6 @@ FP16_KERNEL void dropout(const T* x, int64_t n, uint64_t counter, uint64_t key, 
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const ByStorage<DropoutKernels> dropout_kernels = {{dropout<half>}, {dropout<float>}};
+const ByStorage<DropoutKernels> dropout_kernels = {{dropout<half>}, {dropout<float>}, {dropout<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -133,6 +133,7 @@ namespace fp16engine::cpu::FP16_ISA {
 
 const ByStorage<ElementwiseKernels> elementwise_kernels = {
     {binary<half>, unary<half>, unary_backward<half>, powers<half>},
-    {binary<float>, unary<float>, unary_backward<float>, powers<float>}};
+    {binary<float>, unary<float>, unary_backward<float>, powers<float>},
+    {binary<bfloat16>, unary<bfloat16>, unary_backward<bfloat16>, powers<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -23,6 +23,7 @@ FP16_KERNEL void sum_of_rows(const T* x, int64_t K, const int64_t* order, int64_
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const ByStorage<EmbeddingKernels> embedding_kernels = {{sum_of_rows<half>}, {sum_of_rows<float>}};
+const ByStorage<EmbeddingKernels> embedding_kernels = {
+    {sum_of_rows<half>}, {sum_of_rows<float>}, {sum_of_rows<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

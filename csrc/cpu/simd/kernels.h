@@ -4,25 +4,29 @@
 #pragma once
 #include <cstdint>
 
-#include "common/half.h"
+#include "common/bfloat16.h"
 #include "common/limits.h"
 #include "common/step_scalars.h"
 
 namespace fp16engine::cpu {
 
-// A family's loops for arrays stored as T, half or float; arithmetic is in float registers.
+// A family's loops for arrays stored as T: half, float or bfloat16; arithmetic is in float registers.
 template <template <class> class Family>
 struct ByStorage {
     Family<half> of_half;
     Family<float> of_float;
+    Family<bfloat16> of_bfloat16;
 
     const Family<half>& operator()(half) const { return of_half; }
+    const Family<bfloat16>& operator()(bfloat16) const { return of_bfloat16; }
     const Family<float>& operator()(float) const { return of_float; }
 };
 
 struct ConvertKernels {
     void (*half_to_float)(const half* x, float* y, int64_t n);
     void (*float_to_half)(const float* x, half* y, int64_t n);
+    void (*bfloat16_to_float)(const bfloat16* x, float* y, int64_t n);
+    void (*float_to_bfloat16)(const float* x, bfloat16* y, int64_t n);
 };
 
 struct SumKernels {
@@ -267,10 +271,14 @@ struct UpdateKernels {
     Run<half, half> of_half;
     Run<half, float> of_half_master;
     Run<float, float> of_float;
+    Run<bfloat16, bfloat16> of_bfloat16;
+    Run<bfloat16, float> of_bfloat16_master;
 
     Run<half, half> operator()(half, half) const { return of_half; }
     Run<half, float> operator()(half, float) const { return of_half_master; }
     Run<float, float> operator()(float, float) const { return of_float; }
+    Run<bfloat16, bfloat16> operator()(bfloat16, bfloat16) const { return of_bfloat16; }
+    Run<bfloat16, float> operator()(bfloat16, float) const { return of_bfloat16_master; }
 };
 
 template <class T>

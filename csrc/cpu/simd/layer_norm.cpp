@@ -82,6 +82,8 @@ const ByStorage<LayerNormKernels> layer_norm_kernels = {
     {squared_distances<half>, layer_norm_row<half>, layer_norm_terms<half>, layer_norm_gradient_row<half>,
      layer_norm_column_sums<half>},
     {squared_distances<float>, layer_norm_row<float>, layer_norm_terms<float>, layer_norm_gradient_row<float>,
-     layer_norm_column_sums<float>}};
+     layer_norm_column_sums<float>},
+    {squared_distances<bfloat16>, layer_norm_row<bfloat16>, layer_norm_terms<bfloat16>,
+     layer_norm_gradient_row<bfloat16>, layer_norm_column_sums<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

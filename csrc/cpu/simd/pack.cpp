@@ -66,6 +66,7 @@ FP16_KERNEL void pack_columns(const T* b, int64_t stride, int64_t k, int64_t n, 
 namespace fp16engine::cpu::FP16_ISA {
 
 const ByStorage<PackKernels> pack_kernels = {{pack_rows<half>, pack_columns<half>},
-                                             {pack_rows<float>, pack_columns<float>}};
+                                             {pack_rows<float>, pack_columns<float>},
+                                             {pack_rows<bfloat16>, pack_columns<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

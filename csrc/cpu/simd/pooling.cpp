@@ -131,6 +131,7 @@ namespace fp16engine::cpu::FP16_ISA {
 
 const ByStorage<PoolKernels> pool_kernels = {
     {max_pool_row<half>, max_pool_gradient_row<half>, avg_pool_row<half>, avg_pool_gradient_row<half>},
-    {max_pool_row<float>, max_pool_gradient_row<float>, avg_pool_row<float>, avg_pool_gradient_row<float>}};
+    {max_pool_row<float>, max_pool_gradient_row<float>, avg_pool_row<float>, avg_pool_gradient_row<float>},
+    {max_pool_row<bfloat16>, max_pool_gradient_row<bfloat16>, avg_pool_row<bfloat16>, avg_pool_gradient_row<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

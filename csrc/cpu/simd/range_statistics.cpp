@@ -7,7 +7,10 @@ namespace fp16engine {
 namespace {
 
 FP16_INLINE f32x16 as_half(const half*, f32x16 v) { return v; }
-FP16_INLINE f32x16 as_half(const float*, f32x16 v) { return round_half(v); }
+template <class T>
+FP16_INLINE f32x16 as_half(const T*, f32x16 v) {
+    return round_half(v);
+}
 
 // found[...] += the counts of n elements; n < 2^31.
 template <class T>
@@ -60,6 +63,12 @@ bool all_finite(const half* x, int64_t n) {
     return !found;
 }
 
+bool all_finite(const bfloat16* x, int64_t n) {
+    unsigned found = 0;
+    for (int64_t i = 0; i < n; i++) found |= (x[i].bits & 0x7f80u) == 0x7f80u;
+    return !found;
+}
+
 bool all_finite(const float* x, int64_t n) {
     unsigned found = 0;
     for (int64_t i = 0; i < n; i++) found |= (bit_cast<uint32_t>(x[i]) & 0x7f800000u) == 0x7f800000u;
@@ -71,6 +80,7 @@ bool all_finite(const float* x, int64_t n) {
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const ByStorage<RangeKernels> range_kernels = {{range_counts<half>, all_finite}, {range_counts<float>, all_finite}};
+const ByStorage<RangeKernels> range_kernels = {
+    {range_counts<half>, all_finite}, {range_counts<float>, all_finite}, {range_counts<bfloat16>, all_finite}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -186,7 +186,9 @@ const ByStorage<ReduceKernels> reduce_kernels = {
     {row_totals<half>, column_totals<half>, count_maxima<half>, share_maxima<half>, count_row_maxima<half>,
      share_row_maxima<half>},
     {row_totals<float>, column_totals<float>, count_maxima<float>, share_maxima<float>, count_row_maxima<float>,
-     share_row_maxima<float>}};
+     share_row_maxima<float>},
+    {row_totals<bfloat16>, column_totals<bfloat16>, count_maxima<bfloat16>, share_maxima<bfloat16>,
+     count_row_maxima<bfloat16>, share_row_maxima<bfloat16>}};
 const StrictKernels strict_kernels = {strict_row_blocks, strict_column_blocks};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -47,6 +47,7 @@ FP16_KERNEL void rmsprop(const cpu::UpdateSlice<T, W>& x, W* v, W* momentum, con
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const UpdateKernels<RmspropStep> rmsprop_kernels = {rmsprop<half, half>, rmsprop<half, float>, rmsprop<float, float>};
+const UpdateKernels<RmspropStep> rmsprop_kernels = {rmsprop<half, half>, rmsprop<half, float>, rmsprop<float, float>,
+                                                    rmsprop<bfloat16, bfloat16>, rmsprop<bfloat16, float>};
 
 }  // namespace fp16engine::cpu::FP16_ISA

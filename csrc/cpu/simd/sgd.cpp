@@ -43,6 +43,7 @@ FP16_KERNEL void sgd(const cpu::UpdateSlice<T, W>& x, W* momentum, W* none, cons
 
 namespace fp16engine::cpu::FP16_ISA {
 
-const UpdateKernels<SgdStep> sgd_kernels = {sgd<half, half>, sgd<half, float>, sgd<float, float>};
+const UpdateKernels<SgdStep> sgd_kernels = {sgd<half, half>, sgd<half, float>, sgd<float, float>,
+                                            sgd<bfloat16, bfloat16>, sgd<bfloat16, float>};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -80,6 +80,9 @@ const ByStorage<SoftmaxKernels> softmax_kernels = {
     {row_max<half>, exp_terms<half>, product_terms<half>, softmax_row<half>, softmax_gradient_row<half>,
      log_softmax_row<half>, log_softmax_gradient_row<half>, cross_entropy_gradient_row<half>},
     {row_max<float>, exp_terms<float>, product_terms<float>, softmax_row<float>, softmax_gradient_row<float>,
-     log_softmax_row<float>, log_softmax_gradient_row<float>, cross_entropy_gradient_row<float>}};
+     log_softmax_row<float>, log_softmax_gradient_row<float>, cross_entropy_gradient_row<float>},
+    {row_max<bfloat16>, exp_terms<bfloat16>, product_terms<bfloat16>, softmax_row<bfloat16>,
+     softmax_gradient_row<bfloat16>, log_softmax_row<bfloat16>, log_softmax_gradient_row<bfloat16>,
+     cross_entropy_gradient_row<bfloat16>}};
 
 }  // namespace fp16engine::cpu::FP16_ISA

@@ -11,9 +11,13 @@ FP16_INLINE i32x16 truncate(f32x16 v) {
     return each_part<int32_t>([](FloatPart x) { return __builtin_convertvector(x, IntPart); }, v);
 }
 
+template <class T>
+FP16_INLINE f32x16 round_stochastic(f32x16 v, u32x16 random);
+
 // With f the way from the neighbour nearer to zero to the other one, as a share of it: away from zero where
 // floor(f * 2^16) + random >= 2^16. From 65504 on, and for NaN, as to nearest.
-FP16_INLINE f32x16 round_stochastic(f32x16 v, u32x16 random) {
+template <>
+FP16_INLINE f32x16 round_stochastic<half>(f32x16 v, u32x16 random) {
     constexpr float kNormal = 0x1p-14f;
     const f32x16 magnitude = absolute(v);
     const u32x16 normal = (bits_of(magnitude) + (random >> 3)) & ~0x1fffu;  // thirteen bits are cut off
@@ -25,18 +29,41 @@ FP16_INLINE f32x16 round_stochastic(f32x16 v, u32x16 random) {
     return with_sign_of(select(is_normal, finite, round_half(magnitude)), v);
 }
 
+// The same for bfloat16, of which the largest is 0x7f7f: sixteen bits are cut off, below the smallest normal too.
+template <>
+FP16_INLINE f32x16 round_stochastic<bfloat16>(f32x16 v, u32x16 random) {
+    const f32x16 magnitude = absolute(v);
+    const f32x16 finite = bit_cast<f32x16>((bits_of(magnitude) + random) & ~0xffffu);
+    const i32x16 is_less = bit_cast<i32x16>(magnitude) < 0x7f7f0000;
+    return with_sign_of(select(is_less, finite, round_to<bfloat16>(magnitude)), v);
+}
+
 // -1 where position + random does not fit into 32 bits.
 FP16_INLINE i32x16 carries(i32x16 position, u32x16 random) {
     return bit_cast<i32x16>((bit_cast<u32x16>(position) + random) < random);
 }
 
+// A sum s and what its rounding took, s + error being exact (Knuth's TwoSum); `beyond` is the error of the magnitude.
+struct Difference {
+    f32x16 s, beyond;
+
+    FP16_INLINE Difference(f32x16 w, f32x16 change) {
+        s = w - change;
+        const f32x16 back = w - s, error = (w - (s + back)) + (back - change);
+        beyond = select(s < 0.0f, -error, error);
+    }
+};
+
+template <class T>
+FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random);
+
 // The exact w - change, of a w that is a multiple of 2^-24, rounded to a binary16 neighbour by 32 random bits. The
 // sum's error counts too: away from zero where its position between the neighbours, in units of 2^-32 of their
 // distance, + random >= 2^32.
-FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random) {
-    const f32x16 s = w - change, back = w - s;
-    const f32x16 error = (w - (s + back)) + (back - change);  // s + error is exact (Knuth's TwoSum)
-    const f32x16 beyond = select(s < 0.0f, -error, error);    // of the magnitude
+template <>
+FP16_INLINE f32x16 subtract_stochastic<half>(f32x16 w, f32x16 change, u32x16 random) {
+    const Difference difference(w, change);
+    const f32x16 s = difference.s, beyond = difference.beyond;
     i32x16 magnitude = bit_cast<i32x16>(absolute(s));
     // the error in units of 2^-19 of the float gap it lies in; below 2^-85 there is none
     const i32x16 exponent = (magnitude + (beyond < 0.0f)) >> 23;
@@ -64,6 +91,28 @@ FP16_INLINE f32x16 subtract_stochastic(f32x16 w, f32x16 change, u32x16 random) {
     const f32x16 small = to_floats(whole - carries(small_position, random)) * 0x1p-24f;
     const f32x16 finite = select(is_small, small, normal);
     return with_sign_of(select(is_normal, finite, round_half(absolute(s))), s);
+}
+
+// The same of any w, rounded to a bfloat16 neighbour.
+template <>
+FP16_INLINE f32x16 subtract_stochastic<bfloat16>(f32x16 w, f32x16 change, u32x16 random) {
+    const Difference difference(w, change);
+    const f32x16 s = difference.s, beyond = difference.beyond;
+    i32x16 magnitude = bit_cast<i32x16>(absolute(s));
+    // the error in units of 2^-16 of the float gap it lies in, by two powers of two that are floats
+    const i32x16 exponent = (magnitude + (beyond < 0.0f)) >> 23;
+    const i32x16 power = 166 - select(exponent > 1, exponent, i32x16(1)), first = power >> 1;
+    const f32x16 scale = bit_cast<f32x16>((first + 127) << 23), rest = bit_cast<f32x16>((power - first + 127) << 23);
+    i32x16 tail = bit_cast<i32x16>((beyond * scale) * rest + 0x1.8p23f) - 0x4b400000;  // to nearest
+    const i32x16 is_below = tail < 0;
+    magnitude = magnitude + is_below;
+    tail = tail + (is_below & (1 << 16));
+
+    // sixteen bits are cut off, and the tail
+    const i32x16 position = (magnitude << 16) + tail;
+    const f32x16 finite = bit_cast<f32x16>(((magnitude >> 16) - carries(position, random)) << 16);
+    const i32x16 is_less = magnitude < 0x7f7f0000;
+    return with_sign_of(select(is_less, finite, round_to<bfloat16>(absolute(s))), s);
 }
 
 // The random bits of a tensor's elements: element i takes half-word i % 8, low halves first, of the Philox words whose

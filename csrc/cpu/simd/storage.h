@@ -1,11 +1,11 @@
-// Memory and registers: loads widen what is stored (halves, floats, bytes) to sixteen lanes, stores round or cut it
-// again, once. Conversions of halves give the bits of common/half.h on every instruction set.
+// Memory and registers: loads widen what is stored (halves, bfloat16, floats, bytes) to sixteen lanes, stores round or
+// cut it again, once. Conversions give the bits of common/half.h and common/bfloat16.h on every instruction set.
 #pragma once
 #if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
-#include "common/half.h"
+#include "common/bfloat16.h"
 #include "cpu/simd/vector.h"
 
 namespace fp16engine {
@@ -110,6 +110,63 @@ FP16_INLINE f32x16 round_half(f32x16 v) {
     return each_part<float>([](FloatPart x) { return widen(narrow(x)); }, v);
 }
 
+// --- bfloat16, a part at a time: the upper halves of floats
+// ------------------------------------------------------------
+
+typedef u32x16::Part WordPart;
+
+#if defined(__AVX512F__)
+FP16_INLINE FloatPart load_part(const bfloat16* p) {
+    return (FloatPart)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))),
+                                        16);
+}
+FP16_INLINE void store_part(bfloat16* p, IntPart v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16((__m512i)v));
+}
+#elif defined(__AVX2__)
+FP16_INLINE FloatPart load_part(const bfloat16* p) {
+    return (FloatPart)_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+                                        16);
+}
+FP16_INLINE void store_part(bfloat16* p, IntPart v) {
+    const __m128i low = _mm256_castsi256_si128((__m256i)v), high = _mm256_extracti128_si256((__m256i)v, 1);
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm_packs_epi32(low, high));
+}
+#elif defined(__SSE2__)
+FP16_INLINE FloatPart load_part(const bfloat16* p) {
+    return (FloatPart)_mm_unpacklo_epi16(_mm_setzero_si128(), _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+}
+FP16_INLINE void store_part(bfloat16* p, IntPart v) {
+    _mm_storel_epi64(reinterpret_cast<__m128i*>(p), _mm_packs_epi32((__m128i)v, (__m128i)v));
+}
+#else
+FP16_INLINE FloatPart load_part(const bfloat16* p) {
+    return (FloatPart)(__builtin_convertvector(reinterpret_cast<const Unaligned<HalfBits>*>(p)->value, IntPart) << 16);
+}
+FP16_INLINE void store_part(bfloat16* p, IntPart v) {
+    reinterpret_cast<Unaligned<HalfBits>*>(p)->value = __builtin_convertvector(v, HalfBits);
+}
+#endif
+
+// The float whose upper half is the nearest bfloat16; a NaN becomes quiet. The lower half is left as it comes.
+FP16_INLINE WordPart nearest_bfloat16(FloatPart v) {
+    const WordPart bits = (WordPart)v;
+    const WordPart rounded = bits + 0x7fffu + (bits >> 16 & 1u);
+    return (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : rounded;
+}
+
+FP16_INLINE f32x16 load(const bfloat16* p) {
+    f32x16 v;
+    FP16_UNROLL
+    for (int i = 0; i < kParts; i++) v.part[i] = load_part(p + i * kPartLanes);
+    return v;
+}
+
+FP16_INLINE void store(bfloat16* p, f32x16 v) {
+    FP16_UNROLL
+    for (int i = 0; i < kParts; i++) store_part(p + i * kPartLanes, (IntPart)nearest_bfloat16(v.part[i]) >> 16);
+}
+
 template <class T>
 FP16_INLINE f32x16 round_to(f32x16 v);
 template <>
@@ -119,6 +176,10 @@ FP16_INLINE f32x16 round_to<float>(f32x16 v) {
 template <>
 FP16_INLINE f32x16 round_to<half>(f32x16 v) {
     return round_half(v);
+}
+template <>
+FP16_INLINE f32x16 round_to<bfloat16>(f32x16 v) {
+    return each_part<float>([](FloatPart x) { return (FloatPart)(nearest_bfloat16(x) & 0xffff0000u); }, v);
 }
 
 // --- bytes: integers of which eight bits are stored ------------------------------------------------------------------
@@ -176,6 +237,11 @@ FP16_INLINE f32x16 load(const half* p, int n) {
     v.part[0] = widen(_mm256_maskz_loadu_epi16(first_lanes(n), p));
     return v;
 }
+FP16_INLINE f32x16 load(const bfloat16* p, int n) {
+    f32x16 v;
+    v.part[0] = (FloatPart)_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(first_lanes(n), p)), 16);
+    return v;
+}
 FP16_INLINE i32x16 load(const uint8_t* p, int n) {
     i32x16 v;
     v.part[0] = (IntPart)_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(first_lanes(n), p));
@@ -183,6 +249,10 @@ FP16_INLINE i32x16 load(const uint8_t* p, int n) {
 }
 FP16_INLINE void store(float* p, f32x16 v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), (__m512)v.part[0]); }
 FP16_INLINE void store(half* p, f32x16 v, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n), narrow(v.part[0])); }
+FP16_INLINE void store(bfloat16* p, f32x16 v, int n) {
+    const IntPart rounded = (IntPart)nearest_bfloat16(v.part[0]) >> 16;
+    _mm256_mask_storeu_epi16(p, first_lanes(n), _mm512_cvtepi32_epi16((__m512i)rounded));
+}
 FP16_INLINE void store(uint8_t* p, i32x16 v, int n) {
     _mm512_mask_cvtepi32_storeu_epi8(p, first_lanes(n), (__m512i)v.part[0]);
 }

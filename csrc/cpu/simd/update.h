@@ -38,7 +38,7 @@ FP16_INLINE i32x16 valid(FirstLanes lanes) {
 template <class W, bool kStochastic>
 FP16_INLINE i32x16 unmoved(f32x16 stored, f32x16 updated) {
     if constexpr (kStochastic && sizeof(W) == 2)
-        return (round_stochastic(updated, 0u) == stored) & (round_stochastic(updated, 0xffffu) == stored);
+        return (round_stochastic<W>(updated, 0u) == stored) & (round_stochastic<W>(updated, 0xffffu) == stored);
     else
         return round_to<W>(updated) == stored;
 }
@@ -53,7 +53,7 @@ template <class W>
 FP16_INLINE Compensated<W> compensated(f32x16 w, f32x16 rest, f32x16 change, u32x16 random) {
     const f32x16 due = rest - change;
     const f32x16 weight = round_to<W>(w + due), taken = weight - w;
-    if constexpr (sizeof(W) == 2) return {weight, subtract_stochastic(rest - taken, change, random)};
+    if constexpr (sizeof(W) == 2) return {weight, subtract_stochastic<W>(rest - taken, change, random)};
     return {weight, round_to<W>(due - taken)};
 }
 
@@ -63,7 +63,7 @@ FP16_INLINE i32x16 lost(f32x16 w, f32x16 rest, f32x16 change) {
         const Compensated<W> low = compensated<W>(w, rest, change, 0u), high = compensated<W>(w, rest, change, ~0u);
         return (low.weight == w) & (low.rest == rest) & (high.rest == rest);
     } else if constexpr (kRounding == Rounding::stochastic && sizeof(W) == 2) {
-        return (subtract_stochastic(w, change, 0u) == w) & (subtract_stochastic(w, change, ~0u) == w);
+        return (subtract_stochastic<W>(w, change, 0u) == w) & (subtract_stochastic<W>(w, change, ~0u) == w);
     } else {
         return round_to<W>(w - change) == w;
     }
@@ -108,7 +108,8 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
         const auto put_state = [&](W* state, RandomBits& bits, f32x16 old, f32x16 updated, UpdateCount column) {
             if constexpr (kCount)
                 counts.add(column, (updated != old) & valid(lanes), unmoved<W, Rule::kNative>(old, updated));
-            lanes.put(state + i, Rule::kNative ? round_stochastic(updated, bits.next(element)) : updated);
+            if constexpr (Rule::kNative) updated = round_stochastic<W>(updated, bits.next(element));
+            lanes.put(state + i, updated);
         };
         if constexpr (Rule::kStates >= 1) put_state(first, first_bits, old_first, new_first, kFirst);
         if constexpr (Rule::kStates >= 2) put_state(second, second_bits, old_second, new_second, kSecond);
@@ -130,7 +131,7 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
             lanes.put(x.compensation + i, next.rest);
             updated = next.weight;
         } else if constexpr (kDraws) {
-            updated = subtract_stochastic(w, change, random);
+            updated = subtract_stochastic<W>(w, change, random);
         } else {
             updated = w - change;
         }
@@ -163,7 +164,7 @@ FP16_INLINE void update(const cpu::UpdateSlice<T, W>& x, W* first, W* second, co
         run(Flag<false>{});
 }
 
-// Only binary16 state has a native form.
+// Only 16-bit state has a native form.
 template <class W, class Run>
 FP16_INLINE void with_native(bool native, const Run& run) {
     if constexpr (sizeof(W) == 2) {

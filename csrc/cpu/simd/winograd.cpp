@@ -467,7 +467,9 @@ constexpr ByStorage<WinogradTransforms> transforms() {
     return {{F::kOutputs, F::kPoints, transform_images<F, half>, transform_gradients<F, half>,
              transform_outputs<F, half>, transform_weights<F, half>, finish_weight_gradient<F, half>},
             {F::kOutputs, F::kPoints, transform_images<F, float>, transform_gradients<F, float>,
-             transform_outputs<F, float>, transform_weights<F, float>, finish_weight_gradient<F, float>}};
+             transform_outputs<F, float>, transform_weights<F, float>, finish_weight_gradient<F, float>},
+            {F::kOutputs, F::kPoints, transform_images<F, bfloat16>, transform_gradients<F, bfloat16>,
+             transform_outputs<F, bfloat16>, transform_weights<F, bfloat16>, finish_weight_gradient<F, bfloat16>}};
 }
 
 const WinogradKernels winograd_kernels = {transforms<TwoOutputs>(), transforms<FourOutputs>(), tile_products,

@@ -12,8 +12,6 @@ from ...precision import NO_TF32, chunk_terms
 from ..base import Array, Shape
 from ..capabilities import Capabilities
 
-DTYPES = {name: np.dtype(name) for name in ("float16", "float32", "uint8", "int32", "int64")}
-
 
 class Device:
     """A compiled module and the arrays it works on."""

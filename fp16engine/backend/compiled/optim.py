@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...floats import is_sixteen_bit
 from ..base import Array, StepScalars
 from .device import Device
 
@@ -120,5 +121,6 @@ def _update(
 
 
 def _used_eps(eps: float, state: Arrays, native: bool) -> float:
-    """`eps` as a plain binary16 state holds it, else as it is."""
-    return float(np.float16(eps)) if state and state[0].dtype == np.float16 and not native else eps
+    """`eps` as a plain 16-bit state holds it, else as it is."""
+    plain = bool(state) and not native and is_sixteen_bit(state[0].dtype)
+    return float(np.asarray(eps, state[0].dtype)) if plain else eps

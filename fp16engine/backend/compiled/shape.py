@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from ...floats import numpy_dtype
 from ..base import Array, Axes, Pads, Shape
-from .device import DTYPES, Device
+from .device import Device
 
 
 class Storage(Device):
@@ -28,7 +29,7 @@ class Storage(Device):
         return y
 
     def cast(self, x: Array, dtype: str) -> Array:
-        if x.dtype == DTYPES[dtype]:
+        if x.dtype == numpy_dtype(dtype):
             return self.copy(x)
         y = self.empty(x.shape, dtype)
         self.native.cast(x, y)

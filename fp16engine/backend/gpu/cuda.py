@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import BackendUnavailable
+from ...floats import numpy_dtype
 from ..base import Array, Shape
 from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
-from ..compiled.device import DTYPES
 from . import cuda_libraries
 from .architectures import runs_on
 from .arena import Arena
@@ -186,7 +186,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
     # Arrays
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> Array:
-        dtype = DTYPES[dtype] if isinstance(dtype, str) else np.dtype(dtype)
+        dtype = numpy_dtype(dtype) if isinstance(dtype, str) else np.dtype(dtype)
         nbytes = math.prod(shape) * dtype.itemsize
         return self.xp.ndarray(tuple(shape), dtype, self._memory(max(nbytes, 1)))
 

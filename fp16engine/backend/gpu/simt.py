@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from ...errors import BackendUnavailable
+from ...floats import numpy_dtype
 from ..base import Shape
 from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
-from ..compiled.device import DTYPES
 from ..compiled.host import HostArrays
 from ..counter import CountedArrays
 from .arena import ALIGNMENT, Arena
@@ -57,7 +57,7 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
         self.offset = 0
 
     def empty(self, shape: Shape, dtype: str | np.dtype) -> np.ndarray:
-        dtype = DTYPES[dtype] if isinstance(dtype, str) else dtype
+        dtype = numpy_dtype(dtype) if isinstance(dtype, str) else dtype
         count = int(np.prod(shape, dtype=np.int64))
         nbytes = (self.offset + count) * dtype.itemsize
         if self._arena is not None:

@@ -58,7 +58,7 @@ class Reference(CountedArrays):
     """NumPy arrays, FP32 registers, one rounding at the store; float64 arrays stay float64 throughout."""
 
     name = "reference"
-    capabilities = Capabilities(winograd=True)
+    capabilities = Capabilities(bfloat16=True, winograd=True)
     recording = False
 
     empty = _method(arrays.empty)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from ...floats import is_sixteen_bit
 from ..base import COUNTS, StepScalars
 from . import stochastic as bits
 from .registers import load
@@ -64,7 +65,7 @@ def adam(
     ):
         g = t.gradient(not decoupled)
         first, second = m[t.i], v[t.i]
-        roots = native and first.dtype == np.float16
+        roots = native and is_sixteen_bit(first.dtype)
         mean = beta1 * _signed(first, roots) + (1 - beta1) * g
         square = beta2 * _square(second, roots) + (1 - beta2) * (g * g)
         t.store_state("first", first, _signed_root(mean) if roots else mean, roots)
@@ -100,7 +101,7 @@ def rmsprop(
     ):
         g = t.gradient(True)
         state = v[t.i]
-        roots = native and state.dtype == np.float16
+        roots = native and is_sixteen_bit(state.dtype)
         square = alpha * _square(state, roots) + (1 - alpha) * (g * g)
         t.store_state("first", state, _fourth_root(square) if roots else square, roots)
         if not roots:
@@ -154,7 +155,7 @@ class _Tensor:
     ) -> None:
         self.i, self.decay, self.index, self.scalars, self.counts = i, decay, index, scalars, counts
         self.param, self.master, self.compensation = param, master, compensation
-        self.stochastic = stochastic and param.dtype == np.float16
+        self.stochastic = stochastic and is_sixteen_bit(param.dtype)
         self.weight = param if master is None else master
         self.w = load(self.weight)
         self.g = load(grad) * scalars.grad_scale
@@ -174,7 +175,8 @@ class _Tensor:
         if self.counts is not None:
             self._count(column, new != old, _unmoved(old, new, state.dtype, roots))
         if roots:
-            new = self._rounded(new, bits.FIRST if column == "first" else bits.SECOND)
+            stream = bits.FIRST if column == "first" else bits.SECOND
+            new = bits.round_stochastic(new, self._bits(stream), state.dtype)
         state[...] = new
 
     def store(self, change: np.ndarray, decay_counts: bool) -> None:
@@ -190,7 +192,9 @@ class _Tensor:
             self.compensation[...] = rest
         else:
             weight = (
-                bits.subtract_stochastic(w, change, self._weight_bits()) if self.stochastic else w - change
+                bits.subtract_stochastic(w, change, self._weight_bits(), self.weight.dtype)
+                if self.stochastic
+                else w - change
             )
         self.weight[...] = weight
         if self.master is not None:
@@ -199,9 +203,6 @@ class _Tensor:
     def _bits(self, stream: int) -> np.ndarray:
         s, w = self.scalars, self.w
         return bits.random_bits(s.seed, s.step, stream, self.index, w.size).reshape(w.shape)
-
-    def _rounded(self, x: np.ndarray, stream: int) -> np.ndarray:
-        return bits.round_stochastic(x, self._bits(stream))
 
     def _weight_bits(self) -> np.ndarray:
         return self._bits(bits.WEIGHT) << 16 | self._bits(bits.WEIGHT_LOW)
@@ -212,14 +213,14 @@ class _Tensor:
         due = rest - change
         weight = _fl(self.w + due, dtype)
         taken = weight - self.w
-        if dtype == np.float16:
-            return weight, bits.subtract_stochastic(rest - taken, change, drawn)
+        if is_sixteen_bit(dtype):
+            return weight, bits.subtract_stochastic(rest - taken, change, drawn, dtype)
         return weight, _fl(due - taken, dtype)
 
     def _lost(self, change: np.ndarray) -> np.ndarray:
         ends = (0, 0xFFFFFFFF)  # of the random bits
         if self.stochastic:
-            low, high = (bits.subtract_stochastic(self.w, change, end) for end in ends)
+            low, high = (bits.subtract_stochastic(self.w, change, end, self.weight.dtype) for end in ends)
             return (low == self.w) & (high == self.w)
         if self.compensation is None:
             return _unmoved(self.w, self.w - change, self.weight.dtype, False)
@@ -264,7 +265,8 @@ def _fl(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _unmoved(stored: np.ndarray, new: np.ndarray, dtype: np.dtype, stochastic: bool) -> np.ndarray:
     """Where storing `new` leaves `stored` as it is, whatever the random bits."""
     if stochastic:
-        return (bits.round_stochastic(new, 0) == stored) & (bits.round_stochastic(new, 0xFFFF) == stored)
+        low, high = (bits.round_stochastic(new, end, dtype) for end in (0, 0xFFFF))
+        return (low == stored) & (high == stored)
     return _fl(new, dtype) == stored
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...errors import UnsupportedPrecision
+from ...floats import dtype_name, rounded
 from ...precision import chunk_terms
 
 
@@ -17,6 +18,8 @@ def load(x: np.ndarray) -> np.ndarray:
 
 def store(register: Any, dtype: Any) -> np.ndarray:
     """Return fl(register) in `dtype` as a new array in C order."""
+    if dtype_name(dtype) == "bfloat16":
+        return np.array(rounded(np.asarray(register), dtype), order="C")
     return np.array(register, dtype=dtype, order="C")
 
 

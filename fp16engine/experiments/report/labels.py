@@ -20,6 +20,8 @@ class Style(NamedTuple):
 _STYLES = {
     "fp16": Style("FP16", "#0072B2", (), "o"),
     "fp32": Style("FP32", "#D55E00", (5, 1.5), "s"),
+    "bf16": Style("BF16", "#E69F00", (6, 1, 1, 1), "p"),
+    "bf16-sr": Style("BF16-SR", "#56B4E9", (3, 1, 1, 1), "h"),
     "mp": Style("mixed precision", "#009E73", (1.5, 1.5), "^"),
     "fp16-strict": Style("FP16 strict", "#CC79A7", (5, 1.5, 1.5, 1.5), "D"),
     "hbfp8": Style("HBFP8", "#56B4E9", (1, 1), "P"),

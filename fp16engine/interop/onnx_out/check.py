@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...floats import limits
 from .writer import INPUT, OUTPUT
 
 _BATCH = 64
@@ -41,7 +42,7 @@ def checked(path: Path, images: np.ndarray, logits: np.ndarray) -> Checked:
     Args:
         path: of the file.
         images: (N, H, W, C), in the dtype that the file takes.
-        logits: (N, classes), float16 or float32: what the network gave for them.
+        logits: (N, classes), float16, bfloat16 or float32: what the network gave for them.
 
     Raises:
         ImportError: onnxruntime is not installed.
@@ -54,7 +55,7 @@ def checked(path: Path, images: np.ndarray, logits: np.ndarray) -> Checked:
     found = np.concatenate(
         [session.run([OUTPUT], {INPUT: images[at : at + _BATCH]})[0] for at in range(0, len(images), _BATCH)]
     )
-    dtype = min(found.dtype, logits.dtype, key=lambda kind: np.finfo(kind).bits)
+    dtype = max(found.dtype, logits.dtype, key=lambda kind: float(limits(kind).eps))
     theirs, ours = found.astype(np.float64), logits.astype(np.float64)
     difference = float(np.abs(theirs - ours).max(initial=0.0))
     largest = np.abs(ours).max(initial=0.0).astype(dtype)

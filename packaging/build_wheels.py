@@ -41,7 +41,9 @@ Requires-Dist: fp16engine[cuda13-libraries]=={version}
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the checked command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the wheels (default: dist)")
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "dist", help="folder of the wheels (default: dist)"
+    )
     parser.add_argument("--cuda", action="store_true", help="build the CUDA module, and the plugin of it")
     parser.add_argument(
         "--archs", default="", metavar="LIST", help='as CMake names them, "80-real;90" (default: all)'
@@ -60,7 +62,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def build(folder: Path, options: argparse.Namespace) -> Path:
     """Let pip build a wheel with all modules into `folder` and return it."""
-    settings = [f"FP16ENGINE_CUDA={'ON' if options.cuda else 'OFF'}", f"FP16ENGINE_CUDA_ARCHS={options.archs}"]
+    settings = [
+        f"FP16ENGINE_CUDA={'ON' if options.cuda else 'OFF'}",
+        f"FP16ENGINE_CUDA_ARCHS={options.archs}",
+    ]
     command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", str(folder), str(ROOT)]
     for setting in settings:
         command += ["-C", f"cmake.define.{setting}"]

@@ -3,8 +3,8 @@
     python packaging/check_wheels.py dist            the CPU's wheel trains digits
     python packaging/check_wheels.py dist --cuda     and the plugin loads: about 1.2 GB of NVIDIA's wheels
 
-With --cuda: `pip install fp16engine[cuda13]` brings the plugin and NVIDIA's libraries, the plugin imports, its libraries
-load, and on a machine without a GPU `fp16engine doctor` says what is missing.
+With --cuda: `pip install fp16engine[cuda13]` brings the plugin and NVIDIA's libraries, the plugin imports,
+its libraries load, and on a machine without a GPU `fp16engine doctor` says what is missing.
 
 Exit status 0 if all is as said, 1 otherwise, 2 if the command line was wrong.
 """

@@ -393,6 +393,9 @@ class Native:
     def cudnn_version(self) -> int:
         return 91900
 
+    def set_autotune(self, enabled: bool) -> None:
+        log.append(("autotune", enabled))
+
     def cudnn_device_properties(self) -> str:
         return '{"multiProcessorCount": 2}'
 

@@ -226,7 +226,8 @@ def _host(parts: Parts) -> Finding:
 def _plans(parts: Parts) -> Finding:
     result = _known(parts, "plans", "plans")
     if result is None:
-        return _unknown(parts, "plans")
+        skipped = (result_of(parts, "plans") or {}).get("skipped")
+        return (skipped, None) if skipped else _unknown(parts, "plans")
     first, quickest = (sum(row[key] for row in result["plans"]) for key in ("first_us", "quickest_us"))
     words = f"{len(result['plans'])} plans: {first:.0f} us, the quickest {quickest:.0f} us"
     return f"{words}, {first / quickest:.2f}x", first <= OVER_PLAN * quickest

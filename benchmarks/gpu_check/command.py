@@ -86,17 +86,12 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
     """Run a part in a process of its own for at most `limit` seconds and return what becomes its file."""
     result = options.out.resolve() / f"{part.name}.part"
     result.unlink(missing_ok=True)
-    command = [own_python(), "-m", "gpu_check.parts", part.name, "--result", str(result)]
-    command += ["--device", options.device, "--out", str(options.out.resolve())]
-    command += ["--seconds", f"{max(limit - GRACE, 0):.0f}"]
-    command += ["--dry"] * options.dry + ["--fake"] * options.fake
-    command += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
     environment = {**os.environ, "PYTHONPATH": search_path(options.device)}
     log = options.out / f"{part.name}.log"
     start = time.monotonic()
     with log.open("w") as output:
         child = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT,
+            command(part, options, result, limit), stdout=output, stderr=subprocess.STDOUT,
             env=environment, start_new_session=True, cwd=options.out,
         )  # fmt: skip
         try:
@@ -118,6 +113,16 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
     else:
         found["reason"] = f"ended with status {status}: {last_line(log)}"
     return found
+
+
+def command(part: Part, options: argparse.Namespace, result: Path, limit: float) -> list[str]:
+    """Return the command line of a part."""
+    argv = [own_python(), "-m", "gpu_check.parts", part.name, "--result", str(result)]
+    argv += ["--device", options.device, "--out", str(options.out.resolve())]
+    argv += ["--seconds", f"{max(limit - GRACE, 0):.0f}"]
+    argv += ["--dry"] * options.dry + ["--fake"] * options.fake
+    argv += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
+    return argv
 
 
 def end_session(child: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gpu_check.build import PLANTED
+from gpu_check.build import planted
 from gpu_check.machine import tool
 from gpu_check.part import ROOT, Run, command
 
@@ -80,12 +80,12 @@ KERNELS = "not matmul and not linear and not (conv2d and acc-float32) and cuda"
 SHARED = "norm or softmax or entropy or sum or pool or attention"  # that use shared memory
 
 
-def control(path: str, checked: str) -> dict[str, Any]:
+def control(path: str, checked: str, program: str) -> dict[str, Any]:
     """Run a tool on its planted fault, which it must find, and on a kernel without any."""
     found: dict[str, Any] = {}
     for fault, expected in ((FAULTS[checked], FOUND), ("nothing", 0)):
         done = subprocess.run(
-            [path, "--tool", checked, "--error-exitcode", str(FOUND), str(PLANTED), fault],
+            [path, "--tool", checked, "--error-exitcode", str(FOUND), program, fault],
             capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         print(done.stdout, done.stderr, flush=True)
@@ -95,12 +95,12 @@ def control(path: str, checked: str) -> dict[str, Any]:
 
 def sanitizer(run: Run, checked: str) -> None:
     """One tool on its planted fault, then on the exact cases, which run every kernel once at small sizes."""
-    path = tool("compute-sanitizer")
+    path, program = tool("compute-sanitizer"), planted(run)
     absent = "no compute-sanitizer on this machine" if path is None else "no planted fault was built"
-    if path is None or not PLANTED.exists():
+    if path is None or program is None:
         run.save({"skipped": absent, "failed": absent})
         return
-    result: dict[str, Any] = {"tool": command(path, "--version"), "control": control(path, checked)}
+    result: dict[str, Any] = {"tool": command(path, "--version"), "control": control(path, checked, program)}
     run.save(result)
     if not all(result["control"].values()):
         wrong = ", ".join(fault for fault, right in result["control"].items() if not right)

@@ -89,7 +89,7 @@ def made_up(check: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_all_parts_end_inside_the_budget_on_the_fakes(check: Any, made_up: Any) -> None:
-    """Of what the simulator is slow at, some may be out of time on a busy machine; nothing fails otherwise."""
+    """Where the simulator is slow, a part may be out of time on a busy machine; none fails otherwise."""
     found = made_up.result["parts"]
     assert set(found) == {part.name for part in check.PARTS}
     assert sum(part["seconds"] for part in found.values()) <= 60 * check.MINUTES

@@ -18,12 +18,17 @@ BOTH = (LOAD, STORE)
 # How names of kernels begin: (what is narrow of them, why). The first that fits counts.
 NARROW: dict[str, tuple[tuple[str, ...], str]] = {
     r"(advance|decide)_step|loss_seed|count_correct|batch_indices": (BOTH, "a few numbers of a step"),
+    r"counted_labels|cross_entropy_mean": (BOTH, "one number a row"),
     r"\w*strict|avg_pool_blocks": (BOTH, "one term after the other, in the order that binary16 sums have"),
     r"\w*_(add_slices|finish|parameters)": (BOTH, "partial sums, few and by columns"),
     r"attention": (BOTH, "heads are walked through one by one: known to be slow, csrc/kernels/attention.cuh"),
     r"augment": (BOTH, "a pixel of three channels at a place of its own"),
     r"depthwise_slice": (BOTH, "rows of a window, shifted by single pixels"),
-    r"norm_slice|(rank_)?nonfinite": ((STORE,), "reads a tensor, writes a number"),
+    r"quantize_(columns|tiles)": (BOTH, "a warp or a thread takes a block of a format, of few values"),
+    r"norm_slice|(rank_)?nonfinite|range_statistics|reduce|(count|share)_maxima": (
+        (STORE,),
+        "reads a tensor, writes a number",
+    ),
     r"fill": ((LOAD,), "reads nothing"),
 }
 

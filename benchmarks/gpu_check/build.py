@@ -136,7 +136,8 @@ def compile_planted() -> str | None:
         f"-L{prefix / 'lib'}",
     ]
     argv += [f"-arch=sm_{architecture}"] if architecture else []
-    argv += [f"-I{folder}" for folder in header_folders() if (folder / "cuda_fp16.h").is_file()]
+    # The wheels' nvcc does not look into cccl, where cuda_fp16.h finds <nv/target>.
+    argv += [f"-I{folder}" for folder in header_folders() if (folder / "nv" / "target").is_file()]
     source = ROOT / "csrc" / "testing" / "planted_main.cu"
     BUILD.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([*argv, str(source), "-o", str(BUILD / "planted")], check=False)

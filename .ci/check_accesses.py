@@ -19,7 +19,7 @@ BOTH = (LOAD, STORE)
 NARROW: dict[str, tuple[tuple[str, ...], str]] = {
     r"(advance|decide)_step|loss_seed|count_correct|batch_indices": (BOTH, "a few numbers of a step"),
     r"counted_labels|cross_entropy_mean": (BOTH, "one number a row"),
-    r"\w*strict|chunked_product|avg_pool_blocks": (BOTH, "one term after the other, in the order that binary16 sums have"),
+    r"\w*strict|chunked_product|avg_pool_blocks": (BOTH, "term by term, in the order of binary16 sums"),
     r"\w*_(add_slices|finish|parameters)": (BOTH, "partial sums, few and by columns"),
     r"attention": (BOTH, "heads are walked through one by one: known to be slow, csrc/kernels/attention.cuh"),
     r"augment": (BOTH, "a pixel of three channels at a place of its own"),

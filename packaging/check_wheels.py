@@ -27,7 +27,6 @@ PACKAGE, PLUGIN = "fp16engine", "fp16engine_cuda13"
 MOST_BYTES = 12_000_000  # of the CPU's wheel
 COMPILERS = ("c++", "g++", "gcc", "cc", "clang", "nvcc")
 LOADS = """
-import shutil
 from fp16engine.backend.gpu import cuda_libraries, cuda_module
 module = cuda_module.load()
 print(cuda_module.found(), "for", module.architectures)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +53,7 @@ TRAININGS = (
 )
 
 
-def compare(device: str, steps: int) -> dict[str, Any]:
+def compare(device: str, steps: int, trainings: Sequence[Training] = TRAININGS) -> dict[str, Any]:
     """Train twice each way and return what differs; "failed" says so in a sentence.
 
     A device that records no steps is reported under "skipped".
@@ -61,7 +62,7 @@ def compare(device: str, steps: int) -> dict[str, Any]:
         return {"skipped": f"device {device!r} records no steps"}
     result: dict[str, Any] = {"device": device, "steps": steps, "skipped_steps": 0, "trainings": {}}
     failed = []
-    for training in TRAININGS:
+    for training in trainings:
         eager, captured = (train(device, training, steps, capture=capture) for capture in (False, True))
         found = differences(eager, captured)
         result["skipped_steps"] += sum(not applied for applied in captured["applied"])

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 OPTION = "FP16ENGINE_CUDA"
-# The major versions of the extra cuda13; of cudnn-frontend, all of it headers, what the module compiles with.
+# Major versions as of the extra cuda13-libraries; cudnn-frontend is all headers: one version.
 HEADERS = (
     "nvidia-cublas>=13,<14",
     "nvidia-cudnn-cu13>=9.10,<10",

@@ -17,7 +17,7 @@ import numpy as np
 
 from . import backend as backends
 from ._version import __version__
-from .backend.gpu import cuda_libraries
+from .backend.gpu import cuda_libraries, cuda_module
 from .backend.gpu.cuda_libraries import Found
 from .bounded import machine_memory
 from .errors import BackendUnavailable
@@ -191,9 +191,8 @@ def gpu() -> dict[str, Any]:
     beyond the driver's own query calls, and a broken driver is reported, not raised.
     """
     libraries = cuda_libraries.find()
-    built = importlib.util.find_spec("fp16engine._cuda") is not None
     result: dict[str, Any] = {
-        "backend_built": built,
+        "backend_built": cuda_module.found() is not None,
         "devices": [],
         "driver": None,
         "driver_missing": None,

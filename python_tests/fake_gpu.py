@@ -10,6 +10,7 @@ What a test wants to know is in `log`.
 from __future__ import annotations
 
 import ctypes
+import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -259,10 +260,33 @@ class Graph:
         stream._put(self.recording.replay)
 
 
+class Event:
+    """The time at which a stream comes to it; on the host's clock."""
+
+    def __init__(self) -> None:
+        self.time: float | None = None
+
+    def record(self, stream: Stream) -> None:
+        def now() -> None:
+            self.time = time.perf_counter()
+
+        self.stream = stream
+        stream._put(now)
+
+    def synchronize(self) -> None:
+        self.stream.synchronize()
+
+
+def get_elapsed_time(start: Event, stop: Event) -> float:
+    assert start.time is not None and stop.time is not None, "nobody has waited for the events"
+    return 1e3 * (stop.time - start.time)
+
+
 class Device:
     compute_capability = "90"
+    attributes = {"L2CacheSize": 0}  # noqa: RUF012
 
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int = 0) -> None:
         self.index = index
 
     def __enter__(self) -> Device:
@@ -287,11 +311,13 @@ runtime = SimpleNamespace(
 )
 cuda = SimpleNamespace(
     Device=Device,
+    Event=Event,
     MemoryPointer=MemoryPointer,
     MemoryPool=MemoryPool,
     PinnedMemoryPool=PinnedMemoryPool,
     Stream=Stream,
     UnownedMemory=UnownedMemory,
+    get_elapsed_time=get_elapsed_time,
     runtime=runtime,
 )
 __version__ = "0"
@@ -303,7 +329,7 @@ def get_default_memory_pool() -> MemoryPool:
     return _default_pool
 
 
-moveaxis, broadcast_to = np.moveaxis, partial(np.broadcast_to, subok=True)
+empty, moveaxis, broadcast_to = np.empty, np.moveaxis, partial(np.broadcast_to, subok=True)
 
 
 def from_dlpack(data: Any) -> ndarray:
@@ -366,6 +392,12 @@ class Native:
 
     def cudnn_version(self) -> int:
         return 91900
+
+    def set_autotune(self, enabled: bool) -> None:
+        log.append(("autotune", enabled))
+
+    def cudnn_device_properties(self) -> str:
+        return '{"multiProcessorCount": 2}'
 
     def conv2d_implementations(self) -> list[str]:
         return ["a convolution"]

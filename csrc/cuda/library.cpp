@@ -61,7 +61,8 @@ void* library_handle(Library library) {
         opened.handle = dlopen(opened.path.c_str(), RTLD_NOW | RTLD_GLOBAL);
         if (!opened.handle)
             throw LibraryMissing(std::string(opened.name) + " could not be opened (" + last_error() +
-                                 "); pip install 'fp16engine[cuda13]' brings it (package " + opened.package + ")");
+                                 "); pip install 'fp16engine[cuda13-libraries]' brings it (package " + opened.package +
+                                 ")");
     }
     return opened.handle;
 }

@@ -20,7 +20,7 @@ COMPILER = shutil.which(os.environ.get("CXX", "c++"))
 def _real(monkeypatch: pytest.MonkeyPatch, header: str) -> list[Path]:
     """The folders to include NVIDIA's header from; skips where it is not installed."""
     monkeypatch.setattr(sys, "path", [str(ROOT / "benchmarks"), *sys.path])
-    folders = importlib.import_module("gpu_parts").header_folders()
+    folders = importlib.import_module("gpu_check.machine").header_folders()
     if not any((folder / header).is_file() for folder in folders):
         pytest.skip(f"NVIDIA's {header} is not installed")
     return list(folders)

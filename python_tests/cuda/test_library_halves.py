@@ -70,9 +70,9 @@ def test_the_check_of_a_gpu_asks_the_libraries(
 ) -> None:
     """Else "Is FP16 accumulation real?" would measure our own kernels and call them a library's."""
     monkeypatch.setattr(sys, "path", [str(Path(__file__).parents[2] / "benchmarks"), *sys.path])
-    parts = importlib.import_module("gpu_parts")
+    parts = importlib.import_module("gpu_check.measure")
     saved: list[dict[str, Any]] = []
-    run = SimpleNamespace(device="cuda", out=tmp_path, save=saved.append)
+    run = SimpleNamespace(device="cuda", gpu=True, out=tmp_path, save=saved.append)
     asked: dict[str, set[bool]] = {}
     product = gpu.Native._product
 

@@ -13,7 +13,7 @@ import pytest
 
 import fp16engine as fe
 from fp16engine import backend as backends
-from fp16engine.backend.gpu import cuda, cuda_libraries
+from fp16engine.backend.gpu import cuda, cuda_libraries, cuda_module
 
 
 class _Machine:
@@ -24,6 +24,7 @@ class _Machine:
         self.modules: dict[str, Any] = {"fp16engine._cuda": self.native, "cupy": gpu}
         self.driver: Callable[[], Any] = lambda: SimpleNamespace(cuInit=lambda flags: 0)
         monkeypatch.setattr(cuda.importlib, "import_module", self._import)
+        monkeypatch.setattr(cuda_module.importlib.util, "find_spec", self.modules.get)
         monkeypatch.setattr(ctypes, "CDLL", lambda *name, **mode: self.driver())
         monkeypatch.setattr(
             cuda_libraries, "preload", lambda: {"nvrtc": "n", "cublasLt": "a", "cublas": "b", "cudnn": "c"}
@@ -31,7 +32,7 @@ class _Machine:
         monkeypatch.setattr(backends, "_loaded", {})
 
     def _import(self, name: str) -> Any:
-        if name in ("fp16engine._cuda", "cupy"):
+        if name in ("fp16engine._cuda", "cupy") or name.startswith(cuda_module.PLUGIN):
             if name not in self.modules:
                 raise ImportError(f"No module named {name!r}")
             return self.modules[name]
@@ -65,7 +66,32 @@ def _raises(*words: str) -> None:
 
 def test_no_module(machine: _Machine) -> None:
     del machine.modules["fp16engine._cuda"]
-    _raises("fp16engine._cuda is not part of this build", "-C cmake.define.FP16ENGINE_CUDA=ON")
+    _raises("the CUDA module is not here", "fp16engine[cuda13]", "-C cmake.define.FP16ENGINE_CUDA=ON")
+
+
+def plugin(machine: _Machine, version: str) -> None:
+    """The module is the plugin's, not this package's."""
+    machine.modules["fp16engine_cuda13"] = SimpleNamespace(__version__=version)
+    machine.modules["fp16engine_cuda13._cuda"] = machine.modules.pop("fp16engine._cuda")
+
+
+def test_the_plugin(machine: _Machine) -> None:
+    plugin(machine, fe.__version__)
+    assert cuda_module.found() == "fp16engine_cuda13._cuda"
+    assert backends.get("cuda")._module is machine.native  # type: ignore[attr-defined]
+
+
+def test_a_module_of_its_own_comes_before_the_plugin(machine: _Machine) -> None:
+    own = machine.native
+    plugin(machine, "0")
+    machine.modules["fp16engine._cuda"] = own
+    assert cuda_module.found() == "fp16engine._cuda" and backends.get("cuda").name == "cuda"
+
+
+def test_a_plugin_of_another_version(machine: _Machine) -> None:
+    plugin(machine, "9.9")
+    version = fe.__version__
+    _raises(f"is 9.9, fp16engine {version}; pip install fp16engine-cuda13=={version}")
 
 
 def test_no_driver(machine: _Machine) -> None:
@@ -86,7 +112,7 @@ def test_driver_without_a_gpu(machine: _Machine, status: int, words: str) -> Non
 
 def test_no_cupy(machine: _Machine) -> None:
     del machine.modules["cupy"]
-    _raises("CuPy could not be imported", "pip install 'fp16engine[cuda13]'")
+    _raises("CuPy could not be imported", "pip install 'fp16engine[cuda13-libraries]'")
 
 
 def test_old_driver(machine: _Machine, gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:

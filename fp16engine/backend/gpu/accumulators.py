@@ -5,7 +5,7 @@ is rounded. So the bits of a result tell where sums were rounded: not before the
 product, or after every few products that a tensor core adds at once. A library that accepts a compute type
 has promised nothing: what was found here is what counts, for one GPU and one version of the library.
 
-Findings of a GPU are kept in `proven_accumulators.json` next to the backends (`benchmarks/gpu_check.py`
+Findings of a GPU are kept in `proven_accumulators.json` next to the backends (`benchmarks/gpu_check`
 writes one). `fp16-strict` means every partial sum in binary16: a library's sums are used for it only where
 the findings say so on every path, otherwise the engine's own kernels add.
 """
@@ -177,7 +177,7 @@ def load(file: str | os.PathLike[str] | None = None) -> list[dict[str, Any]]:
         known = [e for e in entries if e["gpu"] and e["libraries"] is not None and e["findings"] is not None]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path} must be a file of accumulators that benchmarks/gpu_check.py wrote, got {error!r}"
+            f"{path} must be a file of accumulators that benchmarks/gpu_check wrote, got {error!r}"
         ) from None
     return list(known)
 

@@ -1,6 +1,6 @@
 """The CUDA backend: our own kernels, cuBLASLt and cuDNN on CuPy arrays, on one stream of their own.
 
-Nothing of NVIDIA's is needed before the device is asked for: the module fp16engine._cuda imports anywhere,
+Nothing of NVIDIA's is needed before the device is asked for: the compiled module imports anywhere,
 CuPy and the libraries are loaded here.
 """
 
@@ -24,17 +24,12 @@ from ...floats import numpy_dtype
 from ..base import Array, Shape
 from ..capabilities import Capabilities
 from ..compiled import CompiledBackend
-from . import cuda_libraries
+from . import cuda_libraries, cuda_module
 from .architectures import runs_on
 from .arena import Arena
 from .operations import GpuOperations
 from .pinned import PinnedUploads
 from .strict_gemm import StrictGemm
-
-BUILD = (
-    "on a machine with an NVIDIA GPU and a CUDA toolkit (nvcc) 'pip install .' builds it, "
-    "elsewhere 'pip install . -C cmake.define.FP16ENGINE_CUDA=ON'"
-)
 
 # The device whose stream the native module of this thread launches on.
 _active = threading.local()
@@ -99,10 +94,10 @@ def driver_problem() -> str | None:
 
 def _module(device: str) -> Any:
     try:
-        return importlib.import_module("fp16engine._cuda")
+        return cuda_module.load()
     except ImportError as error:
         raise BackendUnavailable(
-            f"device {device!r}: the module fp16engine._cuda is not part of this build ({error}); {BUILD}"
+            f"device {device!r}: the CUDA module is not here ({error}); {cuda_module.BUILD}"
         ) from error
 
 
@@ -136,8 +131,8 @@ def _fit(device: str, native: Any, cupy: Any, index: int) -> None:
     capability = int(cupy.cuda.Device(index).compute_capability)
     if not runs_on(native.architectures, capability):
         raise BackendUnavailable(
-            f"device {device!r}: the module fp16engine._cuda was built for {native.architectures}, which "
-            f"this GPU of compute capability {capability / 10} does not run; {BUILD}"
+            f"device {device!r}: the CUDA module was built for {native.architectures}, which this GPU of "
+            f"compute capability {capability / 10} does not run; {cuda_module.BUILD}"
         )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ...errors import BackendUnavailable
 
-INSTALL = "pip install 'fp16engine[cuda13]'"
+INSTALL = "pip install 'fp16engine[cuda13-libraries]'"
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def test_nothing_found_names_everything_and_the_extra() -> None:
     assert set(cuda_libraries.find().values()) == {None}
     with pytest.raises(fe.BackendUnavailable) as error:
         cuda_libraries.preload()
-    for word in (*FILES, "nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-cuda-nvrtc", "fp16engine[cuda13]"):
+    for word in (*FILES, "nvidia-cudnn-cu13", "nvidia-cublas", "nvidia-cuda-nvrtc", "[cuda13-libraries]"):
         assert word in str(error.value)
 
 
@@ -115,6 +115,6 @@ def test_other_versions_and_parts_are_not_taken(tmp_path: Path, file: str) -> No
 def test_a_file_that_is_no_library_is_reported(tmp_path: Path) -> None:
     wheels(tmp_path, list(FILES))
     with pytest.raises(
-        fe.BackendUnavailable, match=r"nvrtc-builtins could not be loaded .*fp16engine\[cuda13\]"
+        fe.BackendUnavailable, match=r"nvrtc-builtins could not be loaded .*fp16engine\[cuda13-libraries\]"
     ):
         cuda_libraries.preload()

@@ -1,14 +1,15 @@
-"""Everything that wants to be known of a GPU, in one command: build, tests, sanitizers, accumulators, speed.
+"""The command, and what runs its parts one after the other.
 
-    python benchmarks/gpu_check.py                         all parts, under eight minutes
-    python benchmarks/gpu_check.py --parts kernels steps   only these
-    python benchmarks/gpu_check.py --budget 240            what fits; the same command again does the rest
-    python benchmarks/gpu_check.py --device cpu --dry      every path at tiny sizes, without a GPU
+    python benchmarks/gpu_check                         all parts, in eight minutes
+    python benchmarks/gpu_check --minutes 15            more of each; the same command again does the rest
+    python benchmarks/gpu_check --parts kernels steps   only these
+    python benchmarks/gpu_check --device cpu --dry      every path at tiny sizes, without a GPU
+    python benchmarks/gpu_check --fake --dry            the same on a GPU made of the simulator
 
 Each part is a process of its own with a time limit, leaves RESULTS/<part>.json however it ends, and does not
-stop the others. A part that is done is not run again unless named with --again. At the end come
-RESULTS/gpu_check.json and gpu_check.md: what was asked, what was measured, passed or not. RESULTS is
-benchmarks/results/<device>, or --out. Needs nothing from a network; packages that are missing are taken from
+stop the others. A part that is done is not run again unless named with --again. RESULTS/gpu_check.json and
+gpu_check.md have every claim, what was measured, and pass, fail or awaiting. RESULTS is
+benchmarks/results/<device>, or --out. Needs nothing from a network; what is missing, nvcc too, is taken from
 --wheels, a folder of wheels (docs/gpu.md says which).
 
 Exit status 0 if every part is done and nothing failed, 1 otherwise, 2 if the command line was wrong.
@@ -26,51 +27,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import gpu_report
-
-ROOT = Path(__file__).resolve().parents[1]
-LEAST_SECONDS = 10  # a part is not started with less time than this
-GRACE = 5.0  # of its seconds, after those that a part is told and keeps itself where it can
-
-
-@dataclass(frozen=True)
-class Part:
-    """A part of the check: what it finds out, in how many seconds, and whether only a GPU can do it.
-
-    Its `least` are kept for it while parts before it run; up to `most` are its own if those left some over.
-    """
-
-    name: str
-    what: str
-    least: int
-    most: int
-    needs_gpu: bool = False
-
-
-# In the order of what they are worth; all that is kept for them is the budget.
-PARTS = (
-    Part("environment", "device, driver, versions, headers, tools", 10, 20),
-    Part("build", "the CUDA module, for this GPU, unless it is there", 120, 180, needs_gpu=True),
-    Part("suite", "the operations' and the training tests on the device", 60, 150),
-    Part("rates", "copy bandwidth by size, cost of a node of a CUDA graph", 15, 30),
-    Part("accumulators", "which accumulator products and convolutions really use", 25, 40),
-    Part("captured", "the captured step against the eager one, bit for bit", 25, 40),
-    Part("steps", "a training step of four networks, against PyTorch's", 115, 240),
-    Part("kernels", "every kernel against its floor and PyTorch's", 60, 150),
-    Part("memcheck", "compute-sanitizer's memcheck on the kernels' tests", 25, 90, needs_gpu=True),
-    Part("racecheck", "compute-sanitizer's racecheck on the kernels' tests", 25, 90, needs_gpu=True),
-)
-BUDGET = sum(part.least for part in PARTS)
+from gpu_check import claims, report
+from gpu_check.part import BENCHMARKS, ROOT, own_python
+from gpu_check.plan import GRACE, LEAST_SECONDS, MINUTES, PARTS, Part
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the checked command line."""
     names = [part.name for part in PARTS]
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser = argparse.ArgumentParser(prog="gpu_check", description=__doc__.split("\n\n")[0])
     parser.add_argument(
         "--parts", nargs="+", choices=names, default=names, metavar="PART", help="default: all"
     )
@@ -78,21 +46,26 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         "--again", nargs="*", choices=names, default=[], metavar="PART", help="though it is done"
     )
     parser.add_argument(
-        "--budget", type=float, default=BUDGET, metavar="SECONDS", help=f"for all parts (default: {BUDGET})"
+        "--minutes", type=float, default=MINUTES, metavar="X", help=f"for all parts (default: {MINUTES:g})"
     )
     parser.add_argument("--device", default="cuda", help="cuda, or with --dry cpu, simt, reference")
     parser.add_argument("--dry", action="store_true", help="tiny sizes: only to see that every part runs")
+    parser.add_argument("--fake", action="store_true", help="with --dry: cuda, made of the simulator")
     parser.add_argument("--out", type=Path, help="folder of the results")
     parser.add_argument("--wheels", type=Path, help="folder of wheels for what is not installed")
     options = parser.parse_args(argv)
-    if options.budget <= 0:
-        parser.error(f"--budget must be a number > 0, got {options.budget:g}")
+    if not 0 < options.minutes < float("inf"):
+        parser.error(f"--minutes must be a finite number > 0, got {options.minutes:g}")
+    if options.fake and not (options.dry and options.device == "cuda"):
+        parser.error(f"--fake must be with --dry and --device cuda, got {options.device}")
     if not options.device.startswith("cuda") and not options.dry:
         parser.error(f"--device must be cuda without --dry, got {options.device}")
     if options.wheels is not None and not options.wheels.is_dir():
         parser.error(f"--wheels must be a folder, got {options.wheels}")
     if options.out is None:
-        options.out = ROOT / "benchmarks" / "results" / folder_name(options.device)
+        options.out = (
+            ROOT / "benchmarks" / "results" / ("dry-fake" if options.fake else folder_name(options.device))
+        )
     return options
 
 
@@ -111,31 +84,16 @@ def folder_name(device: str) -> str:
 
 def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str, Any]:
     """Run a part in a process of its own for at most `limit` seconds and return what becomes its file."""
-    result = options.out / f"{part.name}.part"
+    result = options.out.resolve() / f"{part.name}.part"
     result.unlink(missing_ok=True)
-    command = [python(), str(ROOT / "benchmarks" / "gpu_parts.py"), part.name, "--result", str(result)]
-    command += [
-        "--device",
-        options.device,
-        "--out",
-        str(options.out),
-        "--seconds",
-        f"{max(limit - GRACE, 0):.0f}",
-    ]
-    command += ["--dry"] if options.dry else []
-    command += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
     environment = {**os.environ, "PYTHONPATH": search_path(options.device)}
     log = options.out / f"{part.name}.log"
     start = time.monotonic()
     with log.open("w") as output:
         child = subprocess.Popen(
-            command,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            start_new_session=True,
-            cwd=options.out,
-        )
+            command(part, options, result, limit), stdout=output, stderr=subprocess.STDOUT,
+            env=environment, start_new_session=True, cwd=options.out,
+        )  # fmt: skip
         try:
             status: int | None = child.wait(limit)
         except subprocess.TimeoutExpired:
@@ -157,6 +115,16 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
     return found
 
 
+def command(part: Part, options: argparse.Namespace, result: Path, limit: float) -> list[str]:
+    """Return the command line of a part."""
+    argv = [own_python(), "-m", "gpu_check.parts", part.name, "--result", str(result)]
+    argv += ["--device", options.device, "--out", str(options.out.resolve())]
+    argv += ["--seconds", f"{max(limit - GRACE, 0):.0f}"]
+    argv += ["--dry"] * options.dry + ["--fake"] * options.fake
+    argv += ["--wheels", str(options.wheels.resolve())] if options.wheels else []
+    return argv
+
+
 def end_session(child: subprocess.Popen[bytes]) -> None:
     """End what a part has left running, and only that: its children share its session."""
     with contextlib.suppress(ProcessLookupError):
@@ -170,18 +138,13 @@ def last_line(log: Path) -> str:
 
 
 def search_path(device: str) -> str:
-    """Return PYTHONPATH for the parts: the checkout first, where it has or gets modules of its own.
+    """Return PYTHONPATH for the parts: this package, and a checkout that has or gets modules of its own.
 
     Elsewhere the installed package is the one that was built.
     """
     here = device.startswith("cuda") or any((ROOT / "fp16engine").glob("_*.so"))
-    return os.pathsep.join(filter(None, (str(ROOT) if here else None, os.environ.get("PYTHONPATH"))))
-
-
-def python() -> str:
-    """Return the interpreter of the parts: that of the environment `build` makes of --wheels, if it did."""
-    own = ROOT / "build" / "gpu_check" / "venv" / "bin" / "python"
-    return str(own) if own.exists() else sys.executable
+    entries = (str(BENCHMARKS), str(ROOT) if here else None, os.environ.get("PYTHONPATH"))
+    return os.pathsep.join(filter(None, entries))
 
 
 def load(out: Path, name: str) -> dict[str, Any] | None:
@@ -198,7 +161,7 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
     """Run what is not done and fits, write everything, and return the whole result."""
     options.out.mkdir(parents=True, exist_ok=True)
     gpu = options.device.startswith("cuda")
-    end = time.monotonic() + options.budget
+    end = time.monotonic() + 60 * options.minutes
     before = {part.name: load(options.out, part.name) for part in PARTS}
     waiting = []
     for part in PARTS:
@@ -212,36 +175,39 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
         kept = sum(later.least for later in waiting[position + 1 :] if gpu or not later.needs_gpu)
         left = end - time.monotonic()
         if part.needs_gpu and not gpu:
-            found: dict[str, Any] = {
-                "status": "skipped",
-                "seconds": 0.0,
-                "reason": "needs a GPU",
-                "result": None,
-            }
+            found = skipped("needs a GPU")
         elif left < LEAST_SECONDS:
-            found = {"status": "skipped", "seconds": 0.0, "reason": "no time left, run again", "result": None}
+            found = skipped("no time left, run again")
         else:
             say(part, part.what)
             found = run_part(part, options, min(part.most, max(part.least, left - kept), left))
         if found["result"] is None and before[part.name] is not None:
             found["result"] = before[part.name]["result"]  # what was found before is not lost
         write(options.out / f"{part.name}.json", {**found, "part": part.name})
-        say(
-            part,
-            f"{found['status']}, {found['seconds']:.1f} s"
-            + f" ({found['reason']})" * bool(found.get("reason")),
-        )
+        reason = f" ({found['reason']})" if found.get("reason") else ""
+        say(part, f"{found['status']}, {found['seconds']:.1f} s{reason}")
+        conclude(options)  # after each: the machine may be taken away
+    return conclude(options)
+
+
+def conclude(options: argparse.Namespace) -> dict[str, Any]:
+    """Write what all parts have found by now, and return it."""
     stored = {part.name: load(options.out, part.name) for part in PARTS}
     result = {
         "what": "dry run at tiny sizes, nothing is measured" if options.dry else "check of a GPU",
         "device": options.device,
         "seconds": round(sum(found["seconds"] for found in stored.values() if found), 1),
         "parts": stored,
-        "must_show": gpu_report.must_show(stored, options.dry),
+        "must_show": claims.must_show(stored, options.dry),
     }
     write(options.out / "gpu_check.json", result)
-    (options.out / "gpu_check.md").write_text(gpu_report.markdown(result, PARTS))
+    (options.out / "gpu_check.md").write_text(report.markdown(result, PARTS))
     return result
+
+
+def skipped(reason: str) -> dict[str, Any]:
+    """Return what is written of a part that was not run."""
+    return {"status": "skipped", "seconds": 0.0, "reason": reason, "result": None}
 
 
 def say(part: Part, text: str) -> None:
@@ -255,7 +221,7 @@ def write(file: Path, value: dict[str, Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     options = parse(argv)
     result = check(options)
-    print(gpu_report.markdown(result, PARTS))
+    print(report.markdown(result, PARTS))
     print(f"written to {options.out}", file=sys.stderr)
     finished = [found for found in result["parts"].values() if found and found["status"] != "skipped"]
     return 0 if all(found["status"] == "done" for found in finished) else 1

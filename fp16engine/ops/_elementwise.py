@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend as backends
-from ..autograd import Array, Function
+from ..autograd import Array, Function, GradAndBiasGrad
 from ..tensor import DTYPES, Tensor
 from ..validate import choice, must_be
 from . import _check
@@ -87,7 +87,10 @@ class Unary(Function):
         self.y = y if op in self.OF_OUTPUT else None
         return y
 
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+    def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        sums = self.op == "relu" and self.backend.capabilities.relu_bias_sums
+        if sums and self.bias_grad_node() is not None:
+            return (GradAndBiasGrad(*self.backend.relu_bias_backward(self.y, dy, self.acc)),)
         return (self.backend.unary_backward(self.op, self.x, self.y, dy),)
 
 

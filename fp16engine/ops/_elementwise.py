@@ -89,7 +89,8 @@ class Unary(Function):
 
     def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
         sums = self.op == "relu" and self.backend.capabilities.relu_bias_sums
-        if sums and self.bias_grad_node() is not None:
+        node = self.bias_grad_node() if sums else None
+        if node is not None and node.bias_grad_apart:
             return (GradAndBiasGrad(*self.backend.relu_bias_backward(self.y, dy, self.acc)),)
         return (self.backend.unary_backward(self.op, self.x, self.y, dy),)
 

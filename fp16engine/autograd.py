@@ -137,6 +137,8 @@ class Function:
     # Which input is a bias. `precomputed_bias_grad` is its gradient where that came with the incoming one.
     bias_input: int | None = None
     precomputed_bias_grad: Array | None = None
+    # Whether the bias' gradient is a pass over the incoming one by itself on a GPU, not part of a product.
+    bias_grad_apart = False
 
     backend: Any
     acc: str

@@ -81,6 +81,18 @@ def _batch_norm_of_sum(training: bool, **options: Any) -> Callable[..., Any]:
     return function
 
 
+def _batch_norm_of_cat(training: bool) -> Callable[..., Any]:
+    """Both results are used, so that two gradients meet in the channels."""
+
+    def function(x: Any, joined: Any, gamma: Any, beta: Any) -> Any:
+        s, y = F.batch_norm_of_cat(
+            x, joined, gamma, beta, *_start(gamma), training=training, activation="relu"
+        )
+        return y * 0.5 + s
+
+    return function
+
+
 def _biased_conv_and_norms(x: Any, weight: Any, bias: Any, gamma: Any, beta: Any) -> Any:
     """Another gradient is added to the one that the norm has summed: the sums are not the bias' gradient."""
     y = F.conv2d(x, weight, bias)
@@ -210,6 +222,14 @@ _NORMS = [
             f"batch_norm_of_sum{'' if training else '-inference'}",
             (_IMAGE, _IMAGE, (3,), (3,)),
             _batch_norm_of_sum(training, activation="relu"),
+        )
+        for training in (True, False)
+    ),
+    *(
+        FunctionCase(
+            f"batch_norm_of_cat{'' if training else '-inference'}",
+            (_IMAGE, (2, 4, 5, 2), (5,), (5,)),
+            _batch_norm_of_cat(training),
         )
         for training in (True, False)
     ),

@@ -453,6 +453,51 @@ def _batch_norm_with_additions() -> Iterable[Case]:
                 )
 
 
+def _relu_bias() -> Iterable[Case]:
+    for label in ("image", "many", "one-channel"):
+        shape = _NORM_SHAPES[label]
+        given = {"y": Fill(shape), "dy": Fill(shape), "acc": ACC}
+        yield Case("relu_bias_backward", label, "sums", given, ranges=("normal", "positive", "integers"))
+
+
+def _batch_norm_of_cat() -> Iterable[Case]:
+    """Channels of two arrays side by side, where vectors can move both, one or none of them."""
+    for label, left, right in (("vectors", 16, 8), ("one-odd", 8, 5), ("both-odd", 3, 13)):
+        for statistics in (None, "float32") if label == "vectors" else (None,):
+            storage = ("float16", "float32") if statistics is None else ("float16",)
+            suffix = f"cat-{label}{'-float32-statistics' if statistics else ''}"
+            images, channels = (3, 5, 7), left + right
+            vector = Fill((channels,), dtype=statistics)
+            variance = Fill((channels,), "positive", dtype=statistics)
+            common = {"gamma": vector, "beta": vector}
+            running = {"running_mean": vector, "running_var": variance}
+            x, joined = Fill((*images, left)), Fill((*images, right))
+            for relu in (False, True):
+                yield Case(
+                    "batch_norm_forward",
+                    f"{suffix}{'-relu' if relu else ''}",
+                    "norm",
+                    {
+                        "x": x, **common, **running, "momentum": 0.99, "eps": 1e-3, "relu": relu, "acc": ACC,
+                        "residual": None, "addend": None, "updates": None, "rest": None, "joined": joined,
+                    },
+                    mutates=("running_mean", "running_var"),
+                    storage=storage,
+                )  # fmt: skip
+            s = Fill((*images, channels))
+            for name, pending in (("", None), ("-pending_grad", s)):
+                yield Case(
+                    "batch_norm_backward",
+                    f"{suffix}{name}",
+                    "norm",
+                    {
+                        "x": s, **common, "mean": vector, "inv_std": variance, "dy": s, "relu": True,
+                        "acc": ACC, "y": None, "pending_grad": pending, "sums": False, "split": left,
+                    },
+                    storage=storage,
+                )  # fmt: skip
+
+
 def _layer_norm() -> Iterable[Case]:
     for label, shape in {**_NORM_SHAPES, "token": (2, 5, 64), "scalar-row": (17,)}.items():
         if shape[-1] == 1:
@@ -914,6 +959,8 @@ CASES: tuple[Case, ...] = (
     *_batch_norm(),
     *_batch_norm_running(),
     *_batch_norm_with_additions(),
+    *_batch_norm_of_cat(),
+    *_relu_bias(),
     *_layer_norm(),
     *_SOFTMAX,
     *_CROSS_ENTROPY,

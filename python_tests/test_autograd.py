@@ -315,3 +315,25 @@ def test_batch_norm_of_sum_has_the_gradients_of_a_sum_and_a_norm(backend_name: s
         grads.append([None if t.grad is None else t.grad.numpy() for t in leaves])
     for fused, apart in zip(*grads, strict=True):
         np.testing.assert_array_equal(fused, apart)
+
+
+@pytest.mark.parametrize("used", ["cat", "norm", "both"])
+def test_batch_norm_of_cat_has_the_gradients_of_a_cat_and_a_norm(backend_name: str, used: str) -> None:
+    rng = np.random.default_rng(6)
+    values = [rng.standard_normal(shape) for shape in ((6, 8), (6, 3), 11, 11)]
+    weights = fe.tensor(rng.standard_normal((6, 11)), "float16", backend_name)
+    found = []
+    for fused in (True, False):
+        x, joined, gamma, beta = leaves = [leaf(v, backend_name, "float16") for v in values]
+        mean, var = (fe.tensor(np.full(11, v), "float16", backend_name) for v in (0.0, 1.0))
+        if fused:
+            s, y = F.batch_norm_of_cat(x, joined, gamma, beta, mean, var, training=True)
+        else:
+            s = F.cat([x, joined], axis=-1)
+            y = F.batch_norm(s, gamma, beta, mean, var, training=True)
+        parts = {"cat": (s,), "norm": (y,), "both": (s * 3.0, y)}[used]
+        sum((part * weights for part in parts[1:]), parts[0] * weights).sum().backward()
+        grads = [None if t.grad is None else t.grad.numpy() for t in leaves]
+        found.append([s.numpy(), y.numpy(), mean.numpy(), var.numpy(), *grads])
+    for fused, apart in zip(*found, strict=True):
+        np.testing.assert_array_equal(fused, apart)

@@ -145,6 +145,21 @@ CASES = [
         r"batch_norm_of_sum: addend must .* got float16",
     ),
     (
+        lambda: F.batch_norm_of_cat(t(2, 3), t(3, 2), t(5), t(5), t(5), t(5), True),
+        ValueError,
+        r"batch_norm_of_cat: joined must be of shape \(2, 3\) but for the last axis, got \(3, 2\)",
+    ),
+    (
+        lambda: F.batch_norm_of_cat(t(2, 3), t(2, 2), t(3), t(5), t(5), t(5), True),
+        ValueError,
+        r"batch_norm_of_cat: gamma must be of shape \(5,\)",
+    ),
+    (
+        lambda: NORM(t(2, 2), t(2, 2), joined=t(2, 1)),
+        ValueError,
+        r"BatchNorm2d: joined must .* got both",
+    ),
+    (
         lambda: NORM(t(2, 3), t(2, 3), addend=t(2, 3)),
         ValueError,
         r"BatchNorm2d: addend must .* got both",

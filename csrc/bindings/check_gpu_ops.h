@@ -1,5 +1,6 @@
 // The checks of what the GPU has in addition to the operations of every module, in the order of bind_gpu_ops.h.
 #pragma once
+#include "bindings/check_batch_norm.h"
 #include "bindings/check_products.h"
 #include "common/step_control.h"
 #include "common/step_scalars.h"
@@ -9,17 +10,74 @@ namespace fp16engine::checks {
 inline void attention(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                       bool half_accumulator) {
     of_floats({"q", q});
-    of_rank({"q", q}, 4, 4, "(B, H, S, D)");
+    of_rank({"q", q}, 3, 4, "(B, H, S, D) or (B, S, H * D)");
+    of_rank({"probs", probs}, 4, 4, "(B, H, S, T)");
     of_dtype({"k", k}, q.dtype);
-    of_rank({"k", k}, 4, 4, "(B, H, S, D)");
-    of_shape({"k", k}, {q.dim(0), q.dim(1), k.dim(2), q.dim(3)});
+    of_rank({"k", k}, q.ndim, q.ndim, "as many axes as q has");
+    const bool by_heads = q.ndim == 4;
+    const int64_t heads = by_heads ? q.dim(1) : probs.dim(1), keys = k.dim(-2);
+    if (by_heads) {
+        of_shape({"k", k}, {q.dim(0), heads, keys, q.dim(3)});
+    } else {
+        of_shape({"k", k}, {q.dim(0), keys, q.dim(2)});
+        if (heads < 1 || q.dim(2) % heads != 0) refuse("q", "of heads of one width", q.describe());
+    }
     of_same({"v", v}, k);
     of_dtype({"probs", probs}, q.dtype);
-    of_shape({"probs", probs}, {q.dim(0), q.dim(1), q.dim(2), k.dim(2)});
-    for (const int64_t extent : {q.dim(2), q.dim(3), k.dim(2)}) in_range("S and D", extent, 0, kMaxAttended);
-    in_range("B * H", product("B, H", {q.dim(0), q.dim(1)}), 0, kMaxExtent / kMaxAttended);
+    of_shape({"probs", probs}, {q.dim(0), heads, q.dim(-2), keys});
+    const int64_t width = by_heads ? q.dim(3) : q.dim(2) / heads;
+    for (const int64_t extent : {q.dim(-2), width, keys}) in_range("S and D", extent, 0, kMaxAttended);
+    in_range("B * H", product("B, H", {q.dim(0), heads}), 0, kMaxExtent / kMaxAttended);
     half_terms("q", q, half_accumulator);
 }
+
+// left (..., A) and right (..., C - A) are the columns of s (..., C).
+inline void side_by_side(const ArrayView& s, const Named& left, const Named& right) {
+    for (const Named& part : {left, right}) {
+        of_dtype(part, s.dtype);
+        of_rank(part, s.ndim, s.ndim, "as many axes as s has");
+    }
+    for (int axis = 0; axis + 1 < s.ndim; axis++)
+        for (const Named& part : {left, right})
+            if (part.view.shape[axis] != s.shape[axis])
+                refuse(part.name, "s but for the last axis", part.view.describe());
+    if (left.view.dim(-1) + right.view.dim(-1) != s.dim(-1))
+        refuse(right.name, "the channels of s that are left", right.view.describe());
+}
+
+constexpr auto batch_norm_of_cat_forward =
+    [](const ArrayView& x, const ArrayView& joined, const ArrayView& gamma, const ArrayView& beta,
+       const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates, const ArrayView& rest,
+       const ArrayView& s, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std, double momentum,
+       double eps, bool relu) {
+        side_by_side(s, {"x", x}, {"joined", joined});
+        batch_norm_forward(s, {}, gamma, beta, running_mean, running_var, updates, rest, {}, {}, y, mean, inv_std,
+                           momentum, eps, relu, false);
+        outputs({{"s", s}, {"y", y}, {"mean", mean}, {"inv_std", inv_std}},
+                {{"x", x}, {"joined", joined}, {"gamma", gamma}, {"beta", beta}});
+    };
+
+constexpr auto batch_norm_of_cat_backward =
+    [](const ArrayView& s, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
+       const ArrayView& inv_std, const ArrayView& dy, const ArrayView& pending_grad, const ArrayView& dx,
+       const ArrayView& djoined, const ArrayView& dgamma, const ArrayView& dbeta, bool relu) {
+        side_by_side(s, {"dx", dx}, {"djoined", djoined});
+        if (pending_grad) of_size_and_dtype({"pending_grad", pending_grad}, s);
+        batch_norm_backward(s, gamma, beta, mean, inv_std, {}, dy, {}, {}, dgamma, dbeta, {}, {}, relu, false);
+        outputs({{"dx", dx}, {"djoined", djoined}},
+                {{"s", s}, {"gamma", gamma}, {"beta", beta}, {"dy", dy}, {"pending_grad", pending_grad}});
+    };
+
+constexpr auto relu_bias_backward = [](const ArrayView& y, const ArrayView& dy, const ArrayView& dx,
+                                       const ArrayView& db) {
+    of_floats({"dy", dy});
+    of_rank({"dy", dy}, 1, kMaxDims, "(..., C)");
+    of_same({"y", y}, dy);
+    of_same({"dx", dx}, dy);
+    of_dtype({"db", db}, dy.dtype);
+    of_shape({"db", db}, {dy.dim(-1)});
+    outputs({{"dx", dx}, {"db", db}}, {{"y", y}, {"dy", dy}});
+};
 
 constexpr auto attention_forward = [](const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                                       const ArrayView& probs, bool, const ArrayView& lengths, bool half_accumulator) {

@@ -9,31 +9,34 @@
 namespace fp16engine::gpu {
 namespace {
 
-// q (B, H, Sq, D), k (B, H, Sk, D)
-AttentionShape attention_shape(const ArrayView& q, const ArrayView& k, bool causal, const ArrayView& lengths) {
-    const int64_t width = q.shape[3];
+// q (B, H, Sq, D), k (B, H, Sk, D), or (B, Sq, H * D) and (B, Sk, H * D); probs (B, H, Sq, Sk)
+AttentionShape attention_shape(const ArrayView& q, const ArrayView& probs, bool causal, const ArrayView& lengths) {
+    const int64_t heads = probs.shape[1], row = q.dim(-1);
+    const bool side_by_side = q.ndim == 3;
+    const int64_t width = side_by_side && heads ? row / heads : row;
     AttentionShape s{};
-    s.queries = static_cast<int>(q.shape[2]);
-    s.keys = static_cast<int>(k.shape[2]);
+    s.queries = static_cast<int>(probs.shape[2]);
+    s.keys = static_cast<int>(probs.shape[3]);
     s.width = static_cast<int>(width);
     s.scale = width ? static_cast<float>(std::pow(static_cast<double>(width), -0.5)) : 1.0f;
-    s.heads = static_cast<int>(q.shape[1]);
+    s.heads = static_cast<int>(heads);
+    s.stride = static_cast<int>(row);
     s.causal = causal;
     s.padded = static_cast<bool>(lengths);
     return s;
 }
 
-// Blocks of kTile rows over all batches and heads.
-unsigned tiles_of(const ArrayView& x) {
-    return static_cast<unsigned>(x.shape[0] * x.shape[1] * ceil_divide(x.shape[2], kTile));
+// Blocks of kTile of so many rows over all batches and heads.
+unsigned tiles_of(const ArrayView& probs, int rows) {
+    return static_cast<unsigned>(probs.shape[0] * probs.shape[1] * ceil_divide(rows, kTile));
 }
 
 }  // namespace
 
 void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                        const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator) {
-    const AttentionShape s = attention_shape(q, k, causal, lengths);
-    const unsigned blocks = tiles_of(q);
+    const AttentionShape s = attention_shape(q, probs, causal, lengths);
+    const unsigned blocks = tiles_of(probs, s.queries);
     if (blocks == 0) return;
     with_storage("q", q.dtype, [&](auto type) {
         with_flag(half_accumulator, [&](auto half) {
@@ -50,8 +53,8 @@ void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& 
 void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                         const ArrayView& dy, const ArrayView& dq, const ArrayView& dk, const ArrayView& dv,
                         bool half_accumulator) {
-    const AttentionShape s = attention_shape(q, k, false, {});
-    const unsigned query_blocks = tiles_of(q), key_blocks = tiles_of(k);
+    const AttentionShape s = attention_shape(q, probs, false, {});
+    const unsigned query_blocks = tiles_of(probs, s.queries), key_blocks = tiles_of(probs, s.keys);
     if (query_blocks == 0 && key_blocks == 0) return;
     const Workspace workspace(probs.size() + 1);
     const Ptr<float> ds = workspace.get();

@@ -1,8 +1,10 @@
-#include "kernels/batch_norm.cuh"
+#include "kernels/batch_norm_strict.cuh"
 
 #include <algorithm>
 #include <limits>
 
+#include "cuda/column_tiling.h"
+#include "cuda/cooperative.h"
 #include "cuda/launch.h"
 #include "cuda/ops.h"
 #include "cuda/wide.h"
@@ -10,44 +12,9 @@
 namespace fp16engine::gpu {
 namespace {
 
-constexpr int64_t kSumBlocks = 256;  // blocks that sum, over all tiles of columns
 constexpr int64_t kMaxSlices = 128;  // partial sums of a column, which every later block reads again
 
-struct Rows {
-    int64_t rows, C;
-    explicit Rows(const ArrayView& x) : rows(x.dim(-1) ? x.size() / x.dim(-1) : 0), C(x.dim(-1)) {}
-};
-
-struct Tiling {
-    ColumnTiles tiles;
-    int64_t columns, slices;  // the grid
-    Dim3 grid() const { return Dim3(static_cast<unsigned>(columns), static_cast<unsigned>(slices)); }
-};
-
-// Tiles of columns of even size, and about `blocks` blocks in all; a thread of a slice gets `least` rows.
-Tiling tiling(const Rows& r, int width, int64_t blocks, int64_t most_slices, int64_t least) {
-    const int64_t groups = ceil_divide(r.C, width), columns = ceil_divide(groups, kTileColumns / width),
-                  lanes = ceil_divide(groups, columns);
-    const int64_t target = std::min(most_slices, std::max<int64_t>(1, blocks / columns));
-    const int64_t slice = std::max(ceil_divide(r.rows, target), least * (kColumnBlock / lanes));
-    return {{r.rows, r.C, slice, static_cast<int>(lanes)}, columns, ceil_divide(r.rows, slice)};
-}
-
-Tiling sum_tiling(const Rows& r, int width) { return tiling(r, width, kSumBlocks, kMaxSlices, kMomentRows); }
-
-Tiling map_tiling(const Rows& r, int width) {
-    constexpr int64_t kMaxBlocks = 65535;  // of a grid's y
-    Tiling t = tiling(r, width, 2 * multiprocessors(), kMaxBlocks, kBatch);
-    t.slices = std::max<int64_t>(t.slices, 1);  // one block writes the statistics even if there are no rows
-    return t;
-}
-
-// As map_tiling, but with the same slices on every device: their sums are joined.
-Tiling joined_tiling(const Rows& r, int width) {
-    Tiling t = tiling(r, width, kSumBlocks, kSumBlocks, kBatch);
-    t.slices = std::max<int64_t>(t.slices, 1);
-    return t;
-}
+ColumnTiles sum_tiling(const Rows& r, int width) { return tiling(r, width, kSumBlocks, kMaxSlices, kMomentRows); }
 
 float relu_floor(bool relu) { return relu ? 0.0f : -std::numeric_limits<float>::infinity(); }
 
@@ -74,6 +41,73 @@ void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<fl
                 scales, 2);
 }
 
+struct Forward {
+    const ArrayView &x, &joined, &addend, &gamma, &beta, &running_mean, &running_var, &updates, &rest, &residual, &sum,
+        &y, &mean, &inv_std;
+    double momentum;
+    float eps, floor;
+    bool half_accumulator;
+};
+
+// Calls body(std::integral_constant<Source, source>, std::bool_constant<residual>).
+template <class Body>
+void with_source(const Forward& given, Body body) {
+    if (given.joined) return body(std::integral_constant<Source, Source::cat>{}, std::false_type{});
+    with_flag(static_cast<bool>(given.residual), [&](auto residual) {
+        if (given.addend)
+            body(std::integral_constant<Source, Source::sum>{}, residual);
+        else
+            body(std::integral_constant<Source, Source::stored>{}, residual);
+    });
+}
+
+template <class T, class S, int kWidth>
+void forward(const Rows& r, const Forward& given) {
+    const SideBySide<const T> xs{pointer<const T>(given.x), pointer<const T>(given.joined), given.x.dim(-1), r.C};
+    const auto as = pointer<const T>(given.addend), rs = pointer<const T>(given.residual);
+    const auto ys = pointer<T>(given.y), ss = pointer<T>(given.sum);
+    const auto gs = pointer<const S>(given.gamma), bs = pointer<const S>(given.beta);
+    const auto ms = pointer<S>(given.mean), ds = pointer<S>(given.inv_std);
+    const auto count = pointer<int64_t>(given.updates);
+    const RunningStatistics<S> running{pointer<S>(given.running_mean), pointer<S>(given.running_var),
+                                       pointer<S>(given.rest), count, given.momentum};
+    const ColumnTiles tiles = map_tiling(r, kWidth);
+    ColumnTiles sums = sum_tiling(r, kWidth);
+    const Workspace workspace(given.half_accumulator ? 3 * r.C + strict_floats(r) : 2 * sums.slices * r.C);
+    const Ptr<float> first = workspace.get();
+    BatchMoments moments{first, first + r.C, 1, 1, 1};  // one slice of weight one: they are what they are
+    if (given.half_accumulator) {
+        strict_moments(given.x, r, first + 3 * r.C, first, first + r.C, first + 2 * r.C, count);
+        sums.slices = 0;
+    } else {
+        moments = {first, first + sums.slices * r.C, sums.slices, sums.slice, r.rows};
+    }
+    const Ptr<float> second = first + moments.count * r.C;
+    const int64_t most = std::max(places(sums), places(tiles));
+    const float eps = given.eps, floor = given.floor;
+    with_source(given, [&](auto source, auto added) {
+        constexpr Source kSource = decltype(source)::value;
+        constexpr bool kResidual = decltype(added)::value;
+        FP16_LAUNCH_COOPERATIVE((batch_norm_forward_kernel<T, S, kWidth, kSource, kResidual>), most, kColumnBlock, xs,
+                                as, ss, gs, bs, running, rs, ys, ms, ds, first, second, moments, sums, tiles, eps,
+                                floor);
+    });
+}
+
+void forward(const Forward& given) {
+    const Rows r(given.y);
+    const bool wide =
+        by_vectors(r.C, {&given.x, &given.addend, &given.sum, &given.residual, &given.y, &given.gamma, &given.beta}) &&
+        (!given.joined || by_vectors(given.x.dim(-1), {&given.joined}));
+    with_storage("x", given.x.dtype, [&](auto type) {
+        with_storage("gamma", given.gamma.dtype, [&](auto statistics_type) {
+            with_width<decltype(type)>(wide, [&](auto width) {
+                forward<decltype(type), decltype(statistics_type), decltype(width)::value>(r, given);
+            });
+        });
+    });
+}
+
 }  // namespace
 
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
@@ -86,48 +120,49 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
         return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, updates, rest, residual, {}, y, mean,
                                   inv_std, momentum, eps, relu, half_accumulator);
     }
-    const Rows r(x);
-    const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
-    with_storage("x", x.dtype, [&](auto type) {
-        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
-            const bool wide = by_vectors(r.C, {&x, &addend, &sum, &residual, &y, &gamma, &beta});
-            with_width<decltype(type)>(wide, [&](auto width) {
-                using T = decltype(type);
-                using S = decltype(statistics_type);
-                constexpr int kWidth = decltype(width)::value;
-                const auto xs = pointer<const T>(x), as = pointer<const T>(addend), rs = pointer<const T>(residual);
-                const auto ys = pointer<T>(y), ss = pointer<T>(sum);
-                const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
-                const auto ms = pointer<S>(mean), ds = pointer<S>(inv_std);
-                const auto count = pointer<int64_t>(updates);
-                const RunningStatistics<S> running{pointer<S>(running_mean), pointer<S>(running_var), pointer<S>(rest),
-                                                   count, momentum};
-                const Tiling sums = sum_tiling(r, kWidth), map = map_tiling(r, kWidth);
-                const Workspace workspace(half_accumulator ? 3 * r.C + strict_floats(r) : 2 * sums.slices * r.C);
-                const Ptr<float> first = workspace.get();
-                BatchMoments moments{first, first + r.C, 1, 1, 1};  // one slice of weight one: they are what they are
-                if (half_accumulator) {
-                    strict_moments(x, r, first + 3 * r.C, first, first + r.C, first + 2 * r.C, count);
-                } else {
-                    const Ptr<float> second = first + sums.slices * r.C;
-                    const ColumnTiles tiles = sums.tiles;
-                    moments = {first, second, sums.slices, tiles.slice, r.rows};
-                    with_flag(static_cast<bool>(addend), [&](auto summed) {
-                        constexpr bool kSummed = decltype(summed)::value;
-                        FP16_LAUNCH((batch_norm_moments_kernel<T, kWidth, kSummed>), sums.grid(), kColumnBlock, xs, as,
-                                    ss, first, second, count, tiles);
-                    });
-                }
-                const ColumnTiles tiles = map.tiles;
-                const Ptr<const T> normalised = addend ? Ptr<const T>(ss) : xs;
-                with_flag(static_cast<bool>(residual), [&](auto added) {
-                    constexpr bool kResidual = decltype(added)::value;
-                    FP16_LAUNCH((batch_norm_forward_kernel<T, S, kWidth, kResidual>), map.grid(), kColumnBlock,
-                                normalised, gs, bs, running, rs, ys, ms, ds, moments, tiles, epsilon, floor);
-                });
-            });
-        });
-    });
+    forward({x,
+             {},
+             addend,
+             gamma,
+             beta,
+             running_mean,
+             running_var,
+             updates,
+             rest,
+             residual,
+             sum,
+             y,
+             mean,
+             inv_std,
+             momentum,
+             static_cast<float>(eps),
+             relu_floor(relu),
+             half_accumulator});
+}
+
+void batch_norm_of_cat_forward(const ArrayView& x, const ArrayView& joined, const ArrayView& gamma,
+                               const ArrayView& beta, const ArrayView& running_mean, const ArrayView& running_var,
+                               const ArrayView& updates, const ArrayView& rest, const ArrayView& s, const ArrayView& y,
+                               const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps,
+                               bool relu) {
+    forward({x,
+             joined,
+             {},
+             gamma,
+             beta,
+             running_mean,
+             running_var,
+             updates,
+             rest,
+             {},
+             s,
+             y,
+             mean,
+             inv_std,
+             momentum,
+             static_cast<float>(eps),
+             relu_floor(relu),
+             false});
 }
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
@@ -147,12 +182,11 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
                     const auto ys = pointer<T>(y);
                     const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
                     const auto ms = pointer<const S>(running_mean), vs = pointer<const S>(running_var);
-                    const Tiling map = map_tiling(r, kWidth);
-                    const ColumnTiles tiles = map.tiles;
+                    const ColumnTiles tiles = map_tiling(r, kWidth);
                     with_flag(static_cast<bool>(residual), [&](auto added) {
                         constexpr bool kResidual = decltype(added)::value;
-                        FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth, kResidual>), map.grid(), kColumnBlock,
-                                    xs, gs, bs, ms, vs, rs, ys, tiles, deviation, epsilon, floor);
+                        FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth, kResidual>), grid_of(places(tiles)),
+                                    kColumnBlock, xs, gs, bs, ms, vs, rs, ys, tiles, deviation, epsilon, floor);
                     });
                 });
         });
@@ -162,7 +196,8 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
 namespace {
 
 struct Gradients {
-    const ArrayView &x, &gamma, &beta, &mean, &inv_std, &y, &dy, &pending_grad, &dx, &dgamma, &dbeta, &dr, &db;
+    const ArrayView &x, &gamma, &beta, &mean, &inv_std, &y, &dy, &pending_grad, &dx, &djoined, &dgamma, &dbeta, &dr,
+        &db;
     bool half_accumulator;
 };
 
@@ -181,18 +216,21 @@ template <class T, class S, int kWidth, Mask kMask>
 void backward(const Rows& r, const Gradients& given) {
     const auto xs = pointer<const T>(given.x), ys = pointer<const T>(given.y), dys = pointer<const T>(given.dy),
                ws = pointer<const T>(given.pending_grad);
-    const auto dxs = pointer<T>(given.dx), drs = pointer<T>(given.dr);
+    const SideBySide<T> dxs{pointer<T>(given.dx), pointer<T>(given.djoined), given.djoined ? given.dx.dim(-1) : r.C,
+                            r.C};
+    const auto drs = pointer<T>(given.dr);
     const auto gs = pointer<const S>(given.gamma), bs = pointer<const S>(given.beta), ms = pointer<const S>(given.mean),
                ds = pointer<const S>(given.inv_std);
     const auto dgs = pointer<S>(given.dgamma), dbs = pointer<S>(given.dbeta);
     const bool half = given.half_accumulator, joined = given.db && !half && r.rows > 0;
-    const Tiling sums = sum_tiling(r, kWidth), map = joined ? joined_tiling(r, kWidth) : map_tiling(r, kWidth);
+    const ColumnTiles tiles = joined ? joined_tiling(r, kWidth) : map_tiling(r, kWidth);
+    ColumnTiles sums = sum_tiling(r, kWidth);
     const int64_t found = half ? 2 * r.C + 2 * strict_floats(r) : 2 * sums.slices * r.C,
-                  partial = joined ? map.slices * r.C : 0;
-    const Workspace workspace(found + partial + map.columns);
+                  partial = joined ? tiles.slices * r.C : 0;
+    const Workspace workspace(found + partial + tiles.columns);
     const Ptr<float> first = workspace.get();
     GradientSums<T> together{};
-    if (joined) together = {first + found, workspace.integers(found + partial, map.columns), pointer<T>(given.db)};
+    if (joined) together = {first + found, workspace.integers(found + partial, tiles.columns), pointer<T>(given.db)};
     int64_t count = sums.slices;
     if (half) {
         const int64_t rows = r.rows, C = r.C;
@@ -207,26 +245,37 @@ void backward(const Rows& r, const Gradients& given) {
         FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * C * kWarpSize), kBlock, group_sums, first, int64_t{2},
                     rows, C, 1.0f, false, Ptr<const float>(), 0);
         count = 1;
-    } else if (count > 0) {
-        const Ptr<float> second = first + count * r.C;
-        const Ptr<int> arrived = together.arrived;
-        const ColumnTiles tiles = sums.tiles;
-        FP16_LAUNCH((batch_norm_gradient_sums_kernel<T, S, kWidth, kMask>), sums.grid(), kColumnBlock, xs, gs, bs, ms,
-                    ds, ys, dys, drs, first, second, arrived, tiles);
+        sums.slices = 0;
     }
-    const Ptr<const float> shifts = first, slopes = first + count * r.C;
-    const Ptr<const T> masked = kMask == Mask::stored ? Ptr<const T>(drs) : dys;
-    const ColumnTiles tiles = map.tiles;
+    const Ptr<float> second = first + count * r.C;
+    const int64_t most = std::max(places(sums), places(tiles));
     with_flag(static_cast<bool>(given.pending_grad), [&](auto pending_grad) {
         with_flag(joined, [&](auto summed) {
-            constexpr bool kRelu = kMask == Mask::recomputed, kAddsPending = decltype(pending_grad)::value,
-                           kSums = decltype(summed)::value;
-            FP16_LAUNCH((batch_norm_backward_kernel<T, S, kWidth, kRelu, kAddsPending, kSums>), map.grid(),
-                        kColumnBlock, xs, gs, bs, ms, ds, masked, ws, dxs, dgs, dbs, shifts, slopes, count, together,
-                        tiles);
+            constexpr bool kAddsPending = decltype(pending_grad)::value, kSums = decltype(summed)::value;
+            FP16_LAUNCH_COOPERATIVE((batch_norm_backward_kernel<T, S, kWidth, kMask, kAddsPending, kSums>), most,
+                                    kColumnBlock, xs, gs, bs, ms, ds, ys, dys, drs, ws, dxs, dgs, dbs, first, second,
+                                    count, together, sums, tiles);
         });
     });
     if (given.db && !joined) reduce("sum", given.dx, given.db, 1, r.rows, r.C, half);
+}
+
+void backward(const Gradients& given, bool relu) {
+    const Rows r(given.x);
+    if (r.C == 0) return;
+    const bool wide = by_vectors(r.C, {&given.x, &given.y, &given.dy, &given.pending_grad, &given.dx, &given.dr,
+                                       &given.gamma, &given.beta, &given.mean, &given.inv_std}) &&
+                      (!given.djoined || by_vectors(given.dx.dim(-1), {&given.djoined}));
+    with_storage("x", given.x.dtype, [&](auto type) {
+        with_storage("gamma", given.gamma.dtype, [&](auto statistics_type) {
+            with_mask(static_cast<bool>(given.y), relu, [&](auto mask) {
+                with_width<decltype(type)>(wide, [&](auto width) {
+                    backward<decltype(type), decltype(statistics_type), decltype(width)::value, decltype(mask)::value>(
+                        r, given);
+                });
+            });
+        });
+    });
 }
 
 }  // namespace
@@ -236,21 +285,15 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& dgamma,
                          const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db, bool relu,
                          bool half_accumulator) {
-    const Rows r(x);
-    if (r.C == 0) return;
-    const bool wide = by_vectors(r.C, {&x, &y, &dy, &pending_grad, &dx, &dr, &gamma, &beta, &mean, &inv_std});
-    const Gradients given{x,      gamma, beta, mean, inv_std,         y, dy, pending_grad, dx,
-                          dgamma, dbeta, dr,   db,   half_accumulator};
-    with_storage("x", x.dtype, [&](auto type) {
-        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
-            with_mask(static_cast<bool>(y), relu, [&](auto mask) {
-                with_width<decltype(type)>(wide, [&](auto width) {
-                    backward<decltype(type), decltype(statistics_type), decltype(width)::value, decltype(mask)::value>(
-                        r, given);
-                });
-            });
-        });
-    });
+    backward({x, gamma, beta, mean, inv_std, y, dy, pending_grad, dx, {}, dgamma, dbeta, dr, db, half_accumulator},
+             relu);
+}
+
+void batch_norm_of_cat_backward(const ArrayView& s, const ArrayView& gamma, const ArrayView& beta,
+                                const ArrayView& mean, const ArrayView& inv_std, const ArrayView& dy,
+                                const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& djoined,
+                                const ArrayView& dgamma, const ArrayView& dbeta, bool relu) {
+    backward({s, gamma, beta, mean, inv_std, {}, dy, pending_grad, dx, djoined, dgamma, dbeta, {}, {}, false}, relu);
 }
 
 }  // namespace fp16engine::gpu

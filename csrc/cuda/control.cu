@@ -8,13 +8,12 @@
 namespace fp16engine::gpu {
 namespace {
 
-// Counters, int64, as twice as many floats: moving those changes no bit.
-std::vector<ArrayView> as_floats(std::vector<ArrayView> arrays) {
+// Arrays of any type as halves, which are moved and not read.
+std::vector<ArrayView> as_halves(std::vector<ArrayView> arrays) {
     for (ArrayView& array : arrays) {
-        if (array.dtype != DType::int64) continue;
-        array.dtype = DType::float32;
-        array.shape[0] = 2 * array.size();
+        array.shape[0] = array.size() * (item_size(array.dtype) / item_size(DType::float16));
         array.ndim = 1;
+        array.dtype = DType::float16;
     }
     return arrays;
 }
@@ -88,21 +87,16 @@ void decide_step(const ArrayView& control, const ArrayView& loss, const ArrayVie
 
 void replace(const std::vector<ArrayView>& given_arrays, const std::vector<ArrayView>& given_values,
              const ArrayView& scalars, bool applied) {
-    const std::vector<ArrayView> arrays = as_floats(given_arrays), values = as_floats(given_values);
+    const std::vector<ArrayView> arrays = as_halves(given_arrays), values = as_halves(given_values);
     const auto now = Ptr<const StepScalars>(structs<StepScalars>(scalars));
-    const auto put = [&](auto type) {
-        using T = decltype(type);
-        using Tensor = ReplacedTensor<T>;
-        const auto entry = [&](size_t i) {
-            return Tensor{pointer<T>(arrays[i]), pointer<const T>(values[i]), arrays[i].size(),
-                          aligned(arrays[i]) && aligned(values[i])};
-        };
-        for_tables<T, Tensor>(arrays, kBlock * kEight, entry, [&](const TensorTable<Tensor>& table, unsigned slices) {
-            FP16_LAUNCH((replace_kernel<T>), slices, kBlock, table, now, applied);
-        });
+    const auto entry = [&](size_t i) {
+        return ReplacedTensor{pointer<__half>(arrays[i]), pointer<const __half>(values[i]), arrays[i].size(),
+                              aligned(arrays[i]) && aligned(values[i])};
     };
-    put(__half{});
-    put(float{});
+    for_tables<__half, ReplacedTensor>(arrays, kBlock * kEight, entry,
+                                       [&](const TensorTable<ReplacedTensor>& table, unsigned slices) {
+                                           FP16_LAUNCH(replace_kernel, slices, kBlock, table, now, applied);
+                                       });
 }
 
 void advance_step(const ArrayView& control, const ArrayView& loss, const ArrayView& results, const ArrayView& counts,

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "cuda/cooperative.h"
 #include "cuda/ops.h"
 #include "cuda/wide.h"
 
@@ -102,11 +103,10 @@ void weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& d
         const auto xs = pointer<const T>(x), dys = pointer<const T>(dy);
         const auto dws = pointer<T>(dw);
         const int per = static_cast<int>(per_slice), count = static_cast<int>(slices);
-        const Dim3 grid(static_cast<unsigned>(slices), static_cast<unsigned>(ceil_divide(s.K, kDepthwiseChannels)),
-                        static_cast<unsigned>(ceil_divide(taps, kTapGroup)));
-        if (slices) FP16_LAUNCH((depthwise_slice_kernel<T>), grid, kBlock, xs, dys, partial, s, per);
-        const auto blocks = static_cast<unsigned>(ceil_divide(outputs, kWarpSize));
-        FP16_LAUNCH((depthwise_add_slices_kernel<T>), blocks, kBlock, partial, dws, count, taps_, K);
+        const int64_t places = slices * ceil_divide(s.K, kDepthwiseChannels) * ceil_divide(taps, kTapGroup);
+        FP16_LAUNCH_COOPERATIVE((depthwise_weight_gradient_kernel<T>),
+                                std::max(places, ceil_divide(outputs, kWarpSize)), kBlock, xs, dys, partial, dws, s,
+                                per, count);
     });
 }
 

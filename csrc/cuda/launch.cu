@@ -1,6 +1,10 @@
 // The GPU's side of launch.h.
+#include <map>
+#include <mutex>
 #include <string>
+#include <utility>
 
+#include "cuda/cooperative.h"
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
 
@@ -35,6 +39,15 @@ int multiprocessors() {
     int& count = counts[device_index()];
     if (count == 0) FP16_CHECK(cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, current_device()));
     return count;
+}
+
+int64_t resident_blocks(const void* kernel, int threads) {
+    static std::mutex guard;
+    static std::map<std::pair<int, const void*>, int> known;  // a kernel is always launched with as many threads
+    const std::lock_guard<std::mutex> lock(guard);
+    int& each = known[{device_index(), kernel}];
+    if (each == 0) FP16_CHECK(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, kernel, threads, 0));
+    return int64_t{each} * multiprocessors();
 }
 
 Workspace::Workspace(int64_t floats)

@@ -22,12 +22,24 @@ void quantize_counted(const ArrayView& x, const ArrayView& y, int64_t outer, int
 
 // q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
 // probs rounded as stored; causal: query i sees the keys j <= i; lengths int64 (B,), or none: item b has the keys
-// j < lengths[b]. Sq, Sk and D are at most 128.
+// j < lengths[b]. Sq, Sk and D are at most 128. q y (B, Sq, H * D), k v (B, Sk, H * D): heads side by side.
 void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                        const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator);
 void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                         const ArrayView& dy, const ArrayView& dq, const ArrayView& dk, const ArrayView& dv,
                         bool half_accumulator);
+// As batch_norm_forward and batch_norm_backward of s (..., C), which is x and joined side by side along the channels:
+// forward stores it, backward parts its gradient into dx and djoined. Float32 sums.
+void batch_norm_of_cat_forward(const ArrayView& x, const ArrayView& joined, const ArrayView& gamma,
+                               const ArrayView& beta, const ArrayView& running_mean, const ArrayView& running_var,
+                               const ArrayView& updates, const ArrayView& rest, const ArrayView& s, const ArrayView& y,
+                               const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu);
+void batch_norm_of_cat_backward(const ArrayView& s, const ArrayView& gamma, const ArrayView& beta,
+                                const ArrayView& mean, const ArrayView& inv_std, const ArrayView& dy,
+                                const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& djoined,
+                                const ArrayView& dgamma, const ArrayView& dbeta, bool relu);
+// dx = dy where y > 0, else 0, and db (C,) its sums over all axes but the last, in float32.
+void relu_bias_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, const ArrayView& db);
 // Convolutions with one input channel per group: groups == C, w (K, R, S, 1), K a multiple of C; the rest as conv2d of
 // cpu/ops.h.
 void depthwise_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,

@@ -22,11 +22,18 @@ namespace fp16engine::gpu {
 constexpr int kTile = 32;            // rows and columns of an output tile, terms of a step
 constexpr int kAttentionLevels = 3;  // 128 terms are four blocks of 32
 
-// x (B * H, rows, D) at one (batch, head)
+// x at one (batch, head): of (B, H, rows, D), or of (B, rows, H * D) where heads lie side by side
 struct AttentionShape {
-    int queries, keys, width, heads;
+    int queries, keys, width, heads, stride;  // stride: elements from one row to the next
     float scale;
     bool causal, padded;
+
+    // Where row `first` of an item, a batch and a head, begins in an array with so many rows.
+    __device__ __forceinline__ int64_t start(int64_t item, int rows, int first) const {
+        const int64_t batch = item / heads, head = item % heads;
+        const int64_t base = stride == width ? item * rows * width : (batch * rows * heads + head) * width;
+        return base + static_cast<int64_t>(first) * stride;
+    }
 };
 
 __device__ __forceinline__ float operand(float v, float) { return v; }
@@ -116,8 +123,8 @@ __device__ __forceinline__ float row_sum(int count, Term term, Add add) {
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
-// q y (B * H, queries, width), k v (B * H, keys, width), probs (B * H, queries, keys), lengths (B,) if padded; one
-// block per 32 queries
+// q y of `queries` rows, k v of `keys` rows, probs (B * H, queries, keys), lengths (B,) if padded; one block per 32
+// queries
 template <class T, bool kHalf>
 __global__ void __launch_bounds__(kBlock)
     attention_forward_kernel(Ptr<const T> q, Ptr<const T> k, Ptr<const T> v, Ptr<const int64_t> lengths, Ptr<T> y,
@@ -127,17 +134,17 @@ __global__ void __launch_bounds__(kBlock)
     const int tiles = (s.queries + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
     const int64_t item = blockIdx.x / tiles, query = item * s.queries + first;
     const int rows = s.queries - first < kTile ? s.queries - first : kTile;
-    q = q + query * s.width;
-    y = y + query * s.width;
+    q = q + s.start(item, s.queries, first);
+    y = y + s.start(item, s.queries, first);
     probs = probs + query * s.keys;
-    k = k + item * s.keys * s.width;
-    v = v + item * s.keys * s.width;
+    k = k + s.start(item, s.keys, 0);
+    v = v + s.start(item, s.keys, 0);
 
     for (int key = 0; key < s.keys; key += kTile) {
         const auto scaled = [&](int row, int term) {
-            return rounded<T>(__fmul_rn(as_float(q[row * s.width + term]), s.scale));
+            return rounded<T>(__fmul_rn(as_float(q[row * s.stride + term]), s.scale));
         };
-        const auto keys = [&](int column, int term) { return as_float(k[(key + column) * s.width + term]); };
+        const auto keys = [&](int column, int term) { return as_float(k[(key + column) * s.stride + term]); };
         const int columns = s.keys - key < kTile ? s.keys - key : kTile;
         tile_product<kHalf, false, false>(
             stage, rows, columns, s.width, scaled, keys,
@@ -169,14 +176,14 @@ __global__ void __launch_bounds__(kBlock)
 
     for (int column = 0; column < s.width; column += kTile) {
         const auto weights = [&](int row, int term) { return static_cast<float>(scores[row * kMaxAttended + term]); };
-        const auto values = [&](int c, int term) { return as_float(v[term * s.width + column + c]); };
+        const auto values = [&](int c, int term) { return as_float(v[term * s.stride + column + c]); };
         const int columns = s.width - column < kTile ? s.width - column : kTile;
         tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, values,
-                                         [&](int row, int c, float sum) { put(y[row * s.width + column + c], sum); });
+                                         [&](int row, int c, float sum) { put(y[row * s.stride + column + c], sum); });
     }
 }
 
-// dy dq (B * H, queries, width), probs ds (B * H, queries, keys); one block per 32 queries. ds holds values of T.
+// dy dq of `queries` rows, probs ds (B * H, queries, keys); one block per 32 queries. ds holds values of T.
 template <class T, bool kHalf>
 __global__ void __launch_bounds__(kBlock)
     attention_query_gradient_kernel(Ptr<const T> k, Ptr<const T> v, Ptr<const T> probs, Ptr<const T> dy, Ptr<float> ds,
@@ -186,16 +193,16 @@ __global__ void __launch_bounds__(kBlock)
     const int tiles = (s.queries + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
     const int64_t item = blockIdx.x / tiles, query = item * s.queries + first;
     const int rows = s.queries - first < kTile ? s.queries - first : kTile;
-    dy = dy + query * s.width;
-    dq = dq + query * s.width;
+    dy = dy + s.start(item, s.queries, first);
+    dq = dq + s.start(item, s.queries, first);
     probs = probs + query * s.keys;
     ds = ds + query * s.keys;
-    k = k + item * s.keys * s.width;
-    v = v + item * s.keys * s.width;
+    k = k + s.start(item, s.keys, 0);
+    v = v + s.start(item, s.keys, 0);
 
     for (int key = 0; key < s.keys; key += kTile) {
-        const auto incoming = [&](int row, int term) { return as_float(dy[row * s.width + term]); };
-        const auto values = [&](int column, int term) { return as_float(v[(key + column) * s.width + term]); };
+        const auto incoming = [&](int row, int term) { return as_float(dy[row * s.stride + term]); };
+        const auto values = [&](int column, int term) { return as_float(v[(key + column) * s.stride + term]); };
         const int columns = s.keys - key < kTile ? s.keys - key : kTile;
         tile_product<kHalf, false, false>(
             stage, rows, columns, s.width, incoming, values,
@@ -223,15 +230,15 @@ __global__ void __launch_bounds__(kBlock)
         const auto weights = [&](int row, int term) {
             return static_cast<float>(gradients[row * kMaxAttended + term]);
         };
-        const auto keys = [&](int c, int term) { return as_float(k[term * s.width + column + c]); };
+        const auto keys = [&](int c, int term) { return as_float(k[term * s.stride + column + c]); };
         const int columns = s.width - column < kTile ? s.width - column : kTile;
         tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, keys, [&](int row, int c, float sum) {
-            put(dq[row * s.width + column + c], __fmul_rn(sum, s.scale));
+            put(dq[row * s.stride + column + c], __fmul_rn(sum, s.scale));
         });
     }
 }
 
-// q dy (B * H, queries, width), probs ds (B * H, queries, keys), dk dv (B * H, keys, width); one block per 32 keys
+// q dy of `queries` rows, probs ds (B * H, queries, keys), dk dv of `keys` rows; one block per 32 keys
 template <class T, bool kHalf>
 __global__ void __launch_bounds__(kBlock)
     attention_key_gradient_kernel(Ptr<const T> q, Ptr<const T> probs, Ptr<const T> dy, Ptr<const float> ds, Ptr<T> dk,
@@ -240,25 +247,25 @@ __global__ void __launch_bounds__(kBlock)
     const int tiles = (s.keys + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
     const int64_t item = blockIdx.x / tiles;
     const int rows = s.keys - first < kTile ? s.keys - first : kTile;
-    q = q + item * s.queries * s.width;
-    dy = dy + item * s.queries * s.width;
+    q = q + s.start(item, s.queries, 0);
+    dy = dy + s.start(item, s.queries, 0);
     probs = probs + (item * s.queries * s.keys + first);
     ds = ds + (item * s.queries * s.keys + first);
-    dk = dk + (item * s.keys + first) * s.width;
-    dv = dv + (item * s.keys + first) * s.width;
+    dk = dk + s.start(item, s.keys, first);
+    dv = dv + s.start(item, s.keys, first);
 
     for (int column = 0; column < s.width; column += kTile) {
         const int columns = s.width - column < kTile ? s.width - column : kTile;
         const auto gradients = [&](int row, int term) { return ds[term * s.keys + row]; };
         const auto scaled = [&](int c, int term) {
-            return rounded<T>(__fmul_rn(as_float(q[term * s.width + column + c]), s.scale));
+            return rounded<T>(__fmul_rn(as_float(q[term * s.stride + column + c]), s.scale));
         };
         tile_product<kHalf, true, true>(stage, rows, columns, s.queries, gradients, scaled,
-                                        [&](int row, int c, float sum) { put(dk[row * s.width + column + c], sum); });
+                                        [&](int row, int c, float sum) { put(dk[row * s.stride + column + c], sum); });
         const auto weights = [&](int row, int term) { return as_float(probs[term * s.keys + row]); };
-        const auto incoming = [&](int c, int term) { return as_float(dy[term * s.width + column + c]); };
+        const auto incoming = [&](int c, int term) { return as_float(dy[term * s.stride + column + c]); };
         tile_product<kHalf, true, true>(stage, rows, columns, s.queries, weights, incoming,
-                                        [&](int row, int c, float sum) { put(dv[row * s.width + column + c], sum); });
+                                        [&](int row, int c, float sum) { put(dv[row * s.stride + column + c], sum); });
     }
 }
 

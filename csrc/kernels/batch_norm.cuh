@@ -14,24 +14,35 @@
 //
 // Accumulators: float32, where a thread joins eight rows at a time (their sum, and their squares about their own mean;
 // Chan et al. 1979), threads of a block join in the order of their rows, slices in theirs, squares each time moved to
-// the mean of the whole, never E[x^2] - E[x]^2; or binary16 in the order of strict_sum.cuh, of terms that a power of
-// two per column keeps from overflowing.
+// the mean of the whole, never E[x^2] - E[x]^2; or binary16 (batch_norm_strict.cuh).
 //
-// Deterministic: slices depend on the shape alone and every block that joins them does it in the same order. Arrays
-// that vectors cannot move (wide.cuh) have another order than those they can.
+// Each direction is one cooperative launch (cooperative.cuh): all blocks find their slices' sums, wait for each other,
+// and use them. Deterministic: slices depend on the shape alone and every block that joins them does it in the same
+// order. Arrays that vectors cannot move (wide.cuh) have another order than those they can.
 //
 // Bytes per element of T: forward 2 reads + 1 write, inference 1 + 1, backward 4 + 1; with binary16 accumulators
 // forward 3 + 1. A residual and a pending gradient are a read more each, an addend a read and a write, dr two.
 #pragma once
-#include "common/running_average.h"
 #include "kernels/columns.cuh"
-#include "kernels/strict_columns.cuh"
+#include "kernels/cooperative.cuh"
+#include "kernels/running_statistics.cuh"
 
 namespace fp16engine::gpu {
 
 constexpr int kMomentRows = 8;  // rows that a thread joins at once
 
 // ---- device helpers -----------------------------------------------------------------------------------------------
+
+// What is normalised: x as it is stored, its sum with an addend, or x and more columns side by side; the latter two are
+// formed and stored by the pass over the moments.
+enum class Source { stored, sum, cat };
+
+// Shared memory of both passes, one after the other: two blocks' worth would not fit into the 48 KB of a kernel.
+template <int kWidth>
+struct PassStages {
+    ColumnStage<kWidth> first, second;
+    Shared<float, kColumnBlock> part;
+};
 
 // Moments of slices of the rows, sums and squares (count, C): each of terms_each rows but the last, `terms` in all.
 struct BatchMoments {
@@ -77,13 +88,13 @@ struct Normalise {
                                          Ptr<T> y) const {
         constexpr int kRows = kResidual ? kBatch / 2 : kBatch;  // as many vectors in flight
         thread.template each_row<kRows>(
-            [&](int64_t at, int64_t step) {
+            [&](int64_t at, int64_t step, int64_t) {
                 float v[kRows][kWidth], r[kRows][kWidth];
                 for (int i = 0; i < kRows; i++) load_floats(x + (at + i * step), v[i]);
                 for (int i = 0; kResidual && i < kRows; i++) load_floats(residual + (at + i * step), r[i]);
                 for (int i = 0; i < kRows; i++) store<kResidual>(v[i], r[i], y + (at + i * step));
             },
-            [&](int64_t at) {
+            [&](int64_t at, int64_t) {
                 float v[kWidth], r[kWidth];
                 load_floats(x + at, v);
                 if (kResidual) load_floats(residual + at, r);
@@ -109,54 +120,20 @@ struct GradientSums {
     Ptr<T> total;
 };
 
-// The running statistics (C,), their count (1,), which the kernel before has raised, and rest (2, C), which keeps what
-// rounding takes from mean and standard deviation; without it `var` is the variance, without the count the shares stay.
-template <class S>
-struct RunningStatistics {
-    Ptr<S> mean, var, rest;
-    Ptr<int64_t> updates;
-    double momentum;
-
-    __device__ __forceinline__ void update(int64_t column, int64_t C, float batch_mean, float variance) const {
-        const RunningShares shares(momentum, updates ? updates[0] : 0);
-        const Ptr<S> lost = rest ? rest + column : rest;
-        average(mean[column], lost, batch_mean, shares, false);
-        average(var[column], rest ? lost + C : lost, variance, shares, static_cast<bool>(rest));
-    }
-
-private:
-    __device__ static __forceinline__ void average(S& running, Ptr<S> lost, float batch, const RunningShares& shares,
-                                                   bool root) {
-        float before = as_float(running);
-        if (lost) before = __fadd_rn(before, as_float(lost[0]));
-        if (root) before = __fmul_rn(before, before);
-        float after = __fadd_rn(__fmul_rn(shares.kept, before), __fmul_rn(shares.taken, batch));
-        if (root) after = __fsqrt_rn(after);
-        put(running, after);
-        if (lost) put(lost[0], __fsub_rn(after, rounded<S>(after)));
-    }
-};
-
-// The first thread of a grid counts one more update.
-__device__ __forceinline__ void count_update(Ptr<int64_t> updates) {
-    if (updates && blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) updates[0] = updates[0] + 1;
-}
-
-// ---- kernels ------------------------------------------------------------------------------------------------------
-
-// x (rows, C) -> sums, squares (slices, C): each slice's sum, and its squared distances from its own mean; kSummed: of
-// s (rows, C) = fl(x + addend), which is stored
-template <class T, int kWidth, bool kSummed>
-__global__ void __launch_bounds__(kColumnBlock)
-    batch_norm_moments_kernel(Ptr<const T> x, Ptr<const T> addend, Ptr<T> s, Ptr<float> sums, Ptr<float> squares,
-                              Ptr<int64_t> updates, ColumnTiles tiles) {
-    count_update(updates);
-    __shared__ ColumnStage<kWidth> staged_sums;
-    __shared__ ColumnStage<kWidth> staged_squares;
-    __shared__ Shared<float, kColumnBlock> part;
-    const ColumnThread<kWidth> thread(tiles);
+// x (rows, C) -> sums, squares (slices, C) of one place: a slice's sum, and its squared distances from its own mean, of
+// s (rows, C), which is stored unless it is x: fl(x + addend), or x and the addend side by side
+template <class T, int kWidth, Source kSource>
+__device__ __forceinline__ void find_moments(PassStages<kWidth>& stages, const SideBySide<const T>& x,
+                                             Ptr<const T> addend, Ptr<T> s, Ptr<float> sums, Ptr<float> squares,
+                                             const ColumnTiles& tiles, const ColumnPlace& place) {
+    constexpr bool kFormed = kSource != Source::stored;
+    auto &staged_sums = stages.first, &staged_squares = stages.second;
+    auto& part = stages.part;
+    const ColumnThread<kWidth> thread(tiles, place);
     float sum[kWidth] = {}, square[kWidth] = {}, n = 0.0f;
-    const auto add = [&](int64_t at, float (&v)[kWidth]) {
+    const auto load = [&](int64_t at, int64_t r, float (&v)[kWidth]) {
+        load_floats(kSource == Source::cat ? x.at(r, thread.column) : x.left + at, v);
+        if (kSource != Source::sum) return;
         float a[kWidth];
         load_floats(addend + at, a);
         for (int j = 0; j < kWidth; j++) v[j] = rounded<T>(__fadd_rn(v[j], a[j]));
@@ -168,11 +145,10 @@ __global__ void __launch_bounds__(kColumnBlock)
         sum[j] = __fadd_rn(sum[j], s);
     };
     thread.template each_row<kMomentRows>(
-        [&](int64_t at, int64_t step) {
+        [&](int64_t at, int64_t step, int64_t r) {
             float v[kMomentRows][kWidth];
-            for (int i = 0; i < kMomentRows; i++) load_floats(x + (at + i * step), v[i]);
-            for (int i = 0; kSummed && i < kMomentRows; i++) add(at + i * step, v[i]);
-            for (int i = 0; kSummed && i < kMomentRows; i++) store_floats(s + (at + i * step), v[i]);
+            for (int i = 0; i < kMomentRows; i++) load(at + i * step, r + i * thread.row_lanes, v[i]);
+            for (int i = 0; kFormed && i < kMomentRows; i++) store_floats(s + (at + i * step), v[i]);
             const float per_row = n > 0.0f ? __fdiv_rn(1.0f, n) : 0.0f,
                         weight = __fdiv_rn(n * kMomentRows, n + kMomentRows);
             for (int j = 0; j < kWidth; j++) {
@@ -188,13 +164,10 @@ __global__ void __launch_bounds__(kColumnBlock)
             }
             n += kMomentRows;
         },
-        [&](int64_t at) {
+        [&](int64_t at, int64_t r) {
             float v[kWidth];
-            load_floats(x + at, v);
-            if (kSummed) {
-                add(at, v);
-                store_floats(s + at, v);
-            }
+            load(at, r, v);
+            if (kFormed) store_floats(s + at, v);
             const float per_row = n > 0.0f ? __fdiv_rn(1.0f, n) : 0.0f, weight = __fdiv_rn(n, n + 1.0f);
             for (int j = 0; j < kWidth; j++) join(j, v[j], v[j], 0.0f, per_row, weight);
             n += 1.0f;
@@ -214,24 +187,25 @@ __global__ void __launch_bounds__(kColumnBlock)
         return __fmaf_rn(__fmul_rn(distance, count), distance, staged_squares.get(lane, c, tiles.lanes));
     };
     const float square_total = column_total(columns, used, moved, part);
-    const int64_t column = staged_column<kWidth>(tiles);
+    const int64_t column = staged_column<kWidth>(tiles, place);
     if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) {
-        sums[blockIdx.y * tiles.C + column] = total;
-        squares[blockIdx.y * tiles.C + column] = square_total;
+        sums[place.slice * tiles.C + column] = total;
+        squares[place.slice * tiles.C + column] = square_total;
     }
 }
 
-// x residual y (rows, C); gamma beta mean inv_std (C,). The first slice's blocks write the statistics.
+// x residual y (rows, C), gamma beta mean inv_std (C,) of one place; the first slice's block writes the statistics
 template <class T, class S, int kWidth, bool kResidual>
-__global__ void __launch_bounds__(kColumnBlock, 2)
-    batch_norm_forward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, const RunningStatistics<S> running,
-                              Ptr<const T> residual, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std, BatchMoments moments,
-                              ColumnTiles tiles, float eps, float floor) {
-    __shared__ Shared<float, kColumnBlock> part;
+__device__ __forceinline__ void normalise_place(PassStages<kWidth>& stages, Ptr<const T> x, Ptr<const S> gamma,
+                                                Ptr<const S> beta, const RunningStatistics<S>& running,
+                                                Ptr<const T> residual, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std,
+                                                const BatchMoments& moments, const ColumnTiles& tiles,
+                                                const ColumnPlace& place, float eps, float floor) {
+    auto& part = stages.part;
     __shared__ Shared<float, kTileColumns> means;
     __shared__ Shared<float, kTileColumns> deviations;
     const int columns = tiles.lanes * kWidth, c = static_cast<int>(threadIdx.x) % columns;
-    const int64_t column = static_cast<int64_t>(blockIdx.x) * columns + c;
+    const int64_t column = place.tile * columns + c;
     const auto sum_of = [&](int64_t i, int) { return column < tiles.C ? moments.sums[i * tiles.C + column] : 0.0f; };
     const float terms = static_cast<float>(moments.terms);
     const float batch_mean = __fdiv_rn(column_total(columns, moments.count, sum_of, part), terms);
@@ -247,7 +221,7 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
         const float deviation = inverse_std(variance, eps);
         means[c] = rounded<S>(batch_mean);
         deviations[c] = rounded<S>(deviation);
-        if (blockIdx.y == 0) {
+        if (place.slice == 0) {
             put(mean[column], batch_mean);
             put(inv_std[column], deviation);
             running.update(column, tiles.C, batch_mean, variance);
@@ -255,7 +229,7 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
     }
     __syncthreads();
 
-    const ColumnThread<kWidth> thread(tiles);
+    const ColumnThread<kWidth> thread(tiles, place);
     if (!thread.active) return;
     Normalise<kWidth> normalise;
     const int first = static_cast<int>(threadIdx.x) % tiles.lanes * kWidth;
@@ -269,40 +243,19 @@ __global__ void __launch_bounds__(kColumnBlock, 2)
     normalise.template rows<kResidual>(thread, x, residual, y);
 }
 
-// x residual y (rows, C); gamma beta running_mean running_var (C,)
-template <class T, class S, int kWidth, bool kResidual>
-__global__ void __launch_bounds__(kColumnBlock)
-    batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
-                                Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles,
-                                bool deviation, float eps, float floor) {
-    const ColumnThread<kWidth> thread(tiles);
-    if (!thread.active) return;
-    Normalise<kWidth> normalise;
-    load_floats(running_mean + thread.column, normalise.mean);
-    load_floats(running_var + thread.column, normalise.inv_std);
-    for (int j = 0; j < kWidth; j++) {
-        const float spread = normalise.inv_std[j];
-        normalise.inv_std[j] = inverse_std(deviation ? __fmul_rn(spread, spread) : spread, eps);
-    }
-    load_floats(gamma + thread.column, normalise.gamma);
-    load_floats(beta + thread.column, normalise.beta);
-    normalise.floor = floor;
-    normalise.template rows<kResidual>(thread, x, residual, y);
-}
-
-// x dy (rows, C), gamma beta mean inv_std (C,) -> shifts, slopes (slices, C): each slice's sums of g and of g * xhat;
-// a stored mask y (rows, C) gives dr (rows, C) too. `arrived`, where given, becomes zero for the kernel that follows.
+// x dy (rows, C), gamma beta mean inv_std (C,) -> shifts, slopes (slices, C) of one place: a slice's sums of g and of
+// g * xhat; a stored mask y (rows, C) gives dr (rows, C) too. `arrived`, where given, becomes zero for what follows.
 template <class T, class S, int kWidth, Mask kMask>
-__global__ void __launch_bounds__(kColumnBlock)
-    batch_norm_gradient_sums_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                                    Ptr<const S> inv_std, Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr, Ptr<float> shifts,
-                                    Ptr<float> slopes, Ptr<int> arrived, ColumnTiles tiles) {
-    __shared__ ColumnStage<kWidth> staged_shifts;
-    __shared__ ColumnStage<kWidth> staged_slopes;
-    __shared__ Shared<float, kColumnBlock> part;
-    const ColumnThread<kWidth> thread(tiles);
+__device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, Ptr<const T> x, Ptr<const S> gamma,
+                                                   Ptr<const S> beta, Ptr<const S> mean, Ptr<const S> inv_std,
+                                                   Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr, Ptr<float> shifts,
+                                                   Ptr<float> slopes, Ptr<int> arrived, const ColumnTiles& tiles,
+                                                   const ColumnPlace& place) {
+    auto &staged_shifts = stages.first, &staged_slopes = stages.second;
+    auto& part = stages.part;
+    const ColumnThread<kWidth> thread(tiles, place);
     float shift[kWidth] = {}, slope[kWidth] = {};
-    if (arrived && blockIdx.y == 0 && threadIdx.x == 0) arrived[blockIdx.x] = 0;
+    if (arrived && place.slice == 0 && threadIdx.x == 0) arrived[place.tile] = 0;
     if (thread.active) {
         constexpr bool kStored = kMask == Mask::stored, kRelu = kMask == Mask::recomputed;
         constexpr int kRows = kStored ? kBatch / 2 : kBatch;
@@ -328,13 +281,13 @@ __global__ void __launch_bounds__(kColumnBlock)
             for (int j = 0; j < kWidth; j++) dv[j] = stored[j] > 0.0f ? dv[j] : 0.0f;
         };
         thread.template each_row<kRows>(
-            [&](int64_t at, int64_t step) {
+            [&](int64_t at, int64_t step, int64_t) {
                 float v[kRows][kWidth], dv[kRows][kWidth];
                 for (int i = 0; i < kRows; i++) load(at + i * step, v[i], dv[i]);
                 for (int i = 0; kStored && i < kRows; i++) store_floats(dr + (at + i * step), dv[i]);
                 for (int i = 0; i < kRows; i++) join(v[i], dv[i]);
             },
-            [&](int64_t at) {
+            [&](int64_t at, int64_t) {
                 float v[kWidth], dv[kWidth];
                 load(at, v, dv);
                 if (kStored) store_floats(dr + at, dv);
@@ -346,7 +299,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     __syncthreads();
 
     const int columns = tiles.lanes * kWidth, used = thread.lanes_used();
-    const int64_t column = staged_column<kWidth>(tiles);
+    const int64_t column = staged_column<kWidth>(tiles, place);
     const bool writes = static_cast<int>(threadIdx.x) < columns && column < tiles.C;
     const auto sum_of = [&](ColumnStage<kWidth>& stage) {
         return column_total(
@@ -354,24 +307,25 @@ __global__ void __launch_bounds__(kColumnBlock)
     };
     const float shift_total = sum_of(staged_shifts), slope_total = sum_of(staged_slopes);
     if (writes) {
-        shifts[blockIdx.y * tiles.C + column] = shift_total;
-        slopes[blockIdx.y * tiles.C + column] = slope_total;
+        shifts[place.slice * tiles.C + column] = shift_total;
+        slopes[place.slice * tiles.C + column] = slope_total;
     }
 }
 
-// dx (rows, C), dgamma dbeta (C,) from shifts, slopes (count, C); without dx its rows are left out. kAddsPending:
-// pending_grad (rows, C) is added to dx; kSums: dx is summed over its rows.
+// dx (rows, C), dgamma dbeta (C,) of one place from shifts, slopes (count, C); without dx its rows are left out.
+// kAddsPending: pending_grad (rows, C) is added to dx; kSums: dx is summed over its rows.
 template <class T, class S, int kWidth, bool kRelu, bool kAddsPending, bool kSums>
-__global__ void __launch_bounds__(kColumnBlock)
-    batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                               Ptr<const S> inv_std, Ptr<const T> dy, Ptr<const T> pending_grad, Ptr<T> dx,
-                               Ptr<S> dgamma, Ptr<S> dbeta, Ptr<const float> shifts, Ptr<const float> slopes,
-                               int64_t count, GradientSums<T> sums, ColumnTiles tiles) {
-    __shared__ Shared<float, kColumnBlock> part;
+__device__ __forceinline__ void find_gradients(PassStages<kWidth>& stages, Ptr<const T> x, Ptr<const S> gamma,
+                                               Ptr<const S> beta, Ptr<const S> mean, Ptr<const S> inv_std,
+                                               Ptr<const T> dy, Ptr<const T> pending_grad, const SideBySide<T>& dx,
+                                               Ptr<S> dgamma, Ptr<S> dbeta, Ptr<const float> shifts,
+                                               Ptr<const float> slopes, int64_t count, const GradientSums<T>& sums,
+                                               const ColumnTiles& tiles, const ColumnPlace& place) {
+    auto& part = stages.part;
     __shared__ Shared<float, kTileColumns> tile_shifts;
     __shared__ Shared<float, kTileColumns> tile_slopes;
     const int columns = tiles.lanes * kWidth, c = static_cast<int>(threadIdx.x) % columns;
-    const int64_t column = static_cast<int64_t>(blockIdx.x) * columns + c;
+    const int64_t column = place.tile * columns + c;
     const auto sum_of = [&](Ptr<const float> found) {
         return column_total(
             columns, count, [&](int64_t i, int) { return column < tiles.C ? found[i * tiles.C + column] : 0.0f; },
@@ -381,16 +335,16 @@ __global__ void __launch_bounds__(kColumnBlock)
     if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) {
         tile_shifts[c] = __fdiv_rn(shift_total, static_cast<float>(tiles.rows));
         tile_slopes[c] = __fdiv_rn(slope_total, static_cast<float>(tiles.rows));
-        if (blockIdx.y == 0) {
+        if (place.slice == 0) {
             put(dbeta[column], shift_total);
             put(dgamma[column], slope_total);
         }
     }
     __syncthreads();
 
-    const ColumnThread<kWidth> thread(tiles);
+    const ColumnThread<kWidth> thread(tiles, place);
     float total[kWidth] = {};
-    if (thread.active && dx) {
+    if (thread.active && dx.left) {
         constexpr int kRows = kAddsPending ? kBatch / 2 : kBatch;
         float m[kWidth], s[kWidth], a[kWidth], b[kWidth], shift[kWidth], slope[kWidth];
         load_floats(mean + thread.column, m);
@@ -420,100 +374,108 @@ __global__ void __launch_bounds__(kColumnBlock)
             store_floats(to, out);
         };
         thread.template each_row<kRows>(
-            [&](int64_t at, int64_t step) {
+            [&](int64_t at, int64_t step, int64_t r) {
                 float v[kRows][kWidth], dv[kRows][kWidth], w[kRows][kWidth];
                 for (int i = 0; i < kRows; i++) load(at + i * step, v[i], dv[i], w[i]);
-                for (int i = 0; i < kRows; i++) store(v[i], dv[i], w[i], dx + (at + i * step));
+                for (int i = 0; i < kRows; i++)
+                    store(v[i], dv[i], w[i], dx.at(r + i * thread.row_lanes, thread.column));
             },
-            [&](int64_t at) {
+            [&](int64_t at, int64_t r) {
                 float v[kWidth], dv[kWidth], w[kWidth];
                 load(at, v, dv, w);
-                store(v, dv, w, dx + at);
+                store(v, dv, w, dx.at(r, thread.column));
             });
     }
     if constexpr (kSums) {
-        __shared__ ColumnStage<kWidth> staged;
+        auto& staged = stages.first;
         __shared__ Shared<int, 1> last;
         staged.put(total);
         __syncthreads();
         const float mine = column_total(
             columns, thread.lanes_used(),
             [&](int64_t i, int k) { return staged.get(static_cast<int>(i), k, tiles.lanes); }, part);
-        const int64_t staged_at = staged_column<kWidth>(tiles);
+        const int64_t staged_at = staged_column<kWidth>(tiles, place);
         const bool writes = static_cast<int>(threadIdx.x) < columns && staged_at < tiles.C;
-        if (writes) sums.partial[blockIdx.y * tiles.C + staged_at] = mine;
-        if (!last_of_tile(sums.arrived, last)) return;
+        if (writes) sums.partial[place.slice * tiles.C + staged_at] = mine;
+        if (!last_of_tile(tiles, place, sums.arrived, last)) return;
         const float all = column_total(
-            columns, gridDim.y,
+            columns, tiles.slices,
             [&](int64_t i, int) { return column < tiles.C ? __ldcg(&sums.partial[i * tiles.C + column]) : 0.0f; },
             part);
         if (static_cast<int>(threadIdx.x) < columns && column < tiles.C) put(sums.total[column], all);
     }
 }
 
-// The largest |x| of 1024 rows at a time: largest (ceil(rows / 1024), C), infinity where one is NaN
-template <class T>
-__global__ void __launch_bounds__(kBlock)
-    batch_norm_strict_largest_kernel(Ptr<const T> x, Ptr<float> largest, Ptr<int64_t> updates, int64_t rows,
-                                     int64_t C) {
-    __shared__ Shared<float, kBlock> part;
-    count_update(updates);
-    const int lane = static_cast<int>(threadIdx.x % kWarpSize), warp = static_cast<int>(threadIdx.x / kWarpSize);
-    const StrictTile tile(rows, C);
-    const int64_t column = tile.first + lane;
-    float most = 0.0f;
-    for (int64_t r = tile.begin + warp; r < tile.end && column < C; r += kBlock / kWarpSize) {
-        const float value = as_float(x[r * C + column]), size = value < 0.0f ? -value : value;
-        if (!(size <= most)) most = size == size ? size : __int_as_float(0x7f800000);
-    }
-    part[static_cast<int>(threadIdx.x)] = most;
-    __syncthreads();
-    if (warp != 0 || column >= C) return;
-    for (int i = lane + kWarpSize; i < kBlock; i += kWarpSize) most = part[i] > most ? part[i] : most;
-    largest[tile.group * C + column] = most;
-}
+// ---- kernels ------------------------------------------------------------------------------------------------------
 
-// scale (C,) from largest (count, C)
-__global__ void __launch_bounds__(kBlock)
-    batch_norm_strict_scale_kernel(Ptr<const float> largest, Ptr<float> scale, int64_t count, int64_t C) {
-    for (int64_t c = grid_thread(); c < C; c += grid_threads()) {
-        float most = 0.0f;
-        for (int64_t i = 0; i < count; i++) most = largest[i * C + c] > most ? largest[i * C + c] : most;
-        scale[c] = strict_scale(most);
+// Both passes of forward. x addend s residual y (rows, C), gamma beta mean inv_std (C,), sums squares
+// (sum_tiles.slices, C). Without slices in sum_tiles, `moments` are there already and the first pass is left out.
+template <class T, class S, int kWidth, Source kSource, bool kResidual>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_forward_kernel(SideBySide<const T> x, Ptr<const T> addend, Ptr<T> s, Ptr<const S> gamma,
+                              Ptr<const S> beta, const RunningStatistics<S> running, Ptr<const T> residual, Ptr<T> y,
+                              Ptr<S> mean, Ptr<S> inv_std, Ptr<float> sums, Ptr<float> squares, BatchMoments moments,
+                              ColumnTiles sum_tiles, ColumnTiles tiles, float eps, float floor) {
+    __shared__ PassStages<kWidth> stages;
+    if (sum_tiles.slices > 0) {
+        count_update(running.updates);
+        each_place(sum_tiles, [&](const ColumnPlace& place) {
+            find_moments<T, kWidth, kSource>(stages, x, addend, s, sums, squares, sum_tiles, place);
+        });
+        grid_barrier();
     }
-}
-
-// Binary16 accumulators: groups (ceil(rows / 1024), C) of x times scale (C,), or of its squared distances from mean
-// (C,) where it is given
-template <class T>
-__global__ void __launch_bounds__(kBlock)
-    batch_norm_strict_moments_kernel(Ptr<const T> x, Ptr<const float> scale, Ptr<const float> mean, Ptr<float> groups,
-                                     int64_t rows, int64_t C) {
-    __shared__ StrictStage<1> stage;
-    strict_column_groups<1, true>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[1]) {
-        terms[0] = as_float(x[r * C + c]);
-        if (mean) terms[0] = __fsub_rn(terms[0], mean[c]);
-        terms[0] = __fmul_rn(terms[0], scale[c]);
-        if (mean) terms[0] = __fmul_rn(terms[0], terms[0]);
+    const Ptr<const T> normalised = kSource == Source::stored ? x.left : Ptr<const T>(s);
+    each_place(tiles, [&](const ColumnPlace& place) {
+        normalise_place<T, S, kWidth, kResidual>(stages, normalised, gamma, beta, running, residual, y, mean, inv_std,
+                                                 moments, tiles, place, eps, floor);
     });
 }
 
-// Binary16 accumulators: groups (2, ceil(rows / 1024), C) of g and of g * xhat; a stored mask y gives dr too
-template <class S, Mask kMask>
-__global__ void __launch_bounds__(kBlock)
-    batch_norm_strict_gradients_kernel(Ptr<const __half> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
-                                       Ptr<const S> inv_std, Ptr<const __half> y, Ptr<const __half> dy, Ptr<__half> dr,
-                                       Ptr<float> groups, int64_t rows, int64_t C) {
-    __shared__ StrictStage<2> stage;
-    strict_column_groups<2, false>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[2]) {
-        const float xhat = __fmul_rn(__fsub_rn(as_float(x[r * C + c]), as_float(mean[c])), as_float(inv_std[c]));
-        terms[0] = masked_gradient<__half, kMask == Mask::recomputed>(as_float(dy[r * C + c]), xhat, as_float(gamma[c]),
-                                                                      as_float(beta[c]));
-        if (kMask == Mask::stored) {
-            terms[0] = as_float(y[r * C + c]) > 0.0f ? terms[0] : 0.0f;
-            put(dr[r * C + c], terms[0]);
+// x residual y (rows, C); gamma beta running_mean running_var (C,)
+template <class T, class S, int kWidth, bool kResidual>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
+                                Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles,
+                                bool deviation, float eps, float floor) {
+    each_place(tiles, [&](const ColumnPlace& place) {
+        const ColumnThread<kWidth> thread(tiles, place);
+        if (!thread.active) return;
+        Normalise<kWidth> normalise;
+        load_floats(running_mean + thread.column, normalise.mean);
+        load_floats(running_var + thread.column, normalise.inv_std);
+        for (int j = 0; j < kWidth; j++) {
+            const float spread = normalise.inv_std[j];
+            normalise.inv_std[j] = inverse_std(deviation ? __fmul_rn(spread, spread) : spread, eps);
         }
-        terms[1] = __fmul_rn(terms[0], xhat);
+        load_floats(gamma + thread.column, normalise.gamma);
+        load_floats(beta + thread.column, normalise.beta);
+        normalise.floor = floor;
+        normalise.template rows<kResidual>(thread, x, residual, y);
+    });
+}
+
+// Both passes of backward. x y dy dr pending_grad dx (rows, C), gamma beta mean inv_std dgamma dbeta (C,), shifts
+// slopes (count, C). Without slices in sum_tiles the sums are there already and the first pass is left out.
+template <class T, class S, int kWidth, Mask kMask, bool kAddsPending, bool kSums>
+__global__ void __launch_bounds__(kColumnBlock)
+    batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
+                               Ptr<const S> inv_std, Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr,
+                               Ptr<const T> pending_grad, SideBySide<T> dx, Ptr<S> dgamma, Ptr<S> dbeta,
+                               Ptr<float> shifts, Ptr<float> slopes, int64_t count, GradientSums<T> sums,
+                               ColumnTiles sum_tiles, ColumnTiles tiles) {
+    __shared__ PassStages<kWidth> stages;
+    if (sum_tiles.slices > 0) {
+        each_place(sum_tiles, [&](const ColumnPlace& place) {
+            find_gradient_sums<T, S, kWidth, kMask>(stages, x, gamma, beta, mean, inv_std, y, dy, dr, shifts, slopes,
+                                                    sums.arrived, sum_tiles, place);
+        });
+        grid_barrier();
+    }
+    const Ptr<const T> masked = kMask == Mask::stored ? Ptr<const T>(dr) : dy;
+    each_place(tiles, [&](const ColumnPlace& place) {
+        find_gradients<T, S, kWidth, kMask == Mask::recomputed, kAddsPending, kSums>(
+            stages, x, gamma, beta, mean, inv_std, masked, pending_grad, dx, dgamma, dbeta, shifts, slopes, count, sums,
+            tiles, place);
     });
 }
 

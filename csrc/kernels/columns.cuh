@@ -9,13 +9,26 @@ constexpr int kTileColumns = 64;   // 128 bytes of halves
 constexpr int kColumnParts = 16;   // most threads that share the merging of one column
 constexpr int kBatch = 4;          // rows a thread has in flight at least
 
-// `lanes` groups of kWidth columns make a tile, at most kTileColumns columns; blockIdx = (tile, slice of `slice` rows).
+// `lanes` groups of kWidth columns make a tile, at most kTileColumns columns, of which there are `columns`; `slice`
+// rows make a slice.
 struct ColumnTiles {
-    int64_t rows, C, slice;
+    int64_t rows, C, slice, columns, slices;
     int lanes;
 };
 
 // ---- device helpers -----------------------------------------------------------------------------------------------
+
+// A tile of columns in a slice of rows, which is what a block works on at a time.
+struct ColumnPlace {
+    int64_t tile, slice;
+};
+
+// body(place) for every share of the block, all of them in an order that only the grid's size decides.
+template <class Body>
+__device__ __forceinline__ void each_place(const ColumnTiles& tiles, Body body) {
+    for (int64_t i = blockIdx.x; i < tiles.columns * tiles.slices; i += gridDim.x)
+        body(ColumnPlace{i % tiles.columns, i / tiles.columns});
+}
 
 // A thread's share: its columns, and the rows begin + row, begin + row + row_lanes, ... of its block's slice.
 template <int kWidth>
@@ -24,26 +37,26 @@ struct ColumnThread {
     int row, row_lanes;
     bool active;
 
-    __device__ __forceinline__ explicit ColumnThread(const ColumnTiles& tiles) {
+    __device__ __forceinline__ ColumnThread(const ColumnTiles& tiles, const ColumnPlace& place) {
         const int thread = static_cast<int>(threadIdx.x);
         row = thread / tiles.lanes;
         row_lanes = kColumnBlock / tiles.lanes;
-        column = (static_cast<int64_t>(blockIdx.x) * tiles.lanes + thread % tiles.lanes) * kWidth;
-        begin = static_cast<int64_t>(blockIdx.y) * tiles.slice;
+        column = (place.tile * tiles.lanes + thread % tiles.lanes) * kWidth;
+        begin = place.slice * tiles.slice;
         end = begin + tiles.slice < tiles.rows ? begin + tiles.slice : tiles.rows;
         C = tiles.C;
         active = row < row_lanes && column < C;
     }
 
-    // batch(first element, distance of the next row's) for kRows rows at a time, single(first element) for those that
-    // are left
+    // batch(first element, distance of the next row's, row) for kRows rows at a time, row_lanes apart, single(first
+    // element, row) for those that are left
     template <int kRows, class Batch, class Single>
     __device__ __forceinline__ void each_row(Batch batch, Single single) const {
         if (!active) return;
         const int64_t step = row_lanes * C;
         int64_t r = begin + row, at = r * C + column;
-        for (; r + (kRows - 1) * row_lanes < end; r += kRows * row_lanes, at += kRows * step) batch(at, step);
-        for (; r < end; r += row_lanes, at += step) single(at);
+        for (; r + (kRows - 1) * row_lanes < end; r += kRows * row_lanes, at += kRows * step) batch(at, step, r);
+        for (; r < end; r += row_lanes, at += step) single(at, r);
     }
 
     // How many row lanes have a row, and how many rows has lane i of them.
@@ -52,6 +65,18 @@ struct ColumnThread {
     }
     __device__ __forceinline__ float rows_of(int i) const {
         return static_cast<float>((end - begin - i + row_lanes - 1) / row_lanes);
+    }
+};
+
+// Columns of two arrays side by side: (rows, split) and (rows, C - split).
+template <class T>
+struct SideBySide {
+    Ptr<T> left, right;
+    int64_t split, C;
+
+    // Where row r of the group from `column` on lies; no group lies in both.
+    __device__ __forceinline__ Ptr<T> at(int64_t r, int64_t column) const {
+        return column < split ? left + (r * split + column) : right + (r * (C - split) + column - split);
     }
 };
 
@@ -92,21 +117,22 @@ struct ColumnStage {
     }
 };
 
-// Whether this block is the last of its tile of columns to come here; it then sees, through __ldcg, what the others
-// wrote before they came. `arrived` holds a zero for every tile before the launch.
-__device__ __forceinline__ bool last_of_tile(Ptr<int> arrived, Shared<int, 1>& last) {
+// Whether this slice of a tile of columns is the last to come here; its block then sees, through __ldcg, what was
+// written for the others before they came. `arrived` holds a zero for every tile before the first one comes.
+__device__ __forceinline__ bool last_of_tile(const ColumnTiles& tiles, const ColumnPlace& place, Ptr<int> arrived,
+                                             Shared<int, 1>& last) {
     __threadfence();
     __syncthreads();
-    if (threadIdx.x == 0) last[0] = atomicAdd(&arrived[blockIdx.x], 1) + 1 == static_cast<int>(gridDim.y);
+    if (threadIdx.x == 0) last[0] = atomicAdd(&arrived[place.tile], 1) + 1 == static_cast<int>(tiles.slices);
     __syncthreads();
     __threadfence();
     return last[0] != 0;
 }
 
 template <int kWidth>
-__device__ __forceinline__ int64_t staged_column(const ColumnTiles& tiles) {
+__device__ __forceinline__ int64_t staged_column(const ColumnTiles& tiles, const ColumnPlace& place) {
     const int c = static_cast<int>(threadIdx.x) % (tiles.lanes * kWidth);
-    return (static_cast<int64_t>(blockIdx.x) * tiles.lanes + c % tiles.lanes) * kWidth + c / tiles.lanes;
+    return (place.tile * tiles.lanes + c % tiles.lanes) * kWidth + c / tiles.lanes;
 }
 
 }  // namespace fp16engine::gpu

@@ -93,10 +93,10 @@ struct RankedTensor {
     bool vectors;
 };
 
-template <class T>
+// Values of any type, moved in units of two bytes
 struct ReplacedTensor {
-    Ptr<T> x;
-    Ptr<const T> values;
+    Ptr<__half> x;
+    Ptr<const __half> values;
     int64_t size;
     bool vectors;
 };
@@ -173,19 +173,19 @@ __global__ void decide_step_kernel(Ptr<const StepControl> control, Ptr<const L> 
     scalars[0] = now;
 }
 
-template <class T>
 __global__ void __launch_bounds__(kBlock)
-    replace_kernel(FP16_TABLE(TensorTable<ReplacedTensor<T>>) table, Ptr<const StepScalars> scalars, bool applied) {
+    replace_kernel(FP16_TABLE(TensorTable<ReplacedTensor>) table, Ptr<const StepScalars> scalars, bool applied) {
     if ((scalars[0].applied != 0) != applied) return;
     const int slice = static_cast<int>(blockIdx.x), index = table.find(slice);
-    const ReplacedTensor<T>& tensor = table.entries[index];
+    const ReplacedTensor& tensor = table.entries[index];
     const int64_t i =
         (slice - table.first_slice[index]) * (kBlock * kEight) + static_cast<int64_t>(threadIdx.x) * kEight;
     const int count = chunk_count(i, tensor.size);
-    if (count == 0) return;
-    float values[kEight];
-    load_chunk<T>(tensor.values, i, count, tensor.vectors, values);
-    store_chunk<T>(tensor.x, i, count, tensor.vectors, values);
+    if (tensor.vectors && count == kEight) {
+        store_vector<__half>(tensor.x + i, load_vector<__half>(tensor.values + i));
+        return;
+    }
+    for (int j = 0; j < count; j++) move_bytes<sizeof(__half)>(&tensor.x[i + j], &tensor.values[i + j]);
 }
 
 // results (rows, kStepResults), counts (rows, kRangeColumns) where the scale is automatic; one thread

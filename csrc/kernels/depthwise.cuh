@@ -5,11 +5,13 @@
 // with ih = oh * stride_h - top + kh, and zeros outside the image and between strides; db is a plain sum (reduce.cuh).
 // y and dx: one thread per pixel and group of channels, weights in shared memory, terms in index order; float, or
 // binary16 partial sums in the documented order.
-// dw, two kernels. Float: slices of pixels, their number given by the shape alone, four interleaved sums of each, then
-// the slices' sums, all in a fixed order. Binary16: a thread per block of 32 pixels, then a warp merges block sums.
+// dw, float: slices of pixels, their number given by the shape alone, four interleaved sums of each, then the slices'
+// sums, all in a fixed order and one cooperative launch. Binary16, two kernels: a thread per block of 32 pixels, then a
+// warp merges block sums.
 // No atomics: the same bits in every run.
 // Bytes per element: x once from memory and kh * kw times from the cache, y once; dw reads x and dy likewise.
 #pragma once
+#include "kernels/cooperative.cuh"
 #include "kernels/strict_dot.cuh"
 #include "kernels/wide.cuh"
 
@@ -85,6 +87,63 @@ __device__ __forceinline__ float tapped(Ptr<const T> x, const DepthwiseShape& s,
     const int ih = at.row * s.stride_h - s.top + r, iw = at.column * s.stride_w - s.left + c;
     if (ih < 0 || ih >= s.H || iw < 0 || iw >= s.W) return 0.0f;
     return as_float(x[((static_cast<int64_t>(at.n) * s.H + ih) * s.W + iw) * s.C + channel]);
+}
+
+// partial (slices, taps, K) of one slice: channels and taps from `first` and `first_tap` on
+template <class T>
+__device__ __forceinline__ void depthwise_slice(Ptr<const T> x, Ptr<const T> dy, Ptr<float> partial,
+                                                const DepthwiseShape& s, int per_slice, int slice, int first,
+                                                int first_tap) {
+    constexpr int kRows = kBlock / kDepthwiseChannels;
+    __shared__ Shared<float, kTapGroup * kBlock> sums;  // (kTapGroup, kRows, kDepthwiseChannels)
+    const int lane = static_cast<int>(threadIdx.x) % kDepthwiseChannels,
+              row = static_cast<int>(threadIdx.x) / kDepthwiseChannels;
+    const int k = first + lane, taps = s.taps();
+    const int64_t begin = static_cast<int64_t>(slice) * per_slice;
+    const int64_t end = begin + per_slice < s.outputs() ? begin + per_slice : s.outputs();
+    float sum[kTapGroup] = {};
+    for (int64_t pixel = begin + row; pixel < end && k < s.K; pixel += kRows) {
+        const DepthwisePlace at = depthwise_place(static_cast<int>(pixel), s.OH, s.OW);
+        const float gradient = as_float(dy[pixel * s.K + k]);
+        int r = first_tap / s.S, c = first_tap - r * s.S;
+        for (int t = 0; t < kTapGroup; t++) {
+            if (first_tap + t < taps) sum[t] = __fmaf_rn(gradient, tapped<T>(x, s, at, r, c, k / s.multiplier), sum[t]);
+            if (++c == s.S) {
+                c = 0;
+                r++;
+            }
+        }
+    }
+    __syncthreads();  // the previous use of `sums` is over
+    for (int t = 0; t < kTapGroup; t++) sums[(t * kRows + row) * kDepthwiseChannels + lane] = sum[t];
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < kTapGroup * kDepthwiseChannels; i += kBlock) {
+        const int t = i / kDepthwiseChannels, channel = i % kDepthwiseChannels;
+        if (first_tap + t >= taps || first + channel >= s.K) continue;
+        float total = 0.0f;
+        for (int j = 0; j < kRows; j++) total = __fadd_rn(total, sums[(t * kRows + j) * kDepthwiseChannels + channel]);
+        partial[(static_cast<int64_t>(slice) * taps + first_tap + t) * s.K + first + channel] = total;
+    }
+}
+
+// 32 outputs of dw (K, taps) from `begin` on, from partial (slices, taps, K)
+template <class T>
+__device__ __forceinline__ void depthwise_add_slices(Ptr<const float> partial, Ptr<T> dw, int slices, int taps, int K,
+                                                     int64_t begin) {
+    constexpr int kRows = kBlock / kWarpSize;
+    __shared__ Shared<float, kBlock> sums;
+    const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize;
+    const int64_t outputs = static_cast<int64_t>(taps) * K, i = begin + lane;
+    float sum = 0.0f;
+    for (int slice = row; slice < slices && i < outputs; slice += kRows)
+        sum = __fadd_rn(sum, partial[slice * outputs + i]);
+    __syncthreads();  // the previous use of `sums` is over
+    sums[row * kWarpSize + lane] = sum;
+    __syncthreads();
+    if (row > 0 || i >= outputs) return;
+    float total = 0.0f;
+    for (int j = 0; j < kRows; j++) total = __fadd_rn(total, sums[j * kWarpSize + lane]);
+    put(dw[i % K * taps + i / K], total);
 }
 
 // ---- kernels --------------------------------------------------------------------------------------------------------
@@ -177,60 +236,25 @@ __global__ void __launch_bounds__(kBlock)
     }
 }
 
-// x (N, H, W, C), dy (N, OH, OW, K), partial (gridDim.x, taps, K): float sums over slices of `per_slice` pixels.
-// blockIdx: slice, channels, taps from kTapGroup * blockIdx.z on.
+// x (N, H, W, C), dy (N, OH, OW, K), dw (K, taps). First partial (slices, taps, K): float sums over slices of
+// `per_slice` pixels, a block taking a slice of kDepthwiseChannels channels and kTapGroup taps at a time. Then, once
+// all are there, 32 outputs a block at a time, eight threads each, slices i, i + 8, ... by thread i.
 template <class T>
 __global__ void __launch_bounds__(kBlock)
-    depthwise_slice_kernel(Ptr<const T> x, Ptr<const T> dy, Ptr<float> partial, DepthwiseShape s, int per_slice) {
-    constexpr int kRows = kBlock / kDepthwiseChannels;
-    __shared__ Shared<float, kTapGroup * kBlock> sums;  // (kTapGroup, kRows, kDepthwiseChannels)
-    const int lane = static_cast<int>(threadIdx.x) % kDepthwiseChannels,
-              row = static_cast<int>(threadIdx.x) / kDepthwiseChannels;
-    const int first = static_cast<int>(blockIdx.y) * kDepthwiseChannels, k = first + lane, taps = s.taps();
-    const int first_tap = static_cast<int>(blockIdx.z) * kTapGroup;
-    const int64_t begin = static_cast<int64_t>(blockIdx.x) * per_slice;
-    const int64_t end = begin + per_slice < s.outputs() ? begin + per_slice : s.outputs();
-    float sum[kTapGroup] = {};
-    for (int64_t pixel = begin + row; pixel < end && k < s.K; pixel += kRows) {
-        const DepthwisePlace at = depthwise_place(static_cast<int>(pixel), s.OH, s.OW);
-        const float gradient = as_float(dy[pixel * s.K + k]);
-        int r = first_tap / s.S, c = first_tap - r * s.S;
-        for (int t = 0; t < kTapGroup; t++) {
-            if (first_tap + t < taps) sum[t] = __fmaf_rn(gradient, tapped<T>(x, s, at, r, c, k / s.multiplier), sum[t]);
-            if (++c == s.S) {
-                c = 0;
-                r++;
-            }
-        }
+    depthwise_weight_gradient_kernel(Ptr<const T> x, Ptr<const T> dy, Ptr<float> partial, Ptr<T> dw, DepthwiseShape s,
+                                     int per_slice, int slices) {
+    const int taps = s.taps(), tiles = (s.K + kDepthwiseChannels - 1) / kDepthwiseChannels,
+              groups = (taps + kTapGroup - 1) / kTapGroup;
+    for (int64_t i = blockIdx.x; i < int64_t{slices} * tiles * groups; i += gridDim.x) {
+        const int64_t tile = i / slices;
+        depthwise_slice<T>(x, dy, partial, s, per_slice, static_cast<int>(i % slices),
+                           static_cast<int>(tile % tiles) * kDepthwiseChannels,
+                           static_cast<int>(tile / tiles) * kTapGroup);
     }
-    for (int t = 0; t < kTapGroup; t++) sums[(t * kRows + row) * kDepthwiseChannels + lane] = sum[t];
-    __syncthreads();
-    for (int i = static_cast<int>(threadIdx.x); i < kTapGroup * kDepthwiseChannels; i += kBlock) {
-        const int t = i / kDepthwiseChannels, channel = i % kDepthwiseChannels;
-        if (first_tap + t >= taps || first + channel >= s.K) continue;
-        float total = 0.0f;
-        for (int j = 0; j < kRows; j++) total = __fadd_rn(total, sums[(t * kRows + j) * kDepthwiseChannels + channel]);
-        partial[(static_cast<int64_t>(blockIdx.x) * taps + first_tap + t) * s.K + first + channel] = total;
-    }
-}
-
-// partial (slices, taps, K), dw (K, taps): 32 outputs a block, eight threads each, slices i, i + 8, ... by thread i
-template <class T>
-__global__ void __launch_bounds__(kBlock)
-    depthwise_add_slices_kernel(Ptr<const float> partial, Ptr<T> dw, int slices, int taps, int K) {
-    constexpr int kRows = kBlock / kWarpSize;
-    __shared__ Shared<float, kBlock> sums;
-    const int lane = static_cast<int>(threadIdx.x) % kWarpSize, row = static_cast<int>(threadIdx.x) / kWarpSize;
-    const int64_t outputs = static_cast<int64_t>(taps) * K, i = static_cast<int64_t>(blockIdx.x) * kWarpSize + lane;
-    float sum = 0.0f;
-    for (int slice = row; slice < slices && i < outputs; slice += kRows)
-        sum = __fadd_rn(sum, partial[slice * outputs + i]);
-    sums[row * kWarpSize + lane] = sum;
-    __syncthreads();
-    if (row > 0 || i >= outputs) return;
-    float total = 0.0f;
-    for (int j = 0; j < kRows; j++) total = __fadd_rn(total, sums[j * kWarpSize + lane]);
-    put(dw[i % K * taps + i / K], total);
+    grid_barrier();
+    const int64_t outputs = static_cast<int64_t>(taps) * s.K;
+    for (int64_t i = blockIdx.x; i * kWarpSize < outputs; i += gridDim.x)
+        depthwise_add_slices<T>(partial, dw, slices, taps, s.K, i * kWarpSize);
 }
 
 // x (N, H, W, C), dy (N, OH, OW, K), partial (blocks, taps, K): binary16 sums of 32 pixels

@@ -4,6 +4,7 @@
 #include <mutex>
 
 #include "common/parallel.h"
+#include "simt/cooperative.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/asan_interface.h>
@@ -166,23 +167,27 @@ void check_launch(Dim3 grid, Dim3 size) {
                         std::to_string(kMost[axis]) + " blocks, got " + std::to_string(given[axis]));
 }
 
+void run_block(Dim3 index, Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body) {
+    static thread_local Block storage;
+    Block* const outer = block;
+    block = &storage;
+    storage.body = body;
+    storage.index = index;
+    storage.size = size;
+    storage.grid = grid;
+    try {
+        run(storage, dynamic_shared_bytes);
+    } catch (...) {
+        block = outer;
+        throw;
+    }
+    block = outer;
+}
+
 void launch(Dim3 grid, Dim3 size, size_t dynamic_shared_bytes, const std::function<void()>& body) {
     fp16engine::parallel_for(grid.count(), [&](int64_t task, int) {
-        static thread_local Block storage;
-        Block* const outer = block;
-        block = &storage;
         const auto i = static_cast<unsigned>(task);
-        storage.body = body;
-        storage.index = Dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y);
-        storage.size = size;
-        storage.grid = grid;
-        try {
-            run(storage, dynamic_shared_bytes);
-        } catch (...) {
-            block = outer;
-            throw;
-        }
-        block = outer;
+        run_block(Dim3(i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y), grid, size, dynamic_shared_bytes, body);
     });
 }
 

@@ -2,6 +2,7 @@
 
 #include <map>
 
+#include "cuda/cooperative.h"
 #include "cuda/launch.h"
 #include "testing/planted.cuh"
 
@@ -29,7 +30,7 @@ const std::map<std::string, Kernel>& kernels() {
 }  // namespace
 
 std::vector<std::string> planted_faults() {
-    std::vector<std::string> names = {"other block"};
+    std::vector<std::string> names = {"other block", "grid barrier", "skipped grid barrier"};
     for (const auto& entry : kernels()) names.push_back(entry.first);
     return names;
 }
@@ -42,10 +43,15 @@ void launch_planted(const std::string& fault, const ArrayView& x, const ArrayVie
     const auto blocks = static_cast<unsigned>(x.size() / kBlock);
     const auto xs = pointer<const float>(x);
     const auto ys = pointer<float>(y);
+    const Workspace workspace(blocks);
+    const auto pieces = workspace.get();
     if (fault == "other block") {
-        const Workspace workspace(blocks);
-        const auto pieces = workspace.get();
         FP16_LAUNCH(planted_other_block, blocks, kBlock, xs, ys, pieces);
+        return;
+    }
+    const bool skips = fault == "skipped grid barrier";
+    if (skips || fault == "grid barrier") {
+        FP16_LAUNCH_COOPERATIVE(planted_grid_barrier, blocks, kBlock, xs, ys, pieces, skips);
         return;
     }
     const auto found = kernels().find(fault);

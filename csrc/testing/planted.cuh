@@ -2,6 +2,7 @@
 // simulator must stop at the first and run the other: python_tests/simt/test_faults.py. x and y have kBlock elements
 // per block of the grid.
 #pragma once
+#include "kernels/cooperative.cuh"
 #include "kernels/device.cuh"
 
 namespace fp16engine::gpu {
@@ -81,6 +82,13 @@ __global__ void planted_misaligned(Ptr<const float> x, Ptr<float> y) {
 __global__ void planted_other_block(Ptr<const float> x, Ptr<float> y, Ptr<float> pieces) {
     if (threadIdx.x == 0) pieces[blockIdx.x] = x[grid_thread()];
     __syncthreads();
+    y[grid_thread()] = pieces[(blockIdx.x + 1) % gridDim.x];
+}
+
+// The same in a cooperative launch, with a barrier of the grid between, which one block skips.
+__global__ void planted_grid_barrier(Ptr<const float> x, Ptr<float> y, Ptr<float> pieces, bool skips) {
+    if (threadIdx.x == 0) pieces[blockIdx.x] = x[grid_thread()];
+    if (!skips || blockIdx.x != 1) grid_barrier();
     y[grid_thread()] = pieces[(blockIdx.x + 1) % gridDim.x];
 }
 

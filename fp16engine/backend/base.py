@@ -271,6 +271,10 @@ class Backend(Protocol):
 
     # Reductions
 
+    def relu_bias_backward(self, y: Array, dy: Array, acc: str) -> tuple[Array, Array]:
+        """Return dx = unary_backward("relu") and db (C,), `sum` of the stored dx over all axes but the last:
+        the gradient of a bias that was added before the ReLU."""
+
     def sum(self, x: Array, axes: Axes, acc: str) -> Array:
         """Return fl(sum of x over `axes`), the reduced axes kept with size 1; `axes` is sorted."""
 
@@ -382,19 +386,20 @@ class Backend(Protocol):
         addend: Array | None = None,
         updates: Array | None = None,
         rest: Array | None = None,
+        joined: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
         """Return y (shape of x), mean (C,), inv_std (C,) and the sum s of x (..., C), and update the running
         statistics in place.
 
         With an `addend` (shape of x), s = fl(x + addend) is stored and takes the place of x in all that
-        follows; without, s is None. mean = sum(x) / M and var = sum(d * d) / M (biased) with d = x - mean, in
-        registers, each d * d a register term, two passes or an equally stable merge, never E[x^2] - E[x]^2.
-        acc="float16": x and d are multiplied by the power of two that puts the channel's largest |x| into [8,
-        16), so that no sum overflows; the mean is rounded to binary16 before anything uses it. The stored
-        mean and inv_std = 1 / sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y:
-        t = x - mean; t = t * inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual`
-        (shape of x), t = t + beta; y = fl(t + residual): one rounding for norm and addition. With `relu`, +0
-        where y <= 0.
+        follows; with more channels `joined` (..., D), s is x and those, (..., C + D); without, s is None.
+        mean = sum(x) / M and var = sum(d * d) / M (biased) with d = x - mean, in registers, each d * d a
+        register term, two passes or an equally stable merge, never E[x^2] - E[x]^2. acc="float16": x and d
+        are multiplied by the power of two that puts the channel's largest |x| into [8, 16), so that no sum
+        overflows; the mean is rounded to binary16 before anything uses it. The stored mean and inv_std = 1 /
+        sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y: t = x - mean; t = t *
+        inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual` (shape of x), t = t + beta; y = fl(t +
+        residual): one rounding for norm and addition. With `relu`, +0 where y <= 0.
 
         running = fl((1 - a) * running + a * batch), batch the register mean and var. a = 1 - momentum; or,
         with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9)), or
@@ -433,9 +438,12 @@ class Backend(Protocol):
         y: Array | None = None,
         pending_grad: Array | None = None,
         sums: bool = False,
+        split: int | None = None,
     ) -> tuple[Array, Array, Array, Array | None, Array | None]:
         """Return dx (shape of x), dgamma (C,) and dbeta (C,) in gamma's dtype, the residual's gradient dr and
         the column sums db.
+
+        With a `split`, without a residual, dx has its first so many channels alone, and dr the others.
 
         With `relu`, y is recomputed and dy counts as 0 where y > 0 does not hold. `y` is given where it
         cannot be recomputed, after a residual and relu: then dr (shape of x) is dy where y > 0, else +0, and
@@ -588,13 +596,14 @@ class Backend(Protocol):
         lengths: Array | None,
         acc: str,
         operand: BlockFormat | None = None,
+        heads: int | None = None,
     ) -> tuple[Array, Array]:
         """Return y (B, H, Sq, D) and probs (B, H, Sq, Sk) of q (B, H, Sq, D), k and v (B, H, Sk, D).
 
         qs = fl(q * D ** -0.5); scores = fl(qs @ k.T); probs = softmax(scores), with `causal` over the keys
         j <= i alone, with `lengths` (int64 (B,), 0 to Sk) over the keys j < lengths[b] alone, and +0
         elsewhere: all +0 where no key is left; y = fl(probs @ v). Scores and probs are stored in the dtype of
-        q.
+        q. With `heads` they lie side by side: q and y are (B, Sq, H * D), k and v (B, Sk, H * D).
         """
 
     def attention_backward(
@@ -606,10 +615,12 @@ class Backend(Protocol):
         dy: Array,
         acc: str,
         operand: BlockFormat | None = None,
+        heads: int | None = None,
     ) -> tuple[Array, Array, Array]:
         """Return dq, dk, dv: dp = fl(dy @ v.T); ds = softmax_backward(probs, dp); dv = fl(probs.T @ dy).
 
         dq = fl(s * D ** -0.5) with s the unrounded sums of ds @ k; dk = fl(ds.T @ qs). dp and ds are stored.
+        `heads` as in attention_forward, for dy and the gradients too.
         """
 
     # Clipping

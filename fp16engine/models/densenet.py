@@ -17,11 +17,32 @@ KERNEL_DECAY = 1e-4  # of the network for small images, as the paper trains it
 SMALLEST = 29
 
 
-class Layer(Module):
-    """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution, joined to its input.
+class DenseLayer(Module):
+    """A norm first, `grow`, and the result joined to the input: (N, H, W, C) -> (N, H, W, C + growth).
 
-    x: (N, H, W, C) -> (N, H, W, C + growth).
+    `DenseNet` leaves the join to the norm that follows, which forms it on the way: with `apart` a layer
+    returns what is to be joined as a pair, and takes such a pair as x and `joined`.
     """
+
+    def entry(self) -> BatchNorm2d:
+        """Return the norm that comes first."""
+        raise NotImplementedError
+
+    def grow(self, y: Tensor) -> Tensor:
+        """Return the new channels (N, H, W, growth) from the normalised input."""
+        raise NotImplementedError
+
+    def forward(
+        self, x: Tensor, joined: Tensor | None = None, apart: bool = False
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        norm = self.entry()
+        x, y = (x, norm(x)) if joined is None else norm(x, joined=joined)
+        new = self.grow(y)
+        return (x, new) if apart else F.cat([x, new], axis=3)
+
+
+class Layer(DenseLayer):
+    """Norm, ReLU, 1x1 convolution, norm, ReLU, 3x3 convolution, joined to its input."""
 
     def __init__(self, channels: int, bottleneck: int = BOTTLENECK, growth: int = GROWTH) -> None:
         super().__init__()
@@ -30,21 +51,55 @@ class Layer(Module):
         self.norm2 = BatchNorm2d(bottleneck, eps=EPS, activation="relu")
         self.conv2 = Conv2d(bottleneck, growth, 3, bias=False)
 
+    def entry(self) -> BatchNorm2d:
+        return self.norm1
+
+    def grow(self, y: Tensor) -> Tensor:
+        return self.conv2(self.norm2(self.conv1(y)))
+
+
+class Transition(Sequential):
+    """Norm, ReLU, 1x1 convolution, 2x2 average pool: (N, H, W, C) -> (N, H / 2, W / 2, C / 2)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            BatchNorm2d(channels, eps=EPS, activation="relu"),
+            Conv2d(channels, channels // 2, 1, bias=False),
+            AvgPool2d(2),
+        )
+
+    def forward(self, x: Tensor, joined: Tensor | None = None) -> Tensor:
+        if joined is None:
+            return super().forward(x)
+        norm, *others = self.layers
+        _, x = norm(x, joined=joined)
+        for layer in others:
+            x = layer(x)
+        return x
+
+
+class DenseNet(Sequential):
+    """Layers and whatever is between them: (N, H, W, C) -> (N, num_classes)."""
+
     def forward(self, x: Tensor) -> Tensor:
-        return F.cat([x, self.conv2(self.norm2(self.conv1(self.norm1(x))))], axis=3)
-
-
-def _transition(channels: int) -> Sequential:
-    return Sequential(
-        BatchNorm2d(channels, eps=EPS, activation="relu"),
-        Conv2d(channels, channels // 2, 1, bias=False),
-        AvgPool2d(2),
-    )
+        joined = None
+        for layer in self.layers:
+            if isinstance(layer, DenseLayer):
+                x, joined = layer(x, joined, apart=True)
+                continue
+            if joined is None:
+                x = layer(x)
+            elif isinstance(layer, Transition):
+                x = layer(x, joined)
+            else:
+                _, x = layer(x, joined=joined)
+            joined = None
+        return x
 
 
 def _densenet(
     name: str, layers: tuple[int, ...], num_classes: int, image_size: tuple[int, int], channels: int
-) -> Sequential:
+) -> DenseNet:
     at_least(name, image_size, SMALLEST)
     modules: list[Module] = [
         Conv2d(channels, STEM, 7, stride=2, padding=3, bias=False),
@@ -54,7 +109,7 @@ def _densenet(
     width = STEM
     for block, count in enumerate(layers):
         if block > 0:
-            modules.append(_transition(width))
+            modules.append(Transition(width))
             width //= 2
         modules += [Layer(width + i * GROWTH) for i in range(count)]
         width += count * GROWTH
@@ -63,25 +118,25 @@ def _densenet(
         GlobalAvgPool2d(),
         Linear(width, num_classes),
     ]
-    return Sequential(*modules)
+    return DenseNet(*modules)
 
 
-class PlainLayer(Module):
-    """Norm, ReLU, 3x3 convolution, joined to its input: the layer of the DenseNets for 32x32 images.
-
-    x: (N, H, W, C) -> (N, H, W, C + growth).
-    """
+class PlainLayer(DenseLayer):
+    """Norm, ReLU, 3x3 convolution, joined to its input: the layer of the DenseNets for 32x32 images."""
 
     def __init__(self, channels: int, growth: int) -> None:
         super().__init__()
         self.norm = BatchNorm2d(channels, eps=EPS, activation="relu")
         self.conv = Conv2d(channels, growth, 3, bias=False, weight_decay=KERNEL_DECAY)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return F.cat([x, self.conv(self.norm(x))], axis=3)
+    def entry(self) -> BatchNorm2d:
+        return self.norm
+
+    def grow(self, y: Tensor) -> Tensor:
+        return self.conv(y)
 
 
-def densenet40(num_classes: int, image_size: tuple[int, int], channels: int) -> Sequential:
+def densenet40(num_classes: int, image_size: tuple[int, int], channels: int) -> DenseNet:
     """Return the basic DenseNet of 40 layers and growth 12 for small images (Huang et al., section 4.2).
 
     A 3x3 stem of 16 channels, three blocks of 12 layers without bottleneck, 1x1 convolutions that keep the
@@ -100,14 +155,14 @@ def densenet40(num_classes: int, image_size: tuple[int, int], channels: int) -> 
         modules += [PlainLayer(width + i * 12, 12) for i in range(12)]
         width += 144
     modules += [BatchNorm2d(width, eps=EPS, activation="relu"), GlobalAvgPool2d(), Linear(width, num_classes)]
-    return Sequential(*modules)
+    return DenseNet(*modules)
 
 
-def densenet121(num_classes: int, image_size: tuple[int, int], channels: int) -> Sequential:
+def densenet121(num_classes: int, image_size: tuple[int, int], channels: int) -> DenseNet:
     """Return blocks of 6, 12, 24, 16 layers: (N, H, W, C) -> (N, num_classes), H and W at least 29."""
     return _densenet("densenet121", (6, 12, 24, 16), num_classes, image_size, channels)
 
 
-def densenet169(num_classes: int, image_size: tuple[int, int], channels: int) -> Sequential:
+def densenet169(num_classes: int, image_size: tuple[int, int], channels: int) -> DenseNet:
     """Return blocks of 6, 12, 32, 32 layers: (N, H, W, C) -> (N, num_classes), H and W at least 29."""
     return _densenet("densenet169", (6, 12, 32, 32), num_classes, image_size, channels)

@@ -68,7 +68,10 @@ class MultiHeadAttention(Module):
         key_lengths: Tensor | None = None,
     ) -> Tensor:
         _three_axes("x", x)
-        return self.attend(x, *self.project(x if memory is None else memory), causal, key_lengths)
+        memory = x if memory is None else memory
+        _three_axes("memory", memory)
+        k, v = self.key(memory), self.value(memory)
+        return self.out(F.attention(self.query(x), k, v, causal, key_lengths, self.num_heads))
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Return the keys and values of what is attended to.

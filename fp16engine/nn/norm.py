@@ -49,10 +49,12 @@ class BatchNorm2d(Module):
         x: (..., C), float16 or float32; the result has the same shape and dtype, rounded once.
         residual: shape and dtype of x, added before the activation; or None.
         addend: shape and dtype of x: normalise x + addend and return both, (sum, y); or None.
+        joined: (..., D), dtype of x: normalise x and these channels side by side, C in all, and return both,
+            (channels, y); or None.
 
     Raises:
         ValueError: num_features is no integer >= 1, or the activation is unknown; at the call, momentum, eps
-            or a shape does not fit, or residual and addend are both given.
+            or a shape does not fit, or more than one of residual, addend and joined is given.
 
     Source:
         Ioffe and Szegedy, 2015, arXiv 1502.03167; `keras.layers.BatchNormalization` (momentum, defaults).
@@ -92,10 +94,16 @@ class BatchNorm2d(Module):
         self.updates = Tensor(np.zeros(1, np.int64), self.gamma.device)
 
     def forward(
-        self, x: Tensor, residual: Tensor | None = None, addend: Tensor | None = None
+        self,
+        x: Tensor,
+        residual: Tensor | None = None,
+        addend: Tensor | None = None,
+        joined: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, Tensor]:
         if residual is not None and addend is not None:
             raise ValueError("BatchNorm2d: addend must be None with a residual, got both")
+        if joined is not None and (residual is not None or addend is not None):
+            raise ValueError("BatchNorm2d: joined must be None with a residual or an addend, got both")
         fused = self.activation if self.activation == "relu" else None
         spread = self.running_var if self.running_std is None else self.running_std
         assert spread is not None
@@ -104,6 +112,9 @@ class BatchNorm2d(Module):
         counted = (self.updates, self.rest)
         if addend is not None:
             s, y = F.batch_norm_of_sum(x, addend, *vectors, *settings, *counted)
+            return s, self._activated(y, fused)
+        if joined is not None:
+            s, y = F.batch_norm_of_cat(x, joined, *vectors, *settings, *counted)
             return s, self._activated(y, fused)
         return self._activated(F.batch_norm(x, *vectors, *settings, residual, *counted), fused)
 

@@ -26,6 +26,7 @@ _OUTPUTS = {
     "batch_norm_backward": ("dx", "dgamma", "dbeta", "dr", "db"),
     "layer_norm_forward": ("y", "mean", "inv_std"),
     "layer_norm_backward": ("dx", "dgamma", "dbeta"),
+    "relu_bias_backward": ("dx", "db"),
     "linear_backward": ("dx", "dw", "db"),
     "conv2d_backward": ("dx", "dw", "db"),
     "max_pool_forward": ("y", "index"),

@@ -42,6 +42,7 @@ _FORWARD: dict[str, tuple[str | None, ...]] = {
     "batch_norm_forward": (ACTIVATIONS, None, None, ACTIVATIONS),  # the sum that is normalised is stored, too
 }
 _RESULTS = {
+    "relu_bias_backward": (BACKWARD_GRADIENTS, GRADIENTS),  # the latter of the convolution before
     "linear_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
     "conv2d_backward": (BACKWARD_GRADIENTS, GRADIENTS, GRADIENTS),
     "batch_norm_backward": (

@@ -13,6 +13,7 @@ from ._embedding import embedding
 from ._group_norm import group_norm
 from ._linear import linear, matmul
 from ._norm import batch_norm, batch_norm_of_sum, layer_norm
+from ._norm_of_cat import batch_norm_of_cat
 from ._pool import avg_pool2d, global_avg_pool2d, max_pool2d
 from ._reduce import max, mean, sum
 from ._shape import (
@@ -37,6 +38,7 @@ __all__ = [
     "attention",
     "avg_pool2d",
     "batch_norm",
+    "batch_norm_of_cat",
     "batch_norm_of_sum",
     "broadcast_to",
     "cat",

@@ -15,6 +15,7 @@ from ._operand import drawn
 class Conv2d(Function):
     multiplies = True
     bias_input = 2
+    bias_grad_apart = True
 
     def forward(
         self,

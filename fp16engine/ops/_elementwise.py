@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .. import backend as backends
-from ..autograd import Array, Function
+from ..autograd import Array, Function, GradAndBiasGrad
 from ..floats import numpy_dtype
 from ..tensor import DTYPES, Tensor, check_dtype
 from ..validate import choice, must_be
@@ -88,7 +88,11 @@ class Unary(Function):
         self.y = y if op in self.OF_OUTPUT else None
         return y
 
-    def backward(self, dy: Array) -> tuple[Array | None, ...]:
+    def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        sums = self.op == "relu" and self.backend.capabilities.relu_bias_sums
+        node = self.bias_grad_node() if sums else None
+        if node is not None and node.bias_grad_apart:
+            return (GradAndBiasGrad(*self.backend.relu_bias_backward(self.y, dy, self.acc)),)
         return (self.backend.unary_backward(self.op, self.x, self.y, dy),)
 
 

@@ -142,7 +142,7 @@ class LayerNorm(Function):
         return self.backend.layer_norm_backward(*self.saved, dy, self.acc)
 
 
-def _arguments(op: str, x: Tensor, eps: float, **statistics: Tensor) -> None:
+def _arguments(op: str, x: Tensor, eps: float, joined: int = 0, **statistics: Tensor) -> None:
     _check.floating(op, "x", x)
     _check.alike(op, **statistics)
     gamma = statistics["gamma"]
@@ -153,7 +153,7 @@ def _arguments(op: str, x: Tensor, eps: float, **statistics: Tensor) -> None:
     if x.ndim == 0:
         raise ValueError(f"{op}: x must be of shape (..., C), got ()")
     for name, t in statistics.items():
-        _check.vector(op, name, t, x.shape[-1], "one per channel, the last axis of x")
+        _check.vector(op, name, t, x.shape[-1] + joined, "one per channel, the last axis of x")
     number(f"{op}: eps", eps, above=0)
 
 
@@ -221,14 +221,14 @@ def batch_norm(
     [-1.0, 1.0]
     """
     vectors = (gamma, beta, running_mean, running_var)
-    _batch_norm_arguments("batch_norm", x, vectors, training, momentum, eps, activation, updates, rest)
+    batch_norm_arguments("batch_norm", x, vectors, training, momentum, eps, activation, updates, rest)
     if residual is not None:
         _like_x("batch_norm", x, "residual", residual)
     options = {"eps": float(eps), "relu": activation == "relu"}
     if not training:
         return BatchNormInference.apply(x, *vectors, residual, **options, deviation=rest is not None)
     return BatchNorm.apply(
-        x, *vectors, residual, momentum=float(momentum), **options, **_counted(updates, rest)
+        x, *vectors, residual, momentum=float(momentum), **options, **counted_arrays(updates, rest)
     )
 
 
@@ -289,17 +289,17 @@ def batch_norm_of_sum(
     ([2.0, 6.0], [-1.0, 1.0])
     """
     op, vectors = "batch_norm_of_sum", (gamma, beta, running_mean, running_var)
-    _batch_norm_arguments(op, x, vectors, training, momentum, eps, activation, updates, rest)
+    batch_norm_arguments(op, x, vectors, training, momentum, eps, activation, updates, rest)
     _like_x(op, x, "addend", addend)
     if not training:
         s = x + addend
         return s, batch_norm(s, *vectors, training, momentum, eps, activation, None, updates, rest)
     options: dict[str, Any] = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu"}
-    s, y = BatchNormOfSum.apply_all(x, addend, *vectors, **options, **_counted(updates, rest))
+    s, y = BatchNormOfSum.apply_all(x, addend, *vectors, **options, **counted_arrays(updates, rest))
     return s, y
 
 
-def _batch_norm_arguments(
+def batch_norm_arguments(
     op: str,
     x: Tensor,
     vectors: tuple[Tensor, Tensor, Tensor, Tensor],
@@ -309,9 +309,11 @@ def _batch_norm_arguments(
     activation: str | None,
     updates: Tensor | None,
     rest: Tensor | None,
+    joined: int = 0,
 ) -> None:
+    """Check what every form of batch norm takes; `joined`: channels that come to those of x."""
     names = ("gamma", "beta", "running_mean", "running_var")
-    _arguments(op, x, eps, **dict(zip(names, vectors, strict=True)))
+    _arguments(op, x, eps, joined, **dict(zip(names, vectors, strict=True)))
     if activation not in (None, "relu"):
         raise ValueError(must_be(f"{op}: activation", "None or 'relu'", activation))
     number(f"{op}: momentum", momentum, minimum=0, maximum=1)
@@ -331,7 +333,8 @@ def _batch_norm_arguments(
         raise ValueError(f"{op}: x must have at least one value per channel in training, got shape {x.shape}")
 
 
-def _counted(updates: Tensor | None, rest: Tensor | None) -> dict[str, Array | None]:
+def counted_arrays(updates: Tensor | None, rest: Tensor | None) -> dict[str, Array | None]:
+    """Return what a backend takes of the running statistics, by name."""
     return {
         "updates": None if updates is None else updates.data,
         "rest": None if rest is None else rest.data,

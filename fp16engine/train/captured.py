@@ -29,6 +29,7 @@ from .outcome import settle
 from .step import run_step
 
 if TYPE_CHECKING:
+    from ..backend.gpu.arena import Plan
     from ..backend.gpu.capture import Replayable
     from .trainer import Trainer
 
@@ -101,9 +102,18 @@ class CapturedStep:
             if self._started:
                 for _ in self.outcomes():
                     pass
-            samples = np.tile(np.arange(self.batch_size, dtype=np.int64), self.rows)
-            self.begin(ImageOrder(0, samples), 0)
+            self.begin_again()
         self.replay()
+
+    def begin_again(self) -> None:
+        """Lay out a stretch of steps on the batch of `on_batch`."""
+        samples = np.tile(np.arange(self.batch_size, dtype=np.int64), self.rows)
+        self.begin(ImageOrder(0, samples), 0)
+
+    def traced(self) -> Plan:
+        """Take the step operation by operation, and return where its arrays would lie in a recording."""
+        plan: Plan = self._backend.traced(self._step)
+        return plan
 
     def begin(self, order: ImageOrder, step: int) -> None:
         """Lay out the steps from `step` of an epoch on, whose samples come in `order`."""
@@ -167,7 +177,7 @@ class CapturedStep:
 
     def _first(self) -> None:
         """Take a step while its memory is traced, then record the same step without taking it."""
-        plan = self._backend.traced(self._step)
+        plan = self.traced()
         try:
             self.recording = self._backend.recorded(plan, self._step)
         except (RuntimeError, ValueError, TypeError) as error:

@@ -89,3 +89,46 @@ def test_layer_is_two_halves(options: dict[str, Any]) -> None:
         assert not np.array_equal(whole, layer(x, memory).numpy())
     with pytest.raises(ValueError, match=r"memory must .* got \(3, 8\)"):
         layer(x, memory[0])
+
+
+@pytest.mark.parametrize("case", ["plain", "causal", "lengths", "long"])
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [("float32", "fp32"), ("float16", "fp16"), ("float16", "fp16-strict"), ("float32", "hbfp4")],
+)
+def test_heads_side_by_side_have_the_bits_of_heads_apart(
+    backend_name: str, dtype: str, precision: str, case: str
+) -> None:
+    batch, heads, queries, keys, width = 2, 3, 5, 7, 11
+    options: dict[str, Any] = {}
+    if case == "causal":
+        keys, options["causal"] = queries, True
+    elif case == "lengths":
+        options["key_lengths"] = fe.tensor(np.array([0, 4]), device=backend_name)
+    elif case == "long":  # beyond the kernels that take a head in one piece
+        batch, heads, keys, width = 1, 2, 130, 3
+    shapes = [(batch, n, heads * width) for n in (queries, keys, keys)]
+    values, weights = _arrays(dtype, *shapes), _arrays(dtype, shapes[0])[0]
+    found = []
+    for together in (True, False):
+        q, k, v = given = [fe.tensor(a, device=backend_name, requires_grad=True) for a in values]
+        with fe.random.fork(0), fe.Precision.get(precision).use():
+            if together:
+                y = F.attention(q, k, v, heads=heads, **options)
+            else:
+                q, k, v = (F.transpose(F.reshape(t, (batch, -1, heads, width)), (0, 2, 1, 3)) for t in given)
+                y = F.transpose(F.attention(q, k, v, **options), (0, 2, 1, 3))
+                y = F.reshape(y, (batch, queries, heads * width))
+            (y * fe.tensor(weights, device=backend_name)).sum().backward()
+        found.append([y, *(t.grad for t in given)])
+    for one, other in zip(*found, strict=True):
+        assert one is not None and other is not None
+        bounds.same_bits(np.array(one.numpy()), np.array(other.numpy()))
+
+
+def test_heads_have_one_width() -> None:
+    q = fe.tensor(np.zeros((1, 2, 6), np.float32), device="reference")
+    with pytest.raises(ValueError, match=r"attention: heads must be a divisor of the width 6 of k, got 4"):
+        F.attention(q, q, q, heads=4)
+    with pytest.raises(ValueError, match=r"attention: q must .*B, S, H \* D"):
+        F.attention(F.reshape(q, (1, 1, 2, 6)), q, q, heads=2)

@@ -20,6 +20,7 @@ STOPPED = {
     "shared bounds": r"^shared element 256 of 256 was accessed: out of bounds",
     "divergent barrier": r"^a barrier was not reached by all threads: 128 of 256 wait at a block barrier",
     "divergent shuffle": r"^shuffle: the mask names lanes that have exited or never existed",
+    "skipped grid barrier": r"^a grid's barrier was not reached by all blocks",
     "misaligned": r"^a vector access of 16 bytes is not aligned",
 }
 # What no launch can be stopped for shows as NaN: memory nobody has written yet is full of it.
@@ -34,7 +35,7 @@ def _launch(simt: Any, fault: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_every_fault_is_listed(simt: Any) -> None:
-    assert set(simt.native.planted_faults()) == {"nothing", *STOPPED, *POISONED}
+    assert set(simt.native.planted_faults()) == {"nothing", "grid barrier", *STOPPED, *POISONED}
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -43,6 +44,15 @@ def test_nothing_planted_nothing_found(simt: Any, schedule: int) -> None:
     x, y = _launch(simt, "nothing")
     next_thread = np.roll(x.reshape(BLOCKS, BLOCK), -1, 1).ravel()
     np.testing.assert_array_equal(y, 2 * next_thread)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_grid_waits_for_all_its_blocks(simt: Any, schedule: int) -> None:
+    simt.set_schedule(schedule)
+    simt.native.set_num_threads(1)  # the blocks of such a launch run at once all the same
+    x, y = _launch(simt, "grid barrier")
+    first_of_next = np.roll(x.reshape(BLOCKS, BLOCK)[:, 0], -1)
+    np.testing.assert_array_equal(y, np.repeat(first_of_next, BLOCK))
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

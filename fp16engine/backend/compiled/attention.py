@@ -20,7 +20,12 @@ class Attention(Linear, Elementwise):
         lengths: Array | None,
         acc: str,
         operand: BlockFormat | None = None,
+        heads: int | None = None,
     ) -> tuple[Array, Array]:
+        if heads is not None:
+            q, k, v = (self._split(x, heads) for x in (q, k, v))
+            y, probs = self.attention_forward(q, k, v, causal, lengths, acc, operand)
+            return self._joined(y), probs
         product = self._products_in(operand)
         scores = product(self._scaled(q), k, False, True, acc)
         # In place: a row is read before it is written. A causal row i reads its first i + 1 scores only.
@@ -37,7 +42,12 @@ class Attention(Linear, Elementwise):
         dy: Array,
         acc: str,
         operand: BlockFormat | None = None,
+        heads: int | None = None,
     ) -> tuple[Array, Array, Array]:
+        if heads is not None:
+            q, k, v, dy = (self._split(x, heads) for x in (q, k, v, dy))
+            dq, dk, dv = map(self._joined, self.attention_backward(q, k, v, probs, dy, acc, operand))
+            return dq, dk, dv
         half = self.half_accumulator(acc, q)
         product = self._products_in(operand)
         ds = product(dy, v, False, True, acc)
@@ -68,6 +78,16 @@ class Attention(Linear, Elementwise):
             return out
 
         return product
+
+    def _split(self, x: Array, heads: int) -> Array:
+        """(B, S, heads * D) -> (B, heads, S, D)"""
+        b, s, width = x.shape
+        return self.transpose(x.reshape(b, s, heads, width // heads), (0, 2, 1, 3))
+
+    def _joined(self, x: Array) -> Array:
+        """(B, heads, S, D) -> (B, S, heads * D)"""
+        b, heads, s, width = x.shape
+        return self.transpose(x, (0, 2, 1, 3)).reshape(b, s, heads * width)
 
     def _scaled(self, q: Array) -> Array:
         return self.binary("mul", q, q.shape[-1] ** -0.5)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from ..base import Array
-from .device import Device
+from .shape import Storage
 
 
-class Norms(Device):
+class Norms(Storage):
     def batch_norm_forward(
         self,
         x: Array,
@@ -22,7 +22,15 @@ class Norms(Device):
         addend: Array | None = None,
         updates: Array | None = None,
         rest: Array | None = None,
+        joined: Array | None = None,
     ) -> tuple[Array, Array, Array, Array | None]:
+        if joined is not None:
+            s = self.cat((x, joined), len(x.shape) - 1)
+            vectors = (gamma, beta, running_mean, running_var)
+            y, mean, inv_std, _ = self.batch_norm_forward(
+                s, *vectors, momentum, eps, relu, acc, updates=updates, rest=rest
+            )
+            return y, mean, inv_std, s
         s = None if addend is None else self._empty_like(x)
         y, mean, inv_std = self._empty_like(x), self._empty_like(gamma), self._empty_like(gamma)
         running, outputs = (running_mean, running_var, updates, rest), (s, y, mean, inv_std)
@@ -61,7 +69,15 @@ class Norms(Device):
         y: Array | None = None,
         pending_grad: Array | None = None,
         sums: bool = False,
+        split: int | None = None,
     ) -> tuple[Array, Array, Array, Array | None, Array | None]:
+        if split is not None:
+            saved = (x, gamma, beta, mean, inv_std)
+            dx, dgamma, dbeta, _, db = self.batch_norm_backward(
+                *saved, dy, relu, acc, pending_grad=pending_grad, sums=sums
+            )
+            dx, dr = (self.getitem(dx, (..., part)) for part in (slice(split), slice(split, None)))
+            return dx, dgamma, dbeta, dr, db
         dx, dgamma, dbeta = self._empty_like(x), self._empty_like(gamma), self._empty_like(beta)
         dr = None if y is None else self._empty_like(x)
         db = self.empty(gamma.shape, x.dtype) if sums else None

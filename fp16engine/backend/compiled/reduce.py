@@ -5,10 +5,14 @@ from __future__ import annotations
 import math
 
 from ..base import Array, Axes, Shape
-from .shape import Storage
+from .elementwise import Elementwise
 
 
-class Reductions(Storage):
+class Reductions(Elementwise):
+    def relu_bias_backward(self, y: Array, dy: Array, acc: str) -> tuple[Array, Array]:
+        dx = self.unary_backward("relu", None, y, dy)
+        return dx, self.sum(dx, tuple(range(len(dx.shape) - 1)), acc).reshape(-1)
+
     def sum(self, x: Array, axes: Axes, acc: str) -> Array:
         return self._reduce("sum", x, axes, self.half_accumulator(acc, x))
 

@@ -144,7 +144,15 @@ class CudaBackend(GpuOperations, CompiledBackend):
     `exporting` and the host, which keep the order.
     """
 
-    capabilities = Capabilities(captured_steps=True, tf32=True, info=True, implementations=True, stream=True)
+    capabilities = Capabilities(
+        captured_steps=True,
+        tf32=True,
+        info=True,
+        implementations=True,
+        stream=True,
+        attention_by_heads=True,
+        relu_bias_sums=True,
+    )
     library_halves = (
         False  # whether binary16 sums are the libraries', as accumulators.py knows; else our kernels'
     )

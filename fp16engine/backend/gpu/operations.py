@@ -14,6 +14,7 @@ from ..compiled.attention import Attention
 from ..compiled.conv import Convolutions
 from ..compiled.dropout import Dropout
 from ..compiled.embedding import Embeddings, flat_indices
+from ..compiled.norm import Norms
 from ..compiled.shape import is_basic
 from .capture import Recordable
 
@@ -21,7 +22,7 @@ from .capture import Recordable
 MOST_ATTENDED = 128
 
 
-class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
+class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Dropout):
     def _convolve(
         self,
         x: Array,
@@ -68,10 +69,12 @@ class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
         lengths: Array | None,
         acc: str,
         operand: BlockFormat | None = None,
+        heads: int | None = None,
     ) -> tuple[Array, Array]:
-        if operand is not None or not _in_one_piece(q, k, acc):
-            return super().attention_forward(q, k, v, causal, lengths, acc, operand)
-        y, probs = self._empty_like(q), self.empty((*q.shape[:3], k.shape[2]), q.dtype)
+        if operand is not None or not _in_one_piece(q, k, acc, heads):
+            return super().attention_forward(q, k, v, causal, lengths, acc, operand, heads)
+        rows = (q.shape[0], heads or q.shape[1], q.shape[-2])
+        y, probs = self._empty_like(q), self.empty((*rows, k.shape[-2]), q.dtype)
         self.native.attention_forward(q, k, v, y, probs, causal, lengths, self.half_accumulator(acc, q))
         return y, probs
 
@@ -84,12 +87,72 @@ class GpuOperations(Recordable, Convolutions, Attention, Embeddings, Dropout):
         dy: Array,
         acc: str,
         operand: BlockFormat | None = None,
+        heads: int | None = None,
     ) -> tuple[Array, Array, Array]:
-        if operand is not None or not _in_one_piece(q, k, acc):
-            return super().attention_backward(q, k, v, probs, dy, acc, operand)
+        if operand is not None or not _in_one_piece(q, k, acc, heads):
+            return super().attention_backward(q, k, v, probs, dy, acc, operand, heads)
         dq, dk, dv = self._empty_like(q), self._empty_like(k), self._empty_like(v)
         self.native.attention_backward(q, k, v, probs, dy, dq, dk, dv, self.half_accumulator(acc, q))
         return dq, dk, dv
+
+    def relu_bias_backward(self, y: Array, dy: Array, acc: str) -> tuple[Array, Array]:
+        if self.half_accumulator(acc, dy):
+            return super().relu_bias_backward(y, dy, acc)
+        dx, db = self._empty_like(dy), self.empty(dy.shape[-1:], dy.dtype)
+        self.native.relu_bias_backward(y, dy, dx, db)
+        return dx, db
+
+    def batch_norm_forward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        running_mean: Array,
+        running_var: Array,
+        momentum: float,
+        eps: float,
+        relu: bool,
+        acc: str,
+        residual: Array | None = None,
+        addend: Array | None = None,
+        updates: Array | None = None,
+        rest: Array | None = None,
+        joined: Array | None = None,
+    ) -> tuple[Array, Array, Array, Array | None]:
+        vectors = (gamma, beta, running_mean, running_var)
+        if joined is None or self.half_accumulator(acc, x):
+            return super().batch_norm_forward(
+                x, *vectors, momentum, eps, relu, acc, residual, addend, updates, rest, joined
+            )
+        s = self.empty((*x.shape[:-1], x.shape[-1] + joined.shape[-1]), x.dtype)
+        outputs = y, mean, inv_std = self._empty_like(s), self._empty_like(gamma), self._empty_like(gamma)
+        counted = (updates, rest)
+        self.native.batch_norm_of_cat_forward(x, joined, *vectors, *counted, s, *outputs, momentum, eps, relu)
+        return y, mean, inv_std, s
+
+    def batch_norm_backward(
+        self,
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        inv_std: Array,
+        dy: Array,
+        relu: bool,
+        acc: str,
+        y: Array | None = None,
+        pending_grad: Array | None = None,
+        sums: bool = False,
+        split: int | None = None,
+    ) -> tuple[Array, Array, Array, Array | None, Array | None]:
+        saved = (x, gamma, beta, mean, inv_std)
+        if split is None or y is not None or sums or self.half_accumulator(acc, x):
+            return super().batch_norm_backward(*saved, dy, relu, acc, y, pending_grad, sums, split)
+        images, channels = x.shape[:-1], x.shape[-1]
+        dx, dr = (self.empty((*images, n), x.dtype) for n in (split, channels - split))
+        dgamma, dbeta = self._empty_like(gamma), self._empty_like(beta)
+        self.native.batch_norm_of_cat_backward(*saved, dy, pending_grad, dx, dr, dgamma, dbeta, relu)
+        return dx, dgamma, dbeta, dr, None
 
     def getitem(self, x: Array, index: Any) -> Array:
         if is_basic(index):
@@ -136,5 +199,6 @@ def _depthwise(x: Array, groups: int, acc: str) -> bool:
     return 1 < groups == x.shape[3] and not chunk_terms(acc)
 
 
-def _in_one_piece(q: Array, k: Array, acc: str) -> bool:
-    return not chunk_terms(acc) and max(q.shape[2], q.shape[3], k.shape[2]) <= MOST_ATTENDED
+def _in_one_piece(q: Array, k: Array, acc: str, heads: int | None) -> bool:
+    width = q.shape[-1] // (heads or 1)
+    return not chunk_terms(acc) and max(q.shape[-2], width, k.shape[-2]) <= MOST_ATTENDED

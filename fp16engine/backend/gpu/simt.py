@@ -8,6 +8,7 @@ binary16 accumulators. Here the products go through the GPU's own source and a f
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -47,7 +48,9 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
     """
 
     name = "simt"
-    capabilities = Capabilities(captured_steps=True, threads=True)
+    capabilities = Capabilities(
+        captured_steps=True, threads=True, attention_by_heads=True, relu_bias_sums=True
+    )
 
     def __init__(self, native: ModuleType, gemm: ModuleType) -> None:
         super().__init__()
@@ -155,16 +158,35 @@ class _Libraries:
         self._library, self._native = library, native
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        native = self._native
-        if hasattr(native.fakes, name):
-            product: Callable[..., Any] = getattr(native.fakes, name)
-            return product
-        function = getattr(self._library, name)
+        fakes = self._native.fakes
+        product: Callable[..., Any] = getattr(fakes, name, None) or partial(self._perform, name, name)
+        setattr(self, name, product)
+        return product
 
-        def call(*arguments: Any) -> Any:
-            if native.recording():
-                return native.perform(name, partial(function, *map(_borrowed, arguments)))
-            return function(*arguments)
+    def conv2d_backward(
+        self,
+        x: np.ndarray,
+        w: np.ndarray,
+        dy: np.ndarray,
+        dx: np.ndarray | None,
+        dw: np.ndarray | None,
+        db: np.ndarray | None,
+        *settings: Any,
+    ) -> None:
+        """A launch for each gradient, as cuDNN has it; the bias' is our own kernel's, as there."""
+        gradient = partial(self._perform, "conv2d_backward")
+        if dx is not None:
+            gradient("conv2d_data_gradient", x, w, dy, dx, None, None, *settings)
+        if dw is not None:
+            gradient("conv2d_weight_gradient", x, w, dy, None, dw, None, *settings)
+        if db is not None:
+            *images, channels = dy.shape
+            self._native.reduce("sum", dy, db, 1, math.prod(images), channels, settings[4])
 
-        setattr(self, name, call)
-        return call
+    def _perform(self, function: str, name: str, *arguments: Any) -> None:
+        """Call a function of the library, or put it down by that name."""
+        call = getattr(self._library, function)
+        if self._native.recording():
+            self._native.perform(name, partial(call, *map(_borrowed, arguments)))
+        else:
+            call(*arguments)

@@ -82,6 +82,7 @@ class Reference(CountedArrays):
     unary = _method(elementwise.unary)
     unary_backward = _method(elementwise.unary_backward)
 
+    relu_bias_backward = _method(reduce.relu_bias_backward)
     sum = _method(reduce.sum)
     mean = _method(reduce.mean)
     max = _method(reduce.max)

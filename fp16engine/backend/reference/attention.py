@@ -24,7 +24,12 @@ def attention_forward(
     lengths: np.ndarray | None,
     acc: str,
     operand: BlockFormat | None = None,
+    heads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
+    if heads is not None:
+        q, k, v = (_split(x, heads) for x in (q, k, v))
+        y, probs = attention_forward(q, k, v, causal, lengths, acc, operand)
+        return _joined(y), probs
     rounded = _rounding(operand)
     scaled = binary("mul", q, q.shape[-1] ** -0.5)
     scores = matmul(*rounded(scaled, k, False, True), False, True, acc)
@@ -48,7 +53,12 @@ def attention_backward(
     dy: np.ndarray,
     acc: str,
     operand: BlockFormat | None = None,
+    heads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if heads is not None:
+        q, k, v, dy = (_split(x, heads) for x in (q, k, v, dy))
+        dq, dk, dv = attention_backward(q, k, v, probs, dy, acc, operand)
+        return _joined(dq), _joined(dk), _joined(dv)
     rounded = _rounding(operand)
     scale = q.shape[-1] ** -0.5
     dp = matmul(*rounded(dy, v, False, True), False, True, acc)
@@ -57,6 +67,18 @@ def attention_backward(
     dq = store(sums * sums.dtype.type(scale), q.dtype)
     dk = matmul(*rounded(ds, binary("mul", q, scale), True, False), True, False, acc)
     return dq, dk, matmul(*rounded(probs, dy, True, False), True, False, acc)
+
+
+def _split(x: np.ndarray, heads: int) -> np.ndarray:
+    """(B, S, heads * D) -> (B, heads, S, D)"""
+    b, s, width = x.shape
+    return np.ascontiguousarray(x.reshape(b, s, heads, width // heads).transpose(0, 2, 1, 3))
+
+
+def _joined(x: np.ndarray) -> np.ndarray:
+    """(B, heads, S, D) -> (B, S, heads * D)"""
+    b, heads, s, width = x.shape
+    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(b, s, heads * width)
 
 
 def _rounding(

@@ -22,8 +22,11 @@ def batch_norm_forward(
     addend: np.ndarray | None = None,
     updates: np.ndarray | None = None,
     rest: np.ndarray | None = None,
+    joined: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     s = None if addend is None else store(load(x) + load(addend), x.dtype)
+    if joined is not None:
+        s = np.concatenate((x, joined), axis=-1)
     r = load(x if s is None else s)
     axes = tuple(range(x.ndim - 1))
     partial = accumulator(x, acc)
@@ -94,6 +97,7 @@ def batch_norm_backward(
     y: np.ndarray | None = None,
     pending_grad: np.ndarray | None = None,
     sums: bool = False,
+    split: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
     r, g = load(x), load(dy)
     axes = tuple(range(x.ndim - 1))
@@ -110,6 +114,8 @@ def batch_norm_backward(
     dx = store(register if pending_grad is None else register + load(pending_grad), x.dtype)
     dr = store(g, x.dtype) if residual else None
     db = store(total(load(dx), axes, partial), x.dtype) if sums else None
+    if split is not None:
+        dx, dr = dx[..., :split].copy(), dx[..., split:].copy()
     return dx, store(dgamma, gamma.dtype), store(dbeta, gamma.dtype), dr, db
 
 

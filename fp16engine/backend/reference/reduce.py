@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from .elementwise import unary_backward
 from .registers import accumulator, load, store
 from .sums import average, total
 
 
 def sum(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
     return store(_kept(total(load(x), axes, accumulator(x, acc)), x, axes), x.dtype)
+
+
+def relu_bias_backward(y: np.ndarray, dy: np.ndarray, acc: str) -> tuple[np.ndarray, np.ndarray]:
+    dx = unary_backward("relu", None, y, dy)
+    return dx, sum(dx, tuple(range(dx.ndim - 1)), acc).reshape(-1)
 
 
 def mean(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import optim, random
+from ..distributed.parallel import OneProcess, Parallel
 from ..nn import Module
 from ..numerics.ranges import Ranges
 from ..optim.muon import hidden_matrices
@@ -50,6 +51,7 @@ class TrainState:
         counters: of the current run.
         lookahead: the slow average of weights and running statistics, or None.
         audit: what its steps ran in, as `Audit.to_dict` says it, or None.
+        parallel: the processes that take its steps together.
 
     Raises:
         ValueError: an argument is out of range.
@@ -101,6 +103,7 @@ class TrainState:
             self.random = random.get_state()
         self.counters = StepCounters()
         self.audit: dict[str, Any] | None = None
+        self.parallel: Parallel = OneProcess()
         self._schedule: schedules.Schedule | None = None
         self._total_steps: int | None = None
 

@@ -85,21 +85,29 @@ class MPITransport:
         owner = self._owners[rank]
         return f"{rank}" if owner is None else f"{rank} (process {owner.pid} on {owner.host})"
 
-    def leave(self, failed: bool) -> None:
+    def leave(self) -> bool:
         """See `Transport.leave`."""
-        if self.size == 1 or not failed:
-            return
         with self._lock:
             request = self._channels[0].Ibarrier()
         began = time.monotonic()
         while time.monotonic() - began < LEAVING:
             with self._lock:
                 if request.Test():
-                    return
+                    return True
             time.sleep(LONGEST)
+        return False
+
+    def abort(self) -> None:
+        """See `Transport.abort`."""
         sys.stdout.flush()
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(1)
+
+    @property
+    def local_size(self) -> int:
+        """See `Transport.local_size`."""
+        own = self._owners[self.rank]
+        return sum(owner is not None and own is not None and owner.host == own.host for owner in self._owners)
 
 
 def _bytes(array: np.ndarray) -> Any:

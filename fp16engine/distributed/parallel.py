@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -26,8 +26,8 @@ class GradientSum(Protocol):
 class Parallel(Protocol):
     """The processes (ranks) that take a training step together.
 
-    Micro-batch i of a step is that of rank i mod size, so that neither the data nor the order of a sum depends
-    on the number of ranks.
+    Micro-batch i of a step is that of rank i mod size, so that neither the data nor the order of a sum
+    depends on the number of ranks.
     """
 
     @property
@@ -41,7 +41,10 @@ class Parallel(Protocol):
     def own(self, count: int) -> range:
         """Which of `count` micro-batches, or batches of an evaluation, this process takes."""
 
-    def interleaved(self, rows: np.ndarray, count: int) -> np.ndarray:
+    def begin(self, index: int, count: int) -> None:
+        """Note that this process begins micro-batch `index` of `count`."""
+
+    def interleaved(self, rows: np.ndarray, count: int | None = None) -> np.ndarray:
         """Join what the ranks found for their own: (own, C) -> (count, C), float64, in order, on all."""
 
     def gradient_sum(self, parameters: Sequence[Tensor], count: int) -> GradientSum:
@@ -49,6 +52,12 @@ class Parallel(Protocol):
 
     def agreed(self, words: str | None) -> str | None:
         """What the lowest rank that says something says; the same on all ranks."""
+
+    def require_same(self, settings: Mapping[str, Any]) -> None:
+        """Raise ValueError, on every rank, where the ranks have different settings; JSON values by name."""
+
+    def record(self) -> dict[str, Any] | None:
+        """What results and checkpoints say of it; None of a process alone."""
 
 
 class OneProcess:
@@ -60,7 +69,10 @@ class OneProcess:
         """All of them."""
         return range(count)
 
-    def interleaved(self, rows: np.ndarray, count: int) -> np.ndarray:
+    def begin(self, index: int, count: int) -> None:
+        """Nothing to note."""
+
+    def interleaved(self, rows: np.ndarray, count: int | None = None) -> np.ndarray:
         """The rows themselves."""
         return rows
 
@@ -72,9 +84,16 @@ class OneProcess:
         """The words themselves."""
         return words
 
+    def require_same(self, settings: Mapping[str, Any]) -> None:
+        """There is nobody who could differ."""
+
+    def record(self) -> dict[str, Any] | None:
+        """Nothing."""
+        return None
+
 
 class LocalSum:
-    """Gradients of micro-batches, added in FP32 in order; their mean is rounded once to the gradients' dtype."""
+    """Gradients of micro-batches, added in FP32 in order; their mean is rounded once to their dtype."""
 
     def __init__(self, parameters: Sequence[Tensor], count: int) -> None:
         self._parameters, self._count = parameters, count

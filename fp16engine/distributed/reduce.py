@@ -23,7 +23,7 @@ class Mean(Protocol):
     """The mean of one flat array over the micro-batches of a step."""
 
     def add(self, own: np.ndarray | None, ranks: Sequence[int]) -> None:
-        """Add a round of micro-batches, one each of `ranks`; own: (L,), this rank's, None where it has none."""
+        """Add a round of micro-batches, one each of `ranks`; own: (L,), this rank's, or None without one."""
 
     def result(self, count: int) -> np.ndarray:
         """The mean of all that was added, `count` micro-batches: (L,)."""

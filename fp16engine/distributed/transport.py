@@ -34,8 +34,15 @@ class Transport(Protocol):
         Messages between two ranks on a channel arrive in order. Raises PeerLost, which names the ranks.
         """
 
-    def leave(self, failed: bool) -> None:
-        """End this process's part: with the others, or, where one of them does not come, for all of them."""
+    @property
+    def local_size(self) -> int:
+        """How many of the ranks are on this machine."""
+
+    def leave(self) -> bool:
+        """Say that this rank ends, and wait a moment; whether all others end, too."""
+
+    def abort(self) -> None:
+        """End all ranks."""
 
 
 def gathered(transport: Transport, own: np.ndarray, channel: int = STEP) -> list[np.ndarray]:

@@ -43,6 +43,7 @@ class AccumulatingControl(HostControl):
     def micro_batch(self, part: int) -> Iterator[None]:
         """Draw from the micro-batch's own stream, and start from the running statistics of the step."""
         self._part = part
+        self._state.parallel.begin(self._parts[part].index, self._count)
         for buffer, data in self._before:
             buffer.data = self._backend.copy(data)
         with random.using(stream(self._drawn, self._parts[part].index)):
@@ -91,7 +92,7 @@ class AccumulatingControl(HostControl):
         super().update(inputs, loss)
 
     def _rows(self) -> np.ndarray:
-        """The running statistics after each own micro-batch, (own, values), float64 since they hold counts."""
+        """The running statistics after each own micro-batch, (own, values); float64, which holds counts."""
         width = sum(buffer.size for _, buffer in self._state.buffers)
         return np.reshape(np.asarray(self._averages, np.float64), (len(self._averages), width))
 

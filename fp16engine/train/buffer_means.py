@@ -16,9 +16,9 @@ def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
     """Give each buffer of the model the mean of its values after each micro-batch.
 
     rows: (micro-batches, values of all buffers in their order), float64. Sums are FP32 in the order of the
-    rows. Of standard deviations, squares are averaged, and what rounding takes from mean and deviation goes to
-    `rest`. A counter moves once a step, whatever the number of micro-batches. A buffer that no micro-batch
-    changes differently keeps its bits.
+    rows. Of standard deviations, squares are averaged, and what rounding takes from mean and deviation goes
+    to `rest`. A counter moves once a step, whatever the number of micro-batches. A buffer that all
+    micro-batches leave with the same values keeps its bits.
     """
     backend, values, start = backends.get(state.device), {}, 0
     for name, buffer in state.buffers:

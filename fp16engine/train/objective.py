@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -60,7 +61,8 @@ class Objective:
 
     def feed(self, state: TrainState, dataset: Any, batch_size: int) -> Any:
         """The batches that `fit` trains on and evaluates on; see `batches.ImageFeed`."""
-        return batches.ImageFeed.of(state, dataset, batch_size)
+        own = None if state.parallel.size == 1 else partial(own_rows, state)
+        return batches.ImageFeed.of(state, dataset, batch_size, own)
 
     def float_arrays(self, inputs: Any) -> list[Array]:
         """What of a batch's inputs may hold values that are not finite."""
@@ -112,6 +114,12 @@ def cuts(count: int, parts: int) -> list[np.ndarray]:
     """
     size = -(-count // parts)
     return [np.arange(i, min(i + size, count), dtype=np.int64) for i in range(0, count, size)]
+
+
+def own_rows(state: TrainState, count: int) -> np.ndarray:
+    """The rows of a step's batch of `count` samples that this process takes, in its order."""
+    every = cuts(count, state.config.accumulate)
+    return np.concatenate([np.zeros(0, np.int64), *(every[i] for i in state.parallel.own(len(every)))])
 
 
 def on_device(labels: np.ndarray, device: str) -> Tensor:

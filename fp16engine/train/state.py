@@ -270,6 +270,8 @@ class TrainState:
         >>> fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state.host_reason is None
         True
         """
+        if self.parallel.size > 1:
+            return "ranks exchange gradients through the host"
         if self.lookahead is not None:
             return "lookahead averages the weights"
         if self.config.accumulate > 1:

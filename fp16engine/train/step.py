@@ -1,8 +1,8 @@
 """One training step: what is the same however it runs, and the step taken operation by operation.
 
-`run_step` is the step; a `StepControl` decides what the loss and the gradients decide. That of host_control.py
-reads them back after every operation that matters, accumulation.py's does so for several micro-batches, and
-device_control.py leaves them on the device.
+`run_step` is the step; a `StepControl` decides what the loss and the gradients decide. That of
+host_control.py reads them back after every operation that matters, accumulation.py's does so for several
+micro-batches, and device_control.py leaves them on the device.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from ..base import Array, Axes, Shape
-from .shape import Storage
+from .elementwise import Elementwise
 
 
-class Reductions(Storage):
+class Reductions(Elementwise):
     def sum(self, x: Array, axes: Axes, acc: str) -> Array:
         return self._reduce("sum", x, axes, self.half_accumulator(acc, x))
 

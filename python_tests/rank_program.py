@@ -1,7 +1,7 @@
 """What the ranks of a test do: `mpiexec -n P python rank_program.py FOLDER JSON`.
 
-Trains the tiny network of tiny_run.py as the JSON says and writes FOLDER/rank-R.json: the digest of everything
-that was trained, and what else the rank found. Keys: "trainer" (arguments of tiny_run.trainer), "fit" (of
+Trains the tiny network of tiny_run.py as the JSON says and writes FOLDER/rank-R.json: the digest of
+everything that was trained, and what else the rank found. Keys: "trainer" (arguments of Trainer), "fit" (of
 Trainer.fit), "of_rank" (arguments of the trainer of single ranks, by rank), "at" ([rank, step, what]: at that
 step the rank gets a signal), "dropout" (of the network), "limit" (seconds).
 """

@@ -1,4 +1,4 @@
-"""Ranks for tests: threads of this process with a transport of their own, or processes that mpiexec starts."""
+"""Ranks for tests: threads with a transport of their own, or processes that mpiexec starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import numpy as np
 import fp16engine
 from fp16engine.distributed.transport import Message, lost
 
-MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+_PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+MPIEXEC = shutil.which("mpiexec", path=_PATH)
 MISSING = (
     "needs mpi4py: pip install 'fp16engine[mpi]'"
     if importlib.util.find_spec("mpi4py") is None
@@ -56,7 +57,7 @@ class ThreadTransport:
 
 
 def on_threads(size: int, work: Callable[[ThreadTransport], Any], limit: float = 60) -> list[Any]:
-    """Return what `work` returns on each of `size` ranks; raises the error of the lowest rank that has one."""
+    """Return what `work` returns on each rank; raises the error of the lowest rank that has one."""
     queues: dict[tuple[int, int, int], Any] = {
         (channel, a, b): queue.Queue() for channel in (0, 1) for a in range(size) for b in range(size)
     }

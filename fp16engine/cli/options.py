@@ -212,7 +212,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         type=whole(1),
         default=1,
         metavar="N",
-        help="batches whose gradients are added up for one update; a sum is kept in the gradient's own dtype "
+        help="batches whose gradients are added up in FP32 for one update, their mean rounded once "
         "(default: %(default)s)",
     )
     group.add_argument(

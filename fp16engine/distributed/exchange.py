@@ -24,10 +24,19 @@ from . import reduce as reductions
 from .transport import GRADIENTS, Transport, gathered
 
 Array = Any
-BUCKET_BYTES = 1 << 18
+BUCKET_BYTES, SHARD_BYTES = 1 << 18, 1 << 16
 
 
-def buckets(parameters: Sequence[Tensor], most: int = BUCKET_BYTES) -> list[list[int]]:
+def bucket_bytes(ranks: int) -> int:
+    """The most bytes of a bucket: small enough to start early, large enough that messages are not tiny.
+
+    >>> bucket_bytes(2), bucket_bytes(64)
+    (262144, 4194304)
+    """
+    return max(BUCKET_BYTES, ranks * SHARD_BYTES)
+
+
+def buckets(parameters: Sequence[Tensor], most: int) -> list[list[int]]:
     """Return the indices of parameters in buckets of one dtype and of at most `most` bytes, or of one array.
 
     >>> import fp16engine as fe
@@ -117,7 +126,7 @@ class ExchangedSum:
     def __init__(self, exchanger: Exchanger, parameters: Sequence[Tensor], count: int) -> None:
         self._exchanger, self._parameters, self._count = exchanger, parameters, count
         self._rank, self._size = exchanger.transport.rank, exchanger.transport.size
-        self._buckets = buckets(parameters)
+        self._buckets = buckets(parameters, bucket_bytes(self._size))
         self._means = [self._mean(indices) for indices in self._buckets]
         self._bucket_of = {id(parameters[i]): b for b, indices in enumerate(self._buckets) for i in indices}
         self._has = np.zeros(len(parameters), np.uint8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -102,6 +103,7 @@ class MPITransport:
         sys.stdout.flush()
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(1)
+        os._exit(1)  # an MPI may return here before it has ended this process
 
     @property
     def local_size(self) -> int:

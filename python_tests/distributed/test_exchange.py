@@ -53,7 +53,7 @@ def alone(count: int) -> list[bytes]:
 def test_ranks_have_the_gradients_of_one_process(
     size: int, count: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange.buckets, "__defaults__", (most,))
+    monkeypatch.setattr(exchange, "bucket_bytes", lambda ranks: most)
 
     def work(transport: ThreadTransport) -> list[bytes]:
         net = models[transport.rank]
@@ -70,7 +70,7 @@ def test_ranks_have_the_gradients_of_one_process(
 
 def test_buckets_start_before_the_backward_pass_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """All but those of the first layer, whose gradient comes last."""
-    monkeypatch.setattr(exchange.buckets, "__defaults__", (1,))
+    monkeypatch.setattr(exchange, "bucket_bytes", lambda ranks: 1)
     net, log = model(), []
     exchanger: Any = Exchanger(ThreadTransport(0, 1, {}, 1), "one-rounding")
     monkeypatch.setattr(exchanger, "put", lambda work: log.append("bucket"))

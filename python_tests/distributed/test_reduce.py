@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ranks import ThreadTransport, gradients, on_threads
 
 from fp16engine.distributed import reduce as reductions
 from fp16engine.distributed.transport import STEP
-from ranks import ThreadTransport, gradients, on_threads
 
 LENGTH = 1001  # no multiple of the number of ranks
 

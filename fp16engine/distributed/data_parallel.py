@@ -108,7 +108,8 @@ def data_parallel(
         UnsupportedPrecision: the precision adds up in binary16, and `sync_norm` in FP32.
     """
     choice("reduce", reduce, REDUCE)
-    if flag("sync_norm", sync_norm) and not flag("distributed", distributed):
+    flag("distributed", distributed)
+    if flag("sync_norm", sync_norm) and not distributed:
         raise ValueError("sync_norm must be False without distributed, got True")
     if not distributed:
         return OneProcess()

@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import random
 from ..tensor import Tensor
-from .buffer_means import mean_buffers
+from .buffer_means import mean_buffers, values_of
 from .host_control import HostControl
 from .objective import Part
 from .state import TrainState
@@ -49,8 +49,7 @@ class AccumulatingControl(HostControl):
         with random.using(stream(self._drawn, self._parts[part].index)):
             yield
             self._ends.append(random.get_state())
-        values = [self._backend.to_numpy(buffer.data).ravel() for _, buffer in self._state.buffers]
-        self._averages.append(np.concatenate([np.zeros(0), *values]))
+        self._averages.append(values_of(self._state))
 
     def judge(self, logits: Tensor, part: int) -> None:
         """Count what the micro-batch predicts by itself."""

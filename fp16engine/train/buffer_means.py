@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from .state import TrainState
 
 
+def values_of(state: TrainState) -> np.ndarray:
+    """The values of all buffers of the model, one after the other: (values,), float64, which holds counts."""
+    backend = backends.get(state.device)
+    arrays = [buffer.data for _, buffer in state.buffers]
+    host = [data if type(data) is np.ndarray else backend.to_numpy(data) for data in arrays]
+    return np.concatenate([np.zeros(0), *(array.ravel() for array in host)])
+
+
 def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
     """Give each buffer of the model the mean of its values after each micro-batch.
 
@@ -31,7 +39,11 @@ def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
     for name, buffer in state.buffers:
         kept = means[name] if buffer.dtype.startswith("float") else values[name][0]
         with np.errstate(over="ignore"):
-            buffer.data = backend.from_numpy(np.ascontiguousarray(kept.astype(buffer.dtype)))
+            values_now = np.ascontiguousarray(kept.astype(buffer.dtype))
+        if type(buffer.data) is np.ndarray:
+            buffer.data[...] = values_now
+        else:
+            buffer.data = backend.from_numpy(values_now)
 
 
 def _native(prefix: str, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from turns import images, step_seconds
 
 import fp16engine as fe
 
@@ -217,10 +218,8 @@ def overlap(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         "accumulate": 1,
     }
     rows = []
-    for turn in range(3):
+    for turn in range(arguments.turns):
         for name, size, options in (
-            ("one process", 1, {"distributed": False, "late": False}),
-            ("one process, distributed=True", 1, {"distributed": True, "late": False}),
             ("2 ranks, exchange during backward", 2, {"distributed": True, "late": False}),
             ("2 ranks, exchange after backward", 2, {"distributed": True, "late": True}),
         ):
@@ -229,7 +228,18 @@ def overlap(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 row["hidden"] = round(1 - row["waited_ms"] / row["exchange_ms"], 3)
             rows.append(row)
             print(json.dumps(row), flush=True)
+    rows.append(alone(asked, arguments.steps))
+    print(json.dumps(rows[-1]), flush=True)
     return rows
+
+
+def alone(asked: dict[str, Any], steps: int) -> dict[str, Any]:
+    """What `distributed=True` costs a process alone: two trainers that take turns, step by step."""
+    trainers = {f"distributed={on}": trainer({**asked, "distributed": on}) for on in (False, True)}
+    seconds = step_seconds(trainers, images(asked["batch_size"]), steps)
+    plain, distributed = seconds.values()
+    found = {name: round(1e3 * value, 2) for name, value in seconds.items()}
+    return {"run": "one process", "step_ms": found, "overhead": round(distributed / plain - 1, 4)}
 
 
 def main() -> None:
@@ -244,6 +254,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--cifar", metavar="DIR", help="CIFAR-10 as a folder of images or its archive")
     parser.add_argument("--times", type=int, default=50)
+    parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="resnet20")
     parser.add_argument("--batch-size", type=int, default=64)

@@ -195,8 +195,8 @@ class ExchangedSum:
         results: list[np.ndarray] = []
         for mean in self._means:
             self._exchanger.put(partial(_take, mean, self._count, results))
-        somewhere = np.maximum.reduce(gathered(self._exchanger.transport, self._has))
         self._exchanger.drain()
+        somewhere = np.maximum.reduce(gathered(self._exchanger.transport, self._has))
         for indices, values in zip(self._buckets, results, strict=True):
             start = 0
             for i in indices:

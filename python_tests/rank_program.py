@@ -3,7 +3,8 @@
 Trains the tiny network of tiny_run.py as the JSON says and writes FOLDER/rank-R.json: the digest of
 everything that was trained, and what else the rank found. Keys: "trainer" (arguments of Trainer), "fit" (of
 Trainer.fit), "of_rank" (arguments of the trainer of single ranks, by rank), "at" ([rank, step, what]: at that
-step the rank gets a signal), "dropout" (of the network), "limit" (seconds).
+step the rank gets a signal), "dropout" (of the network), "network" (another one, on images of
+CIFAR-10's form), "limit" (seconds).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import numpy as np
 import tiny_run
 
 import fp16engine as fe
+from fp16engine.data import Dataset, Split
 from fp16engine.distributed import group
 
 
@@ -52,10 +54,23 @@ def train(asked: dict[str, Any]) -> tuple[fe.Trainer, fe.train.History]:
     options = {**asked.get("trainer", {}), **asked.get("of_rank", {}).get(str(rank), {})}
     if "at" in asked and asked["at"][0] == rank:
         options["callbacks"] = [At(*asked["at"][1:])]
-    model = tiny_run.model(asked.get("dropout", 0.25))
+    model, data = tiny_run.model(asked.get("dropout", 0.25)), tiny_run.data()
+    if "network" in asked:
+        model, data = fe.models.create(asked["network"], image_size=32, channels=3), like_cifar()
     trainer = fe.Trainer(model, **{"lr": 0.05, "seed": 3, **options})
     settings = {"epochs": 2, "batch_size": 4, "progress": False, **asked.get("fit", {})}
-    return trainer, trainer.fit(tiny_run.data(), **settings)
+    return trainer, trainer.fit(data, **settings)
+
+
+def like_cifar() -> Dataset:
+    """Random images of CIFAR-10's form, which are all that bits need."""
+    rng = np.random.default_rng(0)
+
+    def split(count: int) -> Split:
+        images = rng.integers(0, 256, (count, 32, 32, 3))
+        return Split(images.astype(np.uint8), np.arange(count, dtype=np.int64) % 10)
+
+    return Dataset("random", split(20), split(10), tuple("abcdefghij"))
 
 
 def main() -> None:
@@ -68,7 +83,9 @@ def main() -> None:
         "train_loss": [row.train_loss for row in history.epochs],
         "steps": [trainer.applied_steps, trainer.skipped_steps, trainer.nonfinite_steps],
         "distributed": history.run.get("distributed"),
-        "mean": [float(x) for x in fe.distributed.all_reduce([np.float16([20_000, group.rank()])])[0]],
+        "mean": [
+            float(x) for x in fe.distributed.all_reduce([np.array([20_000, group.rank()], np.float16)])[0]
+        ],
     }
     (folder / f"rank-{fe.distributed.rank()}.json").write_text(json.dumps(found))
 

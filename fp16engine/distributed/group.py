@@ -19,6 +19,7 @@ from .transport import LIMIT, STEP, Transport, gathered_bytes
 TRANSPORTS = ("auto", "mpi")
 # What launchers set for the processes they start: MPICH and Slurm's PMI, Open MPI, PMIx.
 _MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+_PMIX = "PMIX_RANK"  # without a size
 _current: Transport | None = None
 
 
@@ -56,7 +57,7 @@ def init(transport: str = "auto", limit: float = LIMIT) -> None:
 def _launched() -> bool:
     """Whether a launcher of MPI started this process; BackendUnavailable where it cannot join the others."""
     sizes = [os.environ.get(name, "1") for name in _MPI_SIZES]
-    launched = any(size.isdigit() and int(size) > 1 for size in sizes)
+    launched = _PMIX in os.environ or any(size.isdigit() and int(size) > 1 for size in sizes)
     if launched and importlib.util.find_spec("mpi4py") is None:
         raise BackendUnavailable(
             "this process is one of several that a launcher of MPI started, and needs mpi4py: "

@@ -16,7 +16,7 @@ from ..errors import BackendUnavailable
 from ..reporting.owner import Owner
 from .transport import CHANNELS, Message, gathered_bytes, lost
 
-EAGER_POLLS = 200  # before the thread sleeps between two polls
+EAGER = 1e-3  # seconds without new messages before the thread sleeps between two polls
 SHORTEST, LONGEST = 20e-6, 1e-3  # seconds between two polls
 LOOK_EVERY = 0.5  # seconds between two looks at whether the other processes are there
 LEAVING = 2.0  # seconds for which the others may take to leave, too
@@ -59,16 +59,15 @@ class MPITransport:
     def _wait(self, requests: list[tuple[int, Any]]) -> None:
         pending = [request for _, request in requests]
         began = looked = time.monotonic()
-        polls, pause = 0, SHORTEST
+        eager, pause = began + EAGER, SHORTEST
         while True:
             with self._lock:
                 if self._mpi.Request.Testall(pending):
                     return
-            polls += 1
-            time.sleep(0 if polls < EAGER_POLLS else pause)
-            if polls >= EAGER_POLLS:
-                pause = min(2 * pause, LONGEST)
             now = time.monotonic()
+            if now > eager:
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST)
             if now - looked >= LOOK_EVERY:
                 looked = now
                 self._look(requests, now - began)

@@ -43,7 +43,7 @@ def test_it_is_the_norm_of_the_whole_batch(
     rng = np.random.default_rng(1)
     shape = (sum(cuts), 2, 2, C)
     x, residual, dy = (rng.standard_normal(shape).astype(storage) for _ in range(3))
-    x += np.float16([0, 3, -2]).astype(storage)
+    x += np.array([0, 3, -2], storage)
     ends = np.cumsum((0, *cuts))
 
     def work(transport: ThreadTransport) -> list[np.ndarray]:

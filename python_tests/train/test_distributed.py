@@ -35,7 +35,7 @@ def found(size: int, folder: Path, asked: dict[str, Any]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     records = [json.loads((folder / f"rank-{rank}.json").read_text()) for rank in range(size)]
     assert all(record == records[0] for record in records)
-    return records[0]  # type: ignore[no-any-return]
+    return records[0]
 
 
 def alone(**asked: Any) -> dict[str, Any]:
@@ -62,6 +62,13 @@ def test_two_ranks_have_the_bits_of_one_process_that_accumulates(precision: str,
     same(theirs, alone(trainer={"precision": precision, "accumulate": 2}))
     assert theirs["distributed"]["ranks"] == 2
     assert theirs["mean"] == [20_000, 0.5]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "mp"])
+def test_a_residual_network_on_images_of_cifar10s_form(precision: str, tmp_path: Path) -> None:
+    asked = {"network": "resnet20", "fit": {"epochs": 1}}
+    theirs = found(2, tmp_path, {**asked, "trainer": {"precision": precision, "augment": "crop-flip"}})
+    same(theirs, alone(**asked, trainer={"precision": precision, "augment": "crop-flip", "accumulate": 2}))
 
 
 @pytest.mark.parametrize("size", [3, 4])
@@ -115,7 +122,8 @@ def test_a_run_continues_on_another_number_of_ranks_with_the_same_bits(tmp_path:
 
 
 def test_a_resumed_run_says_what_changes(tmp_path: Path) -> None:
-    asked = {"fit": {"epochs": 1, "out": str(tmp_path / "out")}, "trainer": {"sync_norm": True}}
+    asked: dict[str, Any] = {"fit": {"epochs": 1, "out": str(tmp_path / "out")}}
+    asked["trainer"] = {"sync_norm": True}
     assert run(2, tmp_path, asked).returncode == 0
     trainer = rank_program.tiny_run.trainer(device="cpu")
     with pytest.MonkeyPatch.context() as patch:

@@ -132,7 +132,6 @@ class ExchangedSum:
         self._has = np.zeros(len(parameters), np.uint8)
         self._round = 0
         self._left: list[int] = []
-        self._expected: Counter[int] = Counter()
         self._next = 0
 
     def _mean(self, indices: list[int]) -> reductions.Mean:
@@ -142,8 +141,8 @@ class ExchangedSum:
 
     def backward(self, loss: Tensor, gradient: Tensor, index: int) -> None:
         """Go back, and start the exchange of each bucket as soon as its gradients are there."""
-        self._expected = uses(loss)
-        self._left = [sum(self._expected[id(self._parameters[i])] for i in b) for b in self._buckets]
+        expected = uses(loss)
+        self._left = [sum(expected[id(self._parameters[i])] for i in b) for b in self._buckets]
         self._next = 0
         for parameter in self._parameters:
             parameter.on_grad = self._arrived

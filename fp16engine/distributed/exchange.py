@@ -139,7 +139,7 @@ class ExchangedSum:
         dtype = np.dtype(self._parameters[indices[0]].dtype)
         return reductions.start(self._exchanger.reduce, self._exchanger.transport, length, dtype, GRADIENTS)
 
-    def backward(self, loss: Tensor, gradient: Tensor, index: int) -> None:
+    def backward(self, loss: Tensor, gradient: Tensor) -> None:
         """Go back, and start the exchange of each bucket as soon as its gradients are there."""
         expected = uses(loss)
         self._left = [sum(expected[id(self._parameters[i])] for i in b) for b in self._buckets]

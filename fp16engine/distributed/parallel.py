@@ -16,8 +16,8 @@ Array = Any
 class GradientSum(Protocol):
     """The gradients of a step's micro-batches, which become their mean."""
 
-    def backward(self, loss: Tensor, gradient: Tensor, index: int) -> None:
-        """Go back from the loss of micro-batch `index` and take the gradients that it gives."""
+    def backward(self, loss: Tensor, gradient: Tensor) -> None:
+        """Go back from the loss of the next own micro-batch and take the gradients that it gives."""
 
     def finish(self) -> None:
         """Put the mean over all micro-batches on the parameters."""
@@ -99,7 +99,7 @@ class LocalSum:
         self._parameters, self._count = parameters, count
         self._totals: dict[int, tuple[Array, str]] = {}
 
-    def backward(self, loss: Tensor, gradient: Tensor, index: int) -> None:
+    def backward(self, loss: Tensor, gradient: Tensor) -> None:
         """Go back, and add."""
         loss.backward(gradient)
         for i, parameter in enumerate(self._parameters):

@@ -35,14 +35,12 @@ class AccumulatingControl(HostControl):
         self._sum = state.parallel.gradient_sum(tensors, count)
         self._drawn = dict(state.random)
         self._losses: list[tuple[float, int]] = []
-        self._part = 0
         self._ends: list[dict[str, int]] = []
         self._averages: list[np.ndarray] = []
 
     @contextmanager
     def micro_batch(self, part: int) -> Iterator[None]:
         """Draw from the micro-batch's own stream, and start from the running statistics of the step."""
-        self._part = part
         self._state.parallel.begin(self._parts[part].index, self._count)
         for buffer, data in self._before:
             buffer.data = self._backend.copy(data)
@@ -66,7 +64,7 @@ class AccumulatingControl(HostControl):
 
     def backward(self, loss: Tensor, gradient: Tensor) -> None:
         """Go back, and add the gradients."""
-        self._sum.backward(loss, gradient, self._parts[self._part].index)
+        self._sum.backward(loss, gradient)
 
     def update(self, inputs: object, loss: Tensor | None) -> None:
         """Agree on what was found, take the mean of gradients and running statistics, then apply or not."""

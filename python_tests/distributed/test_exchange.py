@@ -43,7 +43,7 @@ def alone(count: int) -> list[bytes]:
     total = LocalSum(list(net.parameters()), count)
     for index in range(count):
         loss = loss_of(net, index)
-        total.backward(loss, seed(loss), index)
+        total.backward(loss, seed(loss))
     total.finish()
     return grads(net)
 
@@ -60,7 +60,7 @@ def test_ranks_have_the_gradients_of_one_process(
         total = ExchangedSum(Exchanger(transport, "one-rounding"), list(net.parameters()), count)
         for index in range(transport.rank, count, size):
             loss = loss_of(net, index)
-            total.backward(loss, seed(loss), index)
+            total.backward(loss, seed(loss))
         total.finish()
         return grads(net)
 
@@ -83,7 +83,7 @@ def test_buckets_start_before_the_backward_pass_ends(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(fe.ops._linear.Linear, "backward", noted)
     loss = loss_of(net, 0)
-    total.backward(loss, seed(loss), 0)
+    total.backward(loss, seed(loss))
     assert log == ["linear", *["bucket"] * 2, "linear", *["bucket"] * 2, "linear", *["bucket"] * 2]
 
 
@@ -107,7 +107,7 @@ def test_a_gradient_that_no_rank_has_stays_away() -> None:
         parameters = [*net.parameters(), unused]
         total = ExchangedSum(Exchanger(transport, "one-rounding"), parameters, 2)
         loss = loss_of(net, transport.rank)
-        total.backward(loss, seed(loss), transport.rank)
+        total.backward(loss, seed(loss))
         total.finish()
         return [p.grad is not None for p in parameters]
 
@@ -121,7 +121,7 @@ def test_a_rank_that_is_not_there_is_named() -> None:
             net = models[0]
             total = ExchangedSum(Exchanger(transport, "one-rounding"), list(net.parameters()), 2)
             loss = loss_of(net, 0)
-            total.backward(loss, seed(loss), 0)
+            total.backward(loss, seed(loss))
             total.finish()
 
     models = [model()]

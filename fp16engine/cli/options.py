@@ -264,7 +264,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_ranks(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that several processes share."""
-    group = parser.add_argument_group("several processes (mpiexec -n P fp16engine train ... --distributed)")
+    group = parser.add_argument_group("several processes (started by mpiexec -n P)")
     group.add_argument(
         "--distributed",
         action="store_true",

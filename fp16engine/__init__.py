@@ -26,6 +26,7 @@ from .tensor import Tensor, tensor
 _MODULES = (
     "cli",
     "data",
+    "distributed",
     "experiments",
     "interop",
     "models",
@@ -53,6 +54,7 @@ __all__ = [
     "autograd",
     "data",
     "devices",
+    "distributed",
     "experiments",
     "functional",
     "interop",

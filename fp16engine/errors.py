@@ -36,3 +36,7 @@ class CheckpointError(ValueError):
 
 class DataError(ValueError):
     """A data set cannot be read; the message names the file and what is wrong with it."""
+
+
+class PeerLost(RuntimeError):
+    """A rank of a distributed run has ended or does not answer; the message names it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -63,7 +63,7 @@ class Tensor:
     [2.0, 4.0]
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "node", "output", "requires_grad")
+    __slots__ = ("__weakref__", "data", "device", "grad", "node", "on_grad", "output", "requires_grad")
 
     # NumPy must not broadcast itself over a Tensor operand; its operators then defer to ours.
     __array_ufunc__ = None
@@ -71,6 +71,7 @@ class Tensor:
     data: Array
     device: str
     grad: Tensor | None
+    on_grad: Callable[[Tensor], None] | None  # is told of each gradient that `.grad` takes up
     node: Any  # the `autograd.Function` that computed it, or None
     output: int  # as which of its results
     requires_grad: bool
@@ -81,6 +82,7 @@ class Tensor:
         self.data = data
         self.device = device
         self.grad = None
+        self.on_grad = None
         self.node = None
         self.output = 0
         self.requires_grad = requires_grad
@@ -264,6 +266,8 @@ class Tensor:
         if self.grad is not None:
             grad = backends.get(self.device).binary("add", self.grad.data, grad)
         self.grad = Tensor(grad, self.device)
+        if self.on_grad is not None:
+            self.on_grad(self)
 
     # Conversion
 

@@ -163,6 +163,26 @@ _REDUCE = [
         for label, (shape, axes) in _AXES.items()
     ),
     Case("sum", "no-term", "sums", {"x": Fill((0, 3)), "axes": (0,), "acc": ACC}, exact=True),
+    Case("add_to_sum", "first", "bits", {"total": None, "x": Fill((5, 7))}, exact=True, ranges=RANGES),
+    Case(
+        "add_to_sum",
+        "next",
+        "bits",
+        {"total": Fill((5, 7), dtype="float32"), "x": Fill((5, 7))},
+        exact=True,
+        ranges=RANGES,
+    ),
+    *(
+        Case(
+            "mean_of_sum",
+            dtype,
+            "bits",
+            {"total": Fill((5, 7), dtype="float32"), "count": 3, "dtype": dtype},
+            ranges=RANGES,
+            storage=("float32",),
+        )
+        for dtype in ("float16", "float32")
+    ),
     *(
         Case("max", label, "bits", {"x": Fill(shape), "axes": axes}, exact=True, ranges=RANGES)
         for label, (shape, axes) in _AXES.items()

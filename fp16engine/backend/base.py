@@ -285,6 +285,15 @@ class Backend(Protocol):
         does not, and the powers of two are put back in a binary32 register.
         """
 
+    def add_to_sum(self, total: Array | None, x: Array) -> Array:
+        """Return fl32(total + x), float32, in the shape of both; x in float32 where total is None.
+
+        The running sum of gradients over micro-batches, total float32 and x float16 or float32.
+        """
+
+    def mean_of_sum(self, total: Array, count: int, dtype: str) -> Array:
+        """Return fl(total / count) in `dtype`, the quotient of the float32 `total` a register term."""
+
     def max(self, x: Array, axes: Axes) -> Array:
         """Return the largest value over `axes`, kept with size 1; NaN if there is one."""
 

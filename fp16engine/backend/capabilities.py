@@ -13,9 +13,9 @@ class Capabilities(NamedTuple):
     Winograd's convolution. `threads`: `set_num_threads` is there. `multiply_adds`: `multiply_adds(steps)`
     computes on registers alone, as fast as the device can. `info`: `info()` says what it runs on.
     `implementations`: `implementations()` lists the convolutions that ran. `attention_by_heads`: attention
-    reads heads that lie side by side as they are. `relu_bias_sums`: a ReLU's gradient costs less with the sums
-    for a bias than those cost the convolution. `stream`: work is queued on `stream`, and arrays leave through
-    `exporting()`.
+    reads heads that lie side by side as they are. `relu_bias_sums`: a ReLU's gradient costs less with the
+    sums for a bias than those cost the convolution. `stream`: work is queued on `stream`, and arrays leave
+    through `exporting()`.
 
     >>> Capabilities(threads=True).captured_steps
     False

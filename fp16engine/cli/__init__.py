@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from .. import _early_stop
-from ..errors import BackendUnavailable, NonFiniteError, PrecisionViolation
+from ..errors import BackendUnavailable, NonFiniteError, PeerLost, PrecisionViolation
 from ..validate import printable
 from .encoding import any_terminal
 from .stdout import OutputError, standard_output, streams
@@ -84,7 +84,7 @@ def _explain(error: Exception) -> int:
         traceback.print_exception(error)
     if isinstance(error, Interrupted):
         return _say(str(error), STOPPED)
-    if isinstance(error, NonFiniteError | PrecisionViolation | SaveError):
+    if isinstance(error, NonFiniteError | PrecisionViolation | SaveError | PeerLost):
         return _say(str(error), FAILED)
     if isinstance(error, wrong_input):
         return _say(_sentence(error), WRONG)

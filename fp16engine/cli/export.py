@@ -12,6 +12,8 @@ from .output import megabytes, print_json, print_table, print_text, share
 from .parser import add_command
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ..prediction import Predictor
     from ..train import Checkpoint
 

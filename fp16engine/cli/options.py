@@ -29,6 +29,7 @@ AUGMENTATIONS = ("none", "study", "crop-flip", "airbench")
 SCHEDULES = ("constant", "cosine", "linear", "triangle")
 RECIPES = ("airbench94", "airbench94-muon")
 LOGGERS = ("tensorboard", "wandb", "trackio", "mlflow")
+REDUCE = ("one-rounding", "ring-fp16", "fp32")
 ON_NONFINITE = ("skip", "stop", "explain")
 
 
@@ -230,7 +231,7 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         type=whole(1),
         default=1,
         metavar="N",
-        help="batches whose gradients are added up for one update; a sum is kept in the gradient's own dtype "
+        help="batches whose gradients are added up in FP32 for one update, their mean rounded once "
         "(default: %(default)s)",
     )
     group.add_argument(
@@ -278,6 +279,37 @@ def add_device(parser: argparse.ArgumentParser) -> None:
         help="cpu; cuda or cuda:N (a GPU); reference (NumPy, very slow) (default: cpu)",
     )
     group.add_argument("--threads", type=whole(1), metavar="N", help="CPU threads (default: all cores)")
+
+
+def add_ranks(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a run that several processes share."""
+    group = parser.add_argument_group("several processes (started by mpiexec -n P)")
+    group.add_argument(
+        "--distributed",
+        action="store_true",
+        help="train one network on all processes that mpiexec started: a step takes P times --accumulate "
+        "batches (needs the extra mpi)",
+    )
+    group.add_argument(
+        "--sync-norm",
+        action="store_true",
+        help="batch norms take the statistics of all processes' batches together (default: each its own)",
+    )
+    group.add_argument(
+        "--reduce",
+        type=one_of(REDUCE),
+        default=REDUCE[0],
+        metavar="NAME",
+        help="how gradients become their mean: one-rounding (FP32 sums in order, rounded once), ring-fp16 "
+        "(added in FP16 along a ring) or fp32 (a ring in FP32, twice the bytes) (default: %(default)s)",
+    )
+    group.add_argument(
+        "--peer-limit",
+        type=number(True),
+        default=300.0,
+        metavar="SECONDS",
+        help="for how long a process may leave the others waiting before the run ends (default: 300)",
+    )
 
 
 def add_numerics(parser: argparse.ArgumentParser) -> None:

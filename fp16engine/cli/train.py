@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..loss_scale import LossScale
 from ..precision import Precision
-from . import defaults, options
+from . import defaults, options, ranks
 from .output import epochs, megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
 
@@ -65,6 +65,7 @@ def add(commands: Any) -> None:
         "its last layer may have other classes",
     )
     options.add_device(parser)
+    options.add_ranks(parser)
     options.add_numerics(parser)
     options.add_output(parser, folder=True)
     parser.add_argument(
@@ -82,13 +83,15 @@ def run(arguments: argparse.Namespace) -> int:
     from ..reporting.lock import hold
 
     options.fill(arguments)
-    policy = _policy(arguments)
-    dataset = options.load_data(arguments)
-    made = arguments.recipe or arguments.model
-    out = options.results_folder(arguments, f"train-{arguments.data}-{made}-{arguments.precision}")
-    options.use_threads(arguments)
-    with hold(out):
-        return _train(arguments, policy, dataset, out)
+    with ranks.joined(arguments):
+        policy = _policy(arguments)
+        dataset = options.load_data(arguments)
+        made = arguments.recipe or arguments.model
+        stem = f"train-{arguments.data}-{made}-{arguments.precision}"
+        out = Path(ranks.said_by_the_first(lambda: str(options.results_folder(arguments, stem))))
+        options.use_threads(arguments)
+        with hold(out if ranks.first() else None):
+            return _train(arguments, policy, dataset, out)
 
 
 def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, out: Path) -> int:
@@ -101,7 +104,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     from ..reporting.history import SUMMARY
     from ..train import Checkpoint, Trainer
 
-    def trainer() -> Trainer:
+    def trainer(**shared: Any) -> Trainer:
         return Trainer.of(
             options.make_model(arguments, dataset),
             policy,
@@ -109,12 +112,13 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
             arguments.device,
             arguments.seed,
             on_nonfinite=arguments.on_nonfinite,
+            **shared,
         )
 
-    runner = trainer()
+    runner = trainer(**ranks.arguments_of_trainer(arguments))
     if arguments.resume:
         Checkpoint.load(out)  # says what is wrong with it before anything else is done
-    else:
+    elif ranks.first():
         refuse_results(out)
     # a twin is audited, so that the run itself is exactly what Trainer.fit gives
     batch = audit_batch(dataset, runner.precision)
@@ -128,11 +132,13 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
-        progress=_live() if arguments.watch else None,
+        progress=_live() if arguments.watch and ranks.first() else None,
         log=arguments.log,
         tensorboard=arguments.tensorboard,
         monitor_every=arguments.monitor_every or (WATCH_EVERY if arguments.watch else None),
     )
+    if not ranks.first():
+        return 0 if history.failure is None else 1
     summary = {**history.summary(), "audit": runner.state.audit, "machine": machine(arguments.device)}
     if runner.monitor is not None:
         summary["findings"] = [finding.to_dict() for finding in runner.monitor.findings]

@@ -44,6 +44,8 @@ class BatchNorm2d(Module):
             float16 statistics in their "native" form. Either form loads the other.
         rest: (2, C): what rounding takes from running_mean and running_std, in the native form; else None.
         updates: (1,), int64: how often the running statistics were moved.
+        synchronised: what computes y while training where statistics are those of several ranks
+            (`Trainer(sync_norm=True)`), else None.
 
     Call:
         x: (..., C), float16 or float32; the result has the same shape and dtype, rounded once.
@@ -92,6 +94,7 @@ class BatchNorm2d(Module):
         self.running_std: Tensor | None = None
         self.rest: Tensor | None = None
         self.updates = Tensor(np.zeros(1, np.int64), self.gamma.device)
+        self.synchronised: Callable[[BatchNorm2d, Tensor, Tensor | None, bool], Tensor] | None = None
 
     def forward(
         self,
@@ -105,6 +108,10 @@ class BatchNorm2d(Module):
         if joined is not None and (residual is not None or addend is not None):
             raise ValueError("BatchNorm2d: joined must be None with a residual or an addend, got both")
         fused = self.activation if self.activation == "relu" else None
+        if self.training and self.synchronised is not None:
+            s = x if addend is None else x + addend
+            y = self._activated(self.synchronised(self, s, residual, fused is not None), fused)
+            return y if addend is None else (s, y)
         spread = self.running_var if self.running_std is None else self.running_std
         assert spread is not None
         vectors = (self.gamma, self.beta, self.running_mean, spread)

@@ -42,8 +42,10 @@ _READS_STATE = {"all_finite", "global_norm", "range_statistics", "copy"}
 _OF_MASTERS = ("master weights", "optimizer state", "slow averages")  # FP32 where there are master weights
 OF_NORMS = " of norms"  # ends the kind of a persistent array that a policy's `statistics` is about
 # Sums whose accumulator no policy chooses: the norm of all gradients, for clip_norm, is FP32's in fp16-strict
-# too. It is a number of the host's bookkeeping, as the learning rate is.
-_OWN_ACCUMULATOR = {"global_norm": "float32"}
+# too. It is a number of the host's bookkeeping, as the learning rate is. So is the sum of gradients over
+# micro-batches, but that one is an array, which policies with FP32 accumulators alone allow.
+_OWN_ACCUMULATOR = {"global_norm": "float32", "add_to_sum": "float32"}
+_SUMS = {"add_to_sum", "mean_of_sum"}
 _NOT_OPERATIONS = {"memory", "reset_peak", "info", "implementations", "set_num_threads"}
 
 _NOTE = (
@@ -396,7 +398,7 @@ def forbidden(op: str, name: str, dtype: str, policy: Precision | None) -> bool:
         return False
     if policy is None or dtype == "float64":
         return True
-    if policy.storage == "float32":
+    if policy.storage == "float32" or (op in _SUMS and policy.accumulate == "float32"):
         return False
     if policy.statistics == "float32" and (name in _STATISTICS or op in _READS_STATE or op in _OPTIMIZERS):
         return False

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -112,6 +113,22 @@ class Labelled(Protocol):
 
 
 @dataclass(frozen=True)
+class EveryNth:
+    """The batches `first`, `first` + `step`, ... of data; its length is that of all."""
+
+    data: Labelled
+    first: int
+    step: int
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def in_order(self, batch_size: int) -> Iterator[tuple[Any, np.ndarray]]:
+        """Those batches."""
+        return islice(self.data.in_order(batch_size), self.first, None, self.step)
+
+
+@dataclass(frozen=True)
 class ImageFeed:
     """What the epoch loop trains on and evaluates on: here, two splits on the device in batches of one size.
 
@@ -122,18 +139,25 @@ class ImageFeed:
     test: DeviceSplit
     batch_size: int
     augmenting: Augmenting | None = None
+    own: Callable[[int], np.ndarray] | None = None  # of a step's rows, those that this process takes
 
     unit = "img/s"
 
     @classmethod
-    def of(cls, state: TrainState, dataset: Dataset, batch_size: int) -> ImageFeed:
+    def of(
+        cls,
+        state: TrainState,
+        dataset: Dataset,
+        batch_size: int,
+        own: Callable[[int], np.ndarray] | None = None,
+    ) -> ImageFeed:
         """Both splits on the run's device; ValueError when the data do not fit its model."""
         check_dataset(state.model, dataset)
         train, test = (
             DeviceSplit.of(dataset, split, state.precision.storage, state.device)
             for split in ("train", "test")
         )
-        return cls(train, test, batch_size, Augmenting.of(state.config.augment, dataset, state.seed))
+        return cls(train, test, batch_size, Augmenting.of(state.config.augment, dataset, state.seed), own)
 
     @property
     def steps(self) -> int:
@@ -145,11 +169,15 @@ class ImageFeed:
         return ImageOrder(epoch, data_order(seed, epoch, len(self.train)))
 
     def batch(self, order: ImageOrder, step: int) -> tuple[Array, np.ndarray]:
-        """The inputs (on the device), augmented if the run says so, and labels (on the host) of a step."""
+        """The inputs (on the device), augmented if the run says so, and labels (on the host) of a step.
+
+        The inputs are those of this process's own micro-batches, the labels those of the whole step.
+        """
         index = order.samples[step * self.batch_size : (step + 1) * self.batch_size]
+        taken = index if self.own is None else index[self.own(len(index))]
         if self.augmenting is None:
-            return self.train.batch(index)
-        return self.train.augmented(index, order.epoch, self.augmenting)
+            return self.train.batch(taken)[0], self.train.labels[index]
+        return self.train.augmented(taken, order.epoch, self.augmenting)[0], self.train.labels[index]
 
     def __str__(self) -> str:
         return f"{len(self.train):,} images in batches of {self.batch_size}"

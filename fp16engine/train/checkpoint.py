@@ -136,6 +136,8 @@ def save(directory: Path, state: TrainState, run: RunState) -> Path:
         "peak_memory_bytes": run.history.peak_memory_bytes,
         "audit": state.audit,
     }
+    if (ranks := state.parallel.record()) is not None:
+        body["distributed"] = ranks
     if run.images is not None:
         body["images"] = run.images.to_dict()
     document = {"sha256": _digest(body), "checkpoint": body}
@@ -514,6 +516,8 @@ def _read_json(path: Path) -> dict[str, Any]:
             raise ValueError(must_be("model: config", "a table or None", type(body["model"]["config"])))
         _run_state(body)
         StepCounters.from_dict(body["trainer"])
+        if not isinstance(body.get("distributed"), dict | None):
+            raise ValueError(must_be("distributed", "a table or None", type(body["distributed"])))
         if body.get("audit") is not None:
             check_audit(body["audit"])
         _count("model.parameters", body["model"]["parameters"])

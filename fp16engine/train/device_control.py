@@ -37,7 +37,7 @@ class DeviceControl:
             backend.native.replace(self._before, self._buffers, self._block.never, False)
 
     @contextmanager
-    def randomness(self) -> Iterator[None]:
+    def micro_batch(self, part: int) -> Iterator[None]:
         """Dropout's offsets count from the control block's while the step runs or is recorded."""
         state, backend = self._state, self._backend
         begin = {**state.random, "dropout": 0}
@@ -63,7 +63,11 @@ class DeviceControl:
         self._backend.native.loss_seed(self._block.control, scale)
         return Tensor(scale, loss.device)
 
-    def update(self, inputs: Any, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, gradient: Tensor) -> None:
+        loss.backward(gradient)
+
+    def update(self, inputs: Any, loss: Tensor | None) -> None:
+        assert loss is not None
         state, native, block, value = self._state, self._backend.native, self._block, loss.data
         grads = state.gradients()
         checked = [(rank, data) for rank, (_, data) in enumerate(state.checked(), 1) if data is not None]

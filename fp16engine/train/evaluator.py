@@ -6,6 +6,8 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -33,14 +35,23 @@ class Evaluator:
         self, data: batches.Labelled, batch_size: int, between: Callable[[], None] | None = None
     ) -> tuple[float, float]:
         """`Trainer.evaluate` on data on the device; `between` is called after every batch."""
-        correct, some, loss = 0, 0, 0.0
-        for labels, given, own in self.judge(data, batch_size):
-            correct += int(np.count_nonzero(given == labels))
-            some += int(np.count_nonzero(given != NO_ANSWER))
-            loss += own * batches.labelled(labels)
+        rows: list[tuple[float, ...]] = []
+        for labels, given, own in self.judge(self._share(data), batch_size):
+            rows.append((*_counts(given, labels), own * batches.labelled(labels)))
             if between is not None:
                 between()
+        correct, some, loss = self._totals(rows, 3)
         return correct / len(data) if some else math.nan, loss / len(data)
+
+    def _share(self, data: batches.Labelled) -> batches.Labelled:
+        """The batches of this process, all of them in a run of one."""
+        parallel = self.state.parallel
+        return data if parallel.size == 1 else batches.EveryNth(data, parallel.rank, parallel.size)
+
+    def _totals(self, rows: list[tuple[float, ...]], width: int) -> list[float]:
+        """The sums over the rows of all batches, in their order whoever had them."""
+        joined = self.state.parallel.interleaved(np.reshape(np.asarray(rows, np.float64), (len(rows), width)))
+        return [reduce(add, column, 0.0) for column in joined.T.tolist()]
 
     def judge(
         self, data: batches.Labelled, batch_size: int
@@ -65,17 +76,17 @@ class Evaluator:
         finite.
         """
         backend = backends.get(self.state.device)
-        correct, given = 0, 0
+        rows: list[tuple[float, ...]] = []
         with self.inference():
-            for inputs, labels in data.in_order(batch_size):
+            for inputs, labels in self._share(data).in_order(batch_size):
                 total = np.zeros(())
                 for weight, view in views(backend.to_numpy(inputs), name):
                     total = total + weight * self.logits(backend.from_numpy(view)).numpy().astype(np.float64)
                 found = answered(total)
-                correct += int(np.count_nonzero(found == labels))
-                given += int(np.count_nonzero(found != NO_ANSWER))
+                rows.append(_counts(found, labels))
                 if between is not None:
                     between()
+        correct, given = self._totals(rows, 2)
         return correct / len(data) if given else math.nan
 
     def predict(self, images: Any, batch_size: int) -> np.ndarray:
@@ -114,3 +125,8 @@ class Evaluator:
                 yield
         finally:
             model.train(training)
+
+
+def _counts(given: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
+    """How many answers (N,) are the labels (N,), and how many there are at all."""
+    return float(np.count_nonzero(given == labels)), float(np.count_nonzero(given != NO_ANSWER))

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,7 @@ from .evaluator import BATCH as EVALUATION_BATCH
 from .functions import stored
 from .notes import account, own_decays
 from .outcome import failure
+from .ranks import continue_with, require_same
 from .source import ImageSource
 
 if TYPE_CHECKING:
@@ -70,31 +71,37 @@ class Options:
 def fit(trainer: Trainer, dataset: Any, options: Options) -> History:
     """See `Trainer.fit`."""
     corpus = trainer.objective.corpus(dataset)
-    with hold(options.out):
+    with hold(options.out if trainer.state.parallel.rank == 0 else None):
         return _fit(trainer, corpus, options, () if corpus is dataset else corpus.notes)
 
 
 def _fit(trainer: Trainer, dataset: Corpus, options: Options, notes: Sequence[str]) -> History:
-    feed = trainer.feed(dataset, options.batch_size * trainer.config.accumulate)
     out = None if options.out is None else Path(options.out)
+    parallel, notes = trainer.state.parallel, list(notes)
     if out is None and (options.resume or options.checkpoint_every or options.log):
         raise ValueError("out must be a folder with resume, checkpoint_every, log or tensorboard, got None")
     loggers.check_installed(options.log)
-    if options.resume:
-        state = _resumed(trainer, dataset, options, feed.steps, Checkpoint.load(_existing(out)))
+    saved = Checkpoint.load(_existing(out)) if options.resume else None
+    if saved is not None and (changes := continue_with(trainer, saved)) is not None:
+        notes.append(changes)
+    feed = trainer.feed(dataset, options.batch_size * trainer.config.accumulate)
+    if saved is not None:
+        state = _resumed(trainer, dataset, options, feed.steps, saved)
     else:
-        if out is not None:
+        if out is not None and parallel.rank == 0:
             _prepare(out)
         trainer.state.begin_run()
-        state = RunState(
-            _run_settings(dataset, options, fingerprint=out is not None), 0, 0, EpochSums(), History()
-        )
+        known = out is not None or parallel.size > 1
+        state = RunState(_run_settings(dataset, options, known), 0, 0, EpochSums(), History())
+    require_same(trainer, state.settings)
     state.images = ImageSource.of(dataset)
     state.history.run = _describe(trainer, dataset, options)
     if options.monitor_every is not None:
         trainer.monitor = Monitor(every=options.monitor_every)
     if out is not None and trainer.state.audit is None:
         trainer.state.audit = _audit(trainer, feed)
+    if parallel.rank:
+        options, out = replace(options, progress=False), None
     return _Run(trainer, feed, options, out, state, notes).go()
 
 
@@ -108,13 +115,15 @@ class _Run:
         options: Options,
         out: Path | None,
         state: RunState,
-        notes: Sequence[str],
+        notes: list[str],
     ) -> None:
-        self.notes = list(notes)
+        self.notes = notes
         self.trainer, self.feed, self.options, self.out, self.state = trainer, feed, options, out, state
         self.steps_per_epoch = feed.steps
         self.reporter = reporter(options.progress, feed.unit)
-        self.guard = InterruptGuard(enabled=out is not None)
+        self.guard = InterruptGuard(enabled=options.out is not None)
+        # batches of an evaluation are not the same for all ranks, which stop together
+        self.between = self.stop_if_asked if trainer.state.parallel.size == 1 else None
         self.metrics: metrics.MetricsWriter | None = None
         self.audits = None if out is None else AuditLog(trainer.state)
         self.captured = CapturedEpochs(trainer, feed, self.audits) if trainer.capture else None
@@ -185,7 +194,7 @@ class _Run:
         history.peak_memory_bytes = max(history.peak_memory_bytes, peak)
         lr = trainer.optimizer.lr
         accuracy, loss = trainer.evaluator.score(
-            self.feed.test, max(EVALUATION_BATCH, self.options.batch_size), self.stop_if_asked
+            self.feed.test, max(EVALUATION_BATCH, self.options.batch_size), self.between
         )
         scale = None if trainer.scaler is None else trainer.scaler.scale
         record = state.sums.record(state.epoch + 1, loss, accuracy, scale, lr)
@@ -194,6 +203,7 @@ class _Run:
         self.reporter.epoch(record)
         for callback in trainer.callbacks:
             callback.on_epoch(trainer, record)
+        trainer.ending = trainer.state.parallel.agreed(trainer.ending)
         if self.metrics is not None:
             self.metrics.write({"kind": "epoch", "step": trainer.step_count, **record.to_json()})
             self.save()
@@ -206,7 +216,7 @@ class _Run:
         if refinements is None or refinements.views == "none" or not self.state.history.epochs:
             return None
         size = max(EVALUATION_BATCH, self.options.batch_size)
-        return self.trainer.evaluator.score_views(self.feed.test, size, refinements.views, self.stop_if_asked)
+        return self.trainer.evaluator.score_views(self.feed.test, size, refinements.views, self.between)
 
     def step(self, order: Any) -> None:
         """One step, its sums, and whatever is due after it."""
@@ -316,14 +326,20 @@ class _Run:
         reason = self.guard.requested
         if reason is None and self.options.stop is not None:
             reason = self.options.stop()
+        reason = self.trainer.state.parallel.agreed(reason)
         if reason is None:
             return
         self.save()
         step = self.trainer.step_count
-        kept = f"; everything is saved in {self.out}, continue with --resume (in Python: resume=True)"
-        raise Interrupted(
-            f"stopped by {reason} after step {step}{kept if self.out is not None else ''}", reason, step
-        )
+        out = self.options.out
+        how = "continue with --resume (in Python: resume=True)"
+        kept = "" if out is None else f"; everything is saved in {out}, {how}"
+        raise Interrupted(f"stopped by {reason} after step {step}{kept}", reason, step)
+
+    def ranks(self) -> str:
+        """Who trains, for the title; nothing of a process alone."""
+        parallel = self.trainer.state.parallel
+        return "" if parallel.size == 1 else f"{parallel}, "
 
     def title(self) -> str:
         """One line on what is trained."""
@@ -331,7 +347,7 @@ class _Run:
         resumed = f", resumed after step {self.trainer.step_count}" if self.options.resume else ""
         return (
             f"{run['model']} ({run['parameters']:,} parameters) on {run['data']}, "
-            f"{run['precision']} on {run['device']}, "
+            f"{run['precision']} on {run['device']}, {self.ranks()}"
             f"{self.feed}{resumed}"
         )
 
@@ -438,5 +454,6 @@ def _describe(trainer: Trainer, dataset: Corpus, options: Options) -> dict[str, 
         "precision_choices": trainer.precision.describe(backends.get(trainer.device)),
         "batch_size": options.batch_size,
         "seed": trainer.seed,
+        **({} if (ranks := trainer.state.parallel.record()) is None else {"distributed": ranks}),
         **checkpoint.plain(trainer.state.record()),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +26,17 @@ NO_ANSWER = -2  # no class, and no label that is padding
 
 @dataclass(frozen=True)
 class Part:
-    """A micro-batch of a step: inputs on the device, labels on the host, its share of the step's labels."""
+    """A micro-batch of a step: inputs on the device, labels on the host.
+
+    index: which one it is, from 0; share: its share of the step's labels; weight: that share times the number
+    of micro-batches, 1 where all have the same size.
+    """
 
     inputs: Any
     labels: np.ndarray
-    share: float
+    index: int = 0
+    share: float = 1.0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,8 @@ class Objective:
 
     def feed(self, state: TrainState, dataset: Any, batch_size: int) -> Any:
         """The batches that `fit` trains on and evaluates on; see `batches.ImageFeed`."""
-        return batches.ImageFeed.of(state, dataset, batch_size)
+        own = None if state.parallel.size == 1 else partial(own_rows, state)
+        return batches.ImageFeed.of(state, dataset, batch_size, own)
 
     def float_arrays(self, inputs: Any) -> list[Array]:
         """What of a batch's inputs may hold values that are not finite."""
@@ -78,18 +86,40 @@ class Objective:
         return F.cross_entropy(logits, labels, batches.IGNORED, smoothing)
 
     def parts(self, state: TrainState, inputs: Any, labels: np.ndarray) -> Sequence[Part]:
-        """The micro-batches of a step: its batch cut into `accumulate` parts, the last of which may be
-        smaller."""
+        """The micro-batches of a step that this process takes: all of them, or its share of the ranks'.
+
+        inputs: of those micro-batches; labels: of the whole step.
+        """
         count = len(labels)
-        size = -(-count // state.config.accumulate)
-        if size >= count:
-            return [Part(inputs, labels, 1.0)]
-        backend = backends.get(state.device)
-        cuts = [np.arange(i, min(i + size, count), dtype=np.int64) for i in range(0, count, size)]
-        return [
-            Part(backend.gather(inputs, backend.from_numpy(cut)), labels[cut], len(cut) / count)
-            for cut in cuts
-        ]
+        every = cuts(count, state.config.accumulate)
+        backend, parts, start = backends.get(state.device), [], 0
+        for index in state.parallel.own(len(every)):
+            cut = every[index]
+            if len(every) == 1:
+                taken = inputs
+            else:
+                rows = np.arange(start, start + len(cut), dtype=np.int64)
+                taken = backend.gather(inputs, backend.from_numpy(rows))
+            start += len(cut)
+            share, weight = len(cut) / count, len(cut) * len(every) / count
+            parts.append(Part(taken, labels[cut], index, share, weight))
+        return parts
+
+
+def cuts(count: int, parts: int) -> list[np.ndarray]:
+    """The rows of a batch of `count` samples in `parts` micro-batches, or fewer; the last may be smaller.
+
+    >>> [len(rows) for rows in cuts(10, 4)]
+    [3, 3, 3, 1]
+    """
+    size = -(-count // parts)
+    return [np.arange(i, min(i + size, count), dtype=np.int64) for i in range(0, count, size)]
+
+
+def own_rows(state: TrainState, count: int) -> np.ndarray:
+    """The rows of a step's batch of `count` samples that this process takes, in its order."""
+    every = cuts(count, state.config.accumulate)
+    return np.concatenate([np.zeros(0, np.int64), *(every[i] for i in state.parallel.own(len(every)))])
 
 
 def on_device(labels: np.ndarray, device: str) -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import backend as backends
 from .. import optim, random
+from ..distributed.parallel import OneProcess, Parallel
 from ..floats import is_float
 from ..nn import Module
 from ..numerics.ranges import Ranges
@@ -51,6 +52,7 @@ class TrainState:
         counters: of the current run.
         lookahead: the slow average of weights and running statistics, or None.
         audit: what its steps ran in, as `Audit.to_dict` says it, or None.
+        parallel: the processes that take its steps together.
 
     Raises:
         ValueError: an argument is out of range.
@@ -102,6 +104,7 @@ class TrainState:
             self.random = random.get_state()
         self.counters = StepCounters()
         self.audit: dict[str, Any] | None = None
+        self.parallel: Parallel = OneProcess()
         self._schedule: schedules.Schedule | None = None
         self._total_steps: int | None = None
 
@@ -268,6 +271,8 @@ class TrainState:
         >>> fe.Trainer(fe.models.create("dnn", image_size=8, channels=1)).state.host_reason is None
         True
         """
+        if self.parallel.size > 1:
+            return "ranks exchange gradients through the host"
         if self.lookahead is not None:
             return "lookahead averages the weights"
         if self.config.accumulate > 1:

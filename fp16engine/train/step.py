@@ -1,13 +1,13 @@
 """One training step: what is the same however it runs, and the step taken operation by operation.
 
-`run_step` is the step; a `StepControl` decides what the loss and the gradients decide. `HostControl` reads
-them back after every operation that matters; device_control.py leaves them on the device.
+`run_step` is the step; a `StepControl` decides what the loss and the gradients decide. That of
+host_control.py reads them back after every operation that matters, accumulation.py's does so for several
+micro-batches, and device_control.py leaves them on the device.
 """
 
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -18,10 +18,12 @@ import numpy as np
 from .. import backend as backends
 from .. import random
 from ..numerics.explain import explain
-from ..numerics.watch import BACKWARD, FORWARD, UPDATE
+from ..numerics.watch import FORWARD
 from ..tensor import Tensor
+from .accumulation import AccumulatingControl, stream
 from .counters import NonfiniteRule, StepResult
-from .objective import Objective, Part, judged, on_device
+from .host_control import HostControl
+from .objective import Objective, Part, cuts, on_device
 from .outcome import origin_in_words, settle
 from .state import TrainState
 
@@ -38,104 +40,42 @@ class StepControl(Protocol):
     def keep_buffers(self) -> None:
         """Keep the running statistics, which a step that is not applied leaves as they were."""
 
-    def randomness(self) -> AbstractContextManager[None]:
-        """Surround the forward and the backward pass with the run's own random counters."""
+    def micro_batch(self, part: int) -> AbstractContextManager[None]:
+        """Surround the forward and the backward pass of a micro-batch, with its own random counters."""
 
     def judge(self, logits: Tensor, part: int) -> None:
         """Count the labels of a micro-batch that the logits predict."""
 
     def loss_gradient(self, loss: Tensor, part: int) -> Tensor | None:
-        """The seed of a micro-batch's backward pass, the loss scale times its share; None where there is
+        """The seed of a micro-batch's backward pass, the loss scale times its weight; None where there is
         nothing to go back from."""
 
-    def update(self, inputs: Any, loss: Tensor) -> None:
+    def backward(self, loss: Tensor, gradient: Tensor) -> None:
+        """Go back from the loss of a micro-batch."""
+
+    def update(self, inputs: Any, loss: Tensor | None) -> None:
         """Check the gradients; then update weights and optimizer state, or bring the buffers back."""
 
 
 def run_step(
     state: TrainState, objective: Objective, control: StepControl, parts: Iterable[tuple[Any, Tensor]]
 ) -> None:
-    """Forward, backward, checks, update; the gradients of several micro-batches are added up.
-
-    A gradient's sum is kept in its own dtype: each addition rounds once. parts: (inputs, labels) pairs.
-    """
+    """Forward, backward, checks, update. parts: (inputs, labels) pairs, the micro-batches."""
     state.optimizer.zero_grad()
     control.keep_buffers()
-    with state.in_force.use(), control.randomness():
+    inputs = loss = None
+    with state.in_force.use():
         for part, (inputs, labels) in enumerate(parts):
-            logits = objective.logits(state, inputs)
-            control.judge(logits, part)
-            loss = objective.loss(logits, labels)
-            gradient = control.loss_gradient(loss, part)
+            with control.micro_batch(part):
+                logits = objective.logits(state, inputs)
+                control.judge(logits, part)
+                loss = objective.loss(logits, labels)
+                gradient = control.loss_gradient(loss, part)
+                if gradient is not None:
+                    control.backward(loss, gradient)
             if gradient is None:
                 break
-            loss.backward(gradient)
     control.update(inputs, loss)
-
-
-class HostControl:
-    """Reads loss and gradients back, and decides by them.
-
-    parts: the micro-batches; phase: called where a phase begins; tells whether the optimizer is to count its
-    updates.
-
-    Attributes, after the step:
-        value: the loss, the mean over the step's labels.
-        culprit: the gradient or running statistic that was not finite, in words.
-        correct: how many labels the logits predict.
-    """
-
-    def __init__(self, state: TrainState, parts: Sequence[Part], phase: Callable[[str], bool]) -> None:
-        self._state, self._parts, self._phase = state, parts, phase
-        self._backend = backends.get(state.device)
-        self._before: list[tuple[Tensor, Array]] = []
-        self.value, self.correct = 0.0, 0
-        self.culprit: str | None = None
-
-    @property
-    def applied(self) -> bool:
-        """Whether everything was finite."""
-        return math.isfinite(self.value) and self.culprit is None
-
-    def keep_buffers(self) -> None:
-        self._before = [(buffer, self._backend.copy(buffer.data)) for _, buffer in self._state.buffers]
-
-    def randomness(self) -> AbstractContextManager[None]:
-        return self._state.randomness()
-
-    def judge(self, logits: Tensor, part: int) -> None:
-        self.correct += judged(logits, self._parts[part].labels)[0]
-
-    def loss_gradient(self, loss: Tensor, part: int) -> Tensor | None:
-        share = self._parts[part].share
-        self.value += share * float(loss.item())
-        if not math.isfinite(self.value):
-            return None
-        self._phase(BACKWARD)
-        return Tensor(self._backend.full(loss.shape, share * self._state.loss_scale, loss.dtype), loss.device)
-
-    def update(self, inputs: Any, loss: Tensor) -> None:
-        state = self._state
-        if math.isfinite(self.value):
-            self.culprit = state.first_nonfinite()
-        if self.applied:
-            state.update(grad_scale(state), count=self._phase(UPDATE))
-        else:
-            for buffer, data in self._before:
-                buffer.data = data
-
-
-def grad_scale(state: TrainState) -> float:
-    """The factor on the gradients: 1 / loss scale, and what brings their common norm down to clip_norm.
-
-    It acts in the optimizer's registers, so that clipped gradients are not rounded once more.
-    """
-    most, scale = state.config.clip_norm, state.loss_scale
-    if most is None:
-        return 1.0 / scale
-    power, root = backends.get(state.device).global_norm(state.gradients())
-    norm = power * root / scale
-    return (most / norm if norm > most else 1.0) / scale
 
 
 def take_step(
@@ -157,7 +97,12 @@ def take_step(
     drawn, scale = dict(state.random), state.loss_scale
     parts = objective.parts(state, inputs, labels)
     with _sampled(state, monitor) as phase:
-        host = HostControl(state, parts, phase)
+        count = 1 if state.config.accumulate == 1 else len(cuts(len(labels), state.config.accumulate))
+        host = (
+            HostControl(state, parts, phase)
+            if count == state.parallel.size == 1
+            else AccumulatingControl(state, parts, count, phase)
+        )
         run_step(state, objective, host, _in_turn(parts, phase, state.device))
     result = settle(
         state,
@@ -210,10 +155,10 @@ def _explained(
     def forward(part: Part) -> Tensor:
         return objective.loss(objective.logits(state, part.inputs), on_device(part.labels, state.device))
 
-    with random.using(drawn):
-        for part in parts:
+    for part in parts:
+        with random.using(stream(drawn, part.index)):
             arrays = objective.float_arrays(part.inputs)
-            found = explain(state, partial(forward, part), arrays, part.share * scale)
-            if found.layer is not None:
-                break
+            found = explain(state, partial(forward, part), arrays, part.weight * scale)
+        if found.layer is not None:
+            break
     return found

@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import backend as backends
 from ..data.augment import Augmentation
+from ..distributed.data_parallel import data_parallel
 from ..nn import Module
 from ..numerics.monitor import Monitor
 from ..precision import Precision
@@ -29,6 +31,7 @@ from .evaluator import BATCH as EVALUATION_BATCH
 from .evaluator import Evaluator
 from .functions import Factor, Loss, MakeOptimizer
 from .objective import Objective
+from .ranks import join, own_images
 from .refinements import Refinements
 from .state import TrainState
 from .step import take_step
@@ -78,14 +81,21 @@ class Trainer:
         loss: "cross_entropy", or a function of (logits, labels), labels a tensor (N,), int64, that returns a
             tensor of one value, the mean over the batch; evaluation uses it, too.
         accumulate: micro-batches of a step: `fit` takes `accumulate` batches for one update, `step` cuts its
-            batch into so many. Their gradients are added in the gradient's own dtype, rounded once at each
-            addition; each backward pass starts from the loss scale times the share of the micro-batch,
-            rounded once. Norms take their statistics from each micro-batch.
+            batch into so many. Their gradients are added in FP32 in their order, and the mean is rounded once
+            to the gradient's own dtype. Norms take their statistics from each micro-batch; running statistics
+            become the mean of what each makes of them.
         callbacks: `train.Callback` objects that `fit` tells what happens.
         max_bad_steps: steps in a row that may be not finite.
         on_nonfinite: "skip" continues after a step that is not finite, "stop" raises at the first one,
             "explain" replays it before and says which operation of which layer it was.
         monitor: a `numerics.Monitor`, or every how many steps one is to look; it changes no bit.
+        distributed: several processes train one network, each with a share of every step's micro-batches, of
+            which there are `accumulate` times their number; started by `mpiexec -n P`. All call the same
+            methods with the same arguments. A process alone trains as without (docs/scale-data-parallel.md).
+        sync_norm: batch norms take the statistics of all processes' micro-batches together, FP32 sums rounded
+            once, in place of each one's own.
+        reduce: how the processes' gradients become their mean: "one-rounding", with the bits of one process
+            that accumulates the same micro-batches; "ring-fp16" or "fp32", see `distributed.all_reduce`.
         capture: `fit` records its step once and replays it, with the same bits (docs/captured-step.md); None:
             where the device is a GPU.
 
@@ -146,6 +156,9 @@ class Trainer:
         max_bad_steps: int = 50,
         on_nonfinite: str = "skip",
         monitor: Monitor | int | None = None,
+        distributed: bool = False,
+        sync_norm: bool = False,
+        reduce: str = "one-rounding",
         capture: bool | None = None,
     ) -> None:
         instance("model", model, Module, "a Module")
@@ -177,7 +190,10 @@ class Trainer:
         self.nonfinite = NonfiniteRule(on_nonfinite, max_bad_steps)
         self.monitor = _monitor(monitor)
         seed = integer("seed", seed, 0)
-        self.state = TrainState(model, policy, config.without_policy(), device, seed, max_bad_steps)
+        parallel = data_parallel(distributed, sync_norm, reduce, policy, on_nonfinite)
+        config = replace(config.without_policy(), accumulate=config.accumulate * parallel.size)
+        self.state = TrainState(model, policy, config, device, seed, max_bad_steps)
+        join(self.state, parallel)
         self.model, self.optimizer, self.scaler = self.state.model, self.state.optimizer, self.state.scaler
         self.precision, self.device, self.seed = policy, device, seed
         self.objective = self.make_objective(self.state)
@@ -260,7 +276,8 @@ class Trainer:
         Args:
             folder: for the checkpoint; made where there is none.
 
-        Outside `fit` it has no data order to continue; `Checkpoint.create_model` and `load_model` take it.
+        Outside `fit` it has no data order to continue; `Checkpoint.create_model` and `load_model` take it. Of
+        a distributed run, rank 0 writes.
 
         Raises:
             TypeError: folder is no path.
@@ -275,6 +292,8 @@ class Trainer:
         0
         """
         checked = path("folder", folder)
+        if self.state.parallel.rank:
+            return
         make_folder(checked)
         checkpoint.save(checked, self.state, self._run())
 
@@ -346,14 +365,16 @@ class Trainer:
         True
         """
         images = batches.device_images(x, self.device, self.precision.storage)
-        return self.train_batch(images, batches.host_labels(y, images.shape[0]))[0]
+        labels = batches.host_labels(y, images.shape[0])
+        return self.train_batch(own_images(self.state, images), labels)[0]
 
     def train_batch(self, inputs: Any, labels: np.ndarray) -> tuple[StepResult, int]:
         """Take `step` on checked inputs.
 
         Args:
-            inputs: images (N, H, W, C) of the device, in the storage dtype.
-            labels: (N,), int64, on the host.
+            inputs: images (N, H, W, C) of the device, in the storage dtype; of a distributed run, those of
+                this process's own micro-batches.
+            labels: (N,), int64, on the host; of the whole step.
 
         Returns:
             The `StepResult`, and how many labels the step's own logits (before its update) predict correctly.

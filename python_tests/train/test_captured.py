@@ -20,7 +20,7 @@ from fp16engine import functional as F
 from fp16engine import nn
 from fp16engine.loss_scale import LossScale
 from fp16engine.operand_plan import OperandPlan
-from fp16engine.train import captured, loop, step
+from fp16engine.train import captured, host_control, loop
 from fp16engine.train.captured import CapturedStep
 from fp16engine.train.evaluator import Evaluator
 from fp16engine.train.scaler import LossScaler
@@ -142,14 +142,14 @@ def test_same_bits_where_some_steps_are_clipped(
     """Norm and factor stay on the device, under a loss scale that moves and skips."""
     _planted(monkeypatch, {3: np.inf} | dict.fromkeys(range(10, TRAIN, 15), 300.0))
     factors: list[bool] = []
-    plain = step.grad_scale
+    plain = host_control.grad_scale
 
     def noted(state: Any) -> float:
         factor = plain(state)
         factors.append(factor < 1.0 / state.loss_scale)
         return factor
 
-    monkeypatch.setattr(step, "grad_scale", noted)
+    monkeypatch.setattr(host_control, "grad_scale", noted)
     outcomes = []
     for capture in (False, True):
         out = tmp_path / str(capture)

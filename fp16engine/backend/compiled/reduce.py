@@ -19,6 +19,13 @@ class Reductions(Elementwise):
     def mean(self, x: Array, axes: Axes, acc: str) -> Array:
         return self._reduce("mean", x, axes, self.half_accumulator(acc, x))
 
+    def add_to_sum(self, total: Array | None, x: Array) -> Array:
+        wide = self.cast(x, "float32")
+        return wide if total is None else self.binary("add", total, wide)
+
+    def mean_of_sum(self, total: Array, count: int, dtype: str) -> Array:
+        return self.cast(self.binary("div", total, float(count)), dtype)
+
     def max(self, x: Array, axes: Axes) -> Array:
         return self._reduce("max", x, axes, False)
 

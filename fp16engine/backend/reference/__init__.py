@@ -85,6 +85,8 @@ class Reference(CountedArrays):
     relu_bias_backward = _method(reduce.relu_bias_backward)
     sum = _method(reduce.sum)
     mean = _method(reduce.mean)
+    add_to_sum = _method(reduce.add_to_sum)
+    mean_of_sum = _method(reduce.mean_of_sum)
     max = _method(reduce.max)
     max_backward = _method(reduce.max_backward)
 

@@ -38,8 +38,9 @@ def batch_norm_forward(
         updates += 1
         taken = share_taken(momentum, int(updates[0]))
         kept = 1 - taken if taken > 1 - momentum else momentum
-    _average(running_mean, None if rest is None else rest[0], batch_mean, kept, taken, root=False)
-    _average(running_var, None if rest is None else rest[1], batch_var, kept, taken, root=rest is not None)
+    of_mean, of_spread = (None, None) if rest is None else rest
+    move_average(running_mean, of_mean, batch_mean, kept, taken, root=False)
+    move_average(running_var, of_spread, batch_var, kept, taken, root=rest is not None)
     y = _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype, residual)
     return y, mean, inv_std, s
 
@@ -69,7 +70,7 @@ def share_taken(momentum: float, updates: int) -> float:
     return max(1 - momentum, 10 / (updates + 9)) if momentum < 1 else 0.0
 
 
-def _average(
+def move_average(
     running: np.ndarray, rest: np.ndarray | None, batch: np.ndarray, kept: float, taken: float, root: bool
 ) -> None:
     """Move `running` towards `batch`, in place; with `rest`, what rounding takes from it is kept there.

@@ -22,6 +22,15 @@ def mean(x: np.ndarray, axes: tuple[int, ...], acc: str) -> np.ndarray:
     return store(_kept(average(load(x), axes, accumulator(x, acc)), x, axes), x.dtype)
 
 
+def add_to_sum(total: np.ndarray | None, x: np.ndarray) -> np.ndarray:
+    wide = x.astype(np.promote_types(x.dtype, np.float32))
+    return wide if total is None else total + wide
+
+
+def mean_of_sum(total: np.ndarray, count: int, dtype: str) -> np.ndarray:
+    return store(total / total.dtype.type(count), np.dtype(dtype))
+
+
 def max(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return store(x.max(axes, keepdims=True), x.dtype)
 

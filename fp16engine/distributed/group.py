@@ -1,0 +1,146 @@
+"""The ranks of this run: who we are, how many, and the mean of arrays over all."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import BackendUnavailable
+from ..validate import choice, instance, listed, must_be, number
+from . import reduce as reductions
+from .leaving import watch_uncaught
+from .reduce import REDUCE
+from .transport import LIMIT, STEP, Transport, gathered_bytes
+
+TRANSPORTS = ("auto", "mpi")
+# What launchers set for the processes they start: MPICH and Slurm's PMI, Open MPI, PMIx.
+_MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
+_PMIX = "PMIX_RANK"  # without a size
+_current: Transport | None = None
+
+
+def init(transport: str = "auto", limit: float = LIMIT) -> None:
+    """Join the other ranks of this run; a second call changes nothing.
+
+    Args:
+        transport: "mpi" (mpi4py; arrays go through the host), or "auto": mpi where the process was started by
+            an MPI's launcher, else none.
+        limit: seconds for which a rank may leave the others waiting before it counts as lost.
+
+    A process that no launcher started is a run of size 1, and needs neither.
+
+    Raises:
+        ValueError: an argument is out of range.
+        BackendUnavailable: the transport is not installed.
+
+    >>> import fp16engine as fe
+    >>> fe.distributed.init()
+    >>> fe.distributed.rank(), fe.distributed.size()
+    (0, 1)
+    """
+    global _current
+    choice("transport", transport, TRANSPORTS)
+    number("limit", limit, above=0)
+    if _current is not None or (transport == "auto" and not _launched()):
+        return
+    from .mpi import MPITransport
+
+    _current = MPITransport(limit)
+    if _current.size > 1:
+        watch_uncaught(_current)
+
+
+def _launched() -> bool:
+    """Whether a launcher of MPI started this process; BackendUnavailable where it cannot join the others."""
+    sizes = [os.environ.get(name, "1") for name in _MPI_SIZES]
+    launched = _PMIX in os.environ or any(size.isdigit() and int(size) > 1 for size in sizes)
+    if launched and importlib.util.find_spec("mpi4py") is None:
+        raise BackendUnavailable(
+            "this process is one of several that a launcher of MPI started, and needs mpi4py: "
+            "pip install 'fp16engine[mpi]'"
+        )
+    return launched
+
+
+def transport() -> Transport | None:
+    """The transport to the other ranks; None for a run of size 1.
+
+    >>> transport() is None
+    True
+    """
+    return None if _current is None or _current.size == 1 else _current
+
+
+def said_by_rank_0(words: str) -> str:
+    """Return the words of rank 0, on every rank.
+
+    >>> said_by_rank_0("runs/one")
+    'runs/one'
+    """
+    joined = transport()
+    return words if joined is None else gathered_bytes(joined, words.encode())[0].decode()
+
+
+def rank() -> int:
+    """Return the number of this process among the ranks, from 0.
+
+    >>> rank()
+    0
+    """
+    return 0 if _current is None else _current.rank
+
+
+def size() -> int:
+    """Return the number of ranks, 1 before `init`.
+
+    >>> size()
+    1
+    """
+    return 1 if _current is None else _current.size
+
+
+def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> list[np.ndarray]:
+    """Return the mean of each array over the ranks, the same bits on all.
+
+        y = fl(sum(x of rank 0, 1, ...) / size)
+
+    Args:
+        arrays: of any shape, float16 or float32, the same shapes and dtypes on every rank; all ranks call.
+        reduce: "one-rounding": FP32 sums in the order of the ranks, rounded once to the dtype of the array;
+            "ring-fp16": a ring that adds in binary16, each array divided by the number of ranks before;
+            "fp32": a ring that adds in FP32, rounded once at the end.
+
+    Returns:
+        Arrays of the same shapes and dtypes; in a run of size 1 the arrays themselves.
+
+    Raises:
+        TypeError: an array is no floating-point NumPy array.
+        ValueError: there is no such `reduce`.
+        PeerLost: a rank ended, or did not answer in time.
+
+    >>> import numpy as np
+    >>> all_reduce([np.float16([20000, 1])])[0].tolist()
+    [20000.0, 1.0]
+    """
+    choice("reduce", reduce, REDUCE)
+    given = [_checked(f"arrays[{i}]", a) for i, a in enumerate(listed("arrays", arrays, "a list of arrays"))]
+    joined = transport()
+    if joined is None:
+        return given
+    results = []
+    for array in given:
+        mean = reductions.start(reduce, joined, array.size, array.dtype, STEP)
+        mean.add(np.ascontiguousarray(array).reshape(-1), range(joined.size))
+        results.append(mean.result(joined.size).reshape(array.shape))
+    return results
+
+
+def _checked(name: str, array: Any) -> np.ndarray:
+    checked: np.ndarray = instance(name, array, np.ndarray, "a NumPy array")
+    if checked.dtype.name not in ("float16", "float32"):
+        raise TypeError(must_be(name, "float16 or float32", checked.dtype.name))
+    return checked

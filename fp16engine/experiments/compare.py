@@ -187,15 +187,14 @@ def run(
         runs += of_seed
         tolerances += [{**pair, "seed": one} for pair in found]
     speeds = _speeds(context, runs[: len(settings.policies)])
-    count = len(dataset.classes)
-    judged = verdicts.of_runs(runs, points, dataset.test.labels, count, speeds["rates"])
+    judged = verdicts.of_runs(runs, points, dataset.test.labels, speeds["rates"])
     summary: dict[str, Any] = {
         "version": __version__,
         "device": settings.device,
         "model": model_name,
         "data": dataset.name,
         "parameters": runs[0]["parameters"],
-        "classes": count,
+        "classes": len(dataset.classes),
         "seeds": list(settings.all_seeds),
         "settings": settings.to_dict(),
         "started": started,

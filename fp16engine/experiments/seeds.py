@@ -117,13 +117,14 @@ def verdicts(
     runs: Sequence[dict[str, Any]],
     right: Mapping[tuple[str, int], Right],
     reference: str,
-    classes: int,
+    frequent: float,
     rates: Mapping[str, Sequence[float]],
 ) -> list[dict[str, Any]]:
     """Return one verdict per precision other than the reference, over all seeds.
 
-    runs: all of them; right: which images each finished one gets right, by precision and seed; rates: images
-    per second of each precision, round by round.
+    runs: all of them; right: which images each finished one gets right, by precision and seed; frequent: the
+    share of the most frequent class of the test images; rates: images per second of each precision, round by
+    round.
     """
     result = []
     for name in dict.fromkeys(run["precision"] for run in runs):
@@ -137,7 +138,7 @@ def verdicts(
                 for one in (reference, name)
             ]
             found = crossed(*(np.stack([right[one, seed] for seed in seeds]) for one in (reference, name)))
-            result.append(_verdict(name, reference, pair[0], pair[1], found, classes, rates))
+            result.append(_verdict(name, reference, pair[0], pair[1], found, frequent, rates))
     return result
 
 
@@ -158,12 +159,12 @@ def _verdict(
     reference: Sequence[dict[str, Any]],
     other: Sequence[dict[str, Any]],
     found: Crossed,
-    classes: int,
+    frequent: float,
     rates: Mapping[str, Sequence[float]],
 ) -> dict[str, Any]:
     names = label(name), label(base)
     means = [mean(run["test_accuracy"] for run in runs) for runs in (other, reference)]
-    outcome, headline = _headline(*names, max(means), found, classes)
+    outcome, headline = _headline(*names, max(means), found, frequent)
     low, high = found.interval
     shares = ", ".join(verdict.signed(points) for points in found.per_seed)
     merged = [_merged(runs) for runs in (reference, other)]
@@ -188,11 +189,11 @@ def _verdict(
     }
 
 
-def _headline(other: str, reference: str, best: float, found: Crossed, classes: int) -> tuple[str, str]:
+def _headline(other: str, reference: str, best: float, found: Crossed, frequent: float) -> tuple[str, str]:
     seeds = len(found.per_seed)
     low, high = found.interval
-    if verdict.by_chance(best, classes):
-        return "not_learned", verdict.not_learned(classes)
+    if verdict.hardly_learned(best, frequent, found.test_images):
+        return "not_learned", verdict.not_learned(frequent)
     if low > 0 or high < 0:
         outcome = "better" if low > 0 else "worse"
         return (

@@ -19,18 +19,18 @@ def of_runs(
     runs: list[dict[str, Any]],
     points: dict[int, Points],
     labels: NDArray[np.int64],
-    classes: int,
     rates: Rates,
 ) -> list[dict[str, Any]]:
     """Return the verdicts; points: the last probabilities of each seed's finished runs."""
+    frequent = float(np.bincount(labels).max() / len(labels))
     if len(points) == 1:
         (only,) = points.values()
-        return _of_one_seed(runs, only, labels, classes, rates)
+        return _of_one_seed(runs, only, labels, frequent, rates)
     right = {(name, seed): _right(p, labels) for seed in points for name, p in points[seed].items()}
     names = [run["precision"] for run in runs]
     base = reference(names)
     base = base if base in names else names[0]
-    result = seeds.verdicts(runs, right, base, classes, rates)
+    result = seeds.verdicts(runs, right, base, frequent, rates)
     for pair in result:
         if pair["reference"] is not None:
             pair["sentences"] += _unanswered_over_seeds(points, pair["precision"], pair["reference"])
@@ -41,7 +41,7 @@ def _of_one_seed(
     runs: list[dict[str, Any]],
     points: Points,
     labels: NDArray[np.int64],
-    classes: int,
+    frequent: float,
     rates: Rates,
 ) -> list[dict[str, Any]]:
     """Return one verdict per run against the reference (or against the first run, without fp32)."""
@@ -59,7 +59,7 @@ def _of_one_seed(
         elif base_run is not None and name in points and run is not base_run:
             base = base_run["precision"]
             accuracy = verdict.paired(_right(points[base], labels), _right(points[name], labels))
-            outcome, headline, sentences = verdict.sentences(base_run, run, accuracy, classes)
+            outcome, headline, sentences = verdict.sentences(base_run, run, accuracy, frequent)
             sentences += _unanswered({one: points[one] for one in (name, base)})
             said, measured = speed.judgement(rates, name, base)
             sentences += said

@@ -63,7 +63,7 @@ def judged(shares, images=2000):
     names = {"fp16": shares, "fp32": [0.9] * len(shares)}
     runs = [entry(name, seed, share) for name in names for seed, share in enumerate(names[name])]
     right = {(r["precision"], r["seed"]): np.arange(images) < r["test_accuracy"] * images for r in runs}
-    (found,) = seeds.verdicts(runs, right, "fp32", 10, {})
+    (found,) = seeds.verdicts(runs, right, "fp32", 0.1, {})
     return found, verdict.short([found], len(shares))
 
 
@@ -98,7 +98,7 @@ def test_one_seed_never_says_better_or_worse(lost):
     reference, other = np.ones(1000, bool), np.arange(1000) >= lost
     for pair in ((reference, other), (other, reference)):
         fp32, fp16 = (entry(name, 0, float(p.mean())) for name, p in zip(("fp32", "fp16"), pair, strict=True))
-        outcome, headline, lines = verdict.sentences(fp32, fp16, verdict.paired(*pair), 10)
+        outcome, headline, lines = verdict.sentences(fp32, fp16, verdict.paired(*pair), 0.1)
         text = " ".join([headline, *lines])
         assert "better" not in text and "worse" not in text and outcome in ("as_good", "one_seed")
         assert "one seed" in headline and "--seeds 5" in text
@@ -107,7 +107,7 @@ def test_one_seed_never_says_better_or_worse(lost):
 def test_too_few_images_say_how_many_would_do():
     pair = np.arange(20) != 1, np.arange(20) != 2
     runs = entry("fp32", 0, 0.95), entry("fp16", 0, 0.95)
-    headline = verdict.sentences(*runs, verdict.paired(*pair), 10)[1]
+    headline = verdict.sentences(*runs, verdict.paired(*pair), 0.1)[1]
     count = int(headline.split("about ")[1].split(" would do")[0].replace(",", ""))
     half = verdict.paired(*pair).high_points - verdict.paired(*pair).points
     assert count > 20 and half * (20 / count) ** 0.5 == pytest.approx(verdict.WIDE_POINTS, rel=0.15)

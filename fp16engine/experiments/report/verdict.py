@@ -88,20 +88,21 @@ def wobble(accuracies: Sequence[float | None]) -> float | None:
 
 
 def sentences(
-    reference: dict[str, Any], other: dict[str, Any], accuracy: Paired, classes: int
+    reference: dict[str, Any], other: dict[str, Any], accuracy: Paired, frequent: float
 ) -> tuple[str, str, list[str]]:
     """Put one comparison into words.
 
-    reference, other: two entries of `runs` that finished; classes: how many, for the level of chance. Returns
-    (outcome, headline, further sentences); outcome is "as_good", "one_seed" (the images tell the two apart,
-    but another seed may not), "unsettled" (the accuracies still move too much), "undecided" (too few test
-    images) or "not_learned". One seed never says "better" or "worse".
+    reference, other: two entries of `runs` that finished; frequent: share of the most frequent class of the
+    test images, the accuracy of always naming it. Returns (outcome, headline, further sentences); outcome is
+    "as_good", "one_seed" (the images tell the two apart, but another seed may not), "unsettled" (the accuracy
+    still moves too much), "undecided" (too few test images) or "not_learned". One seed never says "better" or
+    "worse".
     """
     names = label(other["precision"]), label(reference["precision"])
     points = 100 * (other["test_accuracy"] - reference["test_accuracy"])
     moves = [wobble([row["test_accuracy"] for row in run["history"]]) for run in (reference, other)]
     move = max((m for m in moves if m is not None), default=None)
-    outcome, headline = _headline(*names, reference, other, accuracy, classes, move)
+    outcome, headline = _headline(*names, reference, other, accuracy, frequent, move)
     text = (
         f"{names[0]} classifies {percent(other['test_accuracy'])} of the {accuracy.test_images:,} test "
         f"images correctly, {names[1]} {percent(reference['test_accuracy'])}: {signed(points)} points. "
@@ -122,14 +123,14 @@ def _headline(
     reference: dict[str, Any],
     other: dict[str, Any],
     accuracy: Paired,
-    classes: int,
+    frequent: float,
     move: float | None,
 ) -> tuple[str, str]:
     best = max(reference["test_accuracy"], other["test_accuracy"])
     n = f"{accuracy.test_images:,}"
     told_apart = accuracy.low_points > 0 or accuracy.high_points < 0
-    if by_chance(best, classes):
-        return "not_learned", not_learned(classes)
+    if hardly_learned(best, frequent, accuracy.test_images):
+        return "not_learned", not_learned(frequent)
     if move is not None and (abs(accuracy.points) <= WOBBLES * move if told_apart else move > WIDE_POINTS):
         return "unsettled", f"No verdict yet: accuracy still moves by {move:.1f} points from epoch to epoch."
     if told_apart:
@@ -151,14 +152,25 @@ def _headline(
     )
 
 
-def by_chance(accuracy: float, classes: int) -> bool:
-    """Tell whether an accuracy is no more than that of a network that has hardly learned."""
-    return accuracy < min(2 / classes, (1 + 1 / classes) / 2)
+def hardly_learned(accuracy: float, frequent: float, images: int) -> bool:
+    """Tell whether an accuracy is not clearly above that of always naming the most frequent class.
+
+    accuracy: over `images` test images; frequent: the share of that class among them. Clearly is more than
+    the 95 % interval of such a share, and a tenth of the way to 1, or twice the share where that is less.
+
+    >>> hardly_learned(0.721, 0.5, 1000), hardly_learned(0.95, 0.95, 1500), hardly_learned(0.15, 0.1, 10000)
+    (False, True, True)
+    """
+    by_luck = Z95 * math.sqrt(frequent * (1 - frequent) / images)
+    return accuracy <= frequent + max(by_luck, min(frequent, (1 - frequent) / 10))
 
 
-def not_learned(classes: int) -> str:
+def not_learned(frequent: float) -> str:
     """Return the headline of runs that did not learn."""
-    return f"No verdict: neither run learned (chance is {percent(1 / classes)}); train longer."
+    return (
+        "No verdict: neither run learned clearly more than to name the most frequent class, which is right "
+        f"for {percent(frequent)}; train longer."
+    )
 
 
 def images_needed(images: int, half: float) -> int:

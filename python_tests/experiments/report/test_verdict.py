@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fp16engine.experiments import verdicts
 from fp16engine.experiments.report import verdict
 
 
@@ -60,12 +61,12 @@ def test_outcomes_with_many_images(other_wrong, outcome):
     n = 2000
     accuracy = verdict.paired(right(n, range(4, 8)), right(n, other_wrong))
     runs = run("fp32", (n - 4) / n), run("fp16", (n - len(other_wrong)) / n)
-    assert verdict.sentences(*runs, accuracy, 10)[0] == outcome
+    assert verdict.sentences(*runs, accuracy, 0.1)[0] == outcome
 
 
 def test_few_images_are_undecided():
     accuracy = verdict.paired(right(20, [1]), right(20, [2]))
-    outcome, headline, _ = verdict.sentences(run("fp32", 0.95), run("fp16", 0.95), accuracy, 10)
+    outcome, headline, _ = verdict.sentences(run("fp32", 0.95), run("fp16", 0.95), accuracy, 0.1)
     assert outcome == "undecided"
     assert "20 test images are too few" in headline
 
@@ -73,7 +74,7 @@ def test_few_images_are_undecided():
 def test_moving_accuracies_are_unsettled():
     accuracy = verdict.paired(right(1000, range(200)), right(1000, range(50)))
     moving = run("fp32", 0.8, epochs=[0.2, 0.9, 0.6, 0.95, 0.7, 0.8], rates=[1.0] * 6)
-    outcome, headline, lines = verdict.sentences(moving, run("fp16", 0.95), accuracy, 10)
+    outcome, headline, lines = verdict.sentences(moving, run("fp16", 0.95), accuracy, 0.1)
     assert outcome == "unsettled"
     assert "No verdict yet" in headline
     assert "--schedule cosine" in lines[0]
@@ -81,22 +82,48 @@ def test_moving_accuracies_are_unsettled():
 
 def test_runs_at_chance_have_no_verdict():
     accuracy = verdict.paired(right(1000, range(900)), right(1000, range(900)))
-    assert verdict.sentences(run("fp32", 0.1), run("fp16", 0.1), accuracy, 10)[0] == "not_learned"
+    assert verdict.sentences(run("fp32", 0.1), run("fp16", 0.1), accuracy, 0.1)[0] == "not_learned"
     # with two classes twice the chance would be everything
     good = verdict.paired(right(5000, range(100)), right(5000, range(100)))
-    assert verdict.sentences(run("fp32", 0.98), run("fp16", 0.98), good, 2)[0] == "as_good"
+    assert verdict.sentences(run("fp32", 0.98), run("fp16", 0.98), good, 0.5)[0] == "as_good"
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "frequent", "images", "hardly"),
+    [
+        (0.72, 0.5, 1000, False),  # two classes with noisy labels
+        (0.62, 1 / 3, 120, False),
+        (0.95, 0.95, 1500, True),  # a network that always names the larger class
+        (0.97, 0.95, 1500, False),
+        (0.6, 0.5, 40, True),  # by luck
+        (0.015, 0.01, 10_000, True),
+        (0.03, 0.01, 10_000, False),
+    ],
+)
+def test_who_learned(accuracy: float, frequent: float, images: int, hardly: bool) -> None:
+    assert verdict.hardly_learned(accuracy, frequent, images) is hardly
+
+
+def test_networks_that_name_one_class_only_have_no_verdict() -> None:
+    """Two networks that answer the larger class for every image agree, and have learned nothing."""
+    labels = np.arange(200) % 20 == 0
+    same = np.tile(np.float32([0.9, 0.1]), (200, 1))
+    runs = [run("fp16", 0.95), run("fp32", 0.95)]
+    (found,) = verdicts.of_runs(runs, {0: {"fp16": same, "fp32": same}}, labels.astype(np.int64), {})
+    assert found["outcome"] == "not_learned"
+    assert "the most frequent class, which is right for 95.0 %" in found["headline"]
 
 
 def test_epochs_say_nothing_about_speed():
     accuracy = verdict.paired(right(5000, range(9)), right(5000, range(9)))
     twice = run("fp16", 0.99, rates=(200.0, 200.0, 200.0, 200.0))
-    assert "per second" not in " ".join(verdict.sentences(run("fp32", 0.99), twice, accuracy, 10)[2])
+    assert "per second" not in " ".join(verdict.sentences(run("fp32", 0.99), twice, accuracy, 0.1)[2])
 
 
 def test_memory_and_nonfinite_steps_are_told():
     accuracy = verdict.paired(right(5000, []), right(5000, []))
     other = run("mp", 1.0, memory=75, nonfinite_steps=1)
-    lines = verdict.sentences(run("fp32", 1.0), other, accuracy, 10)[2]
+    lines = verdict.sentences(run("fp32", 1.0), other, accuracy, 0.1)[2]
     assert any("0.75 times the memory" in line for line in lines)
     assert any(line.startswith("1 step met a non-finite loss") for line in lines)
     assert all(line[0].isupper() or line[0].isdigit() for line in lines)

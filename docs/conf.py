@@ -23,7 +23,7 @@ extensions = [
     "repository_links",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_extensions"]
+exclude_patterns = ["_extensions", "_static"]
 default_role = "code"  # `x` in a docstring is code, as in Markdown
 
 myst_heading_anchors = 4  # links to headings, by GitHub's names for them
@@ -48,3 +48,6 @@ html_copy_source = False
 html_use_index = False  # the search finds names, and the API pages list them
 html_domain_indices = False
 html_show_sphinx = False
+html_show_copyright = False  # LICENSE says it
+html_static_path = ["_static"]
+html_css_files = ["drawings.css"]

@@ -45,6 +45,11 @@ function cut() {
   return result;
 }
 
+/** In the page: whether it is shown for a medium and in a scheme. */
+function shownAs(media, scheme) {
+  return matchMedia(`${media} and (prefers-color-scheme: ${scheme})`).matches;
+}
+
 /** In the page: what axe-core finds, in a line each. */
 async function violations() {
   const found = await axe.run(document);
@@ -78,9 +83,12 @@ for (const file of pages) {
   await page.goto(pathToFileURL(resolve(file)).href);
   await page.evaluate(() => document.querySelectorAll("details").forEach((one) => (one.open = true)));
   await page.evaluate(AXE);
+  const protocol = await page.createCDPSession();
   for (const { width, scheme, media } of VIEWS) {
-    await page.emulateMediaType(media);
-    await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
+    // Both in one message: puppeteer's emulateMediaType and emulateMediaFeatures each undo the other.
+    const features = [{ name: "prefers-color-scheme", value: scheme }];
+    await protocol.send("Emulation.setEmulatedMedia", { media, features });
+    if (!(await page.evaluate(shownAs, media, scheme))) throw new Error(`${file} is not shown as ${media}, ${scheme}`);
     await page.setViewport({ width, height: 900 });
     rows.push({ page: file, width, scheme, media, cut: await page.evaluate(cut), violations: await page.evaluate(violations) });
     if (shots) await page.screenshot({ path: join(shots, `${name}-${width}-${scheme}.png`), fullPage: true });

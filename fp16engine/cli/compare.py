@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..experiments.report.labels import NOTHING
+from ..experiments.report.labels import NOTHING, epochs
 from . import defaults, options
-from .output import epochs, megabytes, plain, print_json, print_table, print_text, share, short
+from .output import megabytes, plain, print_json, print_table, print_text, share, short
 from .parser import add_command
 
 if TYPE_CHECKING:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..experiments.report.labels import epochs
 from . import options, run_data
-from .output import epochs, print_json, print_table, share
+from .output import print_json, print_table, share
 from .parser import add_command
 
 if TYPE_CHECKING:

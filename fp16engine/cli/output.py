@@ -46,11 +46,6 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[Any]], 
         print(line)
 
 
-def epochs(count: int) -> str:
-    """1 -> "1 epoch", 30 -> "30 epochs"."""
-    return f"{count} epoch" if count == 1 else f"{count} epochs"
-
-
 def share(value: float | None) -> str:
     """0.9722 -> "97.22 %", None -> a dash."""
     return NOTHING if value is None else f"{100 * value:.2f} %"

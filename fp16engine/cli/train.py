@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..experiments.report.labels import epochs
 from ..loss_scale import LossScale
 from ..precision import Precision
 from . import defaults, options, ranks
-from .output import epochs, megabytes, plain, print_json, print_table, print_text, share
+from .output import megabytes, plain, print_json, print_table, print_text, share
 from .parser import add_command
 
 if TYPE_CHECKING:

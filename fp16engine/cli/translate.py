@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..experiments.report.labels import epochs
 from . import options
-from .output import epochs, plain, print_json, print_table
+from .output import plain, print_json, print_table
 from .parser import add_command
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 import fp16engine.cli
 from fp16engine.cli import compare
-from fp16engine.cli.output import epochs
+from fp16engine.experiments.report.labels import epochs
 
 
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])

@@ -5,9 +5,11 @@ The drawing needs matplotlib (extra `report`).
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from .page_plots import Scatter
 
 _MOST_CLASSES = 5
-_WIDEST_NAME = 9  # letters of a class under its bars
+_LETTERS = 56  # that fit beside each other under the bars
 _GAMMA = "#009E73"
 
 
@@ -135,15 +137,19 @@ def _bars(axes: Axes, one: Example, names: Sequence[str]) -> None:
     _bracket(axes, right, heights, "Γ", _GAMMA)
     ends = [float(values[one.furthest]) for values in (one.p, one.q)]
     _bracket(axes, shown.index(one.furthest) + 0.46, ends, "δ", INK)
-    axes.set_xticks(places, [_short(names[i]) for i in shown], fontsize=8.5)
+    under = [_wrapped(names[i], _LETTERS // len(shown)) for i in shown]
+    axes.set_xticks(places, under, fontsize=8.5, parse_math=False)
     axes.set_xlim(-0.6, len(shown) - 0.15)
     axes.set_ylim(0, 1.15 * float(max(one.p.max(), one.q.max())))
     axes.set_ylabel("probability")
     axes.grid(axis="x", visible=False)
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _WIDEST_NAME else name[: _WIDEST_NAME - 1] + "…"
+def _wrapped(name: str, width: int) -> str:
+    """Write a name in two lines at most; letters of East Asia are two wide."""
+    if any(east_asian_width(letter) in "WF" for letter in name):
+        width //= 2
+    return "\n".join(textwrap.wrap(name, width, max_lines=2, placeholder="…"))
 
 
 def _bracket(axes: Axes, x: float, ends: Sequence[float], text: str, colour: str) -> None:

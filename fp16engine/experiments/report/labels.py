@@ -64,3 +64,8 @@ def scientific(value: float | None) -> str:
 def superscript(number: int) -> str:
     """-12 -> "⁻¹²"."""
     return str(number).replace("-", "⁻").translate(str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def epochs(count: int) -> str:
+    """1 -> "1 epoch", 30 -> "30 epochs"."""
+    return f"{count} epoch" if count == 1 else f"{count} epochs"

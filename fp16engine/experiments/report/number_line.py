@@ -10,7 +10,7 @@ from ...numerics import words
 from ...reporting.files import make_folder, write_atomically
 from . import page_plots, pages
 from .heatmaps import lost_updates, samples, underflowed_gradients
-from .labels import label
+from .labels import epochs, label
 
 REPORT = pages.REPORT
 
@@ -22,7 +22,7 @@ def write(out: Path, summary: dict[str, Any]) -> str | None:
     nothing, where matplotlib or jinja2 is missing or fewer than two steps were looked at.
     """
     precision = summary["precision"]
-    heading = f"{summary['model']} on {summary['data']}, {label(precision)}, {summary['epochs']} epochs"
+    heading = f"{summary['model']} on {summary['data']}, {label(precision)}, {epochs(summary['epochs'])}"
     return page(out, precision, heading, "fp16engine train", summary["findings"])
 
 

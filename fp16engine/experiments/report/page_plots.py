@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reporting.files import make_folder
+from ...reporting.tables import shortened
+from ...validate import printable
 from . import verdict
 from .labels import label, scientific
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from .explained import Example
 
 PLOTS = "plots"
+_LONGEST_NAME = 40  # letters of a class in a sentence
 
 
 @dataclass(frozen=True)
@@ -141,11 +144,13 @@ def of_examples(
     """Draw δ and Γ on images of the run."""
     from . import explained
 
-    names = dict(enumerate(summary["per_class"]["names"]))
+    names = {i: printable(name) for i, name in enumerate(summary["per_class"]["names"])}
+    said = {i: shortened(name, _LONGEST_NAME) for i, name in names.items()}
     result = []
     for one in chosen:
         own = [names.get(i, str(i)) for i in range(len(one.p))]
-        words = explained.in_words(one, own, names[int(dataset.test.labels[one.index])])
+        short = [said.get(i, str(i)) for i in range(len(one.p))]
+        words = explained.in_words(one, short, said[int(dataset.test.labels[one.index])])
         kind = "guaranteed" if one.guaranteed else "open"
         alt = (
             f"Probabilities of the classes of test image {one.index} as bars in pairs; Gamma is "

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ...numerics.confusion import WIDEST
 from ...reporting.files import write_atomically
-from ...validate import must_be
+from ...reporting.tables import shortened
+from ...validate import must_be, printable
 from . import gallery, page_plots, verdict
-from .labels import NOTHING, PAGE_COLOURS, label, scientific, style
+from .labels import NOTHING, PAGE_COLOURS, epochs, label, scientific, style
 from .spread import Spread
 
 if TYPE_CHECKING:
@@ -107,19 +108,27 @@ def environment() -> Environment:
         "scientific": scientific,
         "signed": verdict.signed,
         "capital": verdict.capital,
+        "epochs": epochs,
+        "printable": printable,
+        "shortened": shortened,
     }
     return made
 
 
 def _text(value: Any) -> Any:
-    """Let only what has a plain text form into a page; an attribute that turns out a method is an error."""
+    """Let only what has a plain text form into a page; an attribute that turns out a method is an error.
+
+    Text that is no markup is written as a terminal would show it: a name may hold characters that turn the
+    text around it.
+    """
     from jinja2 import Undefined
+    from markupsafe import Markup
 
     if value is None:
         return NOTHING
     if isinstance(value, bool) or not isinstance(value, str | int | float | Undefined):
         raise TypeError(must_be("report: a value of a page", "text or a number", type(value)))
-    return value
+    return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _examples(scatters: list[Scatter], precision: str | None) -> list[Example]:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...reporting.files import write_atomically
+from .fonts import families, without_warnings
 from .labels import PAGE_COLOURS, label, style
 from .verdict import capital
 
@@ -61,7 +62,7 @@ def themed() -> AbstractContextManager[None]:
     """Return a context in which plots get the look of the reports."""
     import matplotlib
 
-    return matplotlib.rc_context(_RC)
+    return matplotlib.rc_context({**_RC, "font.family": families()})
 
 
 def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
@@ -240,7 +241,7 @@ def footnote(figure: Figure, text: str) -> None:
 
 def save(figure: Figure, folder: Path, name: str) -> str:
     """Write folder/name.png and folder/name.svg; return the SVG made to be put into a page."""
-    with themed():
+    with themed(), without_warnings():
         picture, drawing = BytesIO(), StringIO()
         figure.savefig(picture, format="png", dpi=180, facecolor="white")
         write_atomically(folder / f"{name}.png", picture.getvalue())

@@ -62,7 +62,7 @@ def _each(
     elif hasattr(x, "getextrema") and hasattr(x, "convert"):
         yield name, _picture(name, x, source)
     elif hasattr(x, "shape") and hasattr(x, "dtype"):
-        array = _batch(name, arrays.host(x))
+        array = _batch(name, arrays.host(name, x))
         single = len(array) == 1
         for number, image in enumerate(array):
             yield name if single else f"{name}[{number}]", _pixels(name, image, source)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from .torch_objects import full_name, is_torchs
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -43,7 +45,7 @@ def shown(value: object) -> str:
     ("'cpu'", 'dict', '[0, 1, 2, 3, 4, 5, 6, 7, ...]')
     """
     if isinstance(value, type):
-        return value.__name__
+        return full_name(value)
     if isinstance(value, numbers.Number) and hasattr(value, "item"):  # np.float64(0.5) reads 0.5
         value = value.item()
     text = " ".join(_shown.repr(value).split())
@@ -185,7 +187,8 @@ def listed(name: str, value: Any, valid: str) -> list[Any]:
 def instance(name: str, value: Any, kind: Any, valid: str) -> Any:
     """Return an instance of a class; TypeError for anything else, the class itself included."""
     if isinstance(value, type) or not isinstance(value, kind):
-        got = f"the class {value.__name__}" if isinstance(value, type) else shown(value)
+        named = value if isinstance(value, type) or not is_torchs(value) else type(value)
+        got = f"the class {full_name(value)}" if isinstance(value, type) else shown(named)
         raise TypeError(f"{name} must be {valid}, got {got}")
     return value
 

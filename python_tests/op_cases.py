@@ -404,7 +404,7 @@ _ADDED_BACKWARD = {
 
 
 def _batch_norm_running() -> Iterable[Case]:
-    """Counted averages, and averages of standard deviations with what rounding takes from them."""
+    """Counted averages, and averages of standard deviations with their rounding errors."""
     for label in ("image", "many", "one-channel"):
         shape = _NORM_SHAPES[label]
         vector, deviation = Fill(shape[-1:]), Fill(shape[-1:], "positive")

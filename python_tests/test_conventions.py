@@ -22,6 +22,9 @@ from fp16engine import nn, optim
         (nn.BatchNorm2d, "momentum", 0.99),
         (nn.BatchNorm2d, "eps", 1e-3),
         (nn.LayerNorm, "eps", 1e-6),
+        (optim.RMSprop, "alpha", 0.9),
+        (optim.Muon, "lr", 0.02),
+        (optim.Muon, "weight_decay", 0.0),
         (nn.GroupNorm, "eps", 1e-5),
         (optim.SGD, "lr", inspect.Parameter.empty),
         (optim.SGD, "momentum", 0.0),
@@ -79,3 +82,47 @@ def test_nesterov_as_in_keras() -> None:
 def test_labels_are_integers() -> None:
     with pytest.raises(TypeError, match="labels"):
         F.cross_entropy(fe.tensor(np.zeros((2, 3), np.float32)), fe.tensor(np.eye(3, dtype=np.float32)[:2]))
+
+
+@pytest.mark.parametrize(
+    ("function", "names"),
+    [
+        (nn.BatchNorm2d, ["momentum", "eps"]),
+        (nn.Conv2d, ["in_channels", "out_channels", "size", "stride", "padding", "groups"]),
+    ],
+)
+def test_order_of_arguments(function: Callable[..., Any], names: list[str]) -> None:
+    order = list(inspect.signature(function).parameters)
+    assert [name for name in order if name in names] == names
+    assert "dilation" not in order
+
+
+def test_maximum_flatten_and_labels() -> None:
+    x = fe.tensor(np.arange(24, dtype=np.float32).reshape(2, 3, 4))
+    largest = x.max(axis=1)
+    assert isinstance(largest, fe.Tensor) and largest.shape == (2, 4)
+    assert F.flatten(x).shape == nn.Flatten()(x).shape == (2, 12)
+    logits, labels = fe.tensor(np.zeros((2, 3), np.float32)), fe.tensor(np.array([1, -100]))
+    with pytest.raises(ValueError, match="got -100"):
+        F.cross_entropy(logits, labels)
+    counted = F.cross_entropy(logits, labels, ignore_index=-100).item()
+    assert counted == pytest.approx(np.log(3), rel=1e-6)
+
+
+def test_what_the_page_says_of_pytorch() -> None:
+    torch = pytest.importorskip("torch")
+
+    def arguments(function: Any) -> dict[str, Any]:
+        return {name: p.default for name, p in inspect.signature(function).parameters.items()}
+
+    assert [*arguments(torch.nn.BatchNorm2d)][1:3] == ["eps", "momentum"]
+    assert [*arguments(torch.nn.Conv2d)][5] == "dilation"
+    assert arguments(torch.optim.RMSprop)["alpha"] == 0.99
+    muon = arguments(torch.optim.Muon)
+    assert (muon["lr"], muon["weight_decay"]) == (0.001, 0.1)
+    assert 0.9 < torch.nn.Embedding(500, 8).weight.std().item() < 1.1
+    x = torch.arange(24.0).reshape(2, 3, 4)
+    assert x.max(dim=1).indices.shape == (2, 4) and torch.flatten(x).shape == (24,)
+    assert torch.nn.Flatten()(x).shape == (2, 12)
+    loss = torch.nn.functional.cross_entropy(torch.zeros(2, 3), torch.tensor([1, -100]))
+    assert loss.item() == pytest.approx(np.log(3), rel=1e-6)

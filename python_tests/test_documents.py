@@ -85,3 +85,11 @@ def test_a_broken_link_is_found() -> None:
     )
     expected = ["no.png", "docs/nothing.md", "docs/hbfp.md#nowhere", "#nowhere"]
     assert broken_links(ROOT / "README.md", links) == expected
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_no_page_installs_from_an_index(path: Path) -> None:
+    """The package is in no index: a page installs from a clone, or from a folder of wheels."""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if re.search(r"pip install[^`&]*\bfp16engine", line):
+            assert "--find-links" in line, line

@@ -413,7 +413,7 @@ class Backend(Protocol):
         running = fl((1 - a) * running + a * batch), batch the register mean and var. a = 1 - momentum; or,
         with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9)), or
         0 where momentum is 1, so that the average has no bias towards where it started. With `rest` (2, C),
-        running_var holds standard deviations, whose squares are averaged, and what rounding takes from mean
+        running_var holds standard deviations, whose squares are averaged, and the rounding error of mean
         and deviation is kept in the rows of rest: running + rest is what the next update starts from.
         """
 

@@ -172,6 +172,19 @@ def _live() -> Any:
     return LiveView() if sys.stderr.isatty() else None
 
 
+def _tensors(kinds: int, forbidden: int) -> str:
+    """Return how many kinds of 32-bit tensors there were, and how many against the precision, in words.
+
+    >>> _tensors(0, 0), _tensors(4, 0), _tensors(4, 1)
+    ('none', '4, which the precision allows', '4, 1 of them against the precision')
+    """
+    if not kinds:
+        return "none"
+    if not forbidden:
+        return f"{kinds}, which the precision allows"
+    return f"{kinds}, {forbidden} of them against the precision"
+
+
 def _print(summary: dict[str, Any], out: Path) -> None:
     audit = summary["audit"]
     views = summary["refinements"]["views"] if "views_accuracy" in summary else None
@@ -183,10 +196,7 @@ def _print(summary: dict[str, Any], out: Path) -> None:
         ("images per second", plain(summary["images_per_second"])),
         ("peak memory", megabytes(summary["peak_memory_bytes"])),
         ("steps not finite / skipped", f"{summary['nonfinite_steps']} / {summary['skipped_steps']}"),
-        (
-            "kinds of 32-bit tensors (audit)",
-            f"{audit['float32_tensors']}, {audit['not_allowed']} not allowed",
-        ),
+        ("kinds of 32-bit tensors (audit)", _tensors(audit["float32_tensors"], audit["not_allowed"])),
         ("32-bit accumulators (audit)", f"{audit['float32_accumulators']} operations"),
     ]
     title = f"{summary['model']} on {summary['data']}, {summary['precision']}, {epochs(summary['epochs'])}"

@@ -31,11 +31,24 @@ def check_layout(name: str, shape: Sequence[int]) -> None:
         )
 
 
-def host(value: Any) -> np.ndarray:
-    """Return an array of the host: NumPy's, a tensor's of any framework, or what a list makes."""
+def host(name: str, value: Any) -> np.ndarray:
+    """Return an array of the host: NumPy's, a tensor's of any framework, or what a list makes.
+
+    Raises:
+        DataError: nested lists of different lengths.
+
+    >>> host("x", [[1, 2], [3]])
+    Traceback (most recent call last):
+    fp16engine.errors.DataError: x must be an array, or nested lists of equal lengths, got [[1, 2], [3]]
+    """
     if not isinstance(value, np.ndarray) and hasattr(value, "detach"):  # PyTorch
         value = value.detach().cpu()
-    return np.asarray(value)
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        if not isinstance(value, list | tuple):
+            raise
+        raise DataError(must_be(name, "an array, or nested lists of equal lengths", value)) from error
 
 
 def pixels(name: str, value: Any) -> np.ndarray:
@@ -49,7 +62,7 @@ def pixels(name: str, value: Any) -> np.ndarray:
     >>> pixels("x", np.ones((2, 8, 8), np.float32)).max()
     np.uint8(255)
     """
-    array = host(value)
+    array = host(name, value)
     if array.ndim == 3:
         array = array[..., None]
     if array.ndim != 4 or array.size == 0:
@@ -102,7 +115,7 @@ def labels(name: str, value: Any, classes: Sequence[str] | None) -> tuple[np.nda
     >>> labels("y", ["dog", "cat", "dog"], None)
     (array([1, 0, 1]), ('cat', 'dog'))
     """
-    array = host(value)
+    array = host(name, value)
     if array.ndim != 1 or array.size == 0:
         raise DataError(f"{name} must be labels of shape (N,), got shape {array.shape}")
     if array.dtype.kind == "U":

@@ -60,7 +60,7 @@ def _arrays(value: Any, name: str) -> tuple[Any, Any, Sequence[str] | None]:
     labels: list[np.ndarray] = []
     limit = (machine_memory() or 1 << 40) // 2
     for number, (x, y) in enumerate(_pairs(value, name)):
-        image, label = arrays.host(x), arrays.host(y)
+        image, label = (arrays.host(f"{name}[{number}]", part) for part in (x, y))
         if label.ndim == 0:
             image, label = image[None], label[None]
         if image.ndim == 3:

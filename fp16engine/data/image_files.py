@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,7 @@ _TEST = ("test", "testing", "val", "valid", "validation")  # the first that is t
 FILE_LIMIT = 1 << 26  # bytes of one packed image
 ARCHIVE_LIMIT = 1 << 34
 _NAMED = 5  # skipped files that a sentence names
+_SYSTEMS = ("thumbs.db", "desktop.ini")  # files that Windows puts into folders
 _OTHERS = 1 << 12  # members of an archive that are called images and are none
 
 
@@ -48,14 +50,27 @@ class Found:
     """The image files of a root, its class folders as (part, class), and what was seen of other things.
 
     `parts` are the folders of the training and the test part; None where the test part is to be drawn.
-    `unusable` are the reasons, by file.
+    `unusable` are the reasons, by file. `others` counts files that are not read, by (part, class, suffix).
     """
 
     parts: tuple[str, str | None] = ("", None)
     files: list[File] = field(default_factory=list)
     class_folders: set[tuple[str, str]] = field(default_factory=set)
     unusable: dict[str, str] = field(default_factory=dict)
+    others: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+
+    def others_of(self, part: str, label: str) -> str:
+        """Return how many files of a class folder are not read, by suffix; "" for none."""
+        return _by_suffix({key[2]: n for key, n in self.others.items() if key[:2] == (part, label)})
+
+    def others_note(self) -> list[str]:
+        """Return how many files of the class folders are not read, in one sentence; nothing for none."""
+        kinds: Counter[str] = Counter()
+        for (_, _, suffix), count in self.others.items():
+            kinds[suffix] += count
+        files = "1 file" if kinds.total() == 1 else f"{kinds.total():,} files"
+        return [f"{files} of other kinds, not read: {_by_suffix(kinds)}."] if kinds else []
 
 
 def reason(path: str, error: Exception) -> str:
@@ -83,8 +98,28 @@ def skipped(reasons: Mapping[str, str]) -> str:
 def is_image(name: str) -> bool:
     """Tell by a path whether it is an image that somebody put there."""
     base = name.rsplit("/", 1)[-1]
-    visible = not base.startswith(".") and not name.startswith("__MACOSX/")
-    return visible and base.lower().endswith(picture.SUFFIXES)
+    return _is_visible(name) and base.lower().endswith(picture.SUFFIXES)
+
+
+def _is_visible(name: str) -> bool:
+    """Tell by a path whether somebody put a file there, and not the system."""
+    base = name.rsplit("/", 1)[-1]
+    return not base.startswith(".") and not name.startswith("__MACOSX/") and base.casefold() not in _SYSTEMS
+
+
+def _suffix(name: str) -> str:
+    return printable(PurePosixPath(name).suffix.lower()) or "no suffix"
+
+
+def _by_suffix(counts: Mapping[str, int]) -> str:
+    """Return counts in words, the largest first.
+
+    >>> _by_suffix({".txt": 1, ".psd": 1200})
+    '.psd 1,200, .txt 1'
+    """
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    more = " and others" if len(ordered) > _NAMED else ""
+    return ", ".join(f"{suffix} {count:,}" for suffix, count in ordered[:_NAMED]) + more
 
 
 def in_folder(root: Path) -> Found:
@@ -132,6 +167,8 @@ def _add_classes(found: Found, root: Path, part: str, entries: Iterable[os.DirEn
                 except (DataError, OSError) as error:
                     found.unusable[path] = reason(path, error)
                 found.files.append(file)
+            elif _is_visible(item.name):
+                found.others[part, label, _suffix(item.name)] += 1
 
 
 def in_archive(path: Path) -> Found:
@@ -142,8 +179,16 @@ def in_archive(path: Path) -> Found:
     """
     files: list[tuple[tuple[str, ...], bytes]] = []
     folders: set[tuple[str, ...]] = set()
+    not_read: list[tuple[str, ...]] = []
+
+    def select(name: str) -> bool:
+        image = is_image(name)
+        if not image and _is_visible(name):
+            not_read.append(PurePosixPath(name).parts)
+        return image
+
     others = 0
-    for member in archive.members(path, is_image, FILE_LIMIT, ARCHIVE_LIMIT):
+    for member in archive.members(path, select, FILE_LIMIT, ARCHIVE_LIMIT):
         parts = PurePosixPath(member.name).parts
         if member.data is not None:
             others += not picture.begins_like_a_picture(member.data)
@@ -158,9 +203,17 @@ def in_archive(path: Path) -> Found:
     tops = _tops(files, folders)
     if len(tops) == 1 and not _find(tops, (*_TRAIN, *_TEST)):
         files = [(parts[1:], data) for parts, data in files if len(parts) > 1]
+        not_read = [parts[1:] for parts in not_read]
         folders = {parts[1:] for parts in folders if len(parts) > 1}
         tops = _tops(files, folders)
-    return _of_archive(path, files, folders, tops)
+    found = _of_archive(path, files, folders, tops)
+    depth = 1 if found.parts[0] else 0
+    for parts in not_read:
+        if len(parts) == depth + 2 and (not depth or parts[0] in found.parts):
+            part, label = parts[0] if depth else "", _label(parts[-2])
+            found.class_folders.add((part, label))
+            found.others[part, label, _suffix(parts[-1])] += 1
+    return found
 
 
 def _of_archive(

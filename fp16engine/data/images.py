@@ -44,14 +44,15 @@ def image_folder(
 ) -> Dataset:
     """Return people's own images from `train/<class>/` and `test/<class>/`, or from `<class>/` alone.
 
-    Files are JPEG, PNG, WebP, and AVIF and HEIF where Pillow reads them. The images (N, H, W, C), uint8, have
-    one channel if every file is gray, else three. They are taken in the orientation they are shown in;
+    Files are JPEG, PNG, WebP, BMP, GIF, TIFF, and AVIF and HEIF where Pillow reads them; of a GIF or TIFF of
+    several images, the first is taken. The images (N, H, W, C), uint8, have one channel if every file is
+    gray, else three. They are taken in the orientation they are shown in;
     transparent pixels are laid on white, 16 bits a channel become 8, CMYK becomes RGB. `val`, `valid` or
     `validation` serves as the test part where there is no `test`. Where there is only one folder of classes,
     the test part is drawn from every class. Classes are sorted by name; within a part they take turns, so
     `limit(n)` holds all of them. A file that cannot be used is skipped, and the summary (`Dataset.notes`)
-    says which and why. Archives are read without unpacking them to disk. Decoding needs the extra `data`
-    (Pillow).
+    says which and why, and how many files of other kinds lie in the class folders. Archives are read without
+    unpacking them to disk. Decoding needs the extra `data` (Pillow).
 
     Args:
         root: folder, or .tar, .tar.gz, .tgz or .zip of one (a leading folder is allowed).
@@ -97,7 +98,8 @@ def image_folder(
             store.write(dataset, fingerprint)
     options = {"image_size": size, "test_share": test_share, "seed": seed or None}
     origin = Origin.at("image_folder", path, **options)
-    dataset = Dataset(name, dataset.train, dataset.test, dataset.classes, origin, dataset.notes)
+    notes = (*dataset.notes, *found.others_note())
+    dataset = Dataset(name, dataset.train, dataset.test, dataset.classes, origin, notes)
     if shown:
         print(dataset.summary(), file=sys.stderr, flush=True)
     return dataset
@@ -109,7 +111,9 @@ def _found(path: Path) -> tuple[Found, str]:
     if path.is_dir():
         return image_files.in_folder(path), name
     if not archive.is_archive(path.name):
-        raise DataError(f"root must be a folder or {', '.join(archive.ARCHIVE_SUFFIXES)}, got {path.name}")
+        raise DataError(
+            f"root (--data-dir) must be a folder or {', '.join(archive.ARCHIVE_SUFFIXES)}, got {path.name}"
+        )
     check_regular(path, image_files.ARCHIVE_LIMIT)
     return image_files.in_archive(path), archive.stem(name)
 
@@ -176,7 +180,8 @@ class _Skipped:
     def _instead(self, part: str, label: str) -> str:
         own = [file.path for file in self._found.files if (file.part, file.label) == (part, label)]
         if not own:
-            return "none"
+            others = self._found.others_of(part, label)
+            return f"none; not read: {others}" if others else "none"
         more = f" and {len(own) - 1} more" if len(own) > 1 else ""
         return f"{len(own)} that cannot be used: {self.reasons[own[0]]}{more}"
 

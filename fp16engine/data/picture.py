@@ -13,16 +13,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from . import canvas
+from .canvas import PIXELS
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".heic", ".heif")
-_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "HEIF")
-PIXELS = 1 << 24  # of one picture that is decoded
+_USUAL = (".jpg", ".jpeg", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+SUFFIXES = (*_USUAL, ".avif", ".heic", ".heif")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "AVIF", "HEIF")
 _REDUCED = 1 << 26  # of a JPEG that is decoded at a half, a quarter or an eighth of its size
-_PNG, _JPEG, _RIFF = b"\x89PNG\r\n\x1a\n", b"\xff\xd8", b"RIFF"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_BEGINNINGS = (_PNG, b"\xff\xd8", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _GRAY = ("1", "L", "LA", "I", "I;16", "I;16B")
 _DEEP = ("I", "I;16", "I;16B")
 _ALPHA = ("LA", "PA", "RGBA")
 _ORIENTATION, _QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # of EXIF
+_WIDTH, _HEIGHT, _BITS = 256, 257, 258  # tags of a TIFF
 
 
 class Header(NamedTuple):
@@ -66,7 +70,7 @@ def formats() -> tuple[str, ...]:
 
 def begins_like_a_picture(data: bytes) -> bool:
     """Tell by the first bytes of a file whether it may be a picture of a known kind."""
-    return data.startswith((_PNG, _JPEG, _RIFF)) or data[4:8] == b"ftyp"
+    return data.startswith(_BEGINNINGS) or data[4:8] == b"ftyp"
 
 
 @contextmanager
@@ -105,8 +109,8 @@ def header(data: bytes, path: str, resized: bool) -> Header:
     """
     with decoding(path):
         image, whole = _opened(data, path, resized)
-        deep = image.mode in _DEEP or _depth(data) > 8
-        size = (image.width, image.height) if _turned(image) else (image.height, image.width)
+        deep = image.mode in _DEEP or _depth(image, data) > 8
+        size = _shown_size(image)
         costly = deep or image.mode not in ("1", "L", "P", "RGB")
         return Header(size, image.mode in _GRAY, deep, whole * (2 if costly else 1))
 
@@ -121,19 +125,22 @@ def read(data: bytes, path: str, size: tuple[int, int] | None, gray: bool) -> Pi
         gray: one channel (ITU-R 601 luma of colours), else three.
 
     16 bits a channel are rounded to 8 where gray, cut to 8 in colour as Pillow does; transparent pixels are
-    laid on white; CMYK becomes RGB.
+    laid on white; CMYK becomes RGB. Of a GIF or TIFF of several images, the first is taken.
 
     Raises:
         DataError: no picture, one of too many pixels, or a damaged one.
     """
     with decoding(path):
-        return of_image(_opened(data, path, size is not None)[0], size, gray)
+        image = _opened(data, path, size is not None)[0]
+        image.load()  # a TIFF is turned when it is decoded
+        return of_image(image, size, gray, path)
 
 
-def of_image(image: Any, size: tuple[int, int] | None, gray: bool) -> Picture:
+def of_image(image: Any, size: tuple[int, int] | None, gray: bool, path: str = "x") -> Picture:
     """Return an image of Pillow's as `read` does."""
     from PIL import ImageOps
 
+    _check_mode(image, path)
     if "exif" in image.info:
         image = ImageOps.exif_transpose(image)
     image = _plain(image)
@@ -169,41 +176,41 @@ def fitted(image: Any, size: tuple[int, int]) -> Any:
 
 def _opened(data: bytes, path: str, resized: bool) -> tuple[Any, int]:
     """Return an image whose pixels are decoded later, and how many the file has."""
-    _check_canvas(data, path)
+    canvas.check(data, path)
     image = pillow().open(io.BytesIO(data), formats=formats())
     count = image.width * image.height
     # a progressive one is decoded whole, whatever size is asked for
     smaller = resized and image.format == "JPEG" and "progressive" not in image.info
     if PIXELS < count <= _REDUCED and smaller:
         image.draft(image.mode, (image.width // 2, image.height // 2))
-    if image.width * image.height > PIXELS:
-        raise DataError(f"{path} must have at most {PIXELS} pixels, got {image.width}x{image.height}")
+    canvas.check_size(path, image.width, image.height)
+    canvas.check_tiles(image, path)
+    _check_mode(image, path)
     return image, count
 
 
-def _check_canvas(data: bytes, path: str) -> None:
-    """Refuse a WebP by its header: Pillow takes its memory when it opens one."""
-    if data[:4] != _RIFF or data[8:12] != b"WEBP":
-        return
-    kind, head = data[12:16], data[20:30]
-    if kind == b"VP8X":
-        width, height = (int.from_bytes(head[at : at + 3], "little") + 1 for at in (4, 7))
-    elif kind == b"VP8L":
-        bits = int.from_bytes(head[1:5], "little")
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    else:
-        width, height = (int.from_bytes(head[at : at + 2], "little") & 0x3FFF for at in (6, 8))
-    if width * height > PIXELS:
-        raise DataError(f"{path} must have at most {PIXELS} pixels, got {width}x{height}")
+def _check_mode(image: Any, path: str) -> None:
+    """Refuse floating-point values: nothing says which of them is white."""
+    if image.mode == "F":
+        raise DataError(f"{path} must have 8 or 16 bits a channel, got floating-point values")
 
 
-def _depth(data: bytes) -> int:
-    """Return the bits a channel of a PNG; Pillow shows most of 16 as if they were 8."""
+def _depth(image: Any, data: bytes) -> int:
+    """Return the bits a channel of a PNG or TIFF; Pillow shows most of 16 as if they were 8."""
+    if image.format == "TIFF":
+        return int(max(image.tag_v2.get(_BITS, (8,))))
     return data[24] if len(data) > 24 and data.startswith(_PNG) else 8
 
 
-def _turned(image: Any) -> bool:
-    return "exif" in image.info and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+def _shown_size(image: Any) -> tuple[int, int]:
+    """Return (height, width) of an image after EXIF's orientation."""
+    width, height = image.size
+    if image.format == "TIFF":  # whose `size` is turned or not by Pillow's version
+        width, height = image.tag_v2[_WIDTH], image.tag_v2[_HEIGHT]
+        turned = image.tag_v2.get(_ORIENTATION) in _QUARTER_TURNS
+    else:
+        turned = "exif" in image.info and image.getexif().get(_ORIENTATION) in _QUARTER_TURNS
+    return (width, height) if turned else (height, width)
 
 
 def _plain(image: Any) -> Any:

@@ -42,7 +42,7 @@ class BatchNorm2d(Module):
         running_var: (C,), ones.
         running_std: (C,): the standard deviation, in place of running_var (then None) under a precision with
             float16 statistics in their "native" form. Either form loads the other.
-        rest: (2, C): what rounding takes from running_mean and running_std, in the native form; else None.
+        rest: (2, C): the rounding error of running_mean and running_std, in the native form; else None.
         updates: (1,), int64: how often the running statistics were moved.
         synchronised: what computes y while training where statistics are those of several ranks
             (`Trainer(sync_norm=True)`), else None.

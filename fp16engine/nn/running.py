@@ -1,7 +1,7 @@
 """The forms in which a batch norm keeps its running statistics, and how one becomes the other.
 
 "plain": running_mean and running_var, each one number per channel. "native", for float16: running_mean and
-running_std, the standard deviation, and `rest` (2, C), what rounding takes from the two. A variance in
+running_std, the standard deviation, and `rest` (2, C), the rounding error of the two. A variance in
 binary16 is infinite from a standard deviation of 256 on; a standard deviation reaches as far as the values.
 """
 

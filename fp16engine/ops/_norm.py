@@ -192,7 +192,7 @@ def batch_norm(
             to t and takes the share max(1 - momentum, 10 / (t + 9)) of the batch: no bias towards initial
             values.
         rest: (2, C), dtype of running_mean, or None. With it running_var holds standard deviations, which
-            reach as far as x does, and rest what rounding takes from mean and deviation, so that small
+            reach as far as x does, and rest the rounding error of mean and deviation, so that small
             changes add up.
 
     Returns:

@@ -47,8 +47,8 @@ class Precision:
         loss_scale: a `LossScale`, or None.
         plan: layers and epochs with other operands, an `OperandPlan`, or None.
         weights: the block format that weights are kept in between steps; None means the storage dtype.
-        statistics_form: how batch norms keep 16-bit averages: "native", as standard deviations, with what
-            rounding takes, or "plain", as variances, which are infinite in float16 from a standard deviation
+        statistics_form: how batch norms keep 16-bit averages: "native", as standard deviations, with their
+            rounding errors, or "plain", as variances, which are infinite in float16 from a standard deviation
             of 256 on.
         convolution: "direct", or "winograd", which takes 36 products for 16 outputs of a 3x3 kernel, not 144,
             where the device has it (docs/convolution.md). `fp32`, `fp16`, `bf16` and `mp` have "winograd".
@@ -189,7 +189,7 @@ class Precision:
 
     @property
     def native_statistics(self) -> bool:
-        """Whether batch norms keep standard deviations, and what rounding takes from their averages."""
+        """Whether batch norms keep standard deviations, and the rounding error of their averages."""
         return is_sixteen_bit(self.statistics) and self.statistics_form == "native"
 
     @property

@@ -25,7 +25,7 @@ _CONVOLUTIONS = {
 _UPDATES = {
     "nearest": "in place, rounded to nearest",
     "stochastic": "in place, rounded stochastically (right on the mean)",
-    "kahan": "in place, with a compensation of the storage type that keeps what rounding takes, on the mean",
+    "kahan": "in place, with a compensation of the storage type that keeps the rounding error, on the mean",
     "master32": "on an FP32 master copy, then rounded to storage",
 }
 
@@ -68,5 +68,5 @@ def _form_in_words(policy: Precision) -> str:
     if not is_sixteen_bit(policy.statistics):
         return ""
     if policy.statistics_form == "native":
-        return "; running averages of standard deviations, with what rounding takes"
+        return "; running averages of standard deviations, with their rounding errors"
     return "; running averages of variances"

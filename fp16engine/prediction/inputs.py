@@ -60,9 +60,9 @@ def _each(
         for number, entry in enumerate(x):
             yield from _each(entry, source, skipped, f"{name}[{number}]")
     elif hasattr(x, "getextrema") and hasattr(x, "convert"):
-        yield name, _picture(x, source)
+        yield name, _picture(name, x, source)
     elif hasattr(x, "shape") and hasattr(x, "dtype"):
-        array = _batch(name, arrays.host(x))
+        array = _batch(name, arrays.host(name, x))
         single = len(array) == 1
         for number, image in enumerate(array):
             yield name if single else f"{name}[{number}]", _pixels(name, image, source)
@@ -108,8 +108,8 @@ def _file(path: Path, source: ImageSource) -> np.ndarray:
     return _scaled(found.pixels, source)
 
 
-def _picture(image: Any, source: ImageSource) -> np.ndarray:
-    return _scaled(picture.of_image(image, source.image_size, _is_gray(source)).pixels, source)
+def _picture(name: str, image: Any, source: ImageSource) -> np.ndarray:
+    return _scaled(picture.of_image(image, source.image_size, _is_gray(source), name).pixels, source)
 
 
 def _scaled(pixels: np.ndarray, source: ImageSource) -> np.ndarray:

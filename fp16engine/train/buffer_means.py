@@ -24,7 +24,7 @@ def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
     """Give each buffer of the model the mean of its values after each micro-batch.
 
     rows: (micro-batches, values of all buffers in their order), float64. Sums are FP32 in the order of the
-    rows. Of standard deviations, squares are averaged, and what rounding takes from mean and deviation goes
+    rows. Of standard deviations, squares are averaged, and the rounding error of mean and deviation goes
     to `rest`. A counter moves once a step, whatever the number of micro-batches. A buffer that all
     micro-batches leave with the same values keeps its bits.
     """
@@ -47,7 +47,7 @@ def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
 
 
 def _native(prefix: str, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Mean, deviation and what rounding takes from them, of a norm in the native form."""
+    """Mean, deviation and the rounding error of them, of a norm in the native form."""
     mean, std, rest = (values[prefix + name] for name in ("running_mean", "running_std", "rest"))
     with np.errstate(all="ignore"):
         exact = np.stack([_mean(mean + rest[:, 0]), np.sqrt(_mean((std + rest[:, 1]) ** 2))])

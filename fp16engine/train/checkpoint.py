@@ -209,6 +209,11 @@ class Checkpoint:
             )
         return cls(json_path, body, tensors)
 
+    def __repr__(self) -> str:
+        name = self.body["model"]["class"]
+        done = f"epoch {self.epoch}, step {self.step}"
+        return f"Checkpoint({str(self.path)!r}, {name}, {self.precision.name}, {done})"
+
     @property
     def precision(self) -> Precision:
         """The policy it was trained under."""

@@ -10,6 +10,7 @@ import numpy as np
 from ..floats import is_float
 from ..optim import BY_NAME, Optimizer
 from ..tensor import Tensor
+from ..torch_objects import is_torchs, refused_by_torch
 from ..validate import instance, must_be, number, one_of
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -17,11 +18,24 @@ Factor = Callable[[int, int], float]
 MakeOptimizer = Callable[[list[Tensor]], Optimizer]
 
 LOSSES = ("cross_entropy",)
+_OWN = {
+    "loss": "a function of this engine's logits and labels, made of fp16engine.functional",
+    "optimizer": "a function that returns an Optimizer of fp16engine.optim, such as lambda p: SGD(p, lr=0.1)",
+    "schedule": "a function of (applied steps, all steps) that returns a factor of lr",
+}
 _STORED = "function "  # before the name of a function in a record
 
 
 def named_or_own(name: str, value: Any, names: Iterable[str]) -> Any:
-    """Return one of `names`, or a function; ValueError for anything else."""
+    """Return one of `names`, or a function.
+
+    Raises:
+        TypeError: it is PyTorch's.
+        ValueError: it is anything else.
+    """
+    if is_torchs(value):
+        of: Any = value if hasattr(value, "__qualname__") else type(value)
+        raise TypeError(f"{name} must be {one_of(names)}, or {_OWN[name]}, got PyTorch's {of.__qualname__}")
     if callable(value):
         return value
     if isinstance(value, str) and value.startswith(_STORED):
@@ -45,7 +59,9 @@ def stored(value: str | Callable[..., Any]) -> str:
 
 def loss_of(function: Loss, logits: Tensor, labels: Tensor) -> Tensor:
     """Return the loss of a batch by a function; TypeError or ValueError for another result."""
-    loss = instance("loss", function(logits, labels), Tensor, "a function that returns a Tensor")
+    with refused_by_torch("loss", _OWN["loss"]):
+        result = function(logits, labels)
+    loss = instance("loss", result, Tensor, "a function that returns a Tensor")
     if loss.size != 1 or not is_float(loss.dtype):
         raise ValueError(
             f"loss must be a function that returns one floating-point value, got {loss.dtype} of shape "
@@ -68,7 +84,9 @@ def optimizer_of(
         TypeError: it is no `optim.Optimizer`.
         ValueError: it has other parameters, another update than the precision's, or has taken steps.
     """
-    made = instance("optimizer", make(list(parameters)), Optimizer, "a function that returns an Optimizer")
+    with refused_by_torch("optimizer", _OWN["optimizer"]):
+        made = make(list(parameters))
+    instance("optimizer", made, Optimizer, "a function that returns an Optimizer")
     if {id(p) for p in made.params} != {id(p) for p in parameters}:
         raise ValueError(
             f"optimizer must be made of all {len(parameters)} parameters it was given, got one of "

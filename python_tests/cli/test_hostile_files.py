@@ -487,7 +487,7 @@ def test_a_run_whose_images_lie_nowhere_good(refused: Refused, trained: Path, tm
     origin = {"kind": "image_folder", "path": "/dev/zero", "options": {}}
     folder = edited(trained, tmp_path / "run", lambda body: body["images"].update(origin=origin))
     for command in ("evaluate", "tolerance"):
-        refused(command, folder, names="root must be a folder or .tar")
+        refused(command, folder, names="root (--data-dir) must be a folder or .tar")
 
 
 def test_a_tensor_file_of_zeros_that_the_checkpoint_allows(

@@ -155,6 +155,8 @@ def test_shapes_that_are_channels_last_pass() -> None:
         (X, Y, {"test": (X,)}, "test must be a share or a pair"),
         (X, Y, {"test": (X[:, :3], Y)}, r"test images must be of shape \(6, 8, 3\)"),
         (X, Y, {"seed": -1}, "seed must be"),
+        ([[1, 2], [3]], [0, 1], {}, r"x must be .* nested lists of equal lengths, got \[\[1, 2\], \[3\]\]"),
+        (X, [[0], []] * 10, {}, "y must be an array, or nested lists of equal lengths, got "),
     ],
 )  # fmt: skip
 def test_wrong_arrays_are_named(x: Any, y: Any, options: dict[str, Any], words: str) -> None:

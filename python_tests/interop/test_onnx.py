@@ -80,7 +80,7 @@ def test_a_batch_of_any_size_and_pixels(tmp_path: Path) -> None:
 
 
 def test_float16_statistics_of_a_trained_network(tmp_path: Path) -> None:
-    """In their native form, standard deviations, with what rounding takes: a graph has variances."""
+    """In their native form, standard deviations, with their rounding errors: a graph has variances."""
     data = fe.data.digits().limit(128)
     model = fe.models.create("resnet20", image_size=8, channels=1)
     trainer = fe.Trainer(model, precision="fp16", lr=0.05)

@@ -128,6 +128,9 @@ def test_all_forms_of_an_image_agree(run: Run, tmp_path: Path) -> None:
         (folder / str(i % 2)).mkdir(parents=True, exist_ok=True)
         image.fromarray(pixels).save(folder / str(i % 2) / f"{i}.png")
     (folder / "notes.txt").write_text("none")
+    suffixes = ("bmp", "gif", "tif")
+    for suffix in suffixes:
+        image.fromarray(data.test.images[1]).save(tmp_path / f"1.{suffix}")
     forms: dict[str, tuple[Any, list[int]]] = {
         "array": (data.test.images[:4], [0, 1, 2, 3]),
         "list of arrays": (list(data.test.images[:4]), [0, 1, 2, 3]),
@@ -137,6 +140,7 @@ def test_all_forms_of_an_image_agree(run: Run, tmp_path: Path) -> None:
         "path": (folder / "1" / "3.png", [3]),
         "text": (str(folder / "0" / "0.png"), [0]),
         "folder": (folder, [0, 2, 1, 3]),
+        "other kinds": ([tmp_path / f"1.{suffix}" for suffix in suffixes], [1, 1, 1]),
         "mixture": (
             [folder / "1", image.fromarray(data.test.images[0]), data.test.images[2:4]],
             [1, 3, 0, 2, 3],

@@ -95,6 +95,11 @@ def test_restores_every_bit(tmp_path, precision, optimizer):
     assert other.state_dict() == trainer.state_dict()
 
 
+def test_its_repr_is_short(saved):
+    text = repr(fe.Checkpoint.load(saved))
+    assert text == f"Checkpoint({str(saved / 'checkpoint.json')!r}, Sequential, fp16, epoch 0, step 1)"
+
+
 def test_restored_arrays_are_writable_and_not_shared(saved):
     loaded = fe.Checkpoint.load(saved)
     first, second = tiny_run.trainer(), tiny_run.trainer()

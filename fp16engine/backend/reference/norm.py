@@ -73,7 +73,7 @@ def share_taken(momentum: float, updates: int) -> float:
 def move_average(
     running: np.ndarray, rest: np.ndarray | None, batch: np.ndarray, kept: float, taken: float, root: bool
 ) -> None:
-    """Move `running` towards `batch`, in place; with `rest`, what rounding takes from it is kept there.
+    """Move `running` towards `batch`, in place; with `rest`, its rounding error is kept there.
 
     root: `running` holds the square roots of what is averaged.
     """

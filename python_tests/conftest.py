@@ -75,8 +75,12 @@ def _words(item: pytest.Item) -> list[str]:
 
 def _bfloat16_on_a_gpu(item: pytest.Item) -> bool:
     """Whether a case of bfloat16 would run on kernels that have no such type."""
-    gpu = {"simt", "cuda"} & {*_words(item), *getattr(item, "fixturenames", ())}
-    return bool(gpu) and hasattr(item, "callspec") and "bfloat16" in item.callspec.id
+    return _gpu(item) and hasattr(item, "callspec") and "bfloat16" in item.callspec.id
+
+
+def _gpu(item: Any) -> bool:
+    """Whether a test runs on a GPU's kernels, which have no bfloat16."""
+    return bool({"simt", "cuda"} & {*_words(item), *getattr(item, "fixturenames", ())})
 
 
 def _per_device(item: pytest.Item) -> bool:
@@ -144,9 +148,16 @@ def for_each(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`check_each`; on the simulator every case has an order of threads of its own."""
     from each_case import check_each
 
-    if not _built("simt") or "simt" not in _words(request.node):
+    gpu = _gpu(request.node)
+    if not gpu:
         return check_each
-    return partial(check_each, before=lambda name: _draw_schedule(f"{request.node.name} {name}"))
+
+    def check(cases: dict[str, Any], test: Any) -> None:
+        drawn = _built("simt") and "simt" in _words(request.node)
+        before = (lambda name: _draw_schedule(f"{request.node.name} {name}")) if drawn else None
+        check_each({name: row for name, row in cases.items() if "bfloat16" not in name}, test, before=before)
+
+    return check
 
 
 @pytest.fixture(params=["reference", *COMPILED])

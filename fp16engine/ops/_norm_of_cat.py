@@ -95,8 +95,9 @@ def batch_norm_of_cat(
         Huang et al., 2017, arXiv 1608.06993.
 
     >>> import fp16engine as fe
-    >>> x, one, zero = (fe.tensor(v, device="reference") for v in ([[1.0], [3.0]], [1.0, 1.0], [0.0, 0.0]))
-    >>> s, y = fe.functional.batch_norm_of_cat(x, x, one, zero, zero, one, training=True, eps=1e-9)
+    >>> x = fe.tensor([[1.0], [3.0]], device="reference")
+    >>> one, zero, mean, var = (fe.tensor([v, v], device="reference") for v in (1.0, 0.0, 0.0, 1.0))
+    >>> s, y = fe.functional.batch_norm_of_cat(x, x, one, zero, mean, var, training=True, eps=1e-9)
     >>> s.numpy().tolist(), y.numpy().tolist()
     ([[1.0, 1.0], [3.0, 3.0]], [[-1.0, -1.0], [1.0, 1.0]])
     """

@@ -182,7 +182,16 @@ class Predictor:
         return Predictions(all_labels, classes, np.concatenate(probabilities), tuple(names), skipped)
 
     def outputs(self, images: np.ndarray) -> np.ndarray:
-        """Return the logits (N, K) of normalised images (N, H, W, C), both of the dtype that the run stores.
+        """Return the logits of images that are normalised as in training.
+
+        Args:
+            images: (N, H, W, C), float16 or float32 as the run stores it, bfloat16 under its policies.
+
+        Returns:
+            (N, K), the same dtype as images, for K classes.
+
+        Raises:
+            ValueError: the images are of another shape or dtype.
 
         >>> import tempfile
         >>> import fp16engine as fe

@@ -58,9 +58,10 @@ def _batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> No
     a = arrays(case, values, dtype)
     outputs: list[Any] = call(backend, case, a, "float32")
     y, mean, inv_std, s, running_mean, running_var, *counted = outputs
-    assert (s is None) == ("addend" not in a)
+    assert (s is None) == ("addend" not in a and "joined" not in a)
     if s is not None:
-        bounds.same_bits(s, a["x"] + a["addend"])
+        put = np.concatenate([a["x"], a["joined"]], axis=-1) if "joined" in a else a["x"] + a["addend"]
+        bounds.same_bits(s, put)
         a["x"] = s
     axes = tuple(range(a["x"].ndim - 1))
     assert mean is not None and inv_std is not None and y is not None
@@ -120,10 +121,12 @@ def test_backward(for_each: Any, backend: Any, reference: Any, method: str) -> N
 def _backward(backend: Any, reference: Any, case: Case, values: str, dtype: str) -> None:
     a = arrays(case, values, dtype)
     dx, *sums = call(backend, case, a, "float32")
-    naive = call(reference, case, a, "float32")[0]
+    naive, *naive_sums = call(reference, case, a, "float32")
     exact, *exact_sums = call(reference, case, mapped(a, lambda x: x), "float32")
     assert dx is not None and naive is not None and exact is not None
     bounds.relative(dx, naive, exact, dtype)
+    if case.arguments.get("split") is not None:
+        bounds.relative(sums[2], naive_sums[2], exact_sums[2], dtype)
     if case.method == "batch_norm_backward":
         _further_gradients(case, a, dx, *sums[2:])
 
@@ -141,7 +144,13 @@ def _backward(backend: Any, reference: Any, case: Case, values: str, dtype: str)
 def _further_gradients(
     case: Case, a: Any, dx: np.ndarray, dr: np.ndarray | None = None, db: np.ndarray | None = None
 ) -> None:
-    """The residual's gradient is a choice, bit by bit; the sums are those of the dx that was returned."""
+    """The residual's gradient is a choice, bit by bit; the sums are those of the dx that was returned.
+
+    Of channels that were joined, both parts are looked at together.
+    """
+    if case.arguments.get("split") is not None:
+        assert dr is not None and db is None
+        return
     assert (dr is None) == ("y" not in a) and (db is None) != case.arguments.get("sums", False)
     if dr is not None:
         bounds.same_bits(dr, np.where(a["y"] > 0, a["dy"], np.zeros_like(a["dy"])))

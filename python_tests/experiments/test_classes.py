@@ -103,7 +103,7 @@ def test_the_report_shows_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )  # fmt: skip
     (pair,) = summary["disagreements"]
     page = (tmp_path / "out" / "report.html").read_text()
-    shown = re.findall(r'<img src="data:image/png;base64,[^"]+" alt="Test image ([^:]+):', page)
+    shown = re.findall(r'<img src="data:image/png;base64,[^"]+" alt="Test image ([^":]+):', page)
     assert shown == [image["name"].replace("<", "&lt;").replace(">", "&gt;") for image in pair["images"]]
     assert "<cat>" not in page and "&lt;cat&gt;" in page and "<h2>Each class</h2>" in page
     assert "3 files are skipped: &lt;b&gt;x&lt;/b&gt;." in page and summary["data_notes"] == list(made.notes)

@@ -7,7 +7,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,14 +148,15 @@ def for_each(request: pytest.FixtureRequest) -> Callable[..., None]:
     """`check_each`; on the simulator every case has an order of threads of its own."""
     from each_case import check_each
 
-    gpu = _gpu(request.node)
-    if not gpu:
+    if not _gpu(request.node):
         return check_each
 
-    def check(cases: dict[str, Any], test: Any) -> None:
-        drawn = _built("simt") and "simt" in _words(request.node)
-        before = (lambda name: _draw_schedule(f"{request.node.name} {name}")) if drawn else None
-        check_each({name: row for name, row in cases.items() if "bfloat16" not in name}, test, before=before)
+    def draw(name: str) -> None:
+        if _built("simt") and "simt" in _words(request.node):
+            _draw_schedule(f"{request.node.name} {name}")
+
+    def check(cases: dict[str, Any], test: Callable[..., None]) -> None:
+        check_each({name: row for name, row in cases.items() if "bfloat16" not in name}, test, before=draw)
 
     return check
 

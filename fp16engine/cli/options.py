@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .. import validate
-from ..errors import UnsupportedPrecision
+from ..errors import BackendUnavailable, UnsupportedPrecision
 from ..optim import BY_NAME
 from ..optim.optimizer import STATES
 from ..precision import CONVOLUTIONS, STATISTICS_FORMS, UPDATES, Precision
@@ -89,6 +89,8 @@ def precision(text: str) -> str:
     """Parse the name of a precision."""
     try:
         return Precision.get(text).name
+    except BackendUnavailable as error:  # a package that the policy needs is not installed
+        raise argparse.ArgumentTypeError(str(error)) from None
     except (ValueError, UnsupportedPrecision) as error:
         hint = suggest.precision(text, Precision.names())
         raise argparse.ArgumentTypeError(str(error).removeprefix("precision").lstrip(": ") + hint) from None

@@ -105,7 +105,8 @@ def data_parallel(
 
     Raises:
         ValueError: an argument is out of range, or does not go with the others.
-        UnsupportedPrecision: the precision adds up in binary16, and `sync_norm` in FP32.
+        UnsupportedPrecision: the precision adds up in binary16, and `sync_norm` in FP32; or it stores
+            bfloat16, and there are several ranks.
     """
     choice("reduce", reduce, REDUCE)
     flag("distributed", distributed)
@@ -116,7 +117,14 @@ def data_parallel(
     group.init()
     transport = group.transport()
     if reduce == "ring-fp16" and precision.storage != "float16":
-        raise UnsupportedPrecision(f"reduce must not be ring-fp16 with FP32 gradients ({precision.name})")
+        raise UnsupportedPrecision(
+            f"reduce must not be ring-fp16 with {precision.storage} gradients ({precision.name})"
+        )
+    if transport is not None and precision.storage == "bfloat16":
+        raise UnsupportedPrecision(
+            f"precision must store float16 or float32 with several ranks, got {precision.name}: MPI's messages "
+            "have no bfloat16 here; train it in one process"
+        )
     if sync_norm and precision.accumulate != "float32":
         raise UnsupportedPrecision(
             f"sync_norm must be False with {precision.name}, whose sums are {precision.accumulate}, got True"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import backend as backends
+from ..floats import is_float, rounded
 
 if TYPE_CHECKING:
     from .state import TrainState
@@ -17,7 +18,7 @@ def values_of(state: TrainState) -> np.ndarray:
     backend = backends.get(state.device)
     arrays = [buffer.data for _, buffer in state.buffers]
     host = [data if type(data) is np.ndarray else backend.to_numpy(data) for data in arrays]
-    return np.concatenate([np.zeros(0), *(array.ravel() for array in host)])
+    return np.concatenate([np.zeros(0), *(array.ravel().astype(np.float64) for array in host)])
 
 
 def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
@@ -29,29 +30,31 @@ def mean_buffers(state: TrainState, rows: np.ndarray) -> None:
     micro-batches leave with the same values keeps its bits.
     """
     backend, values, start = backends.get(state.device), {}, 0
+    buffers = dict(state.buffers)
     for name, buffer in state.buffers:
         values[name] = rows[:, start : start + buffer.size].reshape(len(rows), *buffer.shape)
         start += buffer.size
     means = {name: _mean(column) for name, column in values.items()}
     for name in values:
         if name.rpartition(".")[2] == "rest" and f"{name[:-4]}running_std" in values:
-            means |= _native(name[:-4], values)
+            means |= _native(name[:-4], values, buffers[f"{name[:-4]}running_std"].dtype)
     for name, buffer in state.buffers:
-        kept = means[name] if buffer.dtype.startswith("float") else values[name][0]
-        with np.errstate(over="ignore"):
-            values_now = np.ascontiguousarray(kept.astype(buffer.dtype))
+        if is_float(buffer.dtype):
+            values_now = np.ascontiguousarray(rounded(means[name], buffer.dtype))
+        else:
+            values_now = np.ascontiguousarray(values[name][0].astype(buffer.dtype))
         if type(buffer.data) is np.ndarray:
             buffer.data[...] = values_now
         else:
             buffer.data = backend.from_numpy(values_now)
 
 
-def _native(prefix: str, values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _native(prefix: str, values: dict[str, np.ndarray], dtype: str) -> dict[str, np.ndarray]:
     """Mean, deviation and the rounding error of them, of a norm in the native form."""
     mean, std, rest = (values[prefix + name] for name in ("running_mean", "running_std", "rest"))
     with np.errstate(all="ignore"):
         exact = np.stack([_mean(mean + rest[:, 0]), np.sqrt(_mean((std + rest[:, 1]) ** 2))])
-        stored = exact.astype(np.float16).astype(np.float32)
+        stored = rounded(exact, dtype).astype(np.float32)
         lost = exact - stored
     same = [(column == column[0]).all(0) for column in (mean, std, rest)]
     unmoved = same[0] & same[1] & same[2].all(0)

@@ -126,7 +126,9 @@ def _backward(backend: Any, reference: Any, case: Case, values: str, dtype: str)
     assert dx is not None and naive is not None and exact is not None
     bounds.relative(dx, naive, exact, dtype)
     if case.arguments.get("split") is not None:
-        bounds.relative(sums[2], naive_sums[2], exact_sums[2], dtype)
+        right, naive_right, exact_right = sums[2], naive_sums[2], exact_sums[2]
+        assert right is not None and naive_right is not None and exact_right is not None
+        bounds.relative(right, naive_right, exact_right, dtype)
     if case.method == "batch_norm_backward":
         _further_gradients(case, a, dx, *sums[2:])
 

@@ -107,8 +107,8 @@ def test_who_learned(accuracy: float, frequent: float, images: int, hardly: bool
 def test_networks_that_name_one_class_only_have_no_verdict() -> None:
     """Two networks that answer the larger class for every image agree, and have learned nothing."""
     labels = np.arange(200) % 20 == 0
-    same = np.tile(np.float32([0.9, 0.1]), (200, 1))
-    runs = [run("fp16", 0.95), run("fp32", 0.95)]
+    same = np.tile(np.array([0.9, 0.1], np.float32), (200, 1))
+    runs = [run(name, 0.95, status="finished", error=None) for name in ("fp16", "fp32")]
     (found,) = verdicts.of_runs(runs, {0: {"fp16": same, "fp32": same}}, labels.astype(np.int64), {})
     assert found["outcome"] == "not_learned"
     assert "the most frequent class, which is right for 95.0 %" in found["headline"]

@@ -122,8 +122,8 @@ def data_parallel(
         )
     if transport is not None and precision.storage == "bfloat16":
         raise UnsupportedPrecision(
-            f"precision must store float16 or float32 with several ranks, got {precision.name}: MPI's messages "
-            "have no bfloat16 here; train it in one process"
+            f"precision must store float16 or float32 with several ranks, got {precision.name}: MPI's "
+            "messages have no bfloat16 here; train it in one process"
         )
     if sync_norm and precision.accumulate != "float32":
         raise UnsupportedPrecision(

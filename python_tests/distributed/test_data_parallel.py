@@ -70,7 +70,7 @@ def test_present_are_the_ranks_that_take_a_micro_batch_now(count: int, present: 
         (
             {"distributed": True, "reduce": "ring-fp16", "precision": "fp32"},
             UnsupportedPrecision,
-            "reduce must not be ring-fp16 with FP32 gradients",
+            "reduce must not be ring-fp16 with float32 gradients",
         ),
         (
             {"distributed": True, "sync_norm": True, "precision": "fp16-strict"},

@@ -190,6 +190,7 @@ def test_without_fp32_there_is_a_reason_and_still_a_verdict(tmp_path):
     assert summary["tolerance"] is None
     assert "fp32 is not among the precisions" in summary["tolerance_reason"]
     assert (summary["verdicts"][0]["precision"], summary["verdicts"][0]["reference"]) == ("mp", "fp16")
+    assert "1 epoch, trained 2 times:" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_without_matplotlib_the_summary_is_still_written(tmp_path, monkeypatch):

@@ -31,7 +31,25 @@ pytestmark = [
         reason="needs `npm install` in .ci/browser: axe-core, puppeteer",
     ),
 ]
-VIEWS = {(1280, "light"), (1280, "dark"), (390, "light"), (390, "dark"), (688, "light")}
+VIEWS = {
+    (1280, "light", "screen"),
+    (1280, "dark", "screen"),
+    (390, "light", "screen"),
+    (390, "dark", "screen"),
+    (688, "light", "print"),
+}
+CLASSES = (  # as many as still stand in a whole matrix
+    "Golden retriever, adult, outdoors",
+    "Labrador retriever (black), adult",
+    "West Highland white terrier",
+    "Donaudampfschiff" * 7 + "-Kapitän",
+    "x" * 120,
+    "犬の写真とても長い名前です",
+    "สุนัขพันธุ์โกลเด้นรีทรีฟเวอร์",
+    "\u202egpj.exe",
+    "<b>$x$</b>",
+    *(f"a quite long name number {i}" for i in range(3)),
+)
 
 
 def checked(*pages: Path) -> list[dict[str, Any]]:
@@ -50,16 +68,13 @@ def checked(*pages: Path) -> list[dict[str, Any]]:
 
 
 def photos() -> Dataset:
-    """Images of classes with the longest names that still stand in a whole matrix, and of many letters."""
+    """Images of classes whose names are long, of other scripts, or hostile."""
     rng = np.random.default_rng(0)
-    names = tuple(
-        f"{word} number {i}" for i, word in enumerate(["a quite long name", "Donaudampfschiff"] * 6)
-    )
-    labels = np.arange(48) % len(names)
+    labels = np.arange(48) % len(CLASSES)
     images = rng.integers(0, 256, (48, 8, 8, 3), np.uint8)
-    files = tuple(f"test/{names[label]}/{'x' * 60}-{i}.jpg" for i, label in enumerate(labels))
+    files = tuple(f"test/{CLASSES[label]}/{'x' * 60}-{i}.jpg" for i, label in enumerate(labels))
     split = Split(images, labels, files)
-    return Dataset("photos", split, split, names)
+    return Dataset("photos", split, split, CLASSES)
 
 
 def comparison(out: Path) -> Path:
@@ -109,8 +124,9 @@ def test_reports_are_whole_and_accessible(tmp_path: Path, drawn: None) -> None:
         "Where the values of each layer lie",
     ):
         assert words in text
+    assert "\u202e" not in text
     rows = checked(*pages)
-    assert {(row["width"], row["scheme"]) for row in rows} == VIEWS and len(rows) == len(pages) * len(VIEWS)
+    assert {(row["width"], row["scheme"], row["media"]) for row in rows} == VIEWS and len(rows) == len(pages) * len(VIEWS)
     assert [row for row in rows if row["cut"] or row["violations"] or row.get("errors")] == []
 
 
@@ -118,10 +134,14 @@ def test_the_checker_finds_faults(tmp_path: Path) -> None:
     faulty = tmp_path / "faulty.html"
     faulty.write_text(
         '<!doctype html><html lang="en"><title>x</title><main><h1>x</h1><img src="x.png">'
-        '<p style="width: 500px">wide</p><table><tr><th></th><td>1</td></tr></table>'
+        "<style>@media print { .printed { width: 900px } @media (prefers-color-scheme: light) { .light { width: 901px } } }"
+        "</style>"
+        '<p style="width: 500px">wide</p><p class="printed">for paper</p><p class="light">for white paper</p><table><tr><th></th><td>1</td></tr></table>'
         '<script>throw new Error("broken")</script></main></html>'
     )
     rows = checked(faulty)
     assert {row["width"] for row in rows if any("wide" in line for line in row["cut"])} == {390}
+    for words in ("for paper", "for white paper"):
+        assert {row["media"] for row in rows if any(words in line for line in row["cut"])} == {"print"}
     assert all(any(line.startswith("image-alt") for line in row["violations"]) for row in rows)
     assert any("broken" in line for line in rows[-1]["errors"])

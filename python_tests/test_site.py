@@ -126,7 +126,9 @@ def test_site_is_whole(tmp_path: Path) -> None:
     pages = {path: path.read_text(encoding="utf-8") for path in site.rglob("*.html")}
     assert not broken_links(pages)
     assert len(pages) > 30
-    assert [path for path, text in pages.items() if "Copyright" in text.partition('<div class="copyright">')[2]] == []
+    assert [
+        path for path, text in pages.items() if "Copyright" in text.partition('<div class="copyright">')[2]
+    ] == []
     assert all("_static/drawings.css" in pages[site / name] for name in ("glossary.html", "hbfp.html"))
 
 

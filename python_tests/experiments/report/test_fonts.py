@@ -40,7 +40,7 @@ def test_a_letter_that_no_font_has_is_no_warning(
         installed(patch, "DejaVu Sans")
         assert fonts.families() == ["DejaVu Sans"]
     with plots.themed():
-        figure, axes = plots._figure("猫", "สุนัข", "강아지")
+        figure, _ = plots._figure("猫", "สุนัข", "강아지")
     plots.save(figure, tmp_path, "names")
     assert "猫" in (tmp_path / "names.svg").read_text(encoding="utf-8")
 
@@ -58,4 +58,10 @@ def test_names_under_bars_use_the_room_and_are_no_formulas(tmp_path: Path, drawn
     figure = explained.draw(explained.Example(0, "fp32", "fp16", p, q, 0.02, 0.05), names)
     plots.save(figure, tmp_path, "bars")
     under = [label.get_text() for label in figure.axes[0].get_xticklabels()]
-    assert under == ["automobile", "Golden\nretriever,…", "犬の写真と\nても長い", "$\\nothing$", "x" * 11 + "\n" + "x" * 10 + "…"]
+    assert under == [
+        "automobile",
+        "Golden\nretriever,…",
+        "犬の写真と\nても長い",
+        "$\\nothing$",
+        "x" * 11 + "\n" + "x" * 10 + "…",
+    ]

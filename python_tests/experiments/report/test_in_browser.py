@@ -126,7 +126,9 @@ def test_reports_are_whole_and_accessible(tmp_path: Path, drawn: None) -> None:
         assert words in text
     assert "\u202e" not in text
     rows = checked(*pages)
-    assert {(row["width"], row["scheme"], row["media"]) for row in rows} == VIEWS and len(rows) == len(pages) * len(VIEWS)
+    assert {(row["width"], row["scheme"], row["media"]) for row in rows} == VIEWS and len(rows) == len(
+        pages
+    ) * len(VIEWS)
     assert [row for row in rows if row["cut"] or row["violations"] or row.get("errors")] == []
 
 
@@ -134,9 +136,10 @@ def test_the_checker_finds_faults(tmp_path: Path) -> None:
     faulty = tmp_path / "faulty.html"
     faulty.write_text(
         '<!doctype html><html lang="en"><title>x</title><main><h1>x</h1><img src="x.png">'
-        "<style>@media print { .printed { width: 900px } @media (prefers-color-scheme: light) { .light { width: 901px } } }"
-        "</style>"
-        '<p style="width: 500px">wide</p><p class="printed">for paper</p><p class="light">for white paper</p><table><tr><th></th><td>1</td></tr></table>'
+        "<style>@media print { .printed { width: 900px } "
+        "@media (prefers-color-scheme: light) { .light { width: 901px } } }</style>"
+        '<p style="width: 500px">wide</p><p class="printed">for paper</p><p class="light">for white paper</p>'
+        "<table><tr><th></th><td>1</td></tr></table>"
         '<script>throw new Error("broken")</script></main></html>'
     )
     rows = checked(faulty)

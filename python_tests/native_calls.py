@@ -185,7 +185,7 @@ def mutated(value: Any, others: list[np.ndarray], draw: random.Random) -> Any:
 
 
 def _other_dtype(x: np.ndarray, others: list[np.ndarray], draw: random.Random) -> np.ndarray:
-    return np.ones(x.shape, draw.choice(DTYPES))
+    return np.ones(x.shape, draw.choice([dtype for dtype in DTYPES if dtype != x.dtype]))
 
 
 def _other_shape(x: np.ndarray, others: list[np.ndarray], draw: random.Random) -> np.ndarray:

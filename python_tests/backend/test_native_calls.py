@@ -107,6 +107,10 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         ),
         r"^kh \* kw must be an integer in \[1, 16777216\], got 1152921504606846976$",
     ),
+    "a result larger than the broadcast": (
+        lambda n: n.binary("add", _half(1), _half(1), _half(2)),
+        r"^a, b must be shapes that broadcast to float16 \(2\), got float16 \(1\) and float16 \(1\)$",
+    ),
     "strides": (
         lambda n: n.unary("relu", _half(8)[::2], X),
         "^x must be C-contiguous, got an array with strides$",

@@ -188,7 +188,7 @@ class Predictor:
             images: (N, H, W, C), float16 or float32 as the run stores it, bfloat16 under its policies.
 
         Returns:
-            (N, K), the same dtype as images, for K classes.
+            (N, K) for K classes, float16, float32 or bfloat16 as the images.
 
         Raises:
             ValueError: the images are of another shape or dtype.

@@ -28,7 +28,7 @@ def test_what_turns_the_text_around_it_is_escaped_and_markup_is_left_alone() -> 
 def test_a_long_name_loses_its_middle_and_is_whole_in_its_title() -> None:
     long = "Golden retriever, adult, outdoors, in the rain"
     assert named("Golden retriever") == "<bdi>Golden retriever</bdi>"
-    assert named(long) == f'<bdi title="{long}">Golden re…r, adult, outdoors, in the rain</bdi>'
+    assert named(long) == f'<bdi title="{long}">Golden re…, adult, outdoors, in the rain</bdi>'
 
 
 def test_a_name_is_no_markup() -> None:

@@ -4,12 +4,12 @@
 
 namespace fp16engine::checks {
 
-// x (..., C), and vectors (C,) of one dtype.
+// x (..., C), and vectors (C,) of one dtype: that of x, or float32.
 inline void channels(const ArrayView& x, std::initializer_list<Named> vectors) {
     of_floats({"x", x});
     of_rank({"x", x}, 1, kMaxDims, "(..., C)");
     for (const Named& v : vectors) {
-        of_floats(v);
+        of_norm(v, x);
         of_dtype(v, vectors.begin()->view.dtype);
         of_shape(v, {x.dim(-1)});
     }

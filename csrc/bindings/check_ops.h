@@ -77,7 +77,7 @@ inline void layer_norm(const ArrayView& x, const ArrayView& gamma, const ArrayVi
                        bool half_accumulator) {
     of_floats({"x", x});
     of_rank({"x", x}, 1, kMaxDims, "(..., K)");
-    of_floats({"gamma", gamma});
+    of_norm({"gamma", gamma}, x);
     of_shape({"gamma", gamma}, {x.dim(-1)});
     for (const Named& v : {Named{"mean", mean}, Named{"inv_std", inv_std}}) {
         of_dtype(v, gamma.dtype);

@@ -77,6 +77,14 @@ void holds(const Named& a) {
     of_shape(a, {static_cast<int64_t>(sizeof(Struct))});
 }
 
+// A vector of a norm of x: stored as x is, or as float32.
+inline void of_norm(const Named& a, const ArrayView& x) {
+    present(a);
+    if (a.view.dtype != x.dtype && a.view.dtype != DType::float32)
+        refuse(a.name, std::string(name(x.dtype)) + (x.dtype == DType::float32 ? "" : " or float32"),
+               a.view.describe());
+}
+
 // As many values of the same dtype; shapes may differ by axes of one.
 inline void of_size_and_dtype(const Named& a, const ArrayView& like) {
     of_dtype(a, like.dtype);

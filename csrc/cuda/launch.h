@@ -115,4 +115,15 @@ void with_storage(const char* argument, DType dtype, Body body) {
         fail(std::string(argument) + " must be float16 or float32, got " + name(dtype));
 }
 
+// Calls body(T{}, S{}) for the type of x and that of the vectors of its norm, x's own or float32.
+template <class Body>
+void with_norm_types(const ArrayView& x, const ArrayView& gamma, Body body) {
+    with_storage("x", x.dtype, [&](auto type) {
+        if (gamma.dtype == DType::float32)
+            body(type, float{});
+        else
+            body(type, type);
+    });
+}
+
 }  // namespace fp16engine::gpu

@@ -76,22 +76,20 @@ void layer_norm_forward(const ArrayView& x, const ArrayView& gamma, const ArrayV
                         const ArrayView& mean, const ArrayView& inv_std, double eps, bool half_accumulator) {
     const Rows r(x);
     if (x.size() == 0) return;
-    with_storage("x", x.dtype, [&](auto type) {
-        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
-            using T = decltype(type);
-            using S = decltype(statistics_type);
-            with_plan<T>(r.K, by_vectors(r.K, {&x, &y, &gamma, &beta}), half_accumulator, [&](auto plan, auto half) {
-                using Plan = decltype(plan);
-                constexpr bool kHalf = decltype(half)::value;
-                const auto xs = pointer<const T>(x);
-                const auto ys = pointer<T>(y);
-                const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
-                const auto ms = pointer<S>(mean), ds = pointer<S>(inv_std);
-                const int64_t rows = r.count, K = r.K;
-                const auto epsilon = static_cast<float>(eps);
-                FP16_LAUNCH((layer_norm_forward_kernel<T, S, Plan, kHalf>), row_grid<Plan>(rows), kBlock, xs, gs, bs,
-                            ys, ms, ds, rows, K, epsilon);
-            });
+    with_norm_types(x, gamma, [&](auto type, auto statistics_type) {
+        using T = decltype(type);
+        using S = decltype(statistics_type);
+        with_plan<T>(r.K, by_vectors(r.K, {&x, &y, &gamma, &beta}), half_accumulator, [&](auto plan, auto half) {
+            using Plan = decltype(plan);
+            constexpr bool kHalf = decltype(half)::value;
+            const auto xs = pointer<const T>(x);
+            const auto ys = pointer<T>(y);
+            const auto gs = pointer<const S>(gamma), bs = pointer<const S>(beta);
+            const auto ms = pointer<S>(mean), ds = pointer<S>(inv_std);
+            const int64_t rows = r.count, K = r.K;
+            const auto epsilon = static_cast<float>(eps);
+            FP16_LAUNCH((layer_norm_forward_kernel<T, S, Plan, kHalf>), row_grid<Plan>(rows), kBlock, xs, gs, bs, ys,
+                        ms, ds, rows, K, epsilon);
         });
     });
 }
@@ -101,13 +99,11 @@ void layer_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
                          bool half_accumulator) {
     const Rows r(x);
     if (r.K == 0) return;
-    with_storage("x", x.dtype, [&](auto type) {
-        with_storage("gamma", gamma.dtype, [&](auto statistics_type) {
-            using T = decltype(type);
-            using S = decltype(statistics_type);
-            with_accumulator<T>(half_accumulator, [&](auto half) {
-                backward<T, S, decltype(half)::value>(r, x, gamma, mean, inv_std, dy, dx, dgamma, dbeta);
-            });
+    with_norm_types(x, gamma, [&](auto type, auto statistics_type) {
+        using T = decltype(type);
+        using S = decltype(statistics_type);
+        with_accumulator<T>(half_accumulator, [&](auto half) {
+            backward<T, S, decltype(half)::value>(r, x, gamma, mean, inv_std, dy, dx, dgamma, dbeta);
         });
     });
 }

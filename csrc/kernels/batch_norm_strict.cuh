@@ -31,7 +31,7 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 // scale (C,) from largest (count, C)
-__global__ void __launch_bounds__(kBlock)
+inline __global__ void __launch_bounds__(kBlock)
     batch_norm_strict_scale_kernel(Ptr<const float> largest, Ptr<float> scale, int64_t count, int64_t C) {
     for (int64_t c = grid_thread(); c < C; c += grid_threads()) {
         float most = 0.0f;

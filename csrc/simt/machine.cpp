@@ -1,6 +1,7 @@
 #include "simt/machine.h"
 
 #include <algorithm>
+#include <map>
 #include <mutex>
 
 #include "common/parallel.h"
@@ -64,11 +65,41 @@ void release_warp(Warp& warp, unsigned first, unsigned mask) {
     }
 }
 
+// Stacks that no block uses, by how many threads they are for. They outlive the host threads that ran on them: a
+// cooperative launch starts new ones, and fresh memory costs them more than most kernels.
+struct FreeStacks {
+    std::mutex guard;
+    std::multimap<size_t, std::unique_ptr<char[]>> areas;
+};
+
+FreeStacks& free_stacks() {
+    static FreeStacks* const instance = new FreeStacks;  // outlives the threads that give back to it
+    return *instance;
+}
+
+std::unique_ptr<char[]> take_stacks(size_t threads) {
+    FreeStacks& free = free_stacks();
+    const std::lock_guard<std::mutex> lock(free.guard);
+    const auto found = free.areas.find(threads);
+    if (found == free.areas.end()) return std::unique_ptr<char[]>(new char[threads * kStackBytes + 16]);
+    std::unique_ptr<char[]> area = std::move(found->second);
+    free.areas.erase(found);
+    return area;
+}
+
+void give_back_stacks(Block& b) {
+    if (!b.stacks) return;
+    FreeStacks& free = free_stacks();
+    const std::lock_guard<std::mutex> lock(free.guard);
+    free.areas.emplace(b.threads.size(), std::move(b.stacks));
+}
+
 void prepare(Block& b, size_t dynamic_shared_bytes) {
     const unsigned n = b.size.count();
     if (b.threads.size() != n) {
+        give_back_stacks(b);
         b.threads.assign(n, Thread{});
-        b.stacks.reset(new char[n * kStackBytes + 16]);
+        b.stacks = take_stacks(n);
     }
     b.warps.assign((n + kWarp - 1) / kWarp, Warp{});
     // Poison: half, float and double all read these bytes as NaN.
@@ -150,6 +181,8 @@ void run(Block& b, size_t dynamic_shared_bytes) {
 }
 
 }  // namespace
+
+Block::~Block() { give_back_stacks(*this); }
 
 void set_schedule(int value) { schedule = value; }
 

@@ -65,6 +65,9 @@ struct Block {
     int vote = 0, vote_result = 0;
     bool vote_all = true, vote_all_result = true;
     std::string failure;
+
+    Block() = default;
+    ~Block();
 };
 
 extern thread_local Block* block;

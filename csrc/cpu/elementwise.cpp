@@ -40,7 +40,8 @@ struct Walk {
             const int64_t n = y.dim(-back);
             const int64_t a_extent = back <= left.ndim ? left.dim(-back) : 1,
                           b_extent = back <= right.ndim ? right.dim(-back) : 1;
-            if ((a_extent != n && a_extent != 1) || (b_extent != n && b_extent != 1) || (a_extent != n && b_extent != n))
+            if ((a_extent != n && a_extent != 1) || (b_extent != n && b_extent != 1) ||
+                (a_extent != n && b_extent != n))
                 fail("a, b must be shapes that broadcast to " + y.describe() + ", got " + left.describe() + " and " +
                      right.describe());
             if (n != 1) push(n, a_extent == 1 ? 0 : a_step, b_extent == 1 ? 0 : b_step);

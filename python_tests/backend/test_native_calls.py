@@ -64,6 +64,15 @@ REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         ),
         r"^dx must be of the size of float16 \(2, 8\), got float16 \(1, 8\)$",
     ),
+    "layer_norm, weights narrower than x": (
+        lambda n: n.layer_norm_forward(
+            np.ones((2, 8), np.float32),
+            *(_half(8), _half(8), np.ones((2, 8), np.float32), _half(2), _half(2)),
+            1e-5,
+            False,
+        ),
+        r"^gamma must be float32, got float16 \(8\)$",
+    ),
     "convolution, short db": (
         lambda n: _convolve_back(n, _half(2)),
         r"^db must be of shape \(3\), got float16 \(2\)$",

@@ -231,6 +231,7 @@ def test_standard_deviations_reach_as_far_as_binary16(backend: Any, acc: str) ->
     np.testing.assert_allclose(np.abs(backend.to_numpy(y).astype(np.float64)), 1, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_small_updates_of_a_running_average_add_up(backend: Any) -> None:
     """The mean comes from 980 to 1000 by steps far below half a gap of 0.5: it must arrive."""
     x = np.full((4, 1), 1000, np.float16)

@@ -70,6 +70,7 @@ def _squared_error(device: str) -> tuple[list[np.ndarray], dict[str, np.ndarray]
     return losses, _state(model)
 
 
+@pytest.mark.slow
 def test_strict_training_has_the_same_bits(simt: Any, cpu: Any) -> None:
     (losses, state), (expected_losses, expected) = _squared_error("simt"), _squared_error("cpu")
     for got, loss in zip(losses, expected_losses, strict=True):
@@ -92,7 +93,9 @@ def _cross_entropy(device: str, precision: str) -> list[float]:
     return losses
 
 
-@pytest.mark.parametrize("precision", ["fp16", "fp16-strict", "mp", "fp32"])
+@pytest.mark.parametrize(
+    "precision", ["fp16", pytest.param("fp16-strict", marks=pytest.mark.slow), "mp", "fp32"]
+)
 def test_training_with_cross_entropy(simt: Any, cpu: Any, precision: str) -> None:
     got, expected = (np.array(_cross_entropy(device, precision)) for device in ("simt", "cpu"))
     bounds.within_ulps(got[:1].astype(np.float16), expected[:1], 1, "float16")

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import BackendUnavailable
-from ..validate import choice, instance, listed, must_be, number
+from ..validate import choice, instance, listed, must_be, number, one_of
 from . import reduce as reductions
 from .leaving import watch_uncaught
 from .reduce import REDUCE
 from .transport import LIMIT, STEP, Transport, gathered_bytes
 
 TRANSPORTS = ("auto", "mpi")
+EXCHANGED = ("float16", "bfloat16", "float32")
 # What launchers set for the processes they start: MPICH and Slurm's PMI, Open MPI, PMIx.
 _MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
 _PMIX = "PMIX_RANK"  # without a size
@@ -109,9 +110,9 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
         y = fl(sum(x of rank 0, 1, ...) / size)
 
     Args:
-        arrays: of any shape, float16 or float32, the same shapes and dtypes on every rank; all ranks call.
+        arrays: of any shape, float16, bfloat16 or float32, the same shapes and dtypes on every rank; all ranks call.
         reduce: "one-rounding": FP32 sums in the order of the ranks, rounded once to the dtype of the array;
-            "ring-fp16": a ring that adds in binary16, each array divided by the number of ranks before;
+            "ring-fp16": a ring that adds float16 arrays in binary16, each divided by the number of ranks before;
             "fp32": a ring that adds in FP32, rounded once at the end.
 
     Returns:
@@ -133,7 +134,7 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
         return given
     results = []
     for array in given:
-        mean = reductions.start(reduce, joined, array.size, array.dtype, STEP)
+        mean = reductions.start(reduce, joined, array.size, array.dtype.name, STEP)
         mean.add(np.ascontiguousarray(array).reshape(-1), range(joined.size))
         results.append(mean.result(joined.size).reshape(array.shape))
     return results
@@ -141,6 +142,6 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
 
 def _checked(name: str, array: Any) -> np.ndarray:
     checked: np.ndarray = instance(name, array, np.ndarray, "a NumPy array")
-    if checked.dtype.name not in ("float16", "float32"):
-        raise TypeError(must_be(name, "float16 or float32", checked.dtype.name))
+    if checked.dtype.name not in EXCHANGED:
+        raise TypeError(must_be(name, one_of(EXCHANGED), checked.dtype.name))
     return checked

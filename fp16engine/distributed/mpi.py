@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BackendUnavailable
 from ..reporting.owner import Owner
-from .transport import CHANNELS, Message, gathered_bytes, lost
+from .transport import CHANNELS, HOST_DEVICES, Message, gathered_bytes, lost
 
 EAGER = 1e-3  # seconds without new messages before the thread sleeps between two polls
 SHORTEST, LONGEST = 20e-6, 1e-3  # seconds between two polls
@@ -84,6 +84,10 @@ class MPITransport:
     def _named(self, rank: int) -> str:
         owner = self._owners[rank]
         return f"{rank}" if owner is None else f"{rank} (process {owner.pid} on {owner.host})"
+
+    def carries(self, device: str) -> bool:
+        """See `Transport.carries`."""
+        return device in HOST_DEVICES
 
     def leave(self) -> bool:
         """See `Transport.leave`."""

@@ -14,6 +14,8 @@ Message = tuple[int, Array]  # a rank, and what goes to it or comes from it
 
 STEP, GRADIENTS = 0, 1  # channels: of the thread that trains, and of the thread that exchanges gradients
 CHANNELS = (STEP, GRADIENTS)
+HOST = "cpu"  # the device of what goes through the host
+HOST_DEVICES = ("cpu", "reference")  # their arrays are NumPy's, and calls from several threads are safe
 LIMIT = 300.0  # seconds
 
 
@@ -33,6 +35,9 @@ class Transport(Protocol):
 
         Messages between two ranks on a channel arrive in order. Raises PeerLost, which names the ranks.
         """
+
+    def carries(self, device: str) -> bool:
+        """Whether arrays of a device travel as they are; all carry those of the host."""
 
     @property
     def local_size(self) -> int:

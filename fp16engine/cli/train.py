@@ -83,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..reporting.lock import hold
 
-    options.fill(arguments)
     with ranks.joined(arguments):
+        options.fill(arguments)
         policy = _policy(arguments)
         dataset = options.load_data(arguments)
         made = arguments.recipe or arguments.model

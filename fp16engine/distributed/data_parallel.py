@@ -65,7 +65,7 @@ class DataParallel:
         return next(text for text in said if text)
 
     def require_same(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError, on every rank, where the ranks have different settings; all that differ are named.
+        """Raise ValueError, on every rank, naming all settings that differ between the ranks.
 
         settings: JSON values by name.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from ..errors import BackendUnavailable
 from ..validate import choice, instance, listed, must_be, number, one_of
+from . import launcher
 from . import reduce as reductions
 from .leaving import watch_uncaught
 from .reduce import REDUCE
@@ -18,9 +18,6 @@ from .transport import LIMIT, STEP, Transport, gathered_bytes
 
 TRANSPORTS = ("auto", "mpi")
 EXCHANGED = ("float16", "bfloat16", "float32")
-# What launchers set for the processes they start: MPICH and Slurm's PMI, Open MPI, PMIx.
-_MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
-_PMIX = "PMIX_RANK"  # without a size
 _current: Transport | None = None
 
 
@@ -57,14 +54,22 @@ def init(transport: str = "auto", limit: float = LIMIT) -> None:
 
 def _launched() -> bool:
     """Whether a launcher of MPI started this process; BackendUnavailable where it cannot join the others."""
-    sizes = [os.environ.get(name, "1") for name in _MPI_SIZES]
-    launched = _PMIX in os.environ or any(size.isdigit() and int(size) > 1 for size in sizes)
+    launched = launcher.by_mpi()
     if launched and importlib.util.find_spec("mpi4py") is None:
         raise BackendUnavailable(
             "this process is one of several that a launcher of MPI started, and needs mpi4py: "
             "pip install 'fp16engine[mpi]'"
         )
     return launched
+
+
+def reached() -> Transport | None:
+    """The transport to the other ranks, which it joins to tell them of an error; None where it cannot."""
+    try:
+        init()
+    except BackendUnavailable:
+        return None
+    return transport()
 
 
 def transport() -> Transport | None:
@@ -110,9 +115,11 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
         y = fl(sum(x of rank 0, 1, ...) / size)
 
     Args:
-        arrays: of any shape, float16, bfloat16 or float32, the same shapes and dtypes on every rank; all ranks call.
+        arrays: of any shape, float16, bfloat16 or float32, the same shapes and dtypes on every rank; all
+            ranks call.
         reduce: "one-rounding": FP32 sums in the order of the ranks, rounded once to the dtype of the array;
-            "ring-fp16": a ring that adds float16 arrays in binary16, each divided by the number of ranks before;
+            "ring-fp16": a ring that adds float16 arrays in binary16, each divided by the number of ranks
+            before;
             "fp32": a ring that adds in FP32, rounded once at the end.
 
     Returns:

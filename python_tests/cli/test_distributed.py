@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -64,7 +66,56 @@ def test_two_ranks_write_one_run(tmp_path: Path) -> None:
     assert len(said) == 1
     assert said[0].startswith("fp16engine: rank 0: out must be a folder without results")
 
-    wrong = ranks.mpiexec(2, "-m", "fp16engine", *TINY, "--distributed", "--data-dir", tmp_path / "none")
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (
+            ["--distributed", "--data-dir", "/none"],
+            "--data-dir must be a folder or file that exists, got /none",
+        ),
+        (
+            ["--distributed", "--epochs", "x"],
+            "--epochs must be an integer >= 1, got 'x' (see fp16engine train --help)",
+        ),
+        ([], "--distributed must be given where mpiexec or srun starts several processes, got none"),
+    ],
+)
+def test_an_error_that_all_ranks_have_is_told_once(arguments: list[str], words: str) -> None:
+    wrong = ranks.mpiexec(2, "-m", "fp16engine", *TINY, *arguments)
     assert wrong.returncode != 0
-    said = [line for line in wrong.stderr.splitlines() if line.startswith("fp16engine: ")]
-    assert said == [f"fp16engine: --data-dir must be a folder or file that exists, got {tmp_path / 'none'}"]
+    [said] = [line for line in wrong.stderr.splitlines() if line.startswith("fp16engine: ")]
+    assert said.startswith(f"fp16engine: {words}")
+
+
+@needs_mpi
+@pytest.mark.slow
+def test_a_rank_without_distributed_ends_the_others(tmp_path: Path) -> None:
+    assert ranks.MPIEXEC is not None
+    program = [sys.executable, "-m", "fp16engine", *TINY, "--out", str(tmp_path / "out")]
+    command = [ranks.MPIEXEC, "-n", "1", *program, "--distributed", ":", "-n", "1", *program]
+    done = subprocess.run(
+        command, env=ranks.environment(), capture_output=True, text=True, timeout=ranks.SECONDS
+    )
+    assert done.returncode != 0
+    said = "fp16engine: rank 1: --distributed must be given where mpiexec or srun starts several processes"
+    assert said in done.stderr
+
+
+@pytest.mark.usefixtures("small_dnn")
+def test_a_process_of_several_without_distributed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fp16engine.distributed import group
+
+    monkeypatch.setattr(group, "reached", lambda: None)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    assert main([*TINY, "--out", str(tmp_path / "out")]) == 2
+    words = "--distributed must be given where mpiexec or srun starts several processes, got none"
+    assert capsys.readouterr().err == f"fp16engine: {words}\n"
+    assert main([*TINY, "--distributed", "--lr", "x"]) == 2
+    assert capsys.readouterr().err.startswith("fp16engine: --lr must be")
+    monkeypatch.setenv("PMI_SIZE", "1")
+    assert main([*TINY, "--epochs", "1", "--out", str(tmp_path / "out")]) == 0

@@ -106,7 +106,7 @@ def test_a_slurm_that_does_not_answer_is_not_the_fault_of_the_options(tmp_path: 
     for name in ("sbatch", "squeue"):
         command(commands, name, "#!/bin/sh\necho no controller >&2\nexit 1\n")
     made, _ = slurm(tmp_path, {})
-    with pytest.raises(BackendUnavailable, match="needs a Slurm that answers, and squeue .*: no controller"):
+    with pytest.raises(BackendUnavailable, match=r"needs a Slurm that answers, and squeue .*: no controller"):
         list(made.submit([0, 1]))
 
 

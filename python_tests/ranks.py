@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import fp16engine
+from fp16engine.distributed.peers import Peers
 from fp16engine.distributed.transport import CHANNELS, HOST_DEVICES, Message, lost
 
 _PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
@@ -37,7 +38,7 @@ class ThreadTransport:
 
     def __init__(self, rank: int, size: int, queues: dict[tuple[int, int, int], Any], limit: float) -> None:
         self.rank, self.size, self.limit, self._queues = rank, size, limit, queues
-        self.local_size, self.sent = size, 0
+        self.peers, self.sent = Peers(rank, [None] * size), 0
 
     @staticmethod
     def queues_of(size: int) -> dict[tuple[int, int, int], Any]:
@@ -54,8 +55,8 @@ class ThreadTransport:
             except queue.Empty:
                 raise lost([str(rank)], f"did not answer within {self.limit:g} s") from None
 
-    def carries(self, device: str) -> bool:
-        return device in HOST_DEVICES
+    def for_device(self, device: str) -> ThreadTransport | None:
+        return self if device in HOST_DEVICES else None
 
     def leave(self) -> bool:
         return True

@@ -31,7 +31,7 @@ def joined(arguments: argparse.Namespace) -> Iterator[None]:
     group.init(limit=arguments.peer_limit)
     transport = group.transport()
     if transport is not None and arguments.threads is None:
-        arguments.threads = max(1, (os.cpu_count() or 1) // transport.local_size)
+        arguments.threads = max(1, (os.cpu_count() or 1) // len(transport.peers.on_this_machine()))
     with together(transport):
         yield
 

@@ -23,7 +23,7 @@ from ..floats import numpy_dtype
 from ..observer import observed
 from ..tensor import Tensor
 from . import reduce as reductions
-from .transport import GRADIENTS, HOST, Transport, gathered
+from .transport import GRADIENTS, HOST, Messages, Transport, gathered
 
 Array = Any
 BUCKET_BYTES, SHARD_BYTES = 1 << 18, 1 << 16
@@ -138,9 +138,11 @@ class ExchangedSum:
     def __init__(self, exchanger: Exchanger, parameters: Sequence[Tensor], count: int) -> None:
         self._exchanger, self._parameters, self._count = exchanger, parameters, count
         self._rank, self._size = exchanger.transport.rank, exchanger.transport.size
-        self._device = parameters[0].device if parameters else HOST
-        if not exchanger.transport.carries(self._device):
+        transport, self._device = exchanger.transport, parameters[0].device if parameters else HOST
+        carrier = transport.for_device(self._device)
+        if carrier is None:
             self._device = HOST
+        self._carrier: Messages = transport if carrier is None else carrier
         self._buckets = buckets(parameters, bucket_bytes(self._size))
         self._means = [self._mean(indices) for indices in self._buckets]
         self._bucket_of = {id(parameters[i]): b for b, indices in enumerate(self._buckets) for i in indices}
@@ -151,8 +153,8 @@ class ExchangedSum:
 
     def _mean(self, indices: list[int]) -> reductions.Mean:
         length = sum(self._parameters[i].size for i in indices)
-        dtype, exchanger = self._parameters[indices[0]].dtype, self._exchanger
-        return reductions.start(exchanger.reduce, exchanger.transport, length, dtype, GRADIENTS, self._device)
+        dtype, reduce = self._parameters[indices[0]].dtype, self._exchanger.reduce
+        return reductions.start(reduce, self._carrier, length, dtype, GRADIENTS, self._device)
 
     def backward(self, loss: Tensor, gradient: Tensor) -> None:
         """Go back, and start the exchange of each bucket as soon as its gradients are there."""

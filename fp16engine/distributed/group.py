@@ -13,10 +13,12 @@ from ..validate import choice, instance, listed, must_be, number, one_of
 from . import launcher
 from . import reduce as reductions
 from .leaving import watch_uncaught
+from .nccl import NCCLTransport
 from .reduce import REDUCE
+from .sockets import SocketTransport
 from .transport import LIMIT, STEP, Transport, gathered_bytes
 
-TRANSPORTS = ("auto", "mpi")
+TRANSPORTS = ("auto", "mpi", "nccl")
 EXCHANGED = ("float16", "bfloat16", "float32")
 _current: Transport | None = None
 
@@ -25,8 +27,9 @@ def init(transport: str = "auto", limit: float = LIMIT) -> None:
     """Join the other ranks of this run; a second call changes nothing.
 
     Args:
-        transport: "mpi" (mpi4py; arrays go through the host), or "auto": mpi where the process was started by
-            an MPI's launcher, else none.
+        transport: "mpi" (mpi4py; arrays go through the host); "nccl" (those of a GPU go by NCCL, what little
+            is left by MPI, or through rank 0 where torchrun or srun started the processes without one); or
+            "auto": mpi where a launcher of MPI started the process, nccl where torchrun did, else none.
         limit: seconds for which a rank may leave the others waiting before it counts as lost.
 
     A process that no launcher started is a run of size 1, and needs neither.
@@ -43,24 +46,30 @@ def init(transport: str = "auto", limit: float = LIMIT) -> None:
     global _current
     choice("transport", transport, TRANSPORTS)
     number("limit", limit, above=0)
-    if _current is not None or (transport == "auto" and not _launched()):
-        return
-    from .mpi import MPITransport
-
-    _current = MPITransport(limit)
-    if _current.size > 1:
-        watch_uncaught(_current)
+    if _current is None:
+        _current = _joined(transport, limit)
+        if _current is not None and _current.size > 1:
+            watch_uncaught(_current)
 
 
-def _launched() -> bool:
-    """Whether a launcher of MPI started this process; BackendUnavailable where it cannot join the others."""
-    launched = launcher.by_mpi()
-    if launched and importlib.util.find_spec("mpi4py") is None:
+def _joined(transport: str, limit: float) -> Transport | None:
+    """The transport that was asked for; None where no launcher started this process."""
+    by_mpi = launcher.by_mpi()
+    usable = importlib.util.find_spec("mpi4py") is not None
+    place = None if transport == "mpi" or (by_mpi and usable) else launcher.place()
+    if place is not None:
+        return NCCLTransport(SocketTransport(place, limit))
+    if by_mpi and not usable:
         raise BackendUnavailable(
             "this process is one of several that a launcher of MPI started, and needs mpi4py: "
             "pip install 'fp16engine[mpi]'"
         )
-    return launched
+    if not by_mpi and transport != "mpi":
+        return None
+    from .mpi import MPITransport
+
+    made = MPITransport(limit)
+    return NCCLTransport(made) if transport == "nccl" and made.size > 1 else made
 
 
 def reached() -> Transport | None:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from .. import backend as backends
-from .transport import GRADIENTS, HOST, Transport
+from .transport import GRADIENTS, HOST, Messages
 
 Array = Any
 REDUCE = ("one-rounding", "ring-fp16", "fp32")
@@ -33,7 +33,7 @@ class Mean(Protocol):
 
 
 def start(
-    reduce: str, transport: Transport, length: int, dtype: str, channel: int = GRADIENTS, device: str = HOST
+    reduce: str, transport: Messages, length: int, dtype: str, channel: int = GRADIENTS, device: str = HOST
 ) -> Mean:
     """Begin the mean of arrays (length,) of a dtype on a device, by one of `REDUCE`.
 
@@ -48,7 +48,7 @@ def start(
 class _Shards:
     """An array (length,) in one shard per rank, the last ones padded with zeros."""
 
-    def __init__(self, transport: Transport, length: int, dtype: str, channel: int, device: str) -> None:
+    def __init__(self, transport: Messages, length: int, dtype: str, channel: int, device: str) -> None:
         self._transport, self._length, self._channel = transport, length, channel
         self._dtype, self._device = dtype, device
         self._size = -(-length // transport.size)
@@ -105,7 +105,7 @@ class Ring(_Shards):
     """
 
     def __init__(
-        self, transport: Transport, length: int, dtype: str, wire: str, channel: int, device: str
+        self, transport: Messages, length: int, dtype: str, wire: str, channel: int, device: str
     ) -> None:
         super().__init__(transport, length, dtype, channel, device)
         self._wire = wire

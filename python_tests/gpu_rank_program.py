@@ -40,8 +40,9 @@ def steps(at: Any = None, **options: Any) -> fe.Trainer:
 
 def main() -> None:
     folder, transport, asked = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-    fake_gpu.cuda.nccl = fake_nccl
-    backends._loaded["cuda"] = CudaBackend(fake_gpu.Native(), fake_gpu, 0, "cuda")
+    gpu: Any = fake_gpu
+    gpu.cuda.nccl = fake_nccl
+    backends._loaded["cuda"] = CudaBackend(gpu.Native(), gpu, 0, "cuda")
     fe.distributed.init(transport, limit=asked.pop("limit", 60.0))
     trainer = steps(distributed=True, **asked)
     sent = sum(entry[0] == "get" for entry in fake_gpu.log)

@@ -19,6 +19,7 @@ def joined(arguments: argparse.Namespace) -> Iterator[None]:
         for option, value, plain in (
             ("--sync-norm", arguments.sync_norm, False),
             ("--reduce", arguments.reduce, "one-rounding"),
+            ("--transport", arguments.transport, "auto"),
         ):
             if value != plain:
                 raise ValueError(must_be(option, "given with --distributed", value))
@@ -28,12 +29,22 @@ def joined(arguments: argparse.Namespace) -> Iterator[None]:
     from ..distributed import group
     from ..distributed.leaving import together
 
-    group.init(limit=arguments.peer_limit)
+    group.init(arguments.transport, arguments.peer_limit)
     transport = group.transport()
-    if transport is not None and arguments.threads is None:
-        arguments.threads = max(1, (os.cpu_count() or 1) // len(transport.peers.on_this_machine()))
     with together(transport):
+        if transport is not None:
+            _share_machine(arguments, transport.rank, transport.peers.on_this_machine())
         yield
+
+
+def _share_machine(arguments: argparse.Namespace, rank: int, here: Sequence[int]) -> None:
+    """Take this rank's share of the cores, and a GPU of its own; here: the ranks on this machine."""
+    if arguments.threads is None:
+        arguments.threads = max(1, (os.cpu_count() or 1) // len(here))
+    if arguments.device == "cuda":
+        from ..backend.gpu import cuda
+
+        arguments.device = f"cuda:{here.index(rank) % max(1, cuda.gpus())}"
 
 
 def _refuse_others() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -12,15 +13,33 @@ import ranks
 
 import fp16engine as fe
 from fp16engine.cli import main
-from fp16engine.cli.options import REDUCE
-from fp16engine.distributed import reduce
+from fp16engine.cli import ranks as cli_ranks
+from fp16engine.cli.options import REDUCE, TRANSPORTS
+from fp16engine.distributed import group, reduce
 
 TINY = ["train", "--data", "digits", "--limit", "40", "--model", "dnn", "--epochs", "2", "--batch-size", "8"]
 needs_mpi = pytest.mark.skipif(bool(ranks.MISSING), reason=ranks.MISSING)
 
 
-def test_the_options_name_the_reductions_there_are() -> None:
+def test_the_options_name_what_there_is() -> None:
     assert reduce.REDUCE == REDUCE
+    assert group.TRANSPORTS == TRANSPORTS
+
+
+def test_the_ranks_of_a_machine_share_its_cores_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fp16engine.backend.gpu import cuda
+
+    monkeypatch.setattr(cli_ranks.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(cuda, "gpus", lambda: 2)
+    shares = []
+    for rank in (4, 5, 7):
+        arguments = argparse.Namespace(threads=None, device="cuda")
+        cli_ranks._share_machine(arguments, rank, [4, 5, 7])
+        shares.append((arguments.threads, arguments.device))
+    assert shares == [(5, "cuda:0"), (5, "cuda:1"), (5, "cuda:0")]
+    arguments = argparse.Namespace(threads=3, device="cuda:1")
+    cli_ranks._share_machine(arguments, 5, [4, 5])
+    assert (arguments.threads, arguments.device) == (3, "cuda:1")
 
 
 @pytest.mark.parametrize(
@@ -28,6 +47,7 @@ def test_the_options_name_the_reductions_there_are() -> None:
     [
         (["--sync-norm"], "--sync-norm must be given with --distributed, got True"),
         (["--reduce", "fp32"], "--reduce must be given with --distributed, got 'fp32'"),
+        (["--transport", "nccl"], "--transport must be given with --distributed, got 'nccl'"),
     ],
 )
 def test_options_of_ranks_without_ranks_are_refused(
@@ -108,8 +128,6 @@ def test_a_rank_without_distributed_ends_the_others(tmp_path: Path) -> None:
 def test_a_process_of_several_without_distributed_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fp16engine.distributed import group
-
     monkeypatch.setattr(group, "reached", lambda: None)
     monkeypatch.setenv("PMI_SIZE", "2")
     assert main([*TINY, "--out", str(tmp_path / "out")]) == 2

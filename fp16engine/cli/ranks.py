@@ -55,7 +55,7 @@ def _refuse_others() -> None:
     if launcher.among_others():
         with together(group.reached()):
             raise ValueError(
-                "--distributed must be given where mpiexec or srun starts several processes, got none"
+                "--distributed must be given where a launcher starts several processes, got none"
             )
 
 

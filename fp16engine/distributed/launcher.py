@@ -60,11 +60,18 @@ def place() -> Place | None:
 
 def by_mpi() -> bool:
     """Tell whether a launcher of MPI started this process, be it alone."""
-    return _PMIX in os.environ or among_others()
+    return _PMIX in os.environ or _several_by_mpi()
 
 
 def among_others() -> bool:
-    """Tell whether a launcher of MPI says that this process is one of several."""
+    """Tell whether a launcher says that this process is one of several which wait for each other.
+
+    srun without an MPI does not say so: it starts runs of their own as well.
+    """
+    return _several_by_mpi() or ("RANK" in os.environ and _number("WORLD_SIZE", 1) > 1)
+
+
+def _several_by_mpi() -> bool:
     return any(_number(name, 1) > 1 for name in _MPI_SIZES) or _number(_PMIX, 0) > 0
 
 

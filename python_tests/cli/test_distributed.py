@@ -100,7 +100,7 @@ def test_two_ranks_write_one_run(tmp_path: Path) -> None:
             ["--distributed", "--epochs", "x"],
             "--epochs must be an integer >= 1, got 'x' (see fp16engine train --help)",
         ),
-        ([], "--distributed must be given where mpiexec or srun starts several processes, got none"),
+        ([], "--distributed must be given where a launcher starts several processes, got none"),
     ],
 )
 def test_an_error_that_all_ranks_have_is_told_once(arguments: list[str], words: str) -> None:
@@ -120,7 +120,7 @@ def test_a_rank_without_distributed_ends_the_others(tmp_path: Path) -> None:
         command, env=ranks.environment(), capture_output=True, text=True, timeout=ranks.SECONDS
     )
     assert done.returncode != 0
-    said = "fp16engine: rank 1: --distributed must be given where mpiexec or srun starts several processes"
+    said = "fp16engine: rank 1: --distributed must be given where a launcher starts several processes"
     assert said in done.stderr
 
 
@@ -131,7 +131,7 @@ def test_a_process_of_several_without_distributed_is_refused(
     monkeypatch.setattr(group, "reached", lambda: None)
     monkeypatch.setenv("PMI_SIZE", "2")
     assert main([*TINY, "--out", str(tmp_path / "out")]) == 2
-    words = "--distributed must be given where mpiexec or srun starts several processes, got none"
+    words = "--distributed must be given where a launcher starts several processes, got none"
     assert capsys.readouterr().err == f"fp16engine: {words}\n"
     assert main([*TINY, "--distributed", "--lr", "x"]) == 2
     assert capsys.readouterr().err.startswith("fp16engine: --lr must be")

@@ -222,12 +222,14 @@ def test_where_rank_0_listens_must_be_said(missing: dict[str, str], monkeypatch:
         ({"OMPI_COMM_WORLD_SIZE": "8"}, True, True),
         ({"PMIX_RANK": "0"}, True, False),
         ({"PMIX_RANK": "1"}, True, True),
+        (TORCHRUN, False, True),
+        (SRUN, False, False),
     ],
 )
-def test_launchers_of_mpi_are_known(
+def test_launchers_are_known(
     environment: dict[str, str], by_mpi: bool, among_others: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_RANK"):
+    for name in ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS", "PMIX_RANK", *TORCHRUN, *SRUN):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

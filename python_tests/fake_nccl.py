@@ -26,8 +26,8 @@ _group: list[tuple[str, NcclCommunicator, int, int, int, int]] | None = None
 _streams: set[int] = set()
 
 
-def get_unique_id() -> tuple[int, ...]:
-    return tuple(byte - 128 for byte in secrets.token_bytes(ID_BYTES))  # of C's char
+def get_unique_id() -> bytes:
+    return secrets.token_bytes(ID_BYTES)
 
 
 def groupStart() -> None:
@@ -47,13 +47,12 @@ def groupEnd() -> None:
 
 
 class NcclCommunicator:
-    def __init__(self, ndev: int, commId: tuple[int, ...], rank: int) -> None:
-        assert type(commId) is tuple and len(commId) == ID_BYTES and 0 <= rank < ndev
+    def __init__(self, ndev: int, commId: bytes, rank: int) -> None:
+        assert type(commId) is bytes and len(commId) == ID_BYTES and 0 <= rank < ndev
         self.size, self.rank, self.aborted = ndev, rank, False
         self.device = fake_gpu._devices[-1]
         self.counts: dict[tuple[str, int], int] = {}
-        name = bytes(byte + 128 for byte in commId[:8]).hex()
-        self.folder = Path(os.environ["FAKE_NCCL"]) / name
+        self.folder = Path(os.environ["FAKE_NCCL"]) / commId[:8].hex()
         self.folder.mkdir(exist_ok=True)
         (self.folder / f"rank-{rank}").touch(exist_ok=False)
         began = time.monotonic()

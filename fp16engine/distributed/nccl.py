@@ -5,6 +5,7 @@ It never ran on a GPU; tests run it on a fake one.
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -50,18 +51,22 @@ class GpuMessages:
     def __init__(self, host: Transport, backend: Any) -> None:
         self.rank, self.size = host.rank, host.size
         self._host, self._backend, self._cuda = host, backend, backend.xp.cuda
-        self._nccl = self._cuda.nccl
-        if not getattr(self._nccl, "available", False):
+        self._nccl = importlib.import_module("cupy.cuda.nccl")  # CuPy does not import it by itself
+        if not self._nccl.available:
             raise BackendUnavailable(
                 "transport 'nccl' needs NCCL next to CuPy: pip install nvidia-nccl-cu13; mpi goes through "
                 "the host"
             )
-        own = list(self._nccl.get_unique_id()) if self.rank == 0 else []
-        identity: Any = json.loads(gathered_bytes(host, json.dumps(own).encode())[0])
-        kind = type(self._nccl.get_unique_id())  # CuPy 14 has bytes, versions before a tuple
         with self._cuda.Device(backend.index):
             self._stream = self._cuda.Stream(non_blocking=True)
-            self._communicator = self._nccl.NcclCommunicator(self.size, kind(identity), self.rank)
+            self._communicator = self._nccl.NcclCommunicator(self.size, self._run(), self.rank)
+
+    def _run(self) -> Any:
+        """What names this run to NCCL: made by rank 0 alone, since who makes one listens for the others."""
+        own = self._nccl.get_unique_id() if self.rank == 0 else b""
+        text = json.dumps([type(own) is bytes, list(own)])  # bytes since CuPy 14, a tuple before
+        is_bytes, values = json.loads(gathered_bytes(self._host, text.encode())[0])
+        return bytes(values) if is_bytes else tuple(values)
 
     def swap(self, channel: int, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """See `Messages.swap`; there is one channel."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ranks import ThreadTransport
+from ranks import ThreadTransport, on_threads
 
 from fp16engine.distributed.nccl import NCCLTransport
 from fp16engine.errors import BackendUnavailable
@@ -81,8 +82,29 @@ def test_what_nccl_has_no_place_for_is_refused(pair: Any) -> None:
         pair.nccl.NcclCommunicator(2, pair.identity, 0)  # a rank twice
 
 
+@pytest.mark.parametrize("identity", [bytes(range(128)), tuple(range(-64, 64))])
+def test_all_ranks_get_the_identity_of_rank_0_as_cupy_has_it(
+    identity: Any, cuda: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rank 0 alone asks NCCL for one; a tuple of C's char before CuPy 14."""
+    asked: list[Any] = []
+    joined: dict[int, Any] = {}
+    monkeypatch.setitem(
+        sys.modules,
+        "cupy.cuda.nccl",
+        SimpleNamespace(
+            available=True,
+            get_unique_id=lambda: asked.append(identity) or identity,
+            NcclCommunicator=lambda size, own, rank: joined.update({rank: own}),
+        ),
+    )
+    on_threads(2, lambda transport: NCCLTransport(transport).for_device("cuda") and None)
+    assert asked == [identity] and joined == {0: identity, 1: identity}
+    assert {type(own) for own in joined.values()} == {type(identity)}
+
+
 def test_without_nccl_the_transport_says_what_is_missing(cuda: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda.xp.cuda, "nccl", SimpleNamespace(available=False), raising=False)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", SimpleNamespace(available=False))
     transport = NCCLTransport(ThreadTransport(0, 2, {}, 1))
     with pytest.raises(BackendUnavailable, match="needs NCCL next to CuPy: pip install nvidia-nccl-cu13"):
         transport.for_device("cuda")

@@ -26,6 +26,10 @@ _group: list[tuple[str, NcclCommunicator, int, int, int, int]] | None = None
 _streams: set[int] = set()
 
 
+class NcclError(RuntimeError):
+    pass
+
+
 def get_unique_id() -> bytes:
     return secrets.token_bytes(ID_BYTES)
 
@@ -79,6 +83,8 @@ class NcclCommunicator:
 
     def check_async_error(self) -> None:
         assert not self.aborted
+        if (self.folder / "error").exists():
+            raise NcclError("NCCL_ERROR_REMOTE_ERROR")
 
     def abort(self) -> None:
         self.aborted = True

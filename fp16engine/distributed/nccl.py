@@ -8,13 +8,14 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Sequence
+from contextvars import Context
 from functools import partial
 from typing import Any
 
 from .. import backend as backends
 from ..errors import BackendUnavailable
 from .peers import wait
-from .transport import HOST_DEVICES, Message, Messages, Transport, gathered_bytes
+from .transport import HOST_DEVICES, Message, Messages, Transport, gathered_bytes, lost
 
 
 class NCCLTransport:
@@ -37,7 +38,8 @@ class NCCLTransport:
         if device.partition(":")[0] != "cuda":
             return None
         if device not in self._gpus:
-            self._gpus[device] = GpuMessages(self._host, backends.get(device))
+            backend = Context().run(backends.get, device)  # itself, though somebody may observe this step
+            self._gpus[device] = GpuMessages(self._host, backend)
         return self._gpus[device]
 
 
@@ -79,8 +81,11 @@ class GpuMessages:
                 self._start(sends, receives)
                 come = self._mark(self._stream)
             wait(partial(self._come, come), lambda: peers, self._host.peers, self._host.limit)
-        except BaseException:
+        except BaseException as error:
             self._communicator.abort()  # its end would wait for the others
+            if isinstance(error, self._nccl.NcclError):
+                named = [self._host.peers.named(rank) for rank in peers]
+                raise lost(named, f"cannot be reached by NCCL ({error})") from None
             raise
 
     def _start(self, sends: Sequence[Message], receives: Sequence[Message]) -> None:

@@ -14,7 +14,8 @@ import pytest
 from ranks import ThreadTransport, on_threads
 
 from fp16engine.distributed.nccl import NCCLTransport
-from fp16engine.errors import BackendUnavailable
+from fp16engine.errors import BackendUnavailable, PeerLost
+from fp16engine.numerics.audit import Audit
 
 
 @pytest.fixture
@@ -80,6 +81,30 @@ def test_what_nccl_has_no_place_for_is_refused(pair: Any) -> None:
         message(pair, send, array, 16, 0)  # to itself
     with pytest.raises(FileExistsError):
         pair.nccl.NcclCommunicator(2, pair.identity, 0)  # a rank twice
+
+
+def test_an_error_of_nccl_names_the_ranks_and_ends_the_communicator(
+    cuda: Any, gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fake_nccl
+
+    monkeypatch.setenv("FAKE_NCCL", str(tmp_path))
+    monkeypatch.setattr(fake_nccl, "_group", None)
+    monkeypatch.setitem(sys.modules, "cupy.cuda.nccl", fake_nccl)
+    array = cuda.from_numpy(np.zeros(8, np.float16))
+
+    def work(transport: ThreadTransport) -> Any:
+        with Audit() as audit:
+            carrier: Any = NCCLTransport(transport).for_device("cuda")
+        if transport.rank == 0:
+            (carrier._communicator.folder / "error").touch()
+            with pytest.raises(
+                PeerLost, match=r"^rank 1 cannot be reached by NCCL \(NCCL_ERROR_REMOTE_ERROR\); continue"
+            ):
+                carrier.swap(0, [], [(1, array)])
+            assert carrier._communicator.aborted and not audit.rows
+
+    on_threads(2, work)
 
 
 @pytest.mark.parametrize("identity", [bytes(range(128)), tuple(range(-64, 64))])

@@ -75,6 +75,7 @@ def test_nccl_is_what_its_fake_is(gpu: Any) -> None:
         pytest.skip("needs NCCL: pip install nvidia-nccl-cu13")
     for name, arguments in NCCL_CALLS.items():
         assert _arguments(nccl, name)[: len(arguments)] == arguments
+    assert issubclass(nccl.NcclError, RuntimeError)
     assert nccl.NCCL_UINT8 == fake_nccl.NCCL_UINT8
     real, fake = nccl.get_unique_id(), fake_nccl.get_unique_id()
     assert type(real) is type(fake) and len(real) == len(fake)

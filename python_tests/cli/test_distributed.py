@@ -70,7 +70,7 @@ def test_a_process_alone_trains_as_without(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_ranks_write_one_run(tmp_path: Path) -> None:
     out, alone = tmp_path / "out", tmp_path / "alone"
-    done = ranks.mpiexec(2, "-m", "fp16engine", *TINY, "--distributed", "--out", out, "--json")
+    done = ranks.mpiexec(2, "-m", "fp16engine", *TINY, "--distributed", "--strict", "--out", out, "--json")
     assert done.returncode == 0, done.stderr
     assert "2 ranks by mpi, reduce: one-rounding" in done.stderr
     summary = json.loads(done.stdout)  # one document: rank 0's

@@ -1,14 +1,14 @@
 """One run on several processes, measured here: its bits, what a killed rank costs, how much is hidden.
 
-    python benchmarks/data_parallel.py bits [--ranks 1,2,4] [--steps 50] [--cifar DIR] [--out FILE]
+    python benchmarks/data_parallel.py bits [--ranks 1,2,4] [--steps 50] [--cifar DIR] [--local-batch 16]
     python benchmarks/data_parallel.py kill [--times 50] [--seed 0]
     python benchmarks/data_parallel.py overlap [--steps 30] [--model resnet20] [--batch-size 64]
 
-bits: digests of all that was trained after --steps steps on P ranks, next to one process that accumulates
-the same micro-batches. kill: a random rank gets SIGKILL at a random step, the run is resumed, and must end
-with the bits of an undisturbed one. overlap: seconds per step with the exchange during the backward pass and
-after it, the share of the exchange that training did not wait for, and the cost of `distributed=True` in one
-process. Needs mpi4py and mpiexec.
+bits: digests of all that was trained after --steps steps on P ranks, next to one process that accumulates the
+same micro-batches, of digits or of CIFAR-10. kill: a random rank gets SIGKILL at a random step, the run is
+resumed, and must end with the bits of an undisturbed one. overlap: seconds per step with the exchange during
+the backward pass and after it, the share of the exchange that training did not wait for, and the cost of
+`distributed=True` in one process. Needs mpi4py and mpiexec.
 """
 
 from __future__ import annotations
@@ -101,34 +101,34 @@ class KillAt(fe.train.Callback):
 
 
 def bits(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Compare digests for every precision, data set and number of ranks."""
-    rows = []
-    for data in ("digits", *([arguments.cifar] if arguments.cifar else [])):
-        for precision in PRECISIONS:
-            for size in arguments.ranks:
-                asked = {
-                    "data": data,
-                    "model": "resnet20",
-                    "precision": precision,
-                    "images": 16 * size * arguments.steps // 2,
-                    "batch_size": 16,
-                    "epochs": 2,
-                    "accumulate": size,
-                }
-                if data == "digits":  # 1,438 images: more epochs of what there is
-                    asked["images"] = min(asked["images"], 16 * size * 10)
-                    asked["epochs"] = arguments.steps * 16 * size // asked["images"]
-                [alone] = on_ranks(1, "train", {**asked, "distributed": False})
-                found = on_ranks(size, "train", {**asked, "distributed": True})
-                row = {
-                    "data": "digits" if data == "digits" else "cifar10",
-                    "precision": precision,
-                    "ranks": size,
-                    **alone,
-                    "equal": len(found) == size and all(one == alone for one in found),
-                }
-                rows.append(row)
-                print(json.dumps(row), flush=True)
+    """Compare digests for every precision and number of ranks."""
+    rows, data = [], arguments.cifar or "digits"
+    for precision in PRECISIONS:
+        for size in arguments.ranks:
+            step = arguments.local_batch * size
+            asked = {
+                "data": data,
+                "model": "resnet20",
+                "precision": precision,
+                "images": step * arguments.steps // 2,
+                "batch_size": arguments.local_batch,
+                "epochs": 2,
+                "accumulate": size,
+            }
+            if data == "digits":  # 1,438 images: more epochs of what there is
+                asked["images"] = min(asked["images"], step * 10)
+                asked["epochs"] = arguments.steps * step // asked["images"]
+            [alone] = on_ranks(1, "train", {**asked, "distributed": False})
+            found = on_ranks(size, "train", {**asked, "distributed": True})
+            row = {
+                "data": "digits" if data == "digits" else "cifar10",
+                "precision": precision,
+                "ranks": size,
+                **alone,
+                "equal": len(found) == size and all(one == alone for one in found),
+            }
+            rows.append(row)
+            print(json.dumps(row), flush=True)
     return rows
 
 
@@ -252,7 +252,12 @@ def main() -> None:
     parser.add_argument("what", choices=("bits", "kill", "overlap"))
     parser.add_argument("--ranks", type=lambda text: [int(n) for n in text.split(",")], default=[1, 2, 4])
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--cifar", metavar="DIR", help="CIFAR-10 as a folder of images or its archive")
+    parser.add_argument(
+        "--cifar", metavar="DIR", help="CIFAR-10 as a folder of images or its archive, in place of digits"
+    )
+    parser.add_argument(
+        "--local-batch", type=int, default=16, metavar="N", help="images of a micro-batch in bits"
+    )
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)

@@ -4,12 +4,14 @@ So that the backend's own code runs on any machine. Kernels are those of `_simt`
 fake cuBLASLt (csrc/testing/fake_cuda), convolutions those of `_cpu`; `Stream` and `Graph` record and replay
 through the simulator. As on a GPU, work is put on a stream and done when someone waits for it, freed memory
 serves the next who asks, a stream is entered on its own device only, and nothing is allocated in a capture.
-What a test wants to know is in `log`.
+What a test wants to know is in `log`. Several threads may call, as they may call CUDA; NCCL is in
+fake_nccl.py.
 """
 
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
 import weakref
 from collections.abc import Callable
@@ -23,7 +25,9 @@ from fp16engine import _cpu, _simt
 from fp16engine.backend.gpu.simt import _borrowed
 
 ALIGNMENT = 256
+NOT_YET = object()  # of work on a stream that waits for another process
 log: list[tuple[Any, ...]] = []
+guard = threading.RLock()  # of everything that is under way
 
 
 class CUDARuntimeError(RuntimeError):
@@ -44,6 +48,11 @@ class OutOfMemoryError(MemoryError):
     pass
 
 
+def _not_recording(what: str) -> None:
+    with guard:  # another thread records each of its launches for a moment
+        assert not _simt.recording(), what
+
+
 class _Block:
     """Memory of a device, which outlives those who hold it."""
 
@@ -52,9 +61,13 @@ class _Block:
         address = self.memory.__array_interface__["data"][0]
         self.start = -address % ALIGNMENT
         self.ptr, self.size = address + self.start, nbytes
+        blocks.add(self)
 
     def spoil(self) -> None:
         self.memory[self.start : self.start + self.size] = 0xFF
+
+
+blocks: weakref.WeakSet[_Block] = weakref.WeakSet()
 
 
 class _Lease:
@@ -74,15 +87,16 @@ class MemoryPool:
         self.allocations += 1
         if self.allocations == self.fails_at:
             raise OutOfMemoryError("out of memory")
-        assert not _simt.recording(), "an allocation in a capture"
+        _not_recording("an allocation in a capture")
         log.append(("malloc", nbytes))
-        free = self._free.get(nbytes)
-        if free:
-            block = free.pop()
-            _put(block.spoil)  # in its turn: what was started before may still work there
-        else:
-            block = _Block(nbytes)
-            self.total += nbytes
+        with guard:
+            free = self._free.get(nbytes)
+            if free:
+                block = free.pop()
+                _put(block.spoil)  # in its turn: what was started before may still work there
+            else:
+                block = _Block(nbytes)
+                self.total += nbytes
         lease = _Lease(block)
         weakref.finalize(lease, self._give_back, block).atexit = False
         return MemoryPointer(lease, 0)
@@ -153,7 +167,7 @@ class ndarray(np.ndarray):
 
     def set(self, a: np.ndarray, stream: Stream) -> None:
         assert a.dtype == self.dtype and a.shape == self.shape
-        assert not _simt.recording(), "a copy from the host in a capture"
+        _not_recording("a copy from the host in a capture")
         block = locked.get(a.__array_interface__["data"][0])
         log.append(("set", stream, "from the host" if block is None else "from pinned memory"))
         target, values = _borrowed(self), np.array(a)
@@ -170,7 +184,7 @@ class ndarray(np.ndarray):
         stream._put(fetch)
 
     def get(self, stream: Stream, out: np.ndarray | None = None) -> np.ndarray:
-        assert not _simt.recording(), "a copy to the host in a capture"
+        _not_recording("a copy to the host in a capture")
         log.append(("get", stream))
         host = np.empty(self.shape, self.dtype) if out is None else out
         source = _borrowed(self)
@@ -218,11 +232,23 @@ class Stream:
         self._work.append(work)
 
     def _run(self) -> None:
-        while self._work:
-            self._work.pop(0)()
+        while not self._advance():
+            time.sleep(1e-3)
+
+    def _advance(self) -> bool:
+        """Do what can be done now; whether that was everything."""
+        with guard:
+            while self._work:
+                if self._work[0]() is NOT_YET:
+                    return False
+                self._work.pop(0)
+            return True
+
+    def wait_event(self, event: Event) -> None:
+        self._put(lambda: event.done or NOT_YET)
 
     def synchronize(self) -> None:
-        assert not _simt.recording(), "a capture waits for nothing"
+        _not_recording("a capture waits for nothing")
         log.append(("synchronize", self))
         self._run()
 
@@ -263,7 +289,7 @@ class Graph:
 class Event:
     """The time at which a stream comes to it; on the host's clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, disable_timing: bool = False) -> None:
         self.time: float | None = None
 
     def record(self, stream: Stream) -> None:
@@ -272,6 +298,11 @@ class Event:
 
         self.stream = stream
         stream._put(now)
+
+    @property
+    def done(self) -> bool:
+        self.stream._advance()
+        return self.time is not None
 
     def synchronize(self) -> None:
         self.stream.synchronize()
@@ -442,6 +473,11 @@ def _device_of(array: np.ndarray) -> int | None:
 
 def _launch(function: Callable[..., Any], *arguments: Any) -> Any:
     """Check the arguments of an operation now and do it when its turn comes on the stream."""
+    with guard:
+        return _launched(function, *arguments)
+
+
+def _launched(function: Callable[..., Any], *arguments: Any) -> Any:
     for array in (one for one in arguments if isinstance(one, ndarray)):
         assert _device_of(array) in (_devices[-1], None), "an array of another device"
     if _simt.recording():

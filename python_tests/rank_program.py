@@ -43,7 +43,7 @@ def digest(trainer: fe.Trainer) -> str:
         for name in sorted(part):
             found.update(f"{name} {part[name]}".encode())
             if isinstance(part[name], np.ndarray):
-                found.update(np.ascontiguousarray(part[name]).data)
+                found.update(np.ascontiguousarray(part[name]).reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 

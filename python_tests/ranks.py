@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 
 import fp16engine
-from fp16engine.distributed.transport import Message, lost
+from fp16engine.distributed.peers import Peers
+from fp16engine.distributed.transport import CHANNELS, HOST_DEVICES, Message, lost
 
 _PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 MPIEXEC = shutil.which("mpiexec", path=_PATH)
@@ -37,7 +38,12 @@ class ThreadTransport:
 
     def __init__(self, rank: int, size: int, queues: dict[tuple[int, int, int], Any], limit: float) -> None:
         self.rank, self.size, self.limit, self._queues = rank, size, limit, queues
-        self.local_size, self.sent = size, 0
+        self.peers, self.sent = Peers(rank, [None] * size), 0
+
+    @staticmethod
+    def queues_of(size: int) -> dict[tuple[int, int, int], Any]:
+        """By channel, sender and receiver."""
+        return {(c, a, b): queue.Queue() for c in CHANNELS for a in range(size) for b in range(size)}
 
     def swap(self, channel: int, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         for rank, array in sends:
@@ -49,6 +55,9 @@ class ThreadTransport:
             except queue.Empty:
                 raise lost([str(rank)], f"did not answer within {self.limit:g} s") from None
 
+    def for_device(self, device: str) -> ThreadTransport | None:
+        return self if device in HOST_DEVICES else None
+
     def leave(self) -> bool:
         return True
 
@@ -58,9 +67,7 @@ class ThreadTransport:
 
 def on_threads(size: int, work: Callable[[ThreadTransport], Any], limit: float = 60) -> list[Any]:
     """Return what `work` returns on each rank; raises the error of the lowest rank that has one."""
-    queues: dict[tuple[int, int, int], Any] = {
-        (channel, a, b): queue.Queue() for channel in (0, 1) for a in range(size) for b in range(size)
-    }
+    queues = ThreadTransport.queues_of(size)
     results: list[Any] = [None] * size
     errors: dict[int, BaseException] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 
 import numpy as np
@@ -13,6 +14,7 @@ class CountedArrays:
     def __init__(self) -> None:
         self._alive: dict[int, tuple[weakref.ref[np.ndarray], int]] = {}
         self._current = self._peak = 0
+        self._lock = threading.RLock()  # an array may end while this thread counts another
 
     def memory(self) -> dict[str, int]:
         return {"current": self._current, "peak": self._peak, "scratch": 0}
@@ -24,10 +26,12 @@ class CountedArrays:
         while isinstance(y.base, np.ndarray):  # the owner of the memory outlives every view of it
             y = y.base
         key = id(y)
-        if key not in self._alive:
-            self._alive[key] = weakref.ref(y, lambda _: self._forget(key)), y.nbytes
-            self._current += y.nbytes
-            self._peak = max(self._peak, self._current)
+        with self._lock:
+            if key not in self._alive:
+                self._alive[key] = weakref.ref(y, lambda _: self._forget(key)), y.nbytes
+                self._current += y.nbytes
+                self._peak = max(self._peak, self._current)
 
     def _forget(self, key: int) -> None:
-        self._current -= self._alive.pop(key)[1]
+        with self._lock:
+            self._current -= self._alive.pop(key)[1]

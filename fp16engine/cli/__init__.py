@@ -16,6 +16,7 @@ from typing import TextIO
 from .. import _early_stop
 from ..errors import BackendUnavailable, NonFiniteError, PeerLost, PrecisionViolation
 from ..validate import printable
+from . import ranks
 from .encoding import any_terminal
 from .stdout import OutputError, standard_output, streams
 
@@ -47,10 +48,13 @@ def _run(argv: Sequence[str] | None) -> int:
 
     try:
         words = list(sys.argv[1:] if argv is None else argv)
-        arguments = build().parse_args(words or ["--help"])
+        with ranks.told_once(words):
+            arguments = build().parse_args(words or ["--help"])
         arguments.argv = words
     except SystemExit as exit:  # argparse leaves this way, after --help too
         return int(exit.code or 0)
+    except ValueError as error:
+        return _explain(error)
     with _warnings_in_words():
         try:
             status: int = arguments.run(arguments)

@@ -30,6 +30,7 @@ SCHEDULES = ("constant", "cosine", "linear", "triangle")
 RECIPES = ("airbench94", "airbench94-muon")
 LOGGERS = ("tensorboard", "wandb", "trackio", "mlflow")
 REDUCE = ("one-rounding", "ring-fp16", "fp32")
+TRANSPORTS = ("auto", "mpi", "nccl")
 ON_NONFINITE = ("skip", "stop", "explain")
 
 
@@ -285,12 +286,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_ranks(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that several processes share."""
-    group = parser.add_argument_group("several processes (started by mpiexec -n P)")
+    group = parser.add_argument_group("several processes (started by mpiexec -n P, srun or torchrun)")
     group.add_argument(
         "--distributed",
         action="store_true",
         help="train one network on all processes that mpiexec started: a step takes P times --accumulate "
-        "batches (needs the extra mpi)",
+        "batches (needs the extra mpi); with --device cuda each takes a GPU of its machine",
+    )
+    group.add_argument(
+        "--transport",
+        type=one_of(TRANSPORTS),
+        default=TRANSPORTS[0],
+        metavar="NAME",
+        help="how gradients travel: mpi (through the host), nccl (from GPU to GPU; never tried on one) or "
+        "auto (mpi where an MPI started the processes, nccl where torchrun or srun did) (default: auto)",
     )
     group.add_argument(
         "--sync-norm",

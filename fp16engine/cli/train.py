@@ -83,8 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Carry the command out."""
     from ..reporting.lock import hold
 
-    options.fill(arguments)
     with ranks.joined(arguments):
+        options.fill(arguments)
         policy = _policy(arguments)
         dataset = options.load_data(arguments)
         made = arguments.recipe or arguments.model
@@ -116,7 +116,8 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
             **shared,
         )
 
-    runner = trainer(**ranks.arguments_of_trainer(arguments))
+    shared = ranks.arguments_of_trainer(arguments)
+    runner = trainer(**shared)
     if arguments.resume:
         Checkpoint.load(out)  # says what is wrong with it before anything else is done
     elif ranks.first():
@@ -124,8 +125,8 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
     # a twin is audited, so that the run itself is exactly what Trainer.fit gives
     batch = audit_batch(dataset, runner.precision)
     if arguments.strict:
-        strict.check(trainer(), *batch)
-    runner.state.audit = audit_step(trainer(), *batch).to_dict(runner.precision)
+        strict.check(trainer(**shared), *batch)
+    runner.state.audit = audit_step(trainer(**shared), *batch).to_dict(runner.precision)
     history = runner.fit(
         dataset,
         arguments.epochs,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,24 +65,28 @@ class DataParallel:
         return next(text for text in said if text)
 
     def require_same(self, settings: Mapping[str, Any]) -> None:
-        """Raise ValueError, on every rank, where the ranks have different settings; the first one is named.
+        """Raise ValueError, on every rank, naming all settings that differ between the ranks.
 
         settings: JSON values by name.
         """
-        own = {name: json.dumps(value, sort_keys=True) for name, value in settings.items()}
+        own = {name: json.dumps(value, sort_keys=True) for name, value in _flat(settings)}
         digest = hashlib.sha256(json.dumps(own, sort_keys=True).encode()).digest()
         digests = gathered(self.transport, np.frombuffer(digest, np.uint8))
         if all(other.tobytes() == digest for other in digests):
             return  # on all ranks alike, since each has all digests
         found = [json.loads(text) for text in gathered_bytes(self.transport, json.dumps(own).encode())]
+        differs: dict[str, int] = {}  # the first rank with another value than rank 0
         for rank, other in enumerate(found):
             for name in {**found[0], **other}:
                 if found[0].get(name) != other.get(name):
-                    ours, theirs = (shown(json.loads(o.get(name, "null"))) for o in (found[0], other))
-                    raise ValueError(
-                        f"{name} must be the same on all ranks, got {ours} on rank 0 and {theirs} on rank "
-                        f"{rank}"
-                    )
+                    differs.setdefault(name, rank)
+        name, rank = next(iter(differs.items()))
+        ours, theirs = (shown(json.loads(found[r].get(name, "null"))) for r in (0, rank))
+        which = f"{name} " if len(differs) > 1 else ""
+        raise ValueError(
+            f"{', '.join(differs)} must be the same on all ranks, got {which}{ours} on rank 0 and {theirs} "
+            f"on rank {rank}"
+        )
 
     def record(self) -> dict[str, Any]:
         """What results and checkpoints say of it."""
@@ -98,6 +102,15 @@ class DataParallel:
         return f"{self.size} ranks by {self.transport.name}, reduce: {self.reduce}, norm statistics {norms}"
 
 
+def _flat(settings: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the settings of nested mappings by their full names, optimizer.lr say."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}", value
+
+
 def data_parallel(
     distributed: bool, sync_norm: bool, reduce: str, precision: Precision, on_nonfinite: str
 ) -> Parallel:
@@ -105,8 +118,8 @@ def data_parallel(
 
     Raises:
         ValueError: an argument is out of range, or does not go with the others.
-        UnsupportedPrecision: the precision adds up in binary16, and `sync_norm` in FP32; or it stores
-            bfloat16, and there are several ranks.
+        UnsupportedPrecision: the precision adds up in binary16, and `sync_norm` in FP32; or `reduce` is
+            ring-fp16, and gradients are not.
     """
     choice("reduce", reduce, REDUCE)
     flag("distributed", distributed)
@@ -119,11 +132,6 @@ def data_parallel(
     if reduce == "ring-fp16" and precision.storage != "float16":
         raise UnsupportedPrecision(
             f"reduce must not be ring-fp16 with {precision.storage} gradients ({precision.name})"
-        )
-    if transport is not None and precision.storage == "bfloat16":
-        raise UnsupportedPrecision(
-            f"precision must store float16 or float32 with several ranks, got {precision.name}: MPI's "
-            "messages have no bfloat16 here; train it in one process"
         )
     if sync_norm and precision.accumulate != "float32":
         raise UnsupportedPrecision(

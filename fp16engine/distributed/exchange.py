@@ -19,9 +19,11 @@ import numpy as np
 
 from .. import backend as backends
 from ..autograd import Edge, Function
+from ..floats import numpy_dtype
+from ..observer import observed
 from ..tensor import Tensor
 from . import reduce as reductions
-from .transport import GRADIENTS, Transport, gathered
+from .transport import GRADIENTS, HOST, Messages, Transport, gathered
 
 Array = Any
 BUCKET_BYTES, SHARD_BYTES = 1 << 18, 1 << 16
@@ -48,7 +50,7 @@ def buckets(parameters: Sequence[Tensor], most: int) -> list[list[int]]:
     filled, dtype = 0, ""
     for index in reversed(range(len(parameters))):
         parameter = parameters[index]
-        size = parameter.size * np.dtype(parameter.dtype).itemsize
+        size = parameter.size * numpy_dtype(parameter.dtype).itemsize
         if not result or dtype != parameter.dtype or filled + size > most:
             result.append([])
             filled, dtype = 0, parameter.dtype
@@ -78,6 +80,8 @@ def uses(loss: Tensor) -> Counter[int]:
 class Exchanger:
     """The thread that exchanges buckets, and how long it worked and was waited for.
 
+    What somebody observes is exchanged where its calls are seen: at once, in the thread that trains.
+
     Attributes:
         busy: seconds in which buckets were exchanged.
         waited: seconds for which the training thread had to wait.
@@ -91,8 +95,16 @@ class Exchanger:
         threading.Thread(target=self._run, name="fp16engine-exchange", daemon=True).start()
 
     def put(self, work: Callable[[], object]) -> None:
-        """Do something after all that was put before."""
-        self._work.put(work)
+        """Do something after all that was put before; raises what goes wrong where somebody observes."""
+        if not observed():
+            self._work.put(work)
+            return
+        self.drain()
+        start = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - start
+        self.busy += seconds
+        self.waited += seconds
 
     def drain(self) -> None:
         """Wait until all is done; raises what went wrong."""
@@ -126,6 +138,11 @@ class ExchangedSum:
     def __init__(self, exchanger: Exchanger, parameters: Sequence[Tensor], count: int) -> None:
         self._exchanger, self._parameters, self._count = exchanger, parameters, count
         self._rank, self._size = exchanger.transport.rank, exchanger.transport.size
+        transport, self._device = exchanger.transport, parameters[0].device if parameters else HOST
+        carrier = transport.for_device(self._device)
+        if carrier is None:
+            self._device = HOST
+        self._carrier: Messages = transport if carrier is None else carrier
         self._buckets = buckets(parameters, bucket_bytes(self._size))
         self._means = [self._mean(indices) for indices in self._buckets]
         self._bucket_of = {id(parameters[i]): b for b, indices in enumerate(self._buckets) for i in indices}
@@ -136,8 +153,8 @@ class ExchangedSum:
 
     def _mean(self, indices: list[int]) -> reductions.Mean:
         length = sum(self._parameters[i].size for i in indices)
-        dtype = np.dtype(self._parameters[indices[0]].dtype)
-        return reductions.start(self._exchanger.reduce, self._exchanger.transport, length, dtype, GRADIENTS)
+        dtype, reduce = self._parameters[indices[0]].dtype, self._exchanger.reduce
+        return reductions.start(reduce, self._carrier, length, dtype, GRADIENTS, self._device)
 
     def backward(self, loss: Tensor, gradient: Tensor) -> None:
         """Go back, and start the exchange of each bucket as soon as its gradients are there."""
@@ -171,19 +188,20 @@ class ExchangedSum:
 
     def _start(self, bucket: int) -> None:
         """Hand a bucket of this round over; a gradient that is not there counts as zeros."""
-        arrays: list[np.ndarray] | None = None
+        arrays: list[Array] | None = None
         if self._round * self._size + self._rank < self._count:
             arrays = []
             for i in self._buckets[bucket]:
                 parameter = self._parameters[i]
                 if parameter.grad is None:
-                    arrays.append(np.zeros(parameter.size, parameter.dtype))
+                    zeros = backends.get(self._device).zeros((parameter.size,), parameter.dtype)
+                    arrays.append(zeros)
                 else:
                     self._has[i] = 1
-                    arrays.append(_host(parameter).reshape(-1))
+                    arrays.append(moved(parameter.grad.data, parameter.device, self._device).reshape(-1))
         most = self._count - self._round * self._size
         ranks = range(min(self._size, most))
-        self._exchanger.put(partial(_add, self._means[bucket], arrays, ranks))
+        self._exchanger.put(partial(_add, self._means[bucket], self._device, arrays, ranks))
         self._next = bucket + 1
 
     def finish(self) -> None:
@@ -191,7 +209,7 @@ class ExchangedSum:
         while self._round * self._size < self._count:
             self._next = 0
             self._start_rest()
-        results: list[np.ndarray] = []
+        results: list[Array] = []
         for mean in self._means:
             self._exchanger.put(partial(_take, mean, self._count, results))
         self._exchanger.drain()
@@ -203,20 +221,20 @@ class ExchangedSum:
                 own = values[start : start + parameter.size].reshape(parameter.shape)
                 start += parameter.size
                 if somewhere[i]:
-                    backend = backends.get(parameter.device)
-                    parameter.grad = Tensor(backend.from_numpy(np.ascontiguousarray(own)), parameter.device)
+                    own = moved(backends.get(self._device).copy(own), self._device, parameter.device)
+                    parameter.grad = Tensor(own, parameter.device)
 
 
-def _add(mean: reductions.Mean, arrays: list[np.ndarray] | None, ranks: range) -> None:
-    mean.add(None if arrays is None else np.concatenate(arrays), ranks)
+def _add(mean: reductions.Mean, device: str, arrays: list[Array] | None, ranks: range) -> None:
+    mean.add(None if arrays is None else backends.get(device).cat(arrays, 0), ranks)
 
 
-def _take(mean: reductions.Mean, count: int, results: list[np.ndarray]) -> None:
+def _take(mean: reductions.Mean, count: int, results: list[Array]) -> None:
     results.append(mean.result(count))
 
 
-def _host(parameter: Tensor) -> np.ndarray:
-    assert parameter.grad is not None
-    data = parameter.grad.data
-    array: np.ndarray = data if type(data) is np.ndarray else backends.get(parameter.device).to_numpy(data)
-    return array
+def moved(array: Array, device: str, to: str) -> Array:
+    """Return an array of a device on another one; itself where they are the same."""
+    if device == to:
+        return array
+    return backends.get(to).from_numpy(backends.get(device).to_numpy(array))

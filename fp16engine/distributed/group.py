@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ..errors import BackendUnavailable
-from ..validate import choice, instance, listed, must_be, number
+from ..validate import choice, instance, listed, must_be, number, one_of
+from . import launcher
 from . import reduce as reductions
 from .leaving import watch_uncaught
+from .nccl import NCCLTransport
 from .reduce import REDUCE
+from .sockets import SocketTransport
 from .transport import LIMIT, STEP, Transport, gathered_bytes
 
-TRANSPORTS = ("auto", "mpi")
-# What launchers set for the processes they start: MPICH and Slurm's PMI, Open MPI, PMIx.
-_MPI_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MPI_LOCALNRANKS")
-_PMIX = "PMIX_RANK"  # without a size
+TRANSPORTS = ("auto", "mpi", "nccl")
+EXCHANGED = ("float16", "bfloat16", "float32")
 _current: Transport | None = None
 
 
@@ -27,8 +27,9 @@ def init(transport: str = "auto", limit: float = LIMIT) -> None:
     """Join the other ranks of this run; a second call changes nothing.
 
     Args:
-        transport: "mpi" (mpi4py; arrays go through the host), or "auto": mpi where the process was started by
-            an MPI's launcher, else none.
+        transport: "mpi" (mpi4py; arrays go through the host); "nccl" (those of a GPU go by NCCL, what little
+            is left by MPI, or through rank 0 where torchrun or srun started the processes without one); or
+            "auto": mpi where a launcher of MPI started the process, nccl where torchrun did, else none.
         limit: seconds for which a rank may leave the others waiting before it counts as lost.
 
     A process that no launcher started is a run of size 1, and needs neither.
@@ -45,25 +46,39 @@ def init(transport: str = "auto", limit: float = LIMIT) -> None:
     global _current
     choice("transport", transport, TRANSPORTS)
     number("limit", limit, above=0)
-    if _current is not None or (transport == "auto" and not _launched()):
-        return
-    from .mpi import MPITransport
-
-    _current = MPITransport(limit)
-    if _current.size > 1:
-        watch_uncaught(_current)
+    if _current is None:
+        _current = _joined(transport, limit)
+        if _current is not None and _current.size > 1:
+            watch_uncaught(_current)
 
 
-def _launched() -> bool:
-    """Whether a launcher of MPI started this process; BackendUnavailable where it cannot join the others."""
-    sizes = [os.environ.get(name, "1") for name in _MPI_SIZES]
-    launched = _PMIX in os.environ or any(size.isdigit() and int(size) > 1 for size in sizes)
-    if launched and importlib.util.find_spec("mpi4py") is None:
+def _joined(transport: str, limit: float) -> Transport | None:
+    """The transport that was asked for; None where no launcher started this process."""
+    by_mpi = launcher.by_mpi()
+    usable = importlib.util.find_spec("mpi4py") is not None
+    place = None if transport == "mpi" or (by_mpi and usable) else launcher.place()
+    if place is not None:
+        return NCCLTransport(SocketTransport(place, limit))
+    if by_mpi and not usable:
         raise BackendUnavailable(
             "this process is one of several that a launcher of MPI started, and needs mpi4py: "
             "pip install 'fp16engine[mpi]'"
         )
-    return launched
+    if not by_mpi and transport != "mpi":
+        return None
+    from .mpi import MPITransport
+
+    made = MPITransport(limit)
+    return NCCLTransport(made) if transport == "nccl" and made.size > 1 else made
+
+
+def reached() -> Transport | None:
+    """The transport to the other ranks, which it joins to tell them of an error; None where it cannot."""
+    try:
+        init()
+    except BackendUnavailable:
+        return None
+    return transport()
 
 
 def transport() -> Transport | None:
@@ -109,9 +124,11 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
         y = fl(sum(x of rank 0, 1, ...) / size)
 
     Args:
-        arrays: of any shape, float16 or float32, the same shapes and dtypes on every rank; all ranks call.
+        arrays: of any shape, float16, bfloat16 or float32, the same shapes and dtypes on every rank; all
+            ranks call.
         reduce: "one-rounding": FP32 sums in the order of the ranks, rounded once to the dtype of the array;
-            "ring-fp16": a ring that adds in binary16, each array divided by the number of ranks before;
+            "ring-fp16": a ring that adds float16 arrays in binary16, each divided by the number of ranks
+            before;
             "fp32": a ring that adds in FP32, rounded once at the end.
 
     Returns:
@@ -133,7 +150,7 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
         return given
     results = []
     for array in given:
-        mean = reductions.start(reduce, joined, array.size, array.dtype, STEP)
+        mean = reductions.start(reduce, joined, array.size, array.dtype.name, STEP)
         mean.add(np.ascontiguousarray(array).reshape(-1), range(joined.size))
         results.append(mean.result(joined.size).reshape(array.shape))
     return results
@@ -141,6 +158,6 @@ def all_reduce(arrays: Sequence[np.ndarray], reduce: str = "one-rounding") -> li
 
 def _checked(name: str, array: Any) -> np.ndarray:
     checked: np.ndarray = instance(name, array, np.ndarray, "a NumPy array")
-    if checked.dtype.name not in ("float16", "float32"):
-        raise TypeError(must_be(name, "float16 or float32", checked.dtype.name))
+    if checked.dtype.name not in EXCHANGED:
+        raise TypeError(must_be(name, one_of(EXCHANGED), checked.dtype.name))
     return checked

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..errors import BackendUnavailable
-from ..reporting.owner import Owner
-from .transport import CHANNELS, Message, gathered_bytes, lost
-
-EAGER = 1e-3  # seconds without new messages before the thread sleeps between two polls
-SHORTEST, LONGEST = 20e-6, 1e-3  # seconds between two polls
-LOOK_EVERY = 0.5  # seconds between two looks at whether the other processes are there
-LEAVING = 2.0  # seconds for which the others may take to leave, too
+from .peers import LONGEST, Peers, wait
+from .transport import CHANNELS, HOST_DEVICES, LEAVING, Message, flat_bytes
 
 
 class MPITransport:
@@ -43,47 +36,30 @@ class MPITransport:
         world = MPI.COMM_WORLD
         self.rank, self.size, self.limit = world.Get_rank(), world.Get_size(), limit
         self._channels = [world.Dup() for _ in CHANNELS] if self.size > 1 else []
-        self._owners: list[Owner | None] = [None] * self.size
+        self.peers = Peers(self.rank, [None] * self.size)
         if self.size > 1:
-            own = json.dumps(Owner.this().to_json()).encode()
-            self._owners = [Owner.of_json(json.loads(text)) for text in gathered_bytes(self, own)]
+            self.peers = Peers.of(self)
 
     def swap(self, channel: int, sends: Sequence[Message], receives: Sequence[Message]) -> None:
         """See `Transport.swap`."""
         comm = self._channels[channel]
         with self._lock:
-            requests = [(rank, comm.Irecv(_bytes(array), rank)) for rank, array in receives]
-            requests += [(rank, comm.Isend(_bytes(array), rank)) for rank, array in sends]
-        self._wait(requests)
-
-    def _wait(self, requests: list[tuple[int, Any]]) -> None:
+            requests = [(rank, comm.Irecv(flat_bytes(array), rank)) for rank, array in receives]
+            requests += [(rank, comm.Isend(flat_bytes(array), rank)) for rank, array in sends]
         pending = [request for _, request in requests]
-        began = looked = time.monotonic()
-        eager, pause = began + EAGER, SHORTEST
-        while True:
-            with self._lock:
-                if self._mpi.Request.Testall(pending):
-                    return
-            now = time.monotonic()
-            if now > eager:
-                time.sleep(pause)
-                pause = min(2 * pause, LONGEST)
-            if now - looked >= LOOK_EVERY:
-                looked = now
-                self._look(requests, now - began)
+        wait(partial(self._all, pending), partial(self._missing, requests), self.peers, self.limit)
 
-    def _look(self, requests: list[tuple[int, Any]], waited: float) -> None:
+    def _all(self, pending: list[Any]) -> bool:
         with self._lock:
-            missing = sorted({rank for rank, request in requests if not request.Test()})
-        gone = [rank for rank in missing if (owner := self._owners[rank]) is not None and owner.gone()]
-        if gone:
-            raise lost([self._named(rank) for rank in gone], "ended")
-        if missing and waited > self.limit:
-            raise lost([self._named(rank) for rank in missing], f"did not answer within {self.limit:g} s")
+            return bool(self._mpi.Request.Testall(pending))
 
-    def _named(self, rank: int) -> str:
-        owner = self._owners[rank]
-        return f"{rank}" if owner is None else f"{rank} (process {owner.pid} on {owner.host})"
+    def _missing(self, requests: list[tuple[int, Any]]) -> list[int]:
+        with self._lock:
+            return sorted({rank for rank, request in requests if not request.Test()})
+
+    def for_device(self, device: str) -> MPITransport | None:
+        """See `Transport.for_device`."""
+        return self if device in HOST_DEVICES else None
 
     def leave(self) -> bool:
         """See `Transport.leave`."""
@@ -103,14 +79,3 @@ class MPITransport:
         sys.stderr.flush()
         self._mpi.COMM_WORLD.Abort(1)
         os._exit(1)  # an MPI may return here before it has ended this process
-
-    @property
-    def local_size(self) -> int:
-        """See `Transport.local_size`."""
-        own = self._owners[self.rank]
-        return sum(owner is not None and own is not None and owner.host == own.host for owner in self._owners)
-
-
-def _bytes(array: np.ndarray) -> Any:
-    """A flat view of an array's bytes, as MPI takes it."""
-    return array.reshape(-1).view(np.uint8)

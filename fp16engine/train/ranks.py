@@ -51,7 +51,7 @@ def require_same(trainer: Trainer, settings: dict[str, Any]) -> None:
         return
     digest = hashlib.sha256()
     for array in state.model.state_dict().values():
-        digest.update(np.ascontiguousarray(array).data)
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     state.parallel.require_same(
         {
             "version": __version__,

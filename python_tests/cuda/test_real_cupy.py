@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import re
 from typing import Any
@@ -46,6 +47,8 @@ CALLS = {
     "cuda.PinnedMemoryPool.malloc": ["size"],
     "cuda.Graph.launch": ["stream"],
     "cuda.Graph.upload": ["stream"],
+    "cuda.Stream.wait_event": ["event"],
+    "cuda.Event.record": ["stream"],
     "cuda.runtime.setDevice": ["device"],
     "cuda.runtime.getDeviceProperties": ["device"],
     "ndarray.set": ["arr", "stream"],
@@ -53,16 +56,44 @@ CALLS = {
 }
 
 
+NCCL_CALLS = {
+    "NcclCommunicator": ["ndev", "commId", "rank"],
+    "NcclCommunicator.send": ["sendbuf", "count", "datatype", "peer", "stream"],
+    "NcclCommunicator.recv": ["recvbuf", "count", "datatype", "peer", "stream"],
+    "NcclCommunicator.abort": [],
+    "NcclCommunicator.check_async_error": [],
+    "groupStart": [],
+    "groupEnd": [],
+}
+
+
+def test_nccl_is_what_its_fake_is(gpu: Any) -> None:
+    import fake_nccl
+
+    nccl: Any = importlib.import_module("cupy.cuda.nccl")
+    if not nccl.available:
+        pytest.skip("needs NCCL: pip install nvidia-nccl-cu13")
+    for name, arguments in NCCL_CALLS.items():
+        assert _arguments(nccl, name)[: len(arguments)] == arguments
+    assert issubclass(nccl.NcclError, RuntimeError)
+    assert nccl.NCCL_UINT8 == fake_nccl.NCCL_UINT8
+    real, fake = nccl.get_unique_id(), fake_nccl.get_unique_id()
+    assert type(real) is type(fake) and len(real) == len(fake)
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_arguments_are_in_the_order_in_which_they_are_given(name: str) -> None:
-    found: Any = cupy
+    assert _arguments(cupy, name)[: len(CALLS[name])] == CALLS[name]
+
+
+def _arguments(found: Any, name: str) -> list[str]:
     for part in name.split("."):
         found = getattr(found, part)
     first = (inspect.getdoc(found) or "").splitlines()[0]
     declared = re.search(r"\((.*)\)", first)
     assert declared is not None, first
     names = [re.split(r"[ =]", one.split("=")[0].strip())[-1].strip("*") for one in declared[1].split(",")]
-    assert [one for one in names if one not in ("self", "")][: len(CALLS[name])] == CALLS[name]
+    return [one for one in names if one not in ("self", "")]
 
 
 def test_arrays_lie_where_they_are_told_to() -> None:

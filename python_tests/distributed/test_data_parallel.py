@@ -39,15 +39,31 @@ def test_the_lowest_rank_that_says_something_is_followed(said: tuple[Any, ...], 
     assert found == [agreed] * 3
 
 
-def test_equal_settings_pass_and_the_first_difference_is_named_on_every_rank() -> None:
-    on_threads(3, lambda transport: joined(transport).require_same({"version": "1", "seed": 1}))
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            lambda rank: {"version": "1", "data": "ab"[rank == 2]},
+            "data must be the same on all ranks, got 'a' on rank 0 and 'b' on rank 2",
+        ),
+        (
+            lambda rank: {
+                "training": {"filler": "x" * 500, "lr": 0.1 + rank, "betas": [rank % 2, 1]},
+                **({"late": True} if rank == 1 else {}),
+            },
+            "training.lr, training.betas, late must be the same on all ranks, got training.lr 0.1 on rank 0 "
+            "and 1.1 on rank 1",
+        ),
+    ],
+)
+def test_equal_settings_pass_and_all_that_differ_are_named_on_every_rank(settings: Any, words: str) -> None:
+    on_threads(3, lambda transport: joined(transport).require_same(settings(0)))
 
     def differs(transport: ThreadTransport) -> str:
         with pytest.raises(ValueError) as refused:
-            joined(transport).require_same({"version": "1", "data": "ab"[transport.rank == 2]})
+            joined(transport).require_same(settings(transport.rank))
         return str(refused.value)
 
-    words = "data must be the same on all ranks, got 'a' on rank 0 and 'b' on rank 2"
     assert on_threads(3, differs) == [words] * 3
 
 

@@ -45,7 +45,11 @@ def test_all_reduce_is_the_mean_of_each_array(reduce: str, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arrays", "reduce", "words"),
     [
-        ([np.zeros(2)], "one-rounding", r"arrays\[0\] must be float16 or float32, got 'float64'"),
+        (
+            [np.zeros(2)],
+            "one-rounding",
+            r"arrays\[0\] must be one of float16, bfloat16, float32, got 'float64'",
+        ),
         ([[1.0]], "one-rounding", r"arrays\[0\] must be a NumPy array"),
         ([], "sum", "reduce must be one of one-rounding, ring-fp16, fp32, got 'sum'"),
     ],

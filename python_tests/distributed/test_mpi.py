@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fp16engine.distributed.mpi import MPITransport
+from fp16engine.distributed.peers import Peers
 from fp16engine.errors import BackendUnavailable, PeerLost
 from fp16engine.reporting.owner import Owner
 
@@ -31,31 +32,35 @@ def transport() -> Any:
     made = MPITransport.__new__(MPITransport)
     here = Owner.this()
     made._lock, made.limit, made.rank, made.size = threading.Lock(), 2.0, 0, 3
-    made._owners = [here, here, replace(here, started="0")]
+    made.peers = Peers(0, [here, here, replace(here, started="0")])
     yield made
     here.retire()
 
 
+def look(transport: Any, requests: list[tuple[int, Request]], waited: float) -> None:
+    transport.peers.look(transport._missing(requests), waited, transport.limit)
+
+
 def test_a_process_that_ended_is_named_at_once(transport: Any) -> None:
     with pytest.raises(PeerLost, match=rf"^rank 2 \(process {os.getpid()} on .*\) ended; continue with"):
-        transport._look([(1, Request(False)), (2, Request(False))], 0.5)
+        look(transport, [(1, Request(False)), (2, Request(False))], 0.5)
 
 
 def test_ranks_that_do_not_answer_are_named_after_the_limit(transport: Any) -> None:
     waiting = [(0, Request(False)), (1, Request(False)), (2, Request(True))]
-    transport._look(waiting, 1.9)
+    look(transport, waiting, 1.9)
     with pytest.raises(PeerLost, match=r"^ranks 0 \(.*\), 1 \(.*\) did not answer within 2 s; continue with"):
-        transport._look(waiting, 2.1)
+        look(transport, waiting, 2.1)
 
 
 def test_messages_that_came_name_nobody(transport: Any) -> None:
-    transport._look([(2, Request(True))], 100.0)
+    look(transport, [(2, Request(True))], 100.0)
 
 
 def test_ranks_of_this_machine_are_counted(transport: Any) -> None:
-    assert transport.local_size == 3
-    transport._owners[1] = replace(transport._owners[1], host="another")
-    assert transport.local_size == 2
+    assert transport.peers.on_this_machine() == [0, 1, 2]
+    transport.peers._owners[1] = replace(transport.peers._owners[1], host="another")
+    assert transport.peers.on_this_machine() == [0, 2]
 
 
 def test_without_mpi4py_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ def mean(values: np.ndarray, reduce: str) -> list[np.ndarray]:
     """The mean over ranks that have a row of values (P, L) each, as each rank gets it."""
 
     def work(transport: ThreadTransport) -> np.ndarray:
-        found = reductions.start(reduce, transport, values.shape[1], values.dtype, STEP)
+        found = reductions.start(reduce, transport, values.shape[1], values.dtype.name, STEP, "reference")
         found.add(values[transport.rank], range(transport.size))
         return found.result(transport.size)
 
@@ -78,6 +78,16 @@ def test_what_is_not_finite_on_one_rank_is_not_finite_on_all(reduce: str, bad: f
     assert all(not np.isfinite(row[7]) and np.isfinite(row[8]) for row in mean(values, reduce))
 
 
+def test_bfloat16_arrays_are_added_in_fp32_and_rounded_once() -> None:
+    bfloat16 = pytest.importorskip("ml_dtypes").bfloat16
+    values = np.random.default_rng(0).standard_normal((3, LENGTH)).astype(bfloat16)
+    total = np.zeros(LENGTH, np.float32)
+    for row in values:
+        total += row.astype(np.float32)
+    expected = (total / np.float32(3)).astype(bfloat16)
+    assert [found.tobytes() for found in mean(values, "one-rounding")] == [expected.tobytes()] * 3
+
+
 def test_fp32_arrays_are_added_in_fp32() -> None:
     values = np.random.default_rng(0).standard_normal((3, LENGTH)).astype(np.float32)
     expected = (values[0] + values[1] + values[2]) / np.float32(3)
@@ -90,7 +100,7 @@ def test_the_bytes_are_those_of_a_ring(reduce: str, factor: int) -> None:
     values = gradients(size, length)
 
     def work(transport: ThreadTransport) -> int:
-        found = reductions.start(reduce, transport, length, values.dtype, STEP)
+        found = reductions.start(reduce, transport, length, values.dtype.name, STEP, "reference")
         found.add(values[transport.rank], range(size))
         found.result(size)
         return transport.sent
@@ -103,7 +113,7 @@ def test_rounds_in_which_some_ranks_have_no_micro_batch() -> None:
     values = gradients(5, LENGTH)
 
     def work(transport: ThreadTransport) -> np.ndarray:
-        found = reductions.start("one-rounding", transport, LENGTH, values.dtype, STEP)
+        found = reductions.start("one-rounding", transport, LENGTH, values.dtype.name, STEP, "reference")
         found.add(values[transport.rank], range(3))
         found.add(values[3 + transport.rank] if transport.rank < 2 else None, range(2))
         return found.result(5)

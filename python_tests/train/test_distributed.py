@@ -54,7 +54,7 @@ def same(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     assert {name: theirs[name] for name in ours} == ours
 
 
-@pytest.mark.parametrize("precision", ["fp16", "mp", "hbfp6", "fp32"])
+@pytest.mark.parametrize("precision", ["fp16", "mp", "hbfp6", "fp32", "bf16", "bf16-sr"])
 def test_two_ranks_have_the_bits_of_one_process_that_accumulates(precision: str, tmp_path: Path) -> None:
     """Weights, running statistics, dropout, skipped steps, losses and accuracies; 50 images in steps of 8."""
     asked = {"trainer": {"precision": precision}}
@@ -139,10 +139,10 @@ def test_a_resumed_run_says_what_changes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("of_rank", "words"),
     [
-        ({"precision": "mp"}, "precision must be the same on all ranks"),
-        ({"lr": 0.1}, "training must be the same on all ranks"),
-        ({"seed": 4}, "seed must be the same on all ranks, got 3 on rank 0 and 4 on rank 1"),
-        ({"reduce": "fp32"}, "distributed must be the same on all ranks"),
+        ({"precision": "mp"}, "on all ranks, got precision.name 'fp16' on rank 0 and 'mp' on rank 1"),
+        ({"lr": 0.1}, "training.lr must be the same on all ranks, got 0.05 on rank 0 and 0.1 on rank 1"),
+        ({"seed": 4}, "seed, steps.random.seed must be the same on all ranks, got seed 3 on rank 0 and 4 on"),
+        ({"reduce": "fp32"}, "distributed.reduce must be the same on all ranks"),
     ],
 )
 def test_ranks_that_differ_are_refused_at_the_start(

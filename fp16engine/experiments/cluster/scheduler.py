@@ -31,6 +31,7 @@ _MOST_JOBS = 1000  # of an array; Slurm's own limit is 1001 unless it is configu
 _MOST_REQUEUES = 10_000  # a run that gets nowhere ends by job.ATTEMPTS
 _MINUTES_LOCAL = 10 * 365 * 24 * 60
 _COMMAND_SECONDS = 60.0
+_COMMANDS = ("sbatch", "srun", "squeue")
 _ENDED = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
     "REVOKED", "TIMEOUT",
@@ -106,8 +107,12 @@ class Slurm:
         given = {name: True if value is None else value for name, value in options.items()}
         minutes = slurm_minutes(str(given.pop("time"))) if "time" in given else None
         cpus = given.get("cpus-per-task")
-        if shutil.which("sbatch") is None or shutil.which("srun") is None:
-            raise BackendUnavailable("--cluster slurm needs Slurm's commands, sbatch, srun and squeue")
+        missing = [name for name in _COMMANDS if shutil.which(name) is None]
+        if missing:
+            raise BackendUnavailable(
+                f"--cluster slurm needs Slurm's commands: no {', no '.join(missing)} found; --cluster local "
+                "needs none"
+            )
         try:
             executor = submitit.SlurmExecutor(self._folder / LOGS, max_num_timeout=_MOST_REQUEUES)
             executor.update_parameters(
@@ -125,6 +130,10 @@ class Slurm:
                 yield from zip(part, [Handle(str(job.job_id)) for job in jobs], strict=True)
         except RuntimeError as error:
             said = " ".join(str(error).split())
+            if _listed() is None:
+                raise BackendUnavailable(
+                    f"--cluster slurm needs a Slurm that answers, and squeue has no answer here: {said}"
+                ) from None
             raise ValueError(f"--slurm must be options that sbatch takes, got: {said}") from None
 
     def states(self, handles: Mapping[Handle, int]) -> dict[Handle, JobState]:

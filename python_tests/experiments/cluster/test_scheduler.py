@@ -29,7 +29,7 @@ def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    for name, text in (("sbatch", SBATCH), ("srun", "#!/bin/sh\n")):
+    for name, text in (("sbatch", SBATCH), ("srun", "#!/bin/sh\n"), ("squeue", "#!/bin/sh\n")):
         command(folder, name, text)
     return folder
 
@@ -101,13 +101,22 @@ def test_what_sbatch_refuses_is_an_error_in_its_words(tmp_path: Path, commands: 
         list(made.submit([0, 1]))
 
 
+def test_a_slurm_that_does_not_answer_is_not_the_fault_of_the_options(tmp_path: Path, commands: Path) -> None:
+    pytest.importorskip("submitit", reason="submitit is not installed: pip install 'fp16engine[cluster]'")
+    for name in ("sbatch", "squeue"):
+        command(commands, name, "#!/bin/sh\necho no controller >&2\nexit 1\n")
+    made, _ = slurm(tmp_path, {})
+    with pytest.raises(BackendUnavailable, match=r"needs a Slurm that answers, and squeue .*: no controller"):
+        list(made.submit([0, 1]))
+
+
 def test_without_slurm_the_error_says_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("submitit", reason="submitit is not installed: pip install 'fp16engine[cluster]'")
     monkeypatch.setenv("PATH", str(tmp_path))
     made, _ = slurm(tmp_path, {})
-    with pytest.raises(BackendUnavailable, match="needs Slurm's commands"):
+    with pytest.raises(BackendUnavailable, match="no sbatch, no srun, no squeue found"):
         list(made.submit([0]))
     assert made.states({Handle("1"): 0}) == {}
 

@@ -73,7 +73,7 @@ def batch_norm_backward(
     dbeta: Array,
     dr: Array | None,
     db: Array | None,
-    relu: bool,
+    activation: str,
     half_accumulator: bool,
 ) -> None: ...
 def batch_norm_forward(
@@ -92,7 +92,7 @@ def batch_norm_forward(
     inv_std: Array,
     momentum: float,
     eps: float,
-    relu: bool,
+    activation: str,
     half_accumulator: bool,
 ) -> None: ...
 def batch_norm_inference(
@@ -104,7 +104,7 @@ def batch_norm_inference(
     residual: Array | None,
     y: Array,
     eps: float,
-    relu: bool,
+    activation: str,
     deviation: bool,
 ) -> None: ...
 def binary(op: str, a: Array, b: Array, y: Array) -> None: ...

@@ -356,15 +356,23 @@ def _batch_norm() -> Iterable[Case]:
             vector = Fill(shape[-1:], dtype=statistics)
             variance = Fill(shape[-1:], "positive", dtype=statistics)
             storage = ("float16", "float32") if statistics is None else ("float16",)
-            for relu in (False, True):
-                name = f"{label}{'-relu' if relu else ''}{'-float32-statistics' if statistics else ''}"
+            for activation in (None, "relu", "relu6"):
+                end = "-float32-statistics" if statistics else ""
+                name = f"{label}{f'-{activation}' if activation else ''}{end}"
                 common = {"x": Fill(shape), "gamma": vector, "beta": vector}
                 running = {"running_mean": vector, "running_var": variance}
                 yield Case(
                     "batch_norm_forward",
                     name,
                     "norm",
-                    {**common, **running, "momentum": 0.99, "eps": 1e-3, "relu": relu, "acc": ACC},
+                    {
+                        **common,
+                        **running,
+                        "momentum": 0.99,
+                        "eps": 1e-3,
+                        "activation": activation,
+                        "acc": ACC,
+                    },
                     mutates=("running_mean", "running_var"),
                     storage=storage,
                     ranges=("normal", "positive"),
@@ -373,7 +381,7 @@ def _batch_norm() -> Iterable[Case]:
                     "batch_norm_inference",
                     name,
                     "bits",
-                    {**common, **running, "eps": 1e-3, "relu": relu},
+                    {**common, **running, "eps": 1e-3, "activation": activation},
                     storage=storage,
                     ranges=("normal", "large", "subnormal"),
                 )
@@ -382,7 +390,7 @@ def _batch_norm() -> Iterable[Case]:
                     "batch_norm_backward",
                     name,
                     "norm",
-                    {**common, **saved, "dy": Fill(shape), "relu": relu, "acc": ACC},
+                    {**common, **saved, "dy": Fill(shape), "activation": activation, "acc": ACC},
                     storage=storage,
                 )
 
@@ -390,16 +398,18 @@ def _batch_norm() -> Iterable[Case]:
 # "vectors": columns that the GPU moves in groups, and rows enough for its threads to take several at once
 _ADDED_SHAPES = {"image": (4, 5, 3, 17), "vectors": (2500, 16), "one-channel": (9, 1)}
 _ADDED_FORWARD = {
-    "residual": (("residual",), False),
-    "residual-relu": (("residual",), True),
-    "addend-relu": (("addend",), True),
-    "addend-residual": (("addend", "residual"), False),
+    "residual": (("residual",), None),
+    "residual-relu": (("residual",), "relu"),
+    "residual-relu6": (("residual",), "relu6"),
+    "addend-relu": (("addend",), "relu"),
+    "addend-residual": (("addend", "residual"), None),
 }
 _ADDED_BACKWARD = {
-    "residual-relu": (("y",), True, False),
-    "pending_grad-relu": (("pending_grad",), True, False),
-    "sums": ((), False, True),
-    "residual-pending_grad-sums": (("y", "pending_grad"), True, True),
+    "residual-relu": (("y",), "relu", False),
+    "residual-relu6": (("y",), "relu6", False),
+    "pending_grad-relu": (("pending_grad",), "relu", False),
+    "sums": ((), None, True),
+    "residual-pending_grad-sums": (("y", "pending_grad"), "relu", True),
 }
 
 
@@ -410,7 +420,14 @@ def _batch_norm_running() -> Iterable[Case]:
         vector, deviation = Fill(shape[-1:]), Fill(shape[-1:], "positive")
         common = {"x": Fill(shape), "gamma": vector, "beta": vector}
         running = {"running_mean": vector, "running_var": deviation}
-        options = {"momentum": 0.9, "eps": 1e-3, "relu": False, "acc": ACC, "residual": None, "addend": None}
+        options = {
+            "momentum": 0.9,
+            "eps": 1e-3,
+            "activation": None,
+            "acc": ACC,
+            "residual": None,
+            "addend": None,
+        }
         counted = {"updates": Fill((1,), "index", 9)}
         kept = {"rest": Fill((2, *shape[-1:]))}
         for name, given in (("counted", counted), ("deviation", counted | kept)):
@@ -427,7 +444,7 @@ def _batch_norm_running() -> Iterable[Case]:
             "batch_norm_inference",
             f"{label}-deviation",
             "bits",
-            {**common, **running, "eps": 1e-3, "relu": False, "residual": None, "deviation": True},
+            {**common, **running, "eps": 1e-3, "activation": None, "residual": None, "deviation": True},
             ranges=("normal", "large", "subnormal"),
         )
 
@@ -442,33 +459,49 @@ def _batch_norm_with_additions() -> Iterable[Case]:
             suffix = f"{label}{'-float32-statistics' if statistics else ''}"
             common = {"x": Fill(shape), "gamma": vector, "beta": vector}
             running = {"running_mean": vector, "running_var": variance}
-            for name, (added, relu) in _ADDED_FORWARD.items():
+            for name, (added, activation) in _ADDED_FORWARD.items():
                 given = {key: Fill(shape) if key in added else None for key in ("residual", "addend")}
                 yield Case(
                     "batch_norm_forward",
                     f"{suffix}-{name}",
                     "norm",
-                    {**common, **running, "momentum": 0.99, "eps": 1e-3, "relu": relu, "acc": ACC, **given},
+                    {
+                        **common,
+                        **running,
+                        "momentum": 0.99,
+                        "eps": 1e-3,
+                        "activation": activation,
+                        "acc": ACC,
+                        **given,
+                    },
                     mutates=("running_mean", "running_var"),
                     storage=storage,
                 )
-            for relu in (False, True):
+            for activation in (None, "relu", "relu6"):
                 yield Case(
                     "batch_norm_inference",
-                    f"{suffix}-residual{'-relu' if relu else ''}",
+                    f"{suffix}-residual{f'-{activation}' if activation else ''}",
                     "bits",
-                    {**common, **running, "eps": 1e-3, "relu": relu, "residual": Fill(shape)},
+                    {**common, **running, "eps": 1e-3, "activation": activation, "residual": Fill(shape)},
                     storage=storage,
                     ranges=("normal", "special"),
                 )
             saved = {"mean": vector, "inv_std": variance}
-            for name, (added, relu, sums) in _ADDED_BACKWARD.items():
+            for name, (added, activation, sums) in _ADDED_BACKWARD.items():
                 given = {key: Fill(shape) if key in added else None for key in ("y", "pending_grad")}
                 yield Case(
                     "batch_norm_backward",
                     f"{suffix}-{name}",
                     "norm",
-                    {**common, **saved, "dy": Fill(shape), "relu": relu, "acc": ACC, **given, "sums": sums},
+                    {
+                        **common,
+                        **saved,
+                        "dy": Fill(shape),
+                        "activation": activation,
+                        "acc": ACC,
+                        **given,
+                        "sums": sums,
+                    },
                     storage=storage,
                 )
 
@@ -492,14 +525,15 @@ def _batch_norm_of_cat() -> Iterable[Case]:
             common = {"gamma": vector, "beta": vector}
             running = {"running_mean": vector, "running_var": variance}
             x, joined = Fill((*images, left)), Fill((*images, right))
-            for relu in (False, True):
+            for activation in (None, "relu", "relu6"):
                 yield Case(
                     "batch_norm_forward",
-                    f"{suffix}{'-relu' if relu else ''}",
+                    f"{suffix}{f'-{activation}' if activation else ''}",
                     "norm",
                     {
-                        "x": x, **common, **running, "momentum": 0.99, "eps": 1e-3, "relu": relu, "acc": ACC,
-                        "residual": None, "addend": None, "updates": None, "rest": None, "joined": joined,
+                        "x": x, **common, **running, "momentum": 0.99, "eps": 1e-3, "activation": activation,
+                        "acc": ACC, "residual": None, "addend": None, "updates": None, "rest": None,
+                        "joined": joined,
                     },
                     mutates=("running_mean", "running_var"),
                     storage=storage,
@@ -511,7 +545,7 @@ def _batch_norm_of_cat() -> Iterable[Case]:
                     f"{suffix}{name}",
                     "norm",
                     {
-                        "x": s, **common, "mean": vector, "inv_std": variance, "dy": s, "relu": True,
+                        "x": s, **common, "mean": vector, "inv_std": variance, "dy": s, "activation": "relu6",
                         "acc": ACC, "y": None, "pending_grad": pending, "sums": False, "split": left,
                     },
                     storage=storage,

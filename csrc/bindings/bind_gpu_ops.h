@@ -17,10 +17,10 @@ static void bind_gpu_ops(pybind11::module_& m) {
                  "probs"_a, "dy"_a, "dq"_a, "dk"_a, "dv"_a, "half_accumulator"_a);
     bind_checked(m, "batch_norm_of_cat_forward", &gpu::batch_norm_of_cat_forward, checks::batch_norm_of_cat_forward,
                  "x"_a, "joined"_a, "gamma"_a, "beta"_a, "running_mean"_a, "running_var"_a, "updates"_a, "rest"_a,
-                 "s"_a, "y"_a, "mean"_a, "inv_std"_a, "momentum"_a, "eps"_a, "relu"_a);
+                 "s"_a, "y"_a, "mean"_a, "inv_std"_a, "momentum"_a, "eps"_a, "activation"_a);
     bind_checked(m, "batch_norm_of_cat_backward", &gpu::batch_norm_of_cat_backward, checks::batch_norm_of_cat_backward,
                  "s"_a, "gamma"_a, "beta"_a, "mean"_a, "inv_std"_a, "dy"_a, "pending_grad"_a, "dx"_a, "djoined"_a,
-                 "dgamma"_a, "dbeta"_a, "relu"_a);
+                 "dgamma"_a, "dbeta"_a, "activation"_a);
     bind_checked(m, "relu_bias_backward", &gpu::relu_bias_backward, checks::relu_bias_backward, "y"_a, "dy"_a, "dx"_a,
                  "db"_a);
     bind_checked(m, "depthwise_forward", &gpu::depthwise_forward, checks::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a,

@@ -29,12 +29,13 @@ static void bind_ops(pybind11::module_& m) {
 
     bind_checked(m, "batch_norm_forward", &ops::batch_norm_forward, checks::batch_norm_forward, "x"_a, "addend"_a,
                  "gamma"_a, "beta"_a, "running_mean"_a, "running_var"_a, "updates"_a, "rest"_a, "residual"_a, "sum"_a,
-                 "y"_a, "mean"_a, "inv_std"_a, "momentum"_a, "eps"_a, "relu"_a, "half_accumulator"_a);
+                 "y"_a, "mean"_a, "inv_std"_a, "momentum"_a, "eps"_a, "activation"_a, "half_accumulator"_a);
     bind_checked(m, "batch_norm_inference", &ops::batch_norm_inference, checks::batch_norm_inference, "x"_a, "gamma"_a,
-                 "beta"_a, "running_mean"_a, "running_var"_a, "residual"_a, "y"_a, "eps"_a, "relu"_a, "deviation"_a);
+                 "beta"_a, "running_mean"_a, "running_var"_a, "residual"_a, "y"_a, "eps"_a, "activation"_a,
+                 "deviation"_a);
     bind_checked(m, "batch_norm_backward", &ops::batch_norm_backward, checks::batch_norm_backward, "x"_a, "gamma"_a,
                  "beta"_a, "mean"_a, "inv_std"_a, "y"_a, "dy"_a, "pending_grad"_a, "dx"_a, "dgamma"_a, "dbeta"_a,
-                 "dr"_a, "db"_a, "relu"_a, "half_accumulator"_a);
+                 "dr"_a, "db"_a, "activation"_a, "half_accumulator"_a);
     bind_checked(m, "layer_norm_forward", &ops::layer_norm_forward, checks::layer_norm_forward, "x"_a, "gamma"_a,
                  "beta"_a, "y"_a, "mean"_a, "inv_std"_a, "eps"_a, "half_accumulator"_a);
     bind_checked(m, "layer_norm_backward", &ops::layer_norm_backward, checks::layer_norm_backward, "x"_a, "gamma"_a,

@@ -36,7 +36,7 @@ constexpr auto batch_norm_forward =
     [](const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates, const ArrayView& rest,
        const ArrayView& residual, const ArrayView& sum, const ArrayView& y, const ArrayView& mean,
-       const ArrayView& inv_std, double, double, bool, bool half_accumulator) {
+       const ArrayView& inv_std, double, double, const std::string&, bool half_accumulator) {
         channels(x, {{"gamma", gamma},
                      {"beta", beta},
                      {"running_mean", running_mean},
@@ -61,25 +61,25 @@ constexpr auto batch_norm_forward =
                 {{"x", x}, {"addend", addend}, {"gamma", gamma}, {"beta", beta}, {"residual", residual}});
     };
 
-constexpr auto batch_norm_inference = [](const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
-                                         const ArrayView& running_mean, const ArrayView& running_var,
-                                         const ArrayView& residual, const ArrayView& y, double, bool, bool) {
-    channels(x, {{"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean}, {"running_var", running_var}});
-    present({"y", y});
-    like_x(x, {{"residual", residual}, {"y", y}});
-    outputs({{"y", y}}, {{"x", x},
-                         {"gamma", gamma},
-                         {"beta", beta},
-                         {"running_mean", running_mean},
-                         {"running_var", running_var},
-                         {"residual", residual}});
-};
+constexpr auto batch_norm_inference =
+    [](const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& running_mean,
+       const ArrayView& running_var, const ArrayView& residual, const ArrayView& y, double, const std::string&, bool) {
+        channels(x, {{"gamma", gamma}, {"beta", beta}, {"running_mean", running_mean}, {"running_var", running_var}});
+        present({"y", y});
+        like_x(x, {{"residual", residual}, {"y", y}});
+        outputs({{"y", y}}, {{"x", x},
+                             {"gamma", gamma},
+                             {"beta", beta},
+                             {"running_mean", running_mean},
+                             {"running_var", running_var},
+                             {"residual", residual}});
+    };
 
 constexpr auto batch_norm_backward = [](const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                                         const ArrayView& mean, const ArrayView& inv_std, const ArrayView& y,
                                         const ArrayView& dy, const ArrayView& pending_grad, const ArrayView& dx,
                                         const ArrayView& dgamma, const ArrayView& dbeta, const ArrayView& dr,
-                                        const ArrayView& db, bool, bool half_accumulator) {
+                                        const ArrayView& db, const std::string&, bool half_accumulator) {
     channels(
         x,
         {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"inv_std", inv_std}, {"dgamma", dgamma}, {"dbeta", dbeta}});

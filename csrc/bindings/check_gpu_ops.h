@@ -49,10 +49,10 @@ constexpr auto batch_norm_of_cat_forward =
     [](const ArrayView& x, const ArrayView& joined, const ArrayView& gamma, const ArrayView& beta,
        const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates, const ArrayView& rest,
        const ArrayView& s, const ArrayView& y, const ArrayView& mean, const ArrayView& inv_std, double momentum,
-       double eps, bool relu) {
+       double eps, const std::string& activation) {
         side_by_side(s, {"x", x}, {"joined", joined});
         batch_norm_forward(s, {}, gamma, beta, running_mean, running_var, updates, rest, {}, {}, y, mean, inv_std,
-                           momentum, eps, relu, false);
+                           momentum, eps, activation, false);
         outputs({{"s", s}, {"y", y}, {"mean", mean}, {"inv_std", inv_std}},
                 {{"x", x}, {"joined", joined}, {"gamma", gamma}, {"beta", beta}});
     };
@@ -60,10 +60,10 @@ constexpr auto batch_norm_of_cat_forward =
 constexpr auto batch_norm_of_cat_backward =
     [](const ArrayView& s, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
        const ArrayView& inv_std, const ArrayView& dy, const ArrayView& pending_grad, const ArrayView& dx,
-       const ArrayView& djoined, const ArrayView& dgamma, const ArrayView& dbeta, bool relu) {
+       const ArrayView& djoined, const ArrayView& dgamma, const ArrayView& dbeta, const std::string& activation) {
         side_by_side(s, {"dx", dx}, {"djoined", djoined});
         if (pending_grad) of_size_and_dtype({"pending_grad", pending_grad}, s);
-        batch_norm_backward(s, gamma, beta, mean, inv_std, {}, dy, {}, {}, dgamma, dbeta, {}, {}, relu, false);
+        batch_norm_backward(s, gamma, beta, mean, inv_std, {}, dy, {}, {}, dgamma, dbeta, {}, {}, activation, false);
         outputs({{"dx", dx}, {"djoined", djoined}},
                 {{"s", s}, {"gamma", gamma}, {"beta", beta}, {"dy", dy}, {"pending_grad", pending_grad}});
     };

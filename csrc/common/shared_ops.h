@@ -7,22 +7,22 @@ using Pads = std::vector<int64_t>;  // top, bottom, left, right
 
 // x y dx dy (..., C); the per-channel vectors (C,) are all of one dtype, the statistics' one. Of the shape of x, where
 // they are not absent: `addend`, for which sum = fl(x + addend) is written and normalised, and `residual`, which is
-// added to what was normalised.
+// added to what was normalised. `activation`: none, relu or relu6.
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
                         const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
                         const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
-                        bool half_accumulator);
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps,
+                        const std::string& activation, bool half_accumulator);
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                          const ArrayView& y, double eps, bool relu, bool deviation);
-// Absent or not: y, by which dy is masked into dr, both present or neither (`relu` is then of no account);
+                          const ArrayView& y, double eps, const std::string& activation, bool deviation);
+// Absent or not: y, by which dy is masked into dr, both present or neither;
 // `pending_grad`, which is added to dx; db (C,) in the dtype of x, the sums of dx over its rows.
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
                          const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy,
                          const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& dgamma,
-                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db, bool relu,
-                         bool half_accumulator);
+                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db,
+                         const std::string& activation, bool half_accumulator);
 
 // y = a op b with broadcasting; op: add, sub, mul, div. With a number, it is a float32 register.
 void binary(const std::string& op, const ArrayView& a, const ArrayView& b, const ArrayView& y);

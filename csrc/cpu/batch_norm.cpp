@@ -79,7 +79,7 @@ void moments(const T* x, const T* addend, T* sum, const Rows& r, std::vector<flo
 template <class T>
 std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std::vector<float>& mean,
                                const std::vector<float>& inv_std, const std::vector<float>& gamma,
-                               const std::vector<float>& beta, int quantity, bool relu) {
+                               const std::vector<float>& beta, int quantity, const Rectifier& rectifier) {
     const bool average = quantity == kSumX || quantity == kSumSquaredDistance;  // of terms times inv_std, a scale
     const int64_t blocks = (r.rows + kStrictBlock - 1) / kStrictBlock;
     std::vector<float> sums(blocks * r.C), levels(strict_levels(r.rows) * r.C), total(r.C);
@@ -87,7 +87,7 @@ std::vector<float> strict_sums(const T* x, const T* dy, const Rows& r, const std
         const int64_t first = i * kStrictBlock;
         kernels().batch_norm(T{}).strict_block_sums(
             x + first * r.C, dy ? dy + first * r.C : nullptr, std::min(kStrictBlock, r.rows - first), r.C, mean.data(),
-            inv_std.data(), gamma.data(), beta.data(), quantity, relu, &sums[i * r.C]);
+            inv_std.data(), gamma.data(), beta.data(), quantity, rectifier, &sums[i * r.C]);
     });
     StrictSum sum(levels.data(), r.C, average);
     for (int64_t i = 0; i < blocks; i++) sum.add(&sums[i * r.C]);
@@ -113,9 +113,10 @@ std::vector<float> strict_scales(const T* x, const Rows& r) {
 template <class T>
 void strict_moments(const T* x, const Rows& r, std::vector<float>& mean, std::vector<float>& variance) {
     const std::vector<float> zeros(r.C), scale = strict_scales(x, r);
-    mean = strict_sums<T>(x, nullptr, r, zeros, scale, zeros, zeros, kSumX, false);
+    const Rectifier none("none");
+    mean = strict_sums<T>(x, nullptr, r, zeros, scale, zeros, zeros, kSumX, none);
     for (int64_t c = 0; c < r.C; c++) mean[c] = to_float(to_half(mean[c] / scale[c]));
-    variance = strict_sums<T>(x, nullptr, r, mean, scale, zeros, zeros, kSumSquaredDistance, false);
+    variance = strict_sums<T>(x, nullptr, r, mean, scale, zeros, zeros, kSumSquaredDistance, none);
     for (int64_t c = 0; c < r.C; c++) variance[c] = variance[c] / scale[c] / scale[c];
 }
 
@@ -146,10 +147,10 @@ std::vector<float> inverse_std(const std::vector<float>& variance, double eps) {
 template <class T>
 void apply(const T* x, const ArrayView& residual, const Rows& r, const std::vector<float>& mean,
            const std::vector<float>& inv_std, const std::vector<float>& gamma, const std::vector<float>& beta,
-           bool relu, T* y) {
+           const Rectifier& rectifier, T* y) {
     parallel_for(r.slices, [&](int64_t i, int) {
         kernels().batch_norm(T{}).normalize(x + r.begin(i) * r.C, slice_of<const T>(residual, r, i), r.count(i), r.C,
-                                            mean.data(), inv_std.data(), gamma.data(), beta.data(), relu,
+                                            mean.data(), inv_std.data(), gamma.data(), beta.data(), rectifier,
                                             y + r.begin(i) * r.C);
     });
 }
@@ -159,9 +160,10 @@ void apply(const T* x, const ArrayView& residual, const Rows& r, const std::vect
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
                         const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
                         const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
-                        bool half_accumulator) {
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps,
+                        const std::string& activation, bool half_accumulator) {
     const Rows r(x);
+    const Rectifier rectifier(activation);
     std::vector<float> batch_mean(r.C), variance(r.C);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
@@ -179,35 +181,37 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
         std::vector<float> deviation = inverse_std(variance, eps);
         store_rounded(batch_mean, mean);
         store_rounded(deviation, inv_std);
-        apply(normalised, residual, r, batch_mean, deviation, floats(gamma), floats(beta), relu, y.as<T>());
+        apply(normalised, residual, r, batch_mean, deviation, floats(gamma), floats(beta), rectifier, y.as<T>());
     });
 }
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                          const ArrayView& y, double eps, bool relu, bool deviation) {
+                          const ArrayView& y, double eps, const std::string& activation, bool deviation) {
     const Rows r(x);
+    const Rectifier rectifier(activation);
     std::vector<float> variance = floats(running_var);
     if (deviation)
         for (float& v : variance) v = v * v;
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
         apply(x.as<T>(), residual, r, floats(running_mean), inverse_std(variance, eps), floats(gamma), floats(beta),
-              relu, y.as<T>());
+              rectifier, y.as<T>());
     });
 }
 
 void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta, const ArrayView& mean,
                          const ArrayView& inv_std, const ArrayView& y, const ArrayView& dy,
                          const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& dgamma,
-                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db, bool relu,
-                         bool half_accumulator) {
-    if (y) {  // dy is masked by it, and the rest is the gradient of a norm without ReLU
-        unary_backward("relu", y, dy, dr);
+                         const ArrayView& dbeta, const ArrayView& dr, const ArrayView& db,
+                         const std::string& activation, bool half_accumulator) {
+    if (y) {  // dy is masked by it, and the rest is the gradient of a norm without activation
+        unary_backward(activation, y, dy, dr);
         return batch_norm_backward(x, gamma, beta, mean, inv_std, {}, dr, pending_grad, dx, dgamma, dbeta, {}, db,
-                                   false, half_accumulator);
+                                   "none", half_accumulator);
     }
     const Rows r(x);
+    const Rectifier rectifier(activation);
     const std::vector<float> m = floats(mean), s = floats(inv_std), g = floats(gamma), b = floats(beta);
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
@@ -215,14 +219,14 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
         const T* const dys = dy.as<T>();
         std::vector<float> shift(r.C), slope(r.C);
         if (half_accumulator) {
-            shift = strict_sums(xs, dys, r, m, s, g, b, kSumGradient, relu);
-            slope = strict_sums(xs, dys, r, m, s, g, b, kSumGradientXhat, relu);
+            shift = strict_sums(xs, dys, r, m, s, g, b, kSumGradient, rectifier);
+            slope = strict_sums(xs, dys, r, m, s, g, b, kSumGradientXhat, rectifier);
         } else {
             std::vector<float> shifts(r.slices * r.C), slopes(r.slices * r.C);
             parallel_for(r.slices, [&](int64_t i, int) {
                 kernels().batch_norm(T{}).backward_sums(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C, r.count(i), r.C,
-                                                        m.data(), s.data(), g.data(), b.data(), relu, &shifts[i * r.C],
-                                                        &slopes[i * r.C]);
+                                                        m.data(), s.data(), g.data(), b.data(), rectifier,
+                                                        &shifts[i * r.C], &slopes[i * r.C]);
             });
             for (int64_t i = 0; i < r.slices; i++) {
                 kernels().sums.accumulate(&shifts[i * r.C], shift.data(), r.C);
@@ -240,8 +244,8 @@ void batch_norm_backward(const ArrayView& x, const ArrayView& gamma, const Array
         parallel_for(r.slices, [&](int64_t i, int) {
             kernels().batch_norm(T{}).backward_input(xs + r.begin(i) * r.C, dys + r.begin(i) * r.C,
                                                      slice_of<const T>(pending_grad, r, i), r.count(i), r.C, m.data(),
-                                                     s.data(), g.data(), b.data(), relu, shift.data(), slope.data(),
-                                                     dx.as<T>() + r.begin(i) * r.C);
+                                                     s.data(), g.data(), b.data(), rectifier, shift.data(),
+                                                     slope.data(), dx.as<T>() + r.begin(i) * r.C);
         });
         if (db) reduce("sum", dx, db, 1, r.rows, r.C, half_accumulator);
     });

@@ -1,16 +1,14 @@
 #include "cuda/batch_norm.h"
 
 #include <algorithm>
-#include <limits>
 
+#include "common/rectifier.h"
 #include "cuda/cooperative.h"
 #include "cuda/ops.h"
 #include "cuda/wide.h"
 
 namespace fp16engine::gpu {
 namespace {
-
-float relu_floor(bool relu) { return relu ? 0.0f : -std::numeric_limits<float>::infinity(); }
 
 // mean, variance and scale (C,) with binary16 accumulators; `groups` has strict_floats.
 void strict_moments(const ArrayView& x, const Rows& r, Ptr<float> groups, Ptr<float> mean, Ptr<float> variance,
@@ -35,7 +33,8 @@ struct Forward {
     const ArrayView &x, &joined, &addend, &gamma, &beta, &running_mean, &running_var, &updates, &rest, &residual, &sum,
         &y, &mean, &inv_std;
     double momentum;
-    float eps, floor;
+    float eps;
+    Rectifier rectifier;
     bool half_accumulator;
 };
 
@@ -74,13 +73,13 @@ void forward(const Rows& r, const Forward& given) {
     }
     const Ptr<float> second = first + moments.count * r.C;
     const int64_t most = std::max(places(sums), places(tiles));
-    const float eps = given.eps, floor = given.floor;
+    const float eps = given.eps, floor = given.rectifier.floor, ceiling = given.rectifier.ceiling;
     with_source(given, [&](auto source, auto added) {
         constexpr Source kSource = decltype(source)::value;
         constexpr bool kResidual = decltype(added)::value;
         FP16_LAUNCH_COOPERATIVE((batch_norm_forward_kernel<T, S, kWidth, kSource, kResidual>), most, kColumnBlock, xs,
                                 as, ss, gs, bs, running, rs, ys, ms, ds, first, second, moments, sums, tiles, eps,
-                                floor);
+                                floor, ceiling);
     });
 }
 
@@ -101,12 +100,12 @@ void forward(const Forward& given) {
 void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const ArrayView& gamma, const ArrayView& beta,
                         const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& updates,
                         const ArrayView& rest, const ArrayView& residual, const ArrayView& sum, const ArrayView& y,
-                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu,
-                        bool half_accumulator) {
+                        const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps,
+                        const std::string& activation, bool half_accumulator) {
     if (addend && half_accumulator) {  // the documented order starts from what is stored
         binary("add", x, addend, sum);
         return batch_norm_forward(sum, {}, gamma, beta, running_mean, running_var, updates, rest, residual, {}, y, mean,
-                                  inv_std, momentum, eps, relu, half_accumulator);
+                                  inv_std, momentum, eps, activation, half_accumulator);
     }
     forward({x,
              {},
@@ -124,7 +123,7 @@ void batch_norm_forward(const ArrayView& x, const ArrayView& addend, const Array
              inv_std,
              momentum,
              static_cast<float>(eps),
-             relu_floor(relu),
+             Rectifier(activation),
              half_accumulator});
 }
 
@@ -132,7 +131,7 @@ void batch_norm_of_cat_forward(const ArrayView& x, const ArrayView& joined, cons
                                const ArrayView& beta, const ArrayView& running_mean, const ArrayView& running_var,
                                const ArrayView& updates, const ArrayView& rest, const ArrayView& s, const ArrayView& y,
                                const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps,
-                               bool relu) {
+                               const std::string& activation) {
     forward({x,
              joined,
              {},
@@ -149,16 +148,18 @@ void batch_norm_of_cat_forward(const ArrayView& x, const ArrayView& joined, cons
              inv_std,
              momentum,
              static_cast<float>(eps),
-             relu_floor(relu),
+             Rectifier(activation),
              false});
 }
 
 void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const ArrayView& beta,
                           const ArrayView& running_mean, const ArrayView& running_var, const ArrayView& residual,
-                          const ArrayView& y, double eps, bool relu, bool deviation) {
+                          const ArrayView& y, double eps, const std::string& activation, bool deviation) {
     const Rows r(x);
     if (x.size() == 0) return;
-    const auto epsilon = static_cast<float>(eps), floor = relu_floor(relu);
+    const Rectifier rectifier(activation);
+    const auto epsilon = static_cast<float>(eps);
+    const float floor = rectifier.floor, ceiling = rectifier.ceiling;
     with_norm_types(x, gamma, [&](auto type, auto statistics_type) {
         with_width<decltype(type)>(
             by_vectors(r.C, {&x, &residual, &y, &gamma, &beta, &running_mean, &running_var}), [&](auto width) {
@@ -173,7 +174,7 @@ void batch_norm_inference(const ArrayView& x, const ArrayView& gamma, const Arra
                 with_flag(static_cast<bool>(residual), [&](auto added) {
                     constexpr bool kResidual = decltype(added)::value;
                     FP16_LAUNCH((batch_norm_inference_kernel<T, S, kWidth, kResidual>), grid_of(places(tiles)),
-                                kColumnBlock, xs, gs, bs, ms, vs, rs, ys, tiles, deviation, epsilon, floor);
+                                kColumnBlock, xs, gs, bs, ms, vs, rs, ys, tiles, deviation, epsilon, floor, ceiling);
                 });
             });
     });

@@ -33,11 +33,12 @@ void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView&
 void batch_norm_of_cat_forward(const ArrayView& x, const ArrayView& joined, const ArrayView& gamma,
                                const ArrayView& beta, const ArrayView& running_mean, const ArrayView& running_var,
                                const ArrayView& updates, const ArrayView& rest, const ArrayView& s, const ArrayView& y,
-                               const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps, bool relu);
+                               const ArrayView& mean, const ArrayView& inv_std, double momentum, double eps,
+                               const std::string& activation);
 void batch_norm_of_cat_backward(const ArrayView& s, const ArrayView& gamma, const ArrayView& beta,
                                 const ArrayView& mean, const ArrayView& inv_std, const ArrayView& dy,
                                 const ArrayView& pending_grad, const ArrayView& dx, const ArrayView& djoined,
-                                const ArrayView& dgamma, const ArrayView& dbeta, bool relu);
+                                const ArrayView& dgamma, const ArrayView& dbeta, const std::string& activation);
 // dx = dy where y > 0, else 0, and db (C,) its sums over all axes but the last, in float32.
 void relu_bias_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, const ArrayView& db);
 // Convolutions with one input channel per group: groups == C, w (K, R, S, 1), K a multiple of C; the rest as conv2d of

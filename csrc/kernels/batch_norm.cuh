@@ -1,16 +1,17 @@
-// Batch normalisation over the rows of x (rows, C), with ReLU if asked; S is the dtype of the statistics, T that of x,
-// y, dy and dx.
+// Batch normalisation over the rows of x (rows, C), with ReLU or ReLU6 if asked; S is the dtype of the statistics, T
+// that of x, y, dy and dx.
 //
 //   y = fl(((x - mean) * inv_std) * gamma + beta [+ residual]), inv_std = 1 / sqrt(var + eps); both are rounded to S
 //   before use; with an addend, s = fl(x + addend) is stored by the pass over the moments and takes the place of x
 //
-//   g = dy where y > 0, or dy; xhat = (x - mean) * inv_std; dbeta = sum g; dgamma = sum g * xhat
+//   g = dy where y > 0 (and y < 6), or dy; xhat = (x - mean) * inv_std; dbeta = sum g; dgamma = sum g * xhat
 //
 //   dx = fl((gamma * inv_std) * ((g - dbeta / rows) - xhat * (dgamma / rows)) [+ pending_grad]), with the unrounded
 //   sums
 //
-//   After a residual and ReLU y is read, not recomputed: the first pass of backward stores dr = g, which the second one
-//   reads for dy. The sums of dx over its rows, a bias' gradient, are joined by the block that is through last.
+//   After a residual and a rectifier y is read, not recomputed: the first pass of backward stores dr = g, which the
+//   second one reads for dy. The sums of dx over its rows, a bias' gradient, are joined by the block that is through
+//   last.
 //
 // Accumulators: float32, where a thread joins eight rows at a time (their sum, and their squares about their own mean;
 // Chan et al. 1979), threads of a block join in the order of their rows, slices in theirs, squares each time moved to
@@ -66,11 +67,11 @@ __device__ __forceinline__ bool stays_positive(float v) {
     return v > (sizeof(T) == 2 ? 0x1p-25f : 0.0f);
 }
 
-// y of one group; values at most `floor` become it (0 for ReLU, -inf for none), NaN passes.
+// y of one group, within the bounds of common/rectifier.h; NaN passes.
 template <int kWidth>
 struct Normalise {
     float mean[kWidth], inv_std[kWidth], gamma[kWidth], beta[kWidth];
-    float floor;
+    float floor, ceiling;
 
     template <bool kResidual, class T>
     __device__ __forceinline__ void store(const float (&x)[kWidth], const float (&residual)[kWidth], Ptr<T> y) const {
@@ -79,6 +80,7 @@ struct Normalise {
             v[j] = normalised(x[j], mean[j], inv_std[j], gamma[j], beta[j]);
             if (kResidual) v[j] = __fadd_rn(v[j], residual[j]);
             v[j] = v[j] <= floor ? floor : v[j];
+            v[j] = v[j] >= ceiling ? ceiling : v[j];
         }
         store_floats(y, v);
     }
@@ -106,10 +108,17 @@ struct Normalise {
 // How dy is masked: not at all, by y as it is recomputed, or by y as it was stored.
 enum class Mask { none, recomputed, stored };
 
-// g of one element, for a mask that needs no y
-template <class T, bool kRelu>
-__device__ __forceinline__ float masked_gradient(float dy, float xhat, float gamma, float beta) {
-    return !kRelu || stays_positive<T>(__fadd_rn(__fmul_rn(xhat, gamma), beta)) ? dy : 0.0f;
+// g of one element, for a mask that needs no y: what is stored is above 0 and below the ceiling
+template <class T, bool kRecomputed>
+__device__ __forceinline__ float masked_gradient(float dy, float xhat, float gamma, float beta, float ceiling) {
+    if (!kRecomputed) return dy;
+    const float y = __fadd_rn(__fmul_rn(xhat, gamma), beta);
+    return stays_positive<T>(y) && !(rounded<T>(y) >= ceiling) ? dy : 0.0f;
+}
+
+// and by a stored one
+__device__ __forceinline__ float masked_by(float y, float dy, float ceiling) {
+    return y > 0.0f && !(y >= ceiling) ? dy : 0.0f;
 }
 
 // Where the sums of dx over its rows come together: partial (slices, C), arrived (tiles of columns), total (C,)
@@ -200,7 +209,7 @@ __device__ __forceinline__ void normalise_place(PassStages<kWidth>& stages, Ptr<
                                                 Ptr<const S> beta, const RunningStatistics<S>& running,
                                                 Ptr<const T> residual, Ptr<T> y, Ptr<S> mean, Ptr<S> inv_std,
                                                 const BatchMoments& moments, const ColumnTiles& tiles,
-                                                const ColumnPlace& place, float eps, float floor) {
+                                                const ColumnPlace& place, float eps, float floor, float ceiling) {
     auto& part = stages.part;
     __shared__ Shared<float, kTileColumns> means;
     __shared__ Shared<float, kTileColumns> deviations;
@@ -240,6 +249,7 @@ __device__ __forceinline__ void normalise_place(PassStages<kWidth>& stages, Ptr<
     load_floats(gamma + thread.column, normalise.gamma);
     load_floats(beta + thread.column, normalise.beta);
     normalise.floor = floor;
+    normalise.ceiling = ceiling;
     normalise.template rows<kResidual>(thread, x, residual, y);
 }
 
@@ -249,15 +259,15 @@ template <class T, class S, int kWidth, Mask kMask>
 __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, Ptr<const T> x, Ptr<const S> gamma,
                                                    Ptr<const S> beta, Ptr<const S> mean, Ptr<const S> inv_std,
                                                    Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr, Ptr<float> shifts,
-                                                   Ptr<float> slopes, Ptr<int> arrived, const ColumnTiles& tiles,
-                                                   const ColumnPlace& place) {
+                                                   Ptr<float> slopes, Ptr<int> arrived, float ceiling,
+                                                   const ColumnTiles& tiles, const ColumnPlace& place) {
     auto &staged_shifts = stages.first, &staged_slopes = stages.second;
     auto& part = stages.part;
     const ColumnThread<kWidth> thread(tiles, place);
     float shift[kWidth] = {}, slope[kWidth] = {};
     if (arrived && place.slice == 0 && threadIdx.x == 0) arrived[place.tile] = 0;
     if (thread.active) {
-        constexpr bool kStored = kMask == Mask::stored, kRelu = kMask == Mask::recomputed;
+        constexpr bool kStored = kMask == Mask::stored, kRecomputed = kMask == Mask::recomputed;
         constexpr int kRows = kStored ? kBatch / 2 : kBatch;
         float m[kWidth], s[kWidth], a[kWidth], b[kWidth];
         load_floats(mean + thread.column, m);
@@ -267,7 +277,7 @@ __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, P
         const auto join = [&](const float (&v)[kWidth], const float (&dv)[kWidth]) {
             for (int j = 0; j < kWidth; j++) {
                 const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
-                            g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
+                            g = masked_gradient<T, kRecomputed>(dv[j], xhat, a[j], b[j], ceiling);
                 shift[j] = __fadd_rn(shift[j], g);
                 slope[j] = __fadd_rn(slope[j], __fmul_rn(g, xhat));
             }
@@ -278,7 +288,7 @@ __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, P
             if (!kStored) return;
             float stored[kWidth];
             load_floats(y + at, stored);
-            for (int j = 0; j < kWidth; j++) dv[j] = stored[j] > 0.0f ? dv[j] : 0.0f;
+            for (int j = 0; j < kWidth; j++) dv[j] = masked_by(stored[j], dv[j], ceiling);
         };
         thread.template each_row<kRows>(
             [&](int64_t at, int64_t step, int64_t) {
@@ -314,13 +324,14 @@ __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, P
 
 // dx (rows, C), dgamma dbeta (C,) of one place from shifts, slopes (count, C); without dx its rows are left out.
 // kAddsPending: pending_grad (rows, C) is added to dx; kSums: dx is summed over its rows.
-template <class T, class S, int kWidth, bool kRelu, bool kAddsPending, bool kSums>
+template <class T, class S, int kWidth, bool kRecomputed, bool kAddsPending, bool kSums>
 __device__ __forceinline__ void find_gradients(PassStages<kWidth>& stages, Ptr<const T> x, Ptr<const S> gamma,
                                                Ptr<const S> beta, Ptr<const S> mean, Ptr<const S> inv_std,
                                                Ptr<const T> dy, Ptr<const T> pending_grad, const SideBySide<T>& dx,
                                                Ptr<S> dgamma, Ptr<S> dbeta, Ptr<const float> shifts,
-                                               Ptr<const float> slopes, int64_t count, const GradientSums<T>& sums,
-                                               const ColumnTiles& tiles, const ColumnPlace& place) {
+                                               Ptr<const float> slopes, int64_t count, float ceiling,
+                                               const GradientSums<T>& sums, const ColumnTiles& tiles,
+                                               const ColumnPlace& place) {
     auto& part = stages.part;
     __shared__ Shared<float, kTileColumns> tile_shifts;
     __shared__ Shared<float, kTileColumns> tile_slopes;
@@ -366,7 +377,7 @@ __device__ __forceinline__ void find_gradients(PassStages<kWidth>& stages, Ptr<c
             float out[kWidth];
             for (int j = 0; j < kWidth; j++) {
                 const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
-                            g = masked_gradient<T, kRelu>(dv[j], xhat, a[j], b[j]);
+                            g = masked_gradient<T, kRecomputed>(dv[j], xhat, a[j], b[j], ceiling);
                 out[j] = __fmul_rn(__fmul_rn(a[j], s[j]), __fsub_rn(__fsub_rn(g, shift[j]), __fmul_rn(xhat, slope[j])));
                 if (kAddsPending) out[j] = __fadd_rn(out[j], w[j]);
                 if (kSums) total[j] = __fadd_rn(total[j], rounded<T>(out[j]));
@@ -415,7 +426,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_forward_kernel(SideBySide<const T> x, Ptr<const T> addend, Ptr<T> s, Ptr<const S> gamma,
                               Ptr<const S> beta, const RunningStatistics<S> running, Ptr<const T> residual, Ptr<T> y,
                               Ptr<S> mean, Ptr<S> inv_std, Ptr<float> sums, Ptr<float> squares, BatchMoments moments,
-                              ColumnTiles sum_tiles, ColumnTiles tiles, float eps, float floor) {
+                              ColumnTiles sum_tiles, ColumnTiles tiles, float eps, float floor, float ceiling) {
     __shared__ PassStages<kWidth> stages;
     if (sum_tiles.slices > 0) {
         count_update(running.updates);
@@ -427,7 +438,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     const Ptr<const T> normalised = kSource == Source::stored ? x.left : Ptr<const T>(s);
     each_place(tiles, [&](const ColumnPlace& place) {
         normalise_place<T, S, kWidth, kResidual>(stages, normalised, gamma, beta, running, residual, y, mean, inv_std,
-                                                 moments, tiles, place, eps, floor);
+                                                 moments, tiles, place, eps, floor, ceiling);
     });
 }
 
@@ -436,7 +447,7 @@ template <class T, class S, int kWidth, bool kResidual>
 __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_inference_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> running_mean,
                                 Ptr<const S> running_var, Ptr<const T> residual, Ptr<T> y, ColumnTiles tiles,
-                                bool deviation, float eps, float floor) {
+                                bool deviation, float eps, float floor, float ceiling) {
     each_place(tiles, [&](const ColumnPlace& place) {
         const ColumnThread<kWidth> thread(tiles, place);
         if (!thread.active) return;
@@ -450,6 +461,7 @@ __global__ void __launch_bounds__(kColumnBlock)
         load_floats(gamma + thread.column, normalise.gamma);
         load_floats(beta + thread.column, normalise.beta);
         normalise.floor = floor;
+        normalise.ceiling = ceiling;
         normalise.template rows<kResidual>(thread, x, residual, y);
     });
 }
@@ -461,21 +473,21 @@ __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
                                Ptr<const S> inv_std, Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr,
                                Ptr<const T> pending_grad, SideBySide<T> dx, Ptr<S> dgamma, Ptr<S> dbeta,
-                               Ptr<float> shifts, Ptr<float> slopes, int64_t count, GradientSums<T> sums,
+                               Ptr<float> shifts, Ptr<float> slopes, int64_t count, float ceiling, GradientSums<T> sums,
                                ColumnTiles sum_tiles, ColumnTiles tiles) {
     __shared__ PassStages<kWidth> stages;
     if (sum_tiles.slices > 0) {
         each_place(sum_tiles, [&](const ColumnPlace& place) {
             find_gradient_sums<T, S, kWidth, kMask>(stages, x, gamma, beta, mean, inv_std, y, dy, dr, shifts, slopes,
-                                                    sums.arrived, sum_tiles, place);
+                                                    sums.arrived, ceiling, sum_tiles, place);
         });
         grid_barrier();
     }
     const Ptr<const T> masked = kMask == Mask::stored ? Ptr<const T>(dr) : dy;
     each_place(tiles, [&](const ColumnPlace& place) {
         find_gradients<T, S, kWidth, kMask == Mask::recomputed, kAddsPending, kSums>(
-            stages, x, gamma, beta, mean, inv_std, masked, pending_grad, dx, dgamma, dbeta, shifts, slopes, count, sums,
-            tiles, place);
+            stages, x, gamma, beta, mean, inv_std, masked, pending_grad, dx, dgamma, dbeta, shifts, slopes, count,
+            ceiling, sums, tiles, place);
     });
 }
 

@@ -389,7 +389,7 @@ class Backend(Protocol):
         running_var: Array,
         momentum: float,
         eps: float,
-        relu: bool,
+        activation: str | None,
         acc: str,
         residual: Array | None = None,
         addend: Array | None = None,
@@ -408,7 +408,8 @@ class Backend(Protocol):
         overflows; the mean is rounded to binary16 before anything uses it. The stored mean and inv_std = 1 /
         sqrt(var + eps) are rounded to gamma's dtype, and these rounded values give y: t = x - mean; t = t *
         inv_std; t = t * gamma; y = fl(t + beta), or, with a `residual` (shape of x), t = t + beta; y = fl(t +
-        residual): one rounding for norm and addition. With `relu`, +0 where y <= 0.
+        residual): one rounding for norm and addition. Then comes `activation`, "relu" or "relu6", as in
+        `unary`.
 
         running = fl((1 - a) * running + a * batch), batch the register mean and var. a = 1 - momentum; or,
         with `updates` (1,), int64, which is first raised by one to t: a = max(1 - momentum, 10 / (t + 9)), or
@@ -425,7 +426,7 @@ class Backend(Protocol):
         running_mean: Array,
         running_var: Array,
         eps: float,
-        relu: bool,
+        activation: str | None,
         residual: Array | None = None,
         deviation: bool = False,
     ) -> Array:
@@ -442,7 +443,7 @@ class Backend(Protocol):
         mean: Array,
         inv_std: Array,
         dy: Array,
-        relu: bool,
+        activation: str | None,
         acc: str,
         y: Array | None = None,
         pending_grad: Array | None = None,
@@ -454,13 +455,14 @@ class Backend(Protocol):
 
         With a `split`, without a residual, dx has its first so many channels alone, and dr the others.
 
-        With `relu`, y is recomputed and dy counts as 0 where y > 0 does not hold. `y` is given where it
-        cannot be recomputed, after a residual and relu: then dr (shape of x) is dy where y > 0, else +0, and
-        takes the place of dy; else dr is None. xhat = (x - mean) * inv_std; dbeta = sum(dy); dgamma = sum(dy
-        * xhat), the product a register term; dx = fl((gamma * inv_std) * ((dy - dbeta / M) - xhat * (dgamma /
-        M))) from the sums as accumulated, unstored; with `pending_grad`, another gradient of x (its shape),
-        dx = fl(that + pending_grad), one rounding for both. With `sums`, db (C,) is `sum` of the stored dx
-        over all axes but the last, in its dtype: the gradient of a bias that was added to x; else db is None.
+        With an `activation`, y is recomputed, and its gradient as `unary_backward` has it takes the place of
+        dy. `y` is given where it cannot be recomputed, after a residual and an activation: then that gradient
+        is stored as dr (shape of x); else dr is None. xhat = (x - mean) * inv_std; dbeta = sum(dy); dgamma =
+        sum(dy * xhat), the product a register term; dx = fl((gamma * inv_std) * ((dy - dbeta / M) - xhat *
+        (dgamma / M))) from the sums as accumulated, unstored; with `pending_grad`, another gradient of x (its
+        shape), dx = fl(that + pending_grad), one rounding for both. With `sums`, db (C,) is `sum` of the
+        stored dx over all axes but the last, in its dtype: the gradient of a bias that was added to x; else
+        db is None.
         """
 
     def layer_norm_forward(

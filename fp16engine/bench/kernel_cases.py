@@ -192,12 +192,14 @@ def _updated(shape: tuple[int, ...], **options: Any) -> Operand:
 # Normalisation
 
 
-def _batch_norm_forward(relu: bool) -> Prepare:
-    return lambda b, a, s: lambda: b.batch_norm_forward(**a, momentum=0.99, eps=1e-3, relu=relu, acc=s.acc)
+def _batch_norm_forward(activation: str | None) -> Prepare:
+    return lambda b, a, s: (
+        lambda: b.batch_norm_forward(**a, momentum=0.99, eps=1e-3, activation=activation, acc=s.acc)
+    )
 
 
-def _batch_norm_backward(relu: bool) -> Prepare:
-    return lambda b, a, s: lambda: b.batch_norm_backward(**a, relu=relu, acc=s.acc)
+def _batch_norm_backward(activation: str | None) -> Prepare:
+    return lambda b, a, s: lambda: b.batch_norm_backward(**a, activation=activation, acc=s.acc)
 
 
 def _batch_norm(size: str) -> Iterator[Kernel]:
@@ -212,17 +214,17 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         "mean": _written(channels, kind="statistics"),
         "inv_std": _written(channels, kind="statistics"),
     }
-    for relu in (False, True):
-        suffix = " with ReLU" if relu else ""
+    for activation in (None, "relu"):
+        suffix = " with ReLU" if activation else ""
         yield Kernel(
             "batch norm",
             f"batch_norm_forward{suffix}",
             {"x": _read(shape, 2), **vector, **running, "y": _written(shape), **saved},
             ("y", "mean", "inv_std"),
-            9 if relu else 8,
+            9 if activation else 8,
             count,
             "element",
-            _batch_norm_forward(relu),
+            _batch_norm_forward(activation),
         )
         yield Kernel(
             "batch norm",
@@ -238,10 +240,10 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
                 "dbeta": _written(channels, kind="statistics"),
             },
             ("dx", "dgamma", "dbeta"),
-            17 if relu else 11,
+            17 if activation else 11,
             count,
             "element",
-            _batch_norm_backward(relu),
+            _batch_norm_backward(activation),
         )
     yield Kernel(
         "batch norm",
@@ -253,7 +255,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         10,
         count,
         "element",
-        _batch_norm_forward(True),
+        _batch_norm_forward("relu"),
     )  # fmt: skip
     yield Kernel(
         "batch norm",
@@ -266,7 +268,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         10,
         count,
         "element",
-        _batch_norm_forward(True),
+        _batch_norm_forward("relu"),
     )  # fmt: skip
     gradients = {
         "mean": _read(channels, kind="statistics"),
@@ -286,7 +288,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         12,
         count,
         "element",
-        _batch_norm_backward(True),
+        _batch_norm_backward("relu"),
     )  # fmt: skip
     yield Kernel(
         "batch norm",
@@ -299,7 +301,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         19,
         count,
         "element",
-        lambda b, a, s: lambda: b.batch_norm_backward(**a, relu=True, acc=s.acc, sums=True),
+        lambda b, a, s: lambda: b.batch_norm_backward(**a, activation="relu", acc=s.acc, sums=True),
     )  # fmt: skip
     yield Kernel(
         "batch norm",
@@ -315,7 +317,7 @@ def _batch_norm(size: str) -> Iterator[Kernel]:
         4,
         count,
         "element",
-        lambda b, a, s: lambda: b.batch_norm_inference(**a, eps=1e-3, relu=False),
+        lambda b, a, s: lambda: b.batch_norm_inference(**a, eps=1e-3, activation=None),
     )
 
 

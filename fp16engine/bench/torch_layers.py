@@ -203,6 +203,7 @@ class MultiHeadAttention(Peer):
 
 
 for _own, _theirs in (
+    (ours.Identity, nn.Identity),
     (ours.ReLU, partial(nn.ReLU, inplace=True)),
     (ours.ReLU6, partial(nn.ReLU6, inplace=True)),
     (ours.GELU, nn.GELU),

@@ -40,10 +40,12 @@ class Synchronised:
     def __init__(self, parallel: DataParallel) -> None:
         self._parallel = parallel
 
-    def __call__(self, norm: BatchNorm2d, x: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-        """The norm of x + 0, or with a residual that added to it, then a ReLU if asked."""
+    def __call__(
+        self, norm: BatchNorm2d, x: Tensor, residual: Tensor | None, activation: str | None
+    ) -> Tensor:
+        """The norm of x + 0, or with a residual that added to it, then an activation."""
         statistics: list[np.ndarray] = []
-        options = {"parallel": self._parallel, "eps": norm.eps, "relu": relu, "found": statistics}
+        options = {"parallel": self._parallel, "eps": norm.eps, "activation": activation, "found": statistics}
         y = SyncBatchNorm.apply(x, norm.gamma, norm.beta, residual, **options)
         _move_running(norm, *statistics)
         return y
@@ -60,7 +62,7 @@ class SyncBatchNorm(Function):
         residual: Array | None,
         parallel: DataParallel,
         eps: float,
-        relu: bool,
+        activation: str | None,
         found: list[np.ndarray],
     ) -> Array:
         f, dtype = self.backend, str(gamma.dtype)
@@ -82,14 +84,15 @@ class SyncBatchNorm(Function):
         self.mean = stored[0].astype(np.float32)
         self.inv_std = 1 / np.sqrt((spread * spread if half else spread) + np.float32(eps))
         arrays = [f.from_numpy(array) for array in stored]
-        y = f.batch_norm_inference(x, gamma, beta, *arrays, eps, relu, residual, half)
-        self.x, self.gamma, self.y = x, gamma, y if relu else None
+        y = f.batch_norm_inference(x, gamma, beta, *arrays, eps, activation, residual, half)
+        self.x, self.gamma, self.y = x, gamma, y if activation else None
+        self.activation = activation
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         f = self.backend
-        if self.y is not None:
-            dy = f.unary_backward("relu", None, self.y, dy)
+        if self.activation:
+            dy = f.unary_backward(self.activation, None, self.y, dy)
         axes = tuple(range(len(dy.shape) - 1))
         wide = f.cast(dy, "float32")
         scale, mean = f.from_numpy(self.inv_std), f.from_numpy(self.mean)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, Module, ReLU6, Sequential
+from ..nn import BatchNorm2d, Conv2d, GlobalAvgPool2d, Identity, Linear, Module, Sequential
 from ..tensor import Tensor
 
 STEM = 32
@@ -22,7 +22,11 @@ STAGES = (
 # Norms keep the study's momentum 0.99. With Keras' 0.999 here, running statistics held in binary16 would
 # stand still a quarter to a half of their size away from the truth: a step would be less than half an ulp.
 def _conv(channels: int, width: int, size: int, stride: int = 1, groups: int = 1) -> tuple[Module, ...]:
-    return Conv2d(channels, width, size, stride, groups=groups, bias=False), BatchNorm2d(width), ReLU6()
+    return (
+        Conv2d(channels, width, size, stride, groups=groups, bias=False),
+        BatchNorm2d(width, activation="relu6"),
+        Identity(),  # older checkpoints count a ReLU6 here, and so the names of what follows
+    )
 
 
 class Block(Module):

@@ -8,18 +8,15 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..ops._norm import FUSED
 from ..precision import Precision
 from ..tensor import Tensor
 from ..validate import flag, must_be, number, one_of
 from . import init, running
 from .module import Module
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": F.relu,
-    "relu6": F.relu6,
-    "gelu": F.gelu,
-    "tanh": F.tanh,
-}
+_SEPARATE: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "tanh": F.tanh}
+_ACTIVATIONS = (*FUSED, *_SEPARATE)
 
 
 class BatchNorm2d(Module):
@@ -32,7 +29,7 @@ class BatchNorm2d(Module):
         momentum: share of the old running statistics that is kept in the long run, in [0, 1]; the first
             updates take more of the batch.
         eps: added to the variance; finite, > 0.
-        activation: None, "relu" (fused), "relu6", "gelu" or "tanh" (an operation of its own).
+        activation: None, "relu" or "relu6" (fused), "gelu" or "tanh" (an operation of its own).
         scale: False keeps gamma at 1: it is no parameter then.
 
     Attributes:
@@ -94,7 +91,7 @@ class BatchNorm2d(Module):
         self.running_std: Tensor | None = None
         self.rest: Tensor | None = None
         self.updates = Tensor(np.zeros(1, np.int64), self.gamma.device)
-        self.synchronised: Callable[[BatchNorm2d, Tensor, Tensor | None, bool], Tensor] | None = None
+        self.synchronised: Callable[[BatchNorm2d, Tensor, Tensor | None, str | None], Tensor] | None = None
 
     def forward(
         self,
@@ -107,10 +104,10 @@ class BatchNorm2d(Module):
             raise ValueError("BatchNorm2d: addend must be None with a residual, got both")
         if joined is not None and (residual is not None or addend is not None):
             raise ValueError("BatchNorm2d: joined must be None with a residual or an addend, got both")
-        fused = self.activation if self.activation == "relu" else None
+        fused = self.activation if self.activation in FUSED else None
         if self.training and self.synchronised is not None:
             s = x if addend is None else x + addend
-            y = self._activated(self.synchronised(self, s, residual, fused is not None), fused)
+            y = self._activated(self.synchronised(self, s, residual, fused), fused)
             return y if addend is None else (s, y)
         spread = self.running_var if self.running_std is None else self.running_std
         assert spread is not None
@@ -141,7 +138,7 @@ class BatchNorm2d(Module):
         return running.in_form(prefix, state, native=self.rest is not None)
 
     def _activated(self, y: Tensor, fused: str | None) -> Tensor:
-        return y if self.activation in (None, fused) else _ACTIVATIONS[self.activation](y)
+        return y if self.activation in (None, fused) else _SEPARATE[self.activation](y)
 
     def extra_repr(self) -> str:
         activation = f", activation={self.activation!r}" if self.activation else ""

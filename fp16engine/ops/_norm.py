@@ -7,12 +7,14 @@ from typing import Any
 from ..autograd import Array, Function, GradAndBiasGrad
 from ..floats import is_sixteen_bit
 from ..tensor import Tensor
-from ..validate import flag, must_be, number
+from ..validate import flag, must_be, number, one_of
 from . import _check
+
+FUSED = ("relu", "relu6")  # activations that a batch norm applies itself
 
 
 class BatchNorm(Function):
-    """Training: statistics of the batch. x is kept, the ReLU mask recomputed from it unless there is a
+    """Training: statistics of the batch. x is kept, the mask of a ReLU recomputed from it unless there is a
     residual."""
 
     fuses_grad_sum = True
@@ -27,20 +29,20 @@ class BatchNorm(Function):
         residual: Array | None,
         momentum: float,
         eps: float,
-        relu: bool,
+        activation: str | None,
         **counted: Array | None,
     ) -> Array:
-        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, activation, self.acc)
         y, mean, inv_std, _ = self.backend.batch_norm_forward(x, *vectors, *options, residual, **counted)
         self.saved = (x, gamma, beta, mean, inv_std)
-        self.relu = relu
-        self.y = y if relu and residual is not None else None
+        self.activation = activation
+        self.y = y if activation and residual is not None else None
         return y
 
     def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
         sums = self.bias_grad_node() is not None
         dx, dgamma, dbeta, dr, db = self.backend.batch_norm_backward(
-            *self.saved, dy, self.relu, self.acc, self.y, self.pending_grad, sums
+            *self.saved, dy, self.activation, self.acc, self.y, self.pending_grad, sums
         )
         dx = GradAndBiasGrad(dx, db) if sums else dx
         return dx, dgamma, dbeta, None, None, (dy if dr is None else dr) if self.needs[5] else None
@@ -61,13 +63,13 @@ class BatchNormOfSum(Function):
         running_var: Array,
         momentum: float,
         eps: float,
-        relu: bool,
+        activation: str | None,
         **counted: Array | None,
     ) -> tuple[Array, Array]:
-        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, activation, self.acc)
         y, mean, inv_std, s = self.backend.batch_norm_forward(x, *vectors, *options, addend=addend, **counted)
         self.saved = (s, gamma, beta, mean, inv_std)
-        self.relu = relu
+        self.activation = activation
         return s, y
 
     def backward(self, ds: Array | None, dy: Array | None) -> tuple[Array | GradAndBiasGrad | None, ...]:
@@ -75,7 +77,7 @@ class BatchNormOfSum(Function):
             return ds, ds, None, None, None, None
         sums = self.bias_grad_node() is not None
         dx, dgamma, dbeta, _, db = self.backend.batch_norm_backward(
-            *self.saved, dy, self.relu, self.acc, None, ds, sums
+            *self.saved, dy, self.activation, self.acc, None, ds, sums
         )
         return GradAndBiasGrad(dx, db) if sums else dx, dx, dgamma, dbeta, None, None
 
@@ -92,20 +94,20 @@ class BatchNormInference(Function):
         running_var: Array,
         residual: Array | None,
         eps: float,
-        relu: bool,
+        activation: str | None,
         deviation: bool,
     ) -> Array:
         self.x, self.gamma, self.running = x, gamma, (running_mean, running_var)
         self.eps, self.deviation = eps, deviation
-        options = (eps, relu, residual, deviation)
+        options = (eps, activation, residual, deviation)
         y = self.backend.batch_norm_inference(x, gamma, beta, *self.running, *options)
-        self.y = y if relu else None
+        self.y, self.activation = y if activation else None, activation
         return y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
         f, statistics = self.backend, str(self.gamma.dtype)
-        if self.y is not None:
-            dy = f.unary_backward("relu", None, self.y, dy)
+        if self.activation:
+            dy = f.unary_backward(self.activation, None, self.y, dy)
         dr = dy if self.needs[5] else None
         storage = str(dy.dtype)
         if storage != statistics:
@@ -129,7 +131,7 @@ class BatchNormInference(Function):
         """1 / sqrt(var + eps), rounded once: y of x = 1 where nothing else is done to it."""
         f, (_, var) = self.backend, self.running
         zeros, ones = (f.full(self.gamma.shape, value, str(self.gamma.dtype)) for value in (0.0, 1.0))
-        return f.batch_norm_inference(ones, ones, zeros, zeros, var, self.eps, False, None, self.deviation)
+        return f.batch_norm_inference(ones, ones, zeros, zeros, var, self.eps, None, None, self.deviation)
 
 
 class LayerNorm(Function):
@@ -186,7 +188,7 @@ def batch_norm(
             statistics.
         momentum: share of the old running statistics that is kept, in [0, 1].
         eps: added to the variance; finite, > 0.
-        activation: None, or "relu", fused: the normalised values themselves are then never stored.
+        activation: None, "relu" or "relu6", fused: the normalised values themselves are then never stored.
         residual: shape and dtype of x, added before the activation, fused; or None.
         updates: (1,), int64: how often the running statistics were moved, or None. Training raises it by one
             to t and takes the share max(1 - momentum, 10 / (t + 9)) of the batch: no bias towards initial
@@ -224,7 +226,7 @@ def batch_norm(
     batch_norm_arguments("batch_norm", x, vectors, training, momentum, eps, activation, updates, rest)
     if residual is not None:
         _like_x("batch_norm", x, "residual", residual)
-    options = {"eps": float(eps), "relu": activation == "relu"}
+    options = {"eps": float(eps), "activation": activation}
     if not training:
         return BatchNormInference.apply(x, *vectors, residual, **options, deviation=rest is not None)
     return BatchNorm.apply(
@@ -294,7 +296,7 @@ def batch_norm_of_sum(
     if not training:
         s = x + addend
         return s, batch_norm(s, *vectors, training, momentum, eps, activation, None, updates, rest)
-    options: dict[str, Any] = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu"}
+    options: dict[str, Any] = {"momentum": float(momentum), "eps": float(eps), "activation": activation}
     s, y = BatchNormOfSum.apply_all(x, addend, *vectors, **options, **counted_arrays(updates, rest))
     return s, y
 
@@ -314,8 +316,8 @@ def batch_norm_arguments(
     """Check what every form of batch norm takes; `joined`: channels that come to those of x."""
     names = ("gamma", "beta", "running_mean", "running_var")
     _arguments(op, x, eps, joined, **dict(zip(names, vectors, strict=True)))
-    if activation not in (None, "relu"):
-        raise ValueError(must_be(f"{op}: activation", "None or 'relu'", activation))
+    if activation not in (None, *FUSED):
+        raise ValueError(must_be(f"{op}: activation", f"None or {one_of(FUSED)}", activation))
     number(f"{op}: momentum", momentum, minimum=0, maximum=1)
     running_mean = vectors[2]
     for name, t, dtype, shape in (

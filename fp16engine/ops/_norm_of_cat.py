@@ -27,13 +27,13 @@ class BatchNormOfCat(Function):
         running_var: Array,
         momentum: float,
         eps: float,
-        relu: bool,
+        activation: str | None,
         **counted: Array | None,
     ) -> tuple[Array, Array]:
-        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, relu, self.acc)
+        vectors, options = (gamma, beta, running_mean, running_var), (momentum, eps, activation, self.acc)
         y, mean, inv_std, s = self.backend.batch_norm_forward(x, *vectors, *options, joined=joined, **counted)
         self.saved = (s, gamma, beta, mean, inv_std)
-        self.relu, self.split = relu, x.shape[-1]
+        self.activation, self.split = activation, x.shape[-1]
         return s, y
 
     def backward(self, ds: Array | None, dy: Array | None) -> tuple[Array | None, ...]:
@@ -42,7 +42,7 @@ class BatchNormOfCat(Function):
             dx, djoined = (self.backend.getitem(ds, (..., part)) for part in parts)
             return dx, djoined, None, None, None, None
         dx, dgamma, dbeta, djoined, _ = self.backend.batch_norm_backward(
-            *self.saved, dy, self.relu, self.acc, None, ds, split=self.split
+            *self.saved, dy, self.activation, self.acc, None, ds, split=self.split
         )
         return dx, djoined, dgamma, dbeta, None, None
 
@@ -111,6 +111,6 @@ def batch_norm_of_cat(
         return s, batch_norm(s, *vectors, training, **options, updates=updates, rest=rest)
     counted = (updates, rest)
     batch_norm_arguments(op, x, vectors, training, momentum, eps, activation, *counted, joined.shape[-1])
-    options = {"momentum": float(momentum), "eps": float(eps), "relu": activation == "relu"}
+    options = {"momentum": float(momentum), "eps": float(eps), "activation": activation}
     s, y = BatchNormOfCat.apply_all(x, joined, *vectors, **options, **counted_arrays(*counted))
     return s, y

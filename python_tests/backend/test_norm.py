@@ -28,7 +28,7 @@ def _cases(method: str) -> dict[str, tuple[Case, str, str]]:
     }
 
 
-def _normalised(a: Any, mean: np.ndarray, inv_std: np.ndarray, relu: bool) -> np.ndarray:
+def _normalised(a: Any, mean: np.ndarray, inv_std: np.ndarray, activation: str | None) -> np.ndarray:
     """Replay the documented order, in binary32 and rounded once, from the statistics a backend returned."""
     x, gamma, beta = (a[name].astype(np.float32) for name in ("x", "gamma", "beta"))
     t = x - mean.astype(np.float32)
@@ -37,7 +37,9 @@ def _normalised(a: Any, mean: np.ndarray, inv_std: np.ndarray, relu: bool) -> np
     if a.get("residual") is not None:
         t = t + a["residual"].astype(np.float32)
     y = bounds.rounded(t, a["x"].dtype.name)
-    return np.where(y <= 0, np.zeros_like(y), y) if relu else y
+    if activation:
+        y = np.where(y <= 0, np.zeros_like(y), y)
+    return np.where(y >= 6, np.full_like(y, 6), y) if activation == "relu6" else y
 
 
 def _statistics(a: Any, axes: tuple[int, ...], eps: float, mean: np.ndarray, inv_std: np.ndarray) -> None:
@@ -66,7 +68,7 @@ def _batch_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> No
     axes = tuple(range(a["x"].ndim - 1))
     assert mean is not None and inv_std is not None and y is not None
     _statistics(a, axes, case.arguments["eps"], mean, inv_std)
-    bounds.same_bits(y, _normalised(a, mean, inv_std, case.arguments["relu"]))
+    bounds.same_bits(y, _normalised(a, mean, inv_std, case.arguments["activation"]))
 
     x, momentum = a["x"].astype(np.float64), case.arguments["momentum"]
     if counted:
@@ -109,7 +111,7 @@ def _layer_norm_forward(backend: Any, case: Case, values: str, dtype: str) -> No
     y, mean, inv_std = call(backend, case, a, "float32")
     assert mean is not None and inv_std is not None and y is not None
     _statistics(a, (a["x"].ndim - 1,), case.arguments["eps"], mean, inv_std)
-    bounds.same_bits(y, _normalised(a, mean[..., None], inv_std[..., None], False))
+    bounds.same_bits(y, _normalised(a, mean[..., None], inv_std[..., None], None))
 
 
 @pytest.mark.parametrize("method", ["batch_norm_backward", "layer_norm_backward"])
@@ -155,7 +157,8 @@ def _further_gradients(
         return
     assert (dr is None) == ("y" not in a) and (db is None) != case.arguments.get("sums", False)
     if dr is not None:
-        bounds.same_bits(dr, np.where(a["y"] > 0, a["dy"], np.zeros_like(a["dy"])))
+        below = a["y"] < 6 if case.arguments["activation"] == "relu6" else True
+        bounds.same_bits(dr, np.where((a["y"] > 0) & below, a["dy"], np.zeros_like(a["dy"])))
     if db is not None:
         rows = tuple(range(dx.ndim - 1))
         stored, count = dx.astype(np.float64), dx.size // dx.shape[-1]
@@ -169,21 +172,23 @@ def _balanced(dtype: str) -> np.ndarray:
     return rng.permuted(np.resize([1.0, -1.0], (32, 3)), axis=0).reshape(2, 4, 4, 3).astype(dtype)
 
 
-@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("activation", [None, "relu", "relu6"])
 @pytest.mark.parametrize(
     ("dtype", "acc"), [("float16", "float16"), ("float16", "float32"), ("float32", "float32")]
 )
-def test_exact_batch_norm(backend: Any, dtype: str, acc: str, relu: bool) -> None:
+def test_exact_batch_norm(backend: Any, dtype: str, acc: str, activation: str | None) -> None:
     """With variance 1 and eps 3 every value is a small multiple of a power of two: equality throughout."""
     x = _balanced(dtype)
     gamma, beta, old_mean, old_var = (
-        np.array(v, dtype) for v in ([2, -4, 1], [1, 0, -3], [4, 8, -2], [3, 5, 7])
+        np.array(v, dtype) for v in ([2, -4, 1], [1, 6, -3], [4, 8, -2], [3, 5, 7])
     )
     given = [backend.from_numpy(v) for v in (x, gamma, beta, old_mean, old_var)]
-    result = backend.batch_norm_forward(*given, 0.5, 3.0, relu, acc)
+    result = backend.batch_norm_forward(*given, 0.5, 3.0, activation, acc)
     y, mean, inv_std = (np.array(backend.to_numpy(v)) for v in result[:3])
     plain = x / 2 * gamma + beta
-    np.testing.assert_array_equal(y, np.maximum(plain, 0) if relu else plain)
+    least = 0 if activation else -np.inf
+    most = 6 if activation == "relu6" else np.inf
+    np.testing.assert_array_equal(y, np.clip(plain, least, most))
     np.testing.assert_array_equal(mean, np.zeros(3))
     np.testing.assert_array_equal(inv_std, np.full(3, 0.5))
     np.testing.assert_array_equal(backend.to_numpy(given[3]), old_mean / 2)
@@ -191,9 +196,9 @@ def test_exact_batch_norm(backend: Any, dtype: str, acc: str, relu: bool) -> Non
 
     dy = np.random.default_rng(1).integers(-2, 3, x.shape).astype(dtype)
     statistics = [backend.from_numpy(v) for v in (mean, inv_std, dy)]
-    gradients = backend.batch_norm_backward(*given[:3], *statistics, relu, acc)
+    gradients = backend.batch_norm_backward(*given[:3], *statistics, activation, acc)
     dx, dgamma, dbeta = (np.array(backend.to_numpy(v)) for v in gradients[:3])
-    g = np.where(plain > 0, dy, 0).astype(np.float64) if relu else dy.astype(np.float64)
+    g = np.where((plain > least) & (plain < most), dy, 0).astype(np.float64)
     xhat = x.astype(np.float64) / 2
     np.testing.assert_array_equal(dbeta, g.sum((0, 1, 2)))
     np.testing.assert_array_equal(dgamma, (g * xhat).sum((0, 1, 2)))
@@ -208,7 +213,7 @@ def test_nan_reaches_its_channel_alone(backend: Any, dtype: str) -> None:
     vectors = [np.array([v] * 3, dtype) for v in (1, 0, 0, 1)]
     y = backend.to_numpy(
         backend.batch_norm_forward(
-            *(backend.from_numpy(v) for v in (x, *vectors)), 0.9, 1e-3, True, "float32"
+            *(backend.from_numpy(v) for v in (x, *vectors)), 0.9, 1e-3, "relu6", "float32"
         )[0]
     )
     assert np.isnan(y[..., 1]).all()
@@ -223,11 +228,11 @@ def test_standard_deviations_reach_as_far_as_binary16(backend: Any, acc: str) ->
     zeros, ones = np.zeros(3, np.float16), np.ones(3, np.float16)
     given = [backend.from_numpy(v) for v in (x, ones, zeros, zeros, ones)]
     updates, rest = (backend.from_numpy(v) for v in (np.zeros(1, np.int64), np.zeros((2, 3), np.float16)))
-    y = backend.batch_norm_forward(*given, 0.99, 1e-12, False, acc, None, None, updates, rest)[0]
+    y = backend.batch_norm_forward(*given, 0.99, 1e-12, None, acc, None, None, updates, rest)[0]
     np.testing.assert_allclose(np.abs(backend.to_numpy(y).astype(np.float64)), 1, rtol=2e-3)
     deviation = backend.to_numpy(given[4]).astype(np.float64)
     np.testing.assert_allclose(deviation, sizes.astype(np.float16), rtol=2e-3)  # right from the first step
-    y = backend.batch_norm_inference(*given, 1e-12, False, None, True)
+    y = backend.batch_norm_inference(*given, 1e-12, None, None, True)
     np.testing.assert_allclose(np.abs(backend.to_numpy(y).astype(np.float64)), 1, rtol=2e-3)
 
 
@@ -241,5 +246,5 @@ def test_small_updates_of_a_running_average_add_up(backend: Any) -> None:
     given = [backend.from_numpy(v) for v in (x, *vectors)]
     rest = backend.from_numpy(np.zeros((2, 1), np.float16))
     for _ in range(1500):
-        backend.batch_norm_forward(*given, 0.99, 1e-3, False, "float32", None, None, None, rest)
+        backend.batch_norm_forward(*given, 0.99, 1e-3, None, "float32", None, None, None, rest)
     assert backend.to_numpy(given[3])[0] == 1000

@@ -22,7 +22,8 @@ def _forward(native: Any) -> None:
     gamma, beta, mean, variance, found, inv_std = (_half(1) for _ in range(6))
     count, eps = np.zeros(1, np.int64), 1e-5
     native.batch_norm_forward(
-        x, none, gamma, beta, mean, variance, count, none, none, none, y, found, inv_std, 0.1, eps, True, True
+        x, none, gamma, beta, mean, variance, count, none, none, none, y, found, inv_std, 0.1, eps, "relu",
+        True
     )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ def _backward(native: Any) -> None:
     x, dy, dx = (_half(ROWS, 1) for _ in range(3))
     gamma, beta, mean, inv_std, dgamma, dbeta = (_half(1) for _ in range(6))
     native.batch_norm_backward(
-        x, gamma, beta, mean, inv_std, None, dy, None, dx, dgamma, dbeta, None, None, True, True
+        x, gamma, beta, mean, inv_std, None, dy, None, dx, dgamma, dbeta, None, None, "relu", True
     )  # fmt: skip
 
 

@@ -55,6 +55,7 @@ def test_arrays_of_the_arena(simt: Any) -> None:
             seen.append(simt.empty((n,), "float16").__array_interface__["data"][0])
         kept.append(simt.full((5,), 2.0, "float32")[1:])
 
+    gc.collect()  # what earlier tests left must not be freed in between
     before = simt.memory()["current"]
     recording = _recorded(simt, step)
     assert all(address % ALIGNMENT == 0 for address in seen)

@@ -30,17 +30,20 @@ FP16_INLINE f32x16 affine(f32x16 x, f32x16 mean, f32x16 inv_std, f32x16 gamma, f
 }
 
 // NaN passes through, as in every ReLU here.
-FP16_INLINE f32x16 rectify(f32x16 v) { return select(v <= 0.0f, f32x16{}, v); }
+FP16_INLINE f32x16 within(const Rectifier& bounds, f32x16 v) {
+    return select(v >= bounds.ceiling, f32x16{} + bounds.ceiling, select(v <= 0.0f, f32x16{}, v));
+}
 
 template <class T>
 FP16_KERNEL void normalize(const T* x, const T* residual, int64_t rows, int64_t C, const float* mean,
-                           const float* inv_std, const float* gamma, const float* beta, bool relu, T* y) {
+                           const float* inv_std, const float* gamma, const float* beta, const Rectifier& rectifier,
+                           T* y) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
         const f32x16 m = lanes.get(mean + c), s = lanes.get(inv_std + c), g = lanes.get(gamma + c),
                      b = lanes.get(beta + c);
         const auto each = [&](auto value) {
-            if (relu) {
-                for (int64_t i = c; i < rows * C; i += C) lanes.put(y + i, rectify(round_to<T>(value(i))));
+            if (rectifier.any()) {
+                for (int64_t i = c; i < rows * C; i += C) lanes.put(y + i, within(rectifier, round_to<T>(value(i))));
             } else {
                 for (int64_t i = c; i < rows * C; i += C) lanes.put(y + i, value(i));
             }
@@ -57,29 +60,30 @@ struct MaskedGradient {
     const T *x, *dy;
     Lanes lanes;
     f32x16 mean, inv_std, gamma, beta;
-    bool relu;
+    Rectifier rectifier;
 
     FP16_INLINE f32x16 operator()(int64_t i, f32x16 value) const {
         const f32x16 gradient = lanes.get(dy + i);
-        if (!relu) return gradient;
-        // what forward stored, before ReLU
-        return select(round_to<T>(affine(value, mean, inv_std, gamma, beta)) > 0.0f, gradient, f32x16{});
+        if (!rectifier.any()) return gradient;
+        const f32x16 y = round_to<T>(affine(value, mean, inv_std, gamma, beta));  // before the rectifier
+        return select(y > 0.0f, select(y >= rectifier.ceiling, f32x16{}, gradient), f32x16{});
     }
 };
 
 template <class T, class Lanes>
 FP16_INLINE MaskedGradient<T, Lanes> masked_gradient(const T* x, const T* dy, int64_t c, Lanes lanes, const float* mean,
                                                      const float* inv_std, const float* gamma, const float* beta,
-                                                     bool relu) {
-    return {x, dy, lanes, lanes.get(mean + c), lanes.get(inv_std + c), lanes.get(gamma + c), lanes.get(beta + c), relu};
+                                                     const Rectifier& rectifier) {
+    return {x,        dy, lanes, lanes.get(mean + c), lanes.get(inv_std + c), lanes.get(gamma + c), lanes.get(beta + c),
+            rectifier};
 }
 
 template <class T>
 FP16_KERNEL void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean,
-                               const float* inv_std, const float* gamma, const float* beta, bool relu, float* dbeta,
-                               float* dgamma) {
+                               const float* inv_std, const float* gamma, const float* beta, const Rectifier& rectifier,
+                               float* dbeta, float* dgamma) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
-        const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
+        const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, rectifier);
         f32x16 sum[2] = {}, weighted[2] = {};
         const auto add = [&](int64_t r, int k) {
             const f32x16 value = lanes.get(x + r * C + c);
@@ -101,9 +105,9 @@ FP16_KERNEL void backward_sums(const T* x, const T* dy, int64_t rows, int64_t C,
 template <class T>
 FP16_KERNEL void backward_input(const T* x, const T* dy, const T* pending_grad, int64_t rows, int64_t C,
                                 const float* mean, const float* inv_std, const float* gamma, const float* beta,
-                                bool relu, const float* dbeta_mean, const float* dgamma_mean, T* dx) {
+                                const Rectifier& rectifier, const float* dbeta_mean, const float* dgamma_mean, T* dx) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
-        const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
+        const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, rectifier);
         const f32x16 scale = gradient.gamma * gradient.inv_std;
         const f32x16 shift = lanes.get(dbeta_mean + c), slope = lanes.get(dgamma_mean + c);
         const auto register_of = [&](int64_t i) {
@@ -138,10 +142,10 @@ enum StrictQuantity { kSumX, kSumSquaredDistance, kSumGradient, kSumGradientXhat
 
 template <class T>
 FP16_KERNEL void strict_block_sums(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean,
-                                   const float* inv_std, const float* gamma, const float* beta, int quantity, bool relu,
-                                   float* sums) {
+                                   const float* inv_std, const float* gamma, const float* beta, int quantity,
+                                   const Rectifier& rectifier, float* sums) {
     for_column_blocks(C, [&](int64_t c, auto lanes) {
-        const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, relu);
+        const auto gradient = masked_gradient(x, dy, c, lanes, mean, inv_std, gamma, beta, rectifier);
         for (int64_t first = 0; first < rows; first += 32) {
             const int64_t last = first + 32 < rows ? first + 32 : rows;
             f32x16 acc = {};

@@ -6,6 +6,7 @@
 
 #include "common/bfloat16.h"
 #include "common/limits.h"
+#include "common/rectifier.h"
 #include "common/step_scalars.h"
 
 namespace fp16engine::cpu {
@@ -42,22 +43,24 @@ template <class T>
 struct BatchNormKernels {
     // Column sums of x (rows, C) and of the squared distances from this slice's own means, both overwritten.
     void (*slice_moments)(const T* x, int64_t rows, int64_t C, float* sum, float* squares);
-    // y = ((x - mean) * inv_std) * gamma + beta, + residual unless it is nullptr, then max(y, 0) if relu.
+    // y = ((x - mean) * inv_std) * gamma + beta, + residual unless it is nullptr, within the rectifier's bounds.
     void (*normalize)(const T* x, const T* residual, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                      const float* gamma, const float* beta, bool relu, T* y);
-    // Column sums of dy and of dy * xhat, both overwritten; dy is masked where the recomputed y is not positive if
-    // relu.
+                      const float* gamma, const float* beta, const Rectifier& rectifier, T* y);
+    // Column sums of dy and of dy * xhat, both overwritten; dy is masked where the recomputed y is at a
+    // bound of the rectifier.
     void (*backward_sums)(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                          const float* gamma, const float* beta, bool relu, float* dbeta, float* dgamma);
+                          const float* gamma, const float* beta, const Rectifier& rectifier, float* dbeta,
+                          float* dgamma);
     // dx = scale * (dy - dbeta_mean - xhat * dgamma_mean), scale = gamma * inv_std; + pending_grad unless it is
     // nullptr.
     void (*backward_input)(const T* x, const T* dy, const T* pending_grad, int64_t rows, int64_t C, const float* mean,
-                           const float* inv_std, const float* gamma, const float* beta, bool relu,
+                           const float* inv_std, const float* gamma, const float* beta, const Rectifier& rectifier,
                            const float* dbeta_mean, const float* dgamma_mean, T* dx);
     // The strict forms: one binary16 accumulator per column and block of 32 rows; `sums` gets the block sums in order.
     void (*largest)(const T* x, int64_t rows, int64_t C, float* largest);
     void (*strict_block_sums)(const T* x, const T* dy, int64_t rows, int64_t C, const float* mean, const float* inv_std,
-                              const float* gamma, const float* beta, int quantity, bool relu, float* sums);
+                              const float* gamma, const float* beta, int quantity, const Rectifier& rectifier,
+                              float* sums);
 };
 
 enum class Binary { add, sub, mul, div };

@@ -16,7 +16,7 @@ class Norms(Storage):
         running_var: Array,
         momentum: float,
         eps: float,
-        relu: bool,
+        activation: str | None,
         acc: str,
         residual: Array | None = None,
         addend: Array | None = None,
@@ -28,7 +28,7 @@ class Norms(Storage):
             s = self.cat((x, joined), len(x.shape) - 1)
             vectors = (gamma, beta, running_mean, running_var)
             y, mean, inv_std, _ = self.batch_norm_forward(
-                s, *vectors, momentum, eps, relu, acc, updates=updates, rest=rest
+                s, *vectors, momentum, eps, activation, acc, updates=updates, rest=rest
             )
             return y, mean, inv_std, s
         s = None if addend is None else self._empty_like(x)
@@ -36,7 +36,7 @@ class Norms(Storage):
         running, outputs = (running_mean, running_var, updates, rest), (s, y, mean, inv_std)
         half = self.half_accumulator(acc, x)
         self.native.batch_norm_forward(
-            x, addend, gamma, beta, *running, residual, *outputs, momentum, eps, relu, half
+            x, addend, gamma, beta, *running, residual, *outputs, momentum, eps, activation or "none", half
         )
         return y, mean, inv_std, s
 
@@ -48,12 +48,14 @@ class Norms(Storage):
         running_mean: Array,
         running_var: Array,
         eps: float,
-        relu: bool,
+        activation: str | None,
         residual: Array | None = None,
         deviation: bool = False,
     ) -> Array:
         y, running = self._empty_like(x), (running_mean, running_var)
-        self.native.batch_norm_inference(x, gamma, beta, *running, residual, y, eps, relu, deviation)
+        self.native.batch_norm_inference(
+            x, gamma, beta, *running, residual, y, eps, activation or "none", deviation
+        )
         return y
 
     def batch_norm_backward(
@@ -64,7 +66,7 @@ class Norms(Storage):
         mean: Array,
         inv_std: Array,
         dy: Array,
-        relu: bool,
+        activation: str | None,
         acc: str,
         y: Array | None = None,
         pending_grad: Array | None = None,
@@ -74,7 +76,7 @@ class Norms(Storage):
         if split is not None:
             saved = (x, gamma, beta, mean, inv_std)
             dx, dgamma, dbeta, _, db = self.batch_norm_backward(
-                *saved, dy, relu, acc, pending_grad=pending_grad, sums=sums
+                *saved, dy, activation, acc, pending_grad=pending_grad, sums=sums
             )
             dx, dr = (self.getitem(dx, (..., part)) for part in (slice(split), slice(split, None)))
             return dx, dgamma, dbeta, dr, db
@@ -84,7 +86,7 @@ class Norms(Storage):
         half = self.half_accumulator(acc, x)
         outputs = dx, dgamma, dbeta, dr, db
         self.native.batch_norm_backward(
-            x, gamma, beta, mean, inv_std, y, dy, pending_grad, *outputs, relu, half
+            x, gamma, beta, mean, inv_std, y, dy, pending_grad, *outputs, activation or "none", half
         )
         return outputs
 

@@ -111,7 +111,7 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
         running_var: Array,
         momentum: float,
         eps: float,
-        relu: bool,
+        activation: str | None,
         acc: str,
         residual: Array | None = None,
         addend: Array | None = None,
@@ -122,12 +122,14 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
         vectors = (gamma, beta, running_mean, running_var)
         if joined is None or self.half_accumulator(acc, x):
             return super().batch_norm_forward(
-                x, *vectors, momentum, eps, relu, acc, residual, addend, updates, rest, joined
+                x, *vectors, momentum, eps, activation, acc, residual, addend, updates, rest, joined
             )
         s = self.empty((*x.shape[:-1], x.shape[-1] + joined.shape[-1]), x.dtype)
         outputs = y, mean, inv_std = self._empty_like(s), self._empty_like(gamma), self._empty_like(gamma)
         counted = (updates, rest)
-        self.native.batch_norm_of_cat_forward(x, joined, *vectors, *counted, s, *outputs, momentum, eps, relu)
+        self.native.batch_norm_of_cat_forward(
+            x, joined, *vectors, *counted, s, *outputs, momentum, eps, activation or "none"
+        )
         return y, mean, inv_std, s
 
     def batch_norm_backward(
@@ -138,7 +140,7 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
         mean: Array,
         inv_std: Array,
         dy: Array,
-        relu: bool,
+        activation: str | None,
         acc: str,
         y: Array | None = None,
         pending_grad: Array | None = None,
@@ -147,11 +149,13 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
     ) -> tuple[Array, Array, Array, Array | None, Array | None]:
         saved = (x, gamma, beta, mean, inv_std)
         if split is None or y is not None or sums or self.half_accumulator(acc, x):
-            return super().batch_norm_backward(*saved, dy, relu, acc, y, pending_grad, sums, split)
+            return super().batch_norm_backward(*saved, dy, activation, acc, y, pending_grad, sums, split)
         images, channels = x.shape[:-1], x.shape[-1]
         dx, dr = (self.empty((*images, n), x.dtype) for n in (split, channels - split))
         dgamma, dbeta = self._empty_like(gamma), self._empty_like(beta)
-        self.native.batch_norm_of_cat_backward(*saved, dy, pending_grad, dx, dr, dgamma, dbeta, relu)
+        self.native.batch_norm_of_cat_backward(
+            *saved, dy, pending_grad, dx, dr, dgamma, dbeta, activation or "none"
+        )
         return dx, dgamma, dbeta, dr, None
 
     def getitem(self, x: Array, index: Any) -> Array:

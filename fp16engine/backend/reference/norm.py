@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .elementwise import unary, unary_backward
 from .registers import accumulator, load, store
 from .sums import average, rounded, total
 
@@ -16,7 +17,7 @@ def batch_norm_forward(
     running_var: np.ndarray,
     momentum: float,
     eps: float,
-    relu: bool,
+    activation: str | None,
     acc: str,
     residual: np.ndarray | None = None,
     addend: np.ndarray | None = None,
@@ -41,7 +42,7 @@ def batch_norm_forward(
     of_mean, of_spread = (None, None) if rest is None else rest
     move_average(running_mean, of_mean, batch_mean, kept, taken, root=False)
     move_average(running_var, of_spread, batch_var, kept, taken, root=rest is not None)
-    y = _normalised(r, gamma, beta, load(mean), load(inv_std), relu, x.dtype, residual)
+    y = _normalised(r, gamma, beta, load(mean), load(inv_std), activation, x.dtype, residual)
     return y, mean, inv_std, s
 
 
@@ -52,13 +53,13 @@ def batch_norm_inference(
     running_mean: np.ndarray,
     running_var: np.ndarray,
     eps: float,
-    relu: bool,
+    activation: str | None,
     residual: np.ndarray | None = None,
     deviation: bool = False,
 ) -> np.ndarray:
     spread = load(running_var)
     inv_std = 1 / np.sqrt((spread * spread if deviation else spread) + eps)
-    return _normalised(load(x), gamma, beta, load(running_mean), inv_std, relu, x.dtype, residual)
+    return _normalised(load(x), gamma, beta, load(running_mean), inv_std, activation, x.dtype, residual)
 
 
 def share_taken(momentum: float, updates: int) -> float:
@@ -93,7 +94,7 @@ def batch_norm_backward(
     mean: np.ndarray,
     inv_std: np.ndarray,
     dy: np.ndarray,
-    relu: bool,
+    activation: str | None,
     acc: str,
     y: np.ndarray | None = None,
     pending_grad: np.ndarray | None = None,
@@ -104,10 +105,10 @@ def batch_norm_backward(
     axes = tuple(range(x.ndim - 1))
     partial = accumulator(x, acc)
     residual = y is not None
-    if relu and y is None:
-        y = _normalised(r, gamma, beta, load(mean), load(inv_std), True, x.dtype)
-    if y is not None:
-        g = np.where(y > 0, g, g.dtype.type(0))
+    if activation and y is None:
+        y = _normalised(r, gamma, beta, load(mean), load(inv_std), activation, x.dtype)
+    if activation:
+        g = unary_backward(activation, None, y, g)
     xhat = (r - load(mean)) * load(inv_std)
     dbeta, dgamma = total(g, axes, partial), total(g * xhat, axes, partial)
     count = x.size // x.shape[-1]
@@ -127,7 +128,7 @@ def layer_norm_forward(
     row_mean, row_var = _statistics(r, (x.ndim - 1,), accumulator(x, acc))
     mean = store(row_mean, gamma.dtype)
     inv_std = store(1 / np.sqrt(row_var + eps), gamma.dtype)
-    y = _normalised(r, gamma, beta, load(mean)[..., None], load(inv_std)[..., None], False, x.dtype)
+    y = _normalised(r, gamma, beta, load(mean)[..., None], load(inv_std)[..., None], None, x.dtype)
     return y, mean, inv_std
 
 
@@ -177,10 +178,10 @@ def _normalised(
     beta: np.ndarray,
     mean: np.ndarray,
     inv_std: np.ndarray,
-    relu: bool,
+    activation: str | None,
     dtype: np.dtype,
     residual: np.ndarray | None = None,
 ) -> np.ndarray:
     t = (r - mean) * inv_std * load(gamma) + load(beta)
     y = store(t if residual is None else t + load(residual), dtype)
-    return np.where(y <= 0, dtype.type(0), y) if relu else y
+    return unary(activation, y) if activation else y

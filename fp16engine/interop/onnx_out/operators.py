@@ -56,6 +56,12 @@ def _linear(w: Writer, call: Call) -> None:
     w.put(call.results[0], w.node("Gemm", *inputs, transB=1))
 
 
+def _activated(w: Writer, op: str, x: str, dtype: str | None = None) -> str:
+    if op == "relu6":
+        return w.node("Clip", x, w.constant(0.0, dtype), w.constant(6.0, dtype))
+    return w.node(_UNARY[op], x)
+
+
 def _batch_norm(w: Writer, call: Call) -> None:
     """In FP32 and rounded once, as ours is."""
     a = call.arguments
@@ -66,8 +72,8 @@ def _batch_norm(w: Writer, call: Call) -> None:
     y = w.node("BatchNormalization", wide, *vectors, epsilon=a["eps"])
     if a["residual"] is not None:
         y = w.node("Add", y, w.wide(w.arranged(a["residual"], axes)))
-    if a["relu"]:
-        y = w.node("Relu", y)
+    if a["activation"]:
+        y = _activated(w, a["activation"], y, "float32")
     w.put(call.results[0], w.narrow(y), axes)
 
 
@@ -91,12 +97,8 @@ def _attention(w: Writer, call: Call) -> None:
 
 
 def _unary(w: Writer, call: Call) -> None:
-    op, x = call.arguments["op"], w.value(call.arguments["x"])
-    if op == "relu6":
-        name = w.node("Clip", x.name, w.constant(0.0), w.constant(6.0))
-    else:
-        name = w.node(_UNARY[op], x.name)
-    w.put(call.results[0], name, x.axes)
+    x = w.value(call.arguments["x"])
+    w.put(call.results[0], _activated(w, call.arguments["op"], x.name), x.axes)
 
 
 def _binary(w: Writer, call: Call) -> None:

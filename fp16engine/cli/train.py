@@ -113,6 +113,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
             arguments.device,
             arguments.seed,
             on_nonfinite=arguments.on_nonfinite,
+            max_bad_steps=arguments.max_bad_steps,
             **shared,
         )
 
@@ -133,6 +134,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
+        log_every=arguments.log_every,
         progress=_live() if arguments.watch and ranks.first() else None,
         log=arguments.log,
         tensorboard=arguments.tensorboard,

@@ -82,8 +82,8 @@ class Adam(Adaptive):
     ) -> None:
         self._check_form(state)
         self.beta1, self.beta2 = checked_betas(betas)
+        self._given_eps = eps
         super().__init__(params, lr, weight_decay, update, master_values, seed)
-        self.eps = self._resolve_eps(eps)
 
     def scalars(self, grad_scale: float = 1.0) -> StepScalars:
         """Return the numbers of step `step_count`, with the corrections 1 - beta^step of its moments.

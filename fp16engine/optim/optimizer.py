@@ -91,6 +91,28 @@ class Optimizer:
         choice("update", update, UPDATES, UnsupportedPrecision)
         self.update = update
         self.seed = random.checked_seed(seed)
+        self.restart(master_values)
+
+    def restart(self, master_values: Sequence[Any] | None = None) -> None:
+        """Begin anew with the parameters as they are now: after they were rounded or moved.
+
+        Args:
+            master_values: float32 arrays of the parameters' shapes to start the masters from; None means the
+                parameters.
+
+        Steps, state and `lr_factors` are those of a new optimizer; the other numbers stay.
+
+        Raises:
+            ValueError: a number does not suit the parameters' dtype, or the masters do not fit.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.Linear(2, 1)
+        >>> optimizer = fe.optim.SGD(layer.parameters(), lr=0.5)
+        >>> _ = layer.to("cpu", "fp16")
+        >>> optimizer.restart()
+        >>> optimizer.dtypes
+        ['float16', 'float16']
+        """
         self.lr_factors = [1.0] * len(self.params)
         self.step_count = 0
         self.counts: np.ndarray | None = None
@@ -110,7 +132,7 @@ class Optimizer:
             for slot in self.slots
         }
         self.compensations: list[Array] = (
-            [backend.zeros(p.shape, p.dtype) for p in self.params] if update == "kahan" else []
+            [backend.zeros(p.shape, p.dtype) for p in self.params] if self.update == "kahan" else []
         )
 
     @classmethod

@@ -73,8 +73,8 @@ class RMSprop(Adaptive):
         self.alpha = number("alpha", alpha, minimum=0, below=1)
         self.momentum = number("momentum", momentum, minimum=0, below=1)
         self.slots = ("v", "momentum") if self.momentum > 0 else ("v",)
+        self._given_eps = eps
         super().__init__(params, lr, weight_decay, update, master_values, seed)
-        self.eps = self._resolve_eps(eps)
 
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]

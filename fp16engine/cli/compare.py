@@ -38,8 +38,7 @@ def add(commands: Any) -> None:
         type=options.precisions,
         default=["fp16", "fp32", "mp"],
         metavar="LIST",
-        help="comma-separated: fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster, tf32 (default: "
-        "fp16,fp32,mp)",
+        help=f"comma-separated: {options.PRECISIONS} (default: fp16,fp32,mp)",
     )
     options.add_training(parser)
     parser.add_argument(

@@ -27,6 +27,7 @@ DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder
 OPTIMIZERS = tuple(BY_NAME)
 # As the engine has them, which a test sees to: a parser is built without loading data sets and the trainer.
 AUGMENTATIONS = ("none", "study", "crop-flip", "airbench")
+PRECISIONS = "fp32, fp16, fp16-strict, fp16-chunk<n>, mp, bf16, bf16-sr, hbfp<m>, booster, tf32"
 SCHEDULES = ("constant", "cosine", "linear", "triangle", "inverse-sqrt")
 RECIPES = ("airbench94", "airbench94-muon")
 LOGGERS = ("tensorboard", "wandb", "trackio", "mlflow")

@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         type=options.precision,
         default="fp16",
         metavar="NAME",
-        help="fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster or tf32 (default: fp16)",
+        help=f"{options.PRECISIONS} (default: fp16)",
     )
     options.add_training(parser)
     parser.add_argument(

@@ -33,7 +33,8 @@ class Optimizer:
     float32 parameter is its own master and has nothing to round stochastically.
 
     Args:
-        params: leaf tensors of any shape that require a gradient, float16 or float32, on one device.
+        params: leaf tensors of any shape that require a gradient, float16, bfloat16 or float32, on one
+            device.
         lr: learning rate, finite, > 0.
         weight_decay: L2 factor >= 0.
         update: "nearest", "stochastic", "kahan" or "master32".
@@ -148,9 +149,10 @@ class Optimizer:
         """Return an optimizer over arrays that exist already: nothing is allocated, copied or checked.
 
         Args:
-            params: tensors of any shape on one device, float16 or float32, with their gradients.
+            params: tensors of any shape on one device, float16, bfloat16 or float32, with their gradients.
             numbers: the attributes of a checked optimizer of this class, by name.
-            state: by slot, an array of the shape of each parameter, float16 or float32 as the class keeps it.
+            state: by slot, an array of the shape of each parameter, float16, bfloat16 or float32 as the class
+                keeps it.
             masters: an array of the shape of each parameter, float32, or None where there is none.
             compensations: an array of the shape and dtype of each parameter, or none at all.
             indices: of the parameters, for the random bits of stochastic rounding.
@@ -478,7 +480,7 @@ class Optimizer:
         """Return the arrays that `state_dict` copies, as they lie on the device, by the same names.
 
         Returns:
-            Arrays in the shape of their parameter, float16 or float32.
+            Arrays in the shape of their parameter, float16, bfloat16 or float32.
 
         >>> import fp16engine as fe
         >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)

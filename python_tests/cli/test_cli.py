@@ -19,7 +19,15 @@ from fp16engine.cli import main
 from fp16engine.cli.commands import build
 from fp16engine.cli.defaults import DEFAULTS
 from fp16engine.cli.encoding import any_terminal
-from fp16engine.cli.options import AUGMENTATIONS, DATA, LOGGERS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.cli.options import (
+    AUGMENTATIONS,
+    DATA,
+    LOGGERS,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    results_folder,
+)
 from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.optim import BY_NAME
 from fp16engine.reporting import loggers
@@ -217,6 +225,8 @@ def test_names_on_the_command_line_are_those_of_the_engine():
     assert ("none", *fe.data.Augmentation.names()) == AUGMENTATIONS
     assert loggers.NAMES == LOGGERS
     assert schedule.NAMES == SCHEDULES
+    named = {re.sub("<.>", "8", name) for name in PRECISIONS.split(", ")}
+    assert named == {*fe.Precision.names(), "fp16-chunk8", "hbfp8", "booster", "bf16", "bf16-sr", "tf32"}
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
 
 

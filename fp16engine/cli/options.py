@@ -418,10 +418,9 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
 
     if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
         raise FileNotFoundError(f"--data-dir must be a folder or file that exists, got {arguments.data_dir}")
-    root = None if arguments.data == "digits" else arguments.data_dir
     dataset = data.load(
         arguments.data,
-        root,
+        arguments.data_dir,
         download=arguments.download,
         image_size=arguments.image_size,
         test_share=arguments.test_share,

@@ -93,6 +93,10 @@ def test_convolutions_are_by_the_algorithm_asked_for(capsys):
         (["train", "--test-share", "few"], r"--test-share must .* got 'few'"),
         (["train", "--momentum", "inf"], r"--momentum must .* got inf"),
         (["train", "--momentum", "0.5", "--optimizer", "adam"], r"--momentum must .* got 0.5"),
+        (
+            ["train", "--data", "digits", "--data-dir", "."],
+            r"root \(--data-dir\) must be left out with digits",
+        ),
         (["train", "--betas", "0.9"], r"--betas must be two numbers .* got '0.9'"),
         (["train", "--betas", "0.9,1"], r"--betas must be two numbers .* got '0.9,1'"),
         (["train", "--betas", "0.9,0.99"], r"betas must .* sgd; adam and adamw have them, got"),

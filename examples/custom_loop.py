@@ -3,27 +3,19 @@
 import fp16engine as fe
 from fp16engine import functional as F
 
-fe.manual_seed(0)
 data = fe.data.digits().limit(512)
-images, labels = data.normalised("train", "float16"), data.train.labels
-precision = fe.Precision.get("fp16")  # what tensors are stored in, and what sums accumulate in
-model = fe.models.create("dnn", image_size=8, channels=1).to("cpu", precision)
-optimizer = fe.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, update=precision.update)
+images, labels = fe.tensor(data.normalised("train", "float16")), fe.tensor(data.train.labels)
+model = fe.models.create("dnn", image_size=8, channels=1).to("cpu", "fp16")
+# A precision with another update than the nearest number is named here, too: update=precision.update.
+optimizer = fe.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
 
-for epoch in range(3):
-    total = 0.0
-    for start in range(0, len(labels), 64):
-        x, y = fe.tensor(images[start : start + 64]), fe.tensor(labels[start : start + 64])
-        with precision.use():
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            fe.optim.clip_global_norm(model.parameters(), 5.0)
-            optimizer.step()
+# The precision says what operations store, and what their sums accumulate in.
+with fe.Precision.get("fp16").use():
+    for start in [*range(0, 512, 64)] * 5:  # five epochs of eight batches
         optimizer.zero_grad()
-        total += loss.item() * len(y.numpy())
-    print(f"epoch {epoch + 1}: loss {total / len(labels):.3f}")
-
-model.eval()
-with fe.no_grad(), precision.use():
-    answers = model(fe.tensor(data.normalised("test", "float16"))).argmax(axis=1).numpy()
-print(f"{(answers == data.test.labels).mean():.1%} of the test images")
+        loss = F.cross_entropy(model(images[start : start + 64]), labels[start : start + 64])
+        loss.backward()
+        fe.optim.clip_global_norm(model.parameters(), 5.0)
+        optimizer.step()
+    answers = model.eval()(fe.tensor(data.normalised("test", "float16"))).argmax(axis=1)
+print(f"{(answers.numpy() == data.test.labels).mean():.1%} of the test images")

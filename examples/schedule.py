@@ -1,4 +1,4 @@
-"""A learning-rate schedule and an optimizer of your own."""
+"""A learning-rate schedule, an optimizer and a callback of your own."""
 
 import math
 
@@ -15,19 +15,14 @@ def optimizer(parameters: list[fe.Tensor]) -> fe.optim.Optimizer:
     return fe.optim.AdamW(parameters, lr=1e-3, weight_decay=0.01)
 
 
-class Rates(fe.train.Callback):
-    """Notes the rate of every step."""
-
-    def __init__(self) -> None:
-        self.rates: list[float] = []
+class Rate(fe.train.Callback):
+    """Says the rate of every step."""
 
     def on_step(self, trainer: fe.Trainer, result: fe.train.StepResult) -> None:
-        self.rates.append(trainer.optimizer.lr)
+        print(f"step {trainer.step_count}: rate {trainer.optimizer.lr:.1e}, loss {result.loss:.2f}")
 
 
-rates = Rates()
 model = fe.models.create("dnn", image_size=8, channels=1)
-trainer = fe.Trainer(model, "fp16", optimizer=optimizer, schedule=restarts, callbacks=[rates])
+trainer = fe.Trainer(model, "fp16", optimizer=optimizer, schedule=restarts, callbacks=[Rate()])
 history = trainer.fit(fe.data.digits().limit(512), epochs=2, batch_size=64, progress=False)
-print("rates:", *(f"{rate:.1e}" for rate in rates.rates[::2]))
 print(f"{history.epochs[-1].test_accuracy:.1%} of the test images")

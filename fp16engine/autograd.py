@@ -57,7 +57,7 @@ class GradAndBiasGrad(NamedTuple):
     """A gradient of the first input, and what it makes that of a bias: its sums over all axes but the last.
 
     Args:
-        grad: (..., C), float16 or float32.
+        grad: (..., C), float16, bfloat16 or float32.
         bias_grad: (C,), dtype of grad.
 
     `backward` may return one in place of the gradient where there is a `bias_grad_node`.

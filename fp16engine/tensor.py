@@ -14,7 +14,7 @@ from . import backend as backends
 from .floats import FLOATS as FLOAT_DTYPES
 from .floats import SIXTEEN_BIT, dtype_name, is_float, numpy_dtype, rounded
 from .foreign_arrays import gpu_of
-from .validate import choice, flag, listed, must_be, numpys_names
+from .validate import choice, flag, listed, must_be, numpys_names, one_of, shown
 
 Array = Any
 DTYPES = (*FLOAT_DTYPES, "int64")
@@ -144,6 +144,11 @@ class Tensor:
         return array.copy() if copy else array
 
     def __dlpack__(self, **options: Any) -> Any:
+        if self.dtype == "bfloat16":
+            raise BufferError(
+                "__dlpack__: the tensor must be float16, float32 or int64, got bfloat16, which NumPy's "
+                "arrays do not export; use .astype('float32'), which holds every bfloat16 exactly"
+            )
         with _exporting(self.device):
             return self.data.__dlpack__(**options)
 
@@ -582,7 +587,8 @@ def tensor(
         The shape of the data, `dtype`, rounded to nearest even; what exceeds the dtype's range becomes inf.
 
     Raises:
-        TypeError: the data are not numbers, or an integer tensor is asked for a gradient.
+        TypeError: the data are not numbers, the dtype is no name, or an integer tensor is asked for a
+            gradient.
         ValueError: the dtype is unknown or does not hold the data, nested lists are ragged, or there is no
             such device.
         BackendUnavailable: the device is not there, or bfloat16 needs the package ml_dtypes.
@@ -609,7 +615,7 @@ def tensor(
         if dtype not in ("int64", *SIXTEEN_BIT):
             dtype = "float32"
     else:
-        choice("dtype", dtype, DTYPES)
+        dtype_named("dtype", dtype)
     check_dtype("dtype", dtype, device)
     if dtype == "int64" and is_float(host.dtype) and not np.array_equal(host, np.trunc(host)):
         raise ValueError(f"data must be whole numbers for dtype 'int64', got {host.dtype} with fractions")
@@ -622,6 +628,22 @@ def tensor(
             host if dtype == "int64" else rounded(host, dtype), dtype=numpy_dtype(dtype), order="C"
         )
     return Tensor(backend.from_numpy(host), device, flag("requires_grad", requires_grad))
+
+
+def dtype_named(name: str, dtype: Any) -> str:
+    """Return the name of a dtype of tensors.
+
+    Raises:
+        TypeError: it is no name, but an object of NumPy or PyTorch, say.
+        ValueError: there is no such dtype.
+
+    >>> dtype_named("dtype", "float16")
+    'float16'
+    """
+    if not isinstance(dtype, str):
+        got = repr(dtype) if isinstance(dtype, type) else shown(dtype)
+        raise TypeError(f"{name} must be a name in quotes, {one_of(DTYPES)}, got {got}")
+    return choice(name, dtype, DTYPES)
 
 
 def check_dtype(name: str, dtype: str, device: str) -> None:

@@ -186,7 +186,7 @@ def test_a_lack_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not faults("functional.linear")
     for part, fault in (
         ("(..., in), ", "no shape of x"),
-        ("float16 or float32", "no dtype of x"),
+        ("float16, bfloat16 or float32", "no dtype of x"),
         ("    Raises:\n", "no Raises"),
         ("    Rounding:\n", "no Rounding"),
         (">>> ", "no example"),

@@ -70,3 +70,11 @@ def test_what_is_missing_is_named() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     sentence = "bfloat16 needs the package ml_dtypes; pip install 'fp16engine[bf16]'"
     assert done.stdout.splitlines() == [sentence] * 2
+
+
+@needs_bfloat16
+def test_bfloat16_is_not_exported_through_dlpack() -> None:
+    x = fe.tensor([1.5], "bfloat16", "reference")
+    with pytest.raises(BufferError, match=r"__dlpack__: the tensor must be .* got bfloat16, .*astype"):
+        np.from_dlpack(x)
+    assert np.from_dlpack(x.astype("float32")).tolist() == [1.5]

@@ -105,6 +105,11 @@ def test_list_of_tensors_and_numpy_views(backend_name: str) -> None:
             ValueError,
             "dtype must .* got 'float8'",
         ),
+        (
+            lambda: fe.tensor([1.0], np.float16, "reference"),
+            TypeError,
+            "dtype must be a name in quotes, one of float16, .* got <class 'numpy.float16'>",
+        ),
         (lambda: fe.tensor([1.0], device="gpu"), ValueError, "device must .* got 'gpu'"),
         (lambda: fe.tensor([1.0], device="cuda"), fe.BackendUnavailable, "cuda"),
         (
@@ -283,6 +288,11 @@ def x_of(*shape: int, dtype: str = "float32") -> fe.Tensor:
         (lambda: bool(x_of(2)), ValueError, r"bool: the tensor must .* got shape \(2,\)"),
         (lambda: len(x_of()), TypeError, r"len: the tensor must .* got shape \(\)"),
         (lambda: x_of(2).astype("int64"), ValueError, r"astype: dtype must .* got 'int64'"),
+        (
+            lambda: x_of(2).astype(np.dtype("float16")),
+            TypeError,
+            r"astype: dtype must be a name in quotes, .* got dtype\('float16'\)",
+        ),
         (lambda: x_of(2).astype("half"), ValueError, r"astype: dtype must .* got 'half'"),
         (
             lambda: fe.tensor([1], device="reference") + 1,

@@ -1,4 +1,7 @@
-"""The one lookup from a device's name to the backend that computes there."""
+"""The one lookup from a device's name to the backend that computes there.
+
+A package for the engine's own parts; of its names `fe.devices` is public.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ import re
 from .. import observer
 from ..errors import BackendUnavailable
 from ..validate import must_be
-from .base import Array, Backend
+from .base import Backend
 
-__all__ = ["Array", "Backend", "devices", "get", "unobserved"]
+__all__ = ["devices"]
 
 # Each module offers load() -> Backend; nothing is imported before its device is asked for.
 _MODULES = {

@@ -30,8 +30,8 @@ def build() -> Parser:
         "  fp16engine compare                          FP16, FP32 and mixed precision on digits\n"
         "  fp16engine train --data mnist --data-dir D  one run\n"
         "  fp16engine predict RUN photo.jpg            what a trained network says of an image\n\n"
-        "precisions: fp32, fp16, fp16-strict, fp16-chunk<n>, mp; hbfp<m> and booster (block floating point); "
-        "tf32 on a GPU.\n"
+        "precisions: fp32, fp16, fp16-strict, fp16-chunk<n>, mp; bf16, bf16-sr (on a CPU); hbfp<m> and "
+        "booster (block floating point); tf32 (on a GPU).\n"
         "devices: cpu; cuda, cuda:1 (a GPU); reference (NumPy).\n\n"
         "Exit status: 0 done, 1 the run failed, 2 the command line or an input was wrong, 130 stopped by "
         "Ctrl-C.",

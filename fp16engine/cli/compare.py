@@ -38,8 +38,7 @@ def add(commands: Any) -> None:
         type=options.precisions,
         default=["fp16", "fp32", "mp"],
         metavar="LIST",
-        help="comma-separated: fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster, tf32 (default: "
-        "fp16,fp32,mp)",
+        help=f"comma-separated: {options.PRECISIONS} (default: fp16,fp32,mp)",
     )
     options.add_training(parser)
     parser.add_argument(
@@ -109,9 +108,11 @@ def _compared(
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
+        log_every=arguments.log_every,
         monitor_every=arguments.monitor_every,
         log=arguments.log,
         on_nonfinite=arguments.on_nonfinite,
+        max_bad_steps=arguments.max_bad_steps,
         strict=arguments.strict,
         seed=arguments.seed,
         build=build,

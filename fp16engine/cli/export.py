@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,11 @@ def run(arguments: argparse.Namespace) -> int:
     needless = run_data.named(arguments) + ["--limit"] * (arguments.limit is not None)
     if needless and arguments.format != "onnx" and checkpoint.images is not None:
         raise ValueError(f"{needless[0]} must be given with --format onnx, got {arguments.format}")
+    if arguments.format == "torch" and find_spec("torch") is None:
+        raise ImportError(
+            "--format torch needs PyTorch, which is not installed: pip install 'fp16engine[torch]'; --format "
+            "safetensors writes the same names without it"
+        )
     options.use_threads(arguments)
     predictor = _predictor(arguments, checkpoint)
     if arguments.format == "onnx":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .. import validate
 from ..errors import BackendUnavailable, UnsupportedPrecision
 from ..optim import BY_NAME
+from ..optim.adam import checked_betas
 from ..optim.optimizer import STATES
 from ..precision import CONVOLUTIONS, STATISTICS_FORMS, UPDATES, Precision
 from . import defaults, suggest
@@ -26,7 +27,8 @@ DATA = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder
 OPTIMIZERS = tuple(BY_NAME)
 # As the engine has them, which a test sees to: a parser is built without loading data sets and the trainer.
 AUGMENTATIONS = ("none", "study", "crop-flip", "airbench")
-SCHEDULES = ("constant", "cosine", "linear", "triangle")
+PRECISIONS = "fp32, fp16, fp16-strict, fp16-chunk<n>, mp, bf16, bf16-sr, hbfp<m>, booster, tf32"
+SCHEDULES = ("constant", "cosine", "linear", "triangle", "inverse-sqrt")
 RECIPES = ("airbench94", "airbench94-muon")
 LOGGERS = ("tensorboard", "wandb", "trackio", "mlflow")
 REDUCE = ("one-rounding", "ring-fp16", "fp32")
@@ -61,6 +63,14 @@ def number(positive: bool) -> Callable[[str], float]:
 def share(text: str) -> float:
     """Parse a share of a whole, neither nothing nor all of it."""
     return _checked(text, float, lambda value: validate.number("", value, above=0, below=1))
+
+
+def betas(text: str) -> tuple[float, float]:
+    """Parse the decays of adam's two moments, with a comma between."""
+    try:
+        return checked_betas([float(part) for part in text.split(",")])
+    except (TypeError, ValueError):
+        raise wrong("two numbers >= 0 and < 1 with a comma between, such as 0.9,0.98", text) from None
 
 
 def _checked(text: str, convert: Callable[[str], T], check: Callable[[Any], T]) -> T:
@@ -189,6 +199,12 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         help="Nesterov's momentum (sgd; muon's always is)",
     )
     group.add_argument(
+        "--betas",
+        type=betas,
+        metavar="X,Y",
+        help="of adam and adamw: what is kept of the first and second moment (default: 0.9,0.999)",
+    )
+    group.add_argument(
         "--eps",
         type=number(False),
         metavar="X",
@@ -248,7 +264,15 @@ def add_training(parser: argparse.ArgumentParser) -> None:
         type=one_of(SCHEDULES),
         metavar="NAME",
         help="learning rate over the run: cosine, linear (to 0), triangle (rises for 23 %%, then falls to "
-        "7 %%) or constant (default: cosine)",
+        "7 %%), inverse-sqrt (falls with the root of the step after --warmup steps) or constant (default: "
+        "cosine)",
+    )
+    group.add_argument(
+        "--warmup",
+        type=whole(0),
+        default=0,
+        metavar="N",
+        help="applied steps over which the learning rate rises to --lr first (default: %(default)s)",
     )
     group.add_argument(
         "--augment",
@@ -341,6 +365,13 @@ def add_numerics(parser: argparse.ArgumentParser) -> None:
         "replays it, names the operation, and stops",
     )
     group.add_argument(
+        "--max-bad-steps",
+        type=whole(1),
+        default=50,
+        metavar="N",
+        help="steps in a row that may be not finite before the run fails (default: %(default)s)",
+    )
+    group.add_argument(
         "--strict",
         action="store_true",
         help="fail before training if a step holds or adds up in a type that the precision forbids",
@@ -362,6 +393,13 @@ def add_output(parser: argparse.ArgumentParser, folder: bool) -> None:
             type=whole(1),
             metavar="N",
             help="save every N steps too, not only after epochs",
+        )
+        group.add_argument(
+            "--log-every",
+            type=whole(1),
+            default=50,
+            metavar="N",
+            help="steps between rows of metrics.jsonl (default: %(default)s)",
         )
     group.add_argument(
         "--json", action="store_true", help="print one JSON document on standard output, nothing else"
@@ -389,10 +427,9 @@ def load_data(arguments: argparse.Namespace) -> Dataset:
 
     if arguments.data_dir is not None and not arguments.download and not Path(arguments.data_dir).exists():
         raise FileNotFoundError(f"--data-dir must be a folder or file that exists, got {arguments.data_dir}")
-    root = None if arguments.data == "digits" else arguments.data_dir
     dataset = data.load(
         arguments.data,
-        root,
+        arguments.data_dir,
         download=arguments.download,
         image_size=arguments.image_size,
         test_share=arguments.test_share,
@@ -446,8 +483,10 @@ def train_config(arguments: argparse.Namespace) -> TrainConfig:
         weight_decay=arguments.weight_decay,
         nesterov=arguments.nesterov,
         state=arguments.state,
+        betas=arguments.betas,
         clip_norm=arguments.clip_norm,
         schedule=arguments.schedule,
+        warmup=arguments.warmup,
         augment=None if arguments.augment == "none" else arguments.augment,
         label_smoothing=arguments.label_smoothing,
         update=arguments.update,

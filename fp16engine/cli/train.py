@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         type=options.precision,
         default="fp16",
         metavar="NAME",
-        help="fp32, fp16, fp16-strict, fp16-chunk<n>, mp, hbfp<m>, booster or tf32 (default: fp16)",
+        help=f"{options.PRECISIONS} (default: fp16)",
     )
     options.add_training(parser)
     parser.add_argument(
@@ -113,6 +113,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
             arguments.device,
             arguments.seed,
             on_nonfinite=arguments.on_nonfinite,
+            max_bad_steps=arguments.max_bad_steps,
             **shared,
         )
 
@@ -134,6 +135,7 @@ def _train(arguments: argparse.Namespace, policy: Precision, dataset: Dataset, o
         out=out,
         resume=arguments.resume,
         checkpoint_every=arguments.checkpoint_every,
+        log_every=arguments.log_every,
         progress=_live() if arguments.watch and ranks.first() else None,
         log=arguments.log,
         tensorboard=arguments.tensorboard,

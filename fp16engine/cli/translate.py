@@ -86,6 +86,7 @@ def _add_train(actions: Any) -> None:
     _add_beam(parser)
     options.add_device(parser)
     options.add_output(parser, folder=True)
+    options.add_log(parser)
     parser.set_defaults(run=run_train)
 
 
@@ -160,6 +161,8 @@ def run_train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         progress=False if arguments.json else None,
         checkpoint_every=arguments.checkpoint_every,
+        log_every=arguments.log_every,
+        log=arguments.log,
     )
     if arguments.json:
         print_json(summary)

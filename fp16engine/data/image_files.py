@@ -47,7 +47,7 @@ class File(NamedTuple):
 
 @dataclass
 class Found:
-    """The image files of a root, its class folders as (part, class), and what was seen of other things.
+    """The image files of a root, its class folders by (part, class), and what was seen of other things.
 
     `parts` are the folders of the training and the test part; None where the test part is to be drawn.
     `unusable` are the reasons, by file. `others` counts files that are not read, by (part, class, suffix).
@@ -55,10 +55,24 @@ class Found:
 
     parts: tuple[str, str | None] = ("", None)
     files: list[File] = field(default_factory=list)
-    class_folders: set[tuple[str, str]] = field(default_factory=set)
+    class_folders: dict[tuple[str, str], set[str]] = field(default_factory=dict)
     unusable: dict[str, str] = field(default_factory=dict)
     others: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+
+    def add_class(self, part: str, folder: str) -> str:
+        """Note a class folder, and return the class's name; systems write accents in two ways."""
+        label = unicodedata.normalize("NFC", folder)
+        self.class_folders.setdefault((part, label), set()).add(folder)
+        return label
+
+    def merged_note(self) -> list[str]:
+        """Return which classes have several folders in a part, in one sentence; nothing for none."""
+        merged = sorted({label for (_, label), names in self.class_folders.items() if len(names) > 1})
+        if not merged:
+            return []
+        named = ", ".join(map(printable, merged[:_NAMED])) + (" and others" if len(merged) > _NAMED else "")
+        return [f"Folders whose names differ only in how Unicode writes accents are one class: {named}."]
 
     def others_of(self, part: str, label: str) -> str:
         """Return how many files of a class folder are not read, by suffix; "" for none."""
@@ -154,8 +168,7 @@ def _add_classes(found: Found, root: Path, part: str, entries: Iterable[os.DirEn
                     f"{root.name} must hold {LAYOUT}, got {shown(within + entry.name)} outside a class"
                 )
             continue
-        label = _label(entry.name)
-        found.class_folders.add((part, label))
+        label = found.add_class(part, entry.name)
         for item in _visible(entry.path):
             path = f"{within}{entry.name}/{item.name}"
             if _is_folder(item):
@@ -210,8 +223,8 @@ def in_archive(path: Path) -> Found:
     depth = 1 if found.parts[0] else 0
     for parts in not_read:
         if len(parts) == depth + 2 and (not depth or parts[0] in found.parts):
-            part, label = parts[0] if depth else "", _label(parts[-2])
-            found.class_folders.add((part, label))
+            part = parts[0] if depth else ""
+            label = found.add_class(part, parts[-2])
             found.others[part, label, _suffix(parts[-1])] += 1
     return found
 
@@ -225,7 +238,7 @@ def _of_archive(
         _note_left_out(found, tops)
     for parts in folders:
         if len(parts) == depth + 1 and (not depth or parts[0] in found.parts):
-            found.class_folders.add((parts[0] if depth else "", _label(parts[-1])))
+            found.add_class(parts[0] if depth else "", parts[-1])
     for parts, data in files:
         name = "/".join(parts)
         if depth and parts[0] not in found.parts:
@@ -234,7 +247,8 @@ def _of_archive(
             continue
         if len(parts) != depth + 2:
             raise DataError(f"{path.name} must hold {LAYOUT}, got member {shown(name)}")
-        found.files.append(File(parts[0] if depth else "", _label(parts[-2]), name, data))
+        part = parts[0] if depth else ""
+        found.files.append(File(part, found.add_class(part, parts[-2]), name, data))
     if len({file.path for file in found.files}) != len(found.files):
         raise DataError(f"{path.name} must hold different names, got an image's name twice")
     return found
@@ -265,11 +279,6 @@ def _note_left_out(found: Found, folders: Iterable[str]) -> None:
     others = sorted(name for name in folders if name.casefold() in known and name not in found.parts)
     if others:
         found.notes.append(f"{', '.join(others)} is left out: {found.parts[1]} is the test part.")
-
-
-def _label(folder: str) -> str:
-    """Return a class's name; systems write accents in two ways."""
-    return unicodedata.normalize("NFC", folder)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -98,7 +98,7 @@ def image_folder(
             store.write(dataset, fingerprint)
     options = {"image_size": size, "test_share": test_share, "seed": seed or None}
     origin = Origin.at("image_folder", path, **options)
-    notes = (*dataset.notes, *found.others_note())
+    notes = (*dataset.notes, *found.merged_note(), *found.others_note())
     dataset = Dataset(name, dataset.train, dataset.test, dataset.classes, origin, notes)
     if shown:
         print(dataset.summary(), file=sys.stderr, flush=True)
@@ -156,7 +156,7 @@ class _Skipped:
     def classes(self) -> tuple[str, ...]:
         """Return the training images' classes, sorted; DataError where one, or a part, has no image."""
         used = {(file.part, file.label) for file in self.used}
-        asked = self._found.class_folders | {(file.part, file.label) for file in self._found.files}
+        asked = self._found.class_folders.keys() | {(file.part, file.label) for file in self._found.files}
         train = self._found.parts[0]
         for part, label in sorted(asked - used, key=lambda place: (place[0] != train, *place)):
             path = printable(f"{part}/{label}" if part else label)

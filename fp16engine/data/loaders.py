@@ -17,6 +17,9 @@ _Loader = Callable[[str | Path | None, bool], Dataset]
 
 
 def _digits(root: str | Path | None, download: bool) -> Dataset:
+    if root is not None:
+        valid = "left out with digits, which come with the package"
+        raise ValueError(must_be("root (--data-dir)", valid, str(root)))
     return digits()
 
 
@@ -53,7 +56,7 @@ def load(
 
     Args:
         name: one of `names()`.
-        root: folder or archive that holds it; `digits` comes with the package and needs none.
+        root: folder or archive that holds it; None for `digits`, which come with the package.
         download: get published files that are missing, into `root` or else into the user's cache folder.
         image_size: of `image_folder`.
         test_share: of `image_folder`.

@@ -32,7 +32,7 @@ from ..reporting.progress import Reporter, reporter
 from ..reporting.series import Series
 from ..train import TrainConfig, Trainer
 from ..train.checkpoint import FILE_NAME as CHECKPOINT
-from ..validate import listed
+from ..validate import integer, listed
 from ..validate import path as checked_path
 from . import agreement, classes, speed, verdicts
 from .comparison import Comparison, policies
@@ -61,8 +61,9 @@ class _RunContext:
     out: Path
     shown: Series
     checkpoint_every: int | None
+    log_every: int
     monitor_every: int | None
-    on_nonfinite: str
+    nonfinite: dict[str, Any]
     log: tuple[str, ...]
 
     def folder(self, policy: Precision, seed: int) -> Path:
@@ -86,8 +87,10 @@ def run(
     resume: bool = False,
     progress: bool | Reporter | None = None,
     checkpoint_every: int | None = None,
+    log_every: int = 50,
     monitor_every: int | None = None,
     on_nonfinite: str = "skip",
+    max_bad_steps: int = 50,
     log: str | Sequence[str] = (),
     strict: bool = False,
     build: Callable[[Dataset, int], Module] | None = None,
@@ -111,8 +114,10 @@ def run(
         progress: True or None shows a bar on a terminal, plain lines elsewhere; False nothing; a `Reporter`
             is told.
         checkpoint_every: as in `Trainer.fit`.
+        log_every: as in `Trainer.fit`.
         monitor_every: as in `Trainer.fit`.
         on_nonfinite: as in `Trainer`.
+        max_bad_steps: as in `Trainer`.
         log: as in `Trainer.fit`; every run is one of its own there.
         strict: audit a step of every run before the first one starts.
         build: makes the network for a data set and a seed, where it is none of `models.create`; `model_name`
@@ -147,6 +152,7 @@ def run(
     dataset = collected(dataset)
     precisions = listed("precisions", precisions, "a sequence of names")
     log = names_of(log)
+    integer("log_every", log_every, 1)
     check_installed(log)
     config = TrainConfig(lr=lr, **training)
     settings = Comparison(
@@ -164,8 +170,9 @@ def run(
         build=build,
     )
     backends.get(settings.device)
+    nonfinite: dict[str, Any] = {"on_nonfinite": on_nonfinite, "max_bad_steps": max_bad_steps}
     for policy in settings.policies:  # wrong settings show here, before a folder is made
-        settings.trainer(policy, dataset)
+        settings.trainer(policy, dataset, **nonfinite)
     if strict:
         for policy in settings.policies:
             hold_to_policy(settings.trainer(policy, dataset), *audit_batch(dataset, policy))
@@ -175,7 +182,9 @@ def run(
     claim(out, settings.to_dict(), resume, frozenset(may_change))
 
     shown = Series(reporter(progress), seeds * len(settings.policies))
-    context = _RunContext(settings, dataset, out, shown, checkpoint_every, monitor_every, on_nonfinite, log)
+    context = _RunContext(
+        settings, dataset, out, shown, checkpoint_every, log_every, monitor_every, nonfinite, log
+    )
     started = _now()
     runs: list[dict[str, Any]] = []
     tolerances: list[dict[str, Any]] = []
@@ -264,7 +273,7 @@ def _same_convolution(record: Path, theirs: dict[str, str], ours: dict[str, str]
 def _train(context: _RunContext, policy: Precision, seed: int, audit: dict[str, Any]) -> dict[str, Any]:
     settings, dataset, shown = context.settings, context.dataset, context.shown
     folder = context.folder(policy, seed)
-    trainer = settings.trainer(policy, dataset, seed, context.on_nonfinite)
+    trainer = settings.trainer(policy, dataset, seed, **context.nonfinite)
     trainer.state.audit = audit
     watching = PredictingReporter(
         shown,
@@ -281,6 +290,7 @@ def _train(context: _RunContext, policy: Precision, seed: int, audit: dict[str, 
             resume=(folder / CHECKPOINT).exists(),
             progress=watching,
             checkpoint_every=context.checkpoint_every,
+            log_every=context.log_every,
             monitor_every=context.monitor_every,
             log=context.log,
         )

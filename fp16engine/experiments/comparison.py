@@ -78,13 +78,16 @@ class Comparison:
         return precision if seed == self.seed else f"{precision}-seed{seed}"
 
     def trainer(
-        self, policy: Precision, dataset: Dataset, seed: int | None = None, on_nonfinite: str = "skip"
+        self, policy: Precision, dataset: Dataset, seed: int | None = None, **options: Any
     ) -> Trainer:
-        """A trainer of one run, on its untrained network; the first seed's unless `seed` says another."""
+        """A trainer of one run, on its untrained network; the first seed's unless `seed` says another.
+
+        `options` are arguments of `Trainer` that change no bit of a step that is applied.
+        """
         seed = self.seed if seed is None else seed
         model = (self.build or self._created)(dataset, seed)
         training = self.training.without_policy()
-        return Trainer.of(model, policy, training, self.device, seed, on_nonfinite=on_nonfinite)
+        return Trainer.of(model, policy, training, self.device, seed, **options)
 
     def _created(self, dataset: Dataset, seed: int) -> Module:
         model = models.create(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from ..precision import Precision
 from ..reporting.files import write_atomically
 from ..reporting.history import SUMMARY
 from ..reporting.lock import holds_out
+from ..reporting.loggers import check_installed, names_of
 from ..reporting.metrics import finished_epochs
 from ..reporting.progress import Reporter, reporter
 from ..train import TrainConfig
@@ -96,6 +97,8 @@ def run(
     resume: bool = False,
     progress: bool | Reporter | None = None,
     checkpoint_every: int | None = None,
+    log_every: int = 50,
+    log: str | Sequence[str] = (),
 ) -> dict[str, Any]:
     """Train under every precision, translate the test set, and return the summary that `out` gets.
 
@@ -108,6 +111,8 @@ def run(
         progress: True or None shows a bar on a terminal, plain lines elsewhere; False nothing; a `Reporter`
             is told.
         checkpoint_every: steps between checkpoints; None means one at the end of each epoch.
+        log_every: as in `Trainer.fit`.
+        log: as in `Trainer.fit`; every precision is a run of its own there.
 
     A run whose steps stay without finite numbers is reported as failed, and the others are done.
 
@@ -115,11 +120,14 @@ def run(
         ValueError: a setting is out of range, or `out` holds other results.
         TypeError: a setting is of the wrong kind.
         UnsupportedPrecision: the device cannot honour a precision.
-        ImportError: the extra `text` is not installed.
+        ImportError: the extra `text` or the package of a logger is not installed.
         Interrupted: a signal stopped it.
         SaveError: a file could not be written.
     """
     policies = [Precision.get(name) for name in settings.precisions]
+    log = names_of(log)
+    check_installed(log)
+    fitting = {"checkpoint_every": checkpoint_every, "log_every": log_every, "log": log}
     backends.get(settings.device)
     bleu(["a"], ["a"])  # says what is missing before anything is trained
     shown = reporter(progress, "tokens/s")
@@ -129,7 +137,7 @@ def run(
     stored = {**asdict(settings), "precisions": list(settings.precisions), "data": encoded.name}
     claim(out, stored, resume, may_change=frozenset({"precisions"}))
     runs = [
-        _one(settings, policy, text, tokenizer, encoded, out / policy.name, shown, checkpoint_every)
+        _one(settings, policy, text, tokenizer, encoded, out / policy.name, shown, fitting)
         for policy in policies
     ]
     summary = {
@@ -174,7 +182,7 @@ def _one(
     encoded: EncodedText,
     folder: Path,
     shown: Reporter,
-    checkpoint_every: int | None,
+    fitting: Mapping[str, Any],
 ) -> dict[str, Any]:
     record = folder / RUN
     if record.exists():
@@ -192,7 +200,7 @@ def _one(
             out=folder,
             resume=resumed,
             progress=shown,
-            checkpoint_every=checkpoint_every,
+            **fitting,
         )
     except NonFiniteError as error:
         shown.note(f"{policy.name}: {error}")

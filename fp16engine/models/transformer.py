@@ -254,7 +254,7 @@ class Transformer(Module):
 
         Args:
             target: tokens (B, T), int64.
-            memory: (B, S, dim), float16 or float32, from `encode`.
+            memory: (B, S, dim), float16, bfloat16 or float32, from `encode`.
             source_lengths: (B,), int64, as in `encode`.
 
         Returns:
@@ -278,7 +278,7 @@ class Transformer(Module):
         """Return the state of a decoder that has said nothing yet, for `step`.
 
         Args:
-            memory: (B, S, dim), float16 or float32, from `encode`.
+            memory: (B, S, dim), float16, bfloat16 or float32, from `encode`.
             source_lengths: (B,), int64, as in `encode`.
 
         Raises:

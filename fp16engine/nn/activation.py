@@ -16,7 +16,7 @@ class ReLU(Module):
         y = max(x, 0)
 
     Call:
-        x: any shape, float16 or float32; the result has the same. Not rounded.
+        x: any shape, float16, bfloat16 or float32; the result has the same. Not rounded.
 
     >>> import fp16engine as fe
     >>> fe.nn.ReLU()(fe.tensor([-1.0, 2.0], device="reference")).numpy().tolist()
@@ -33,7 +33,7 @@ class ReLU6(Module):
         y = min(max(x, 0), 6)
 
     Call:
-        x: any shape, float16 or float32; the result has the same. Not rounded.
+        x: any shape, float16, bfloat16 or float32; the result has the same. Not rounded.
 
     >>> import fp16engine as fe
     >>> fe.nn.ReLU6()(fe.tensor([-1.0, 7.0], device="reference")).numpy().tolist()
@@ -50,7 +50,7 @@ class GELU(Module):
         y = x * Phi(x)
 
     Call:
-        x: any shape, float16 or float32; the result has the same, rounded once.
+        x: any shape, float16, bfloat16 or float32; the result has the same, rounded once.
 
     >>> import fp16engine as fe
     >>> round(fe.nn.GELU()(fe.tensor([1.0], device="reference")).item(), 4)
@@ -65,7 +65,7 @@ class Tanh(Module):
     """Apply the hyperbolic tangent, see `functional.tanh`.
 
     Call:
-        x: any shape, float16 or float32; the result has the same, rounded once.
+        x: any shape, float16, bfloat16 or float32; the result has the same, rounded once.
 
     >>> import fp16engine as fe
     >>> fe.nn.Tanh()(fe.tensor([0.0, 10.0], "float16", "reference")).numpy().tolist()
@@ -80,7 +80,8 @@ class Sigmoid(Module):
     """Apply the logistic function, see `functional.sigmoid`.
 
     Call:
-        x: any shape, float16 or float32; the result has the same, rounded after each of four operations.
+        x: any shape, float16, bfloat16 or float32; the result has the same, rounded after each of four
+            operations.
 
     >>> import fp16engine as fe
     >>> fe.nn.Sigmoid()(fe.tensor([0.0], "float16", "reference")).item()
@@ -97,7 +98,8 @@ class SiLU(Module):
         y = x * sigmoid(x)
 
     Call:
-        x: any shape, float16 or float32; the result has the same, rounded after each of six operations.
+        x: any shape, float16, bfloat16 or float32; the result has the same, rounded after each of six
+            operations.
 
     >>> import fp16engine as fe
     >>> fe.nn.SiLU()(fe.tensor([0.0], "float16", "reference")).item()
@@ -132,7 +134,7 @@ class CrossEntropyLoss(Module):
         label_smoothing: share of a label spread over all classes, in [0, 1].
 
     Call:
-        logits: (N, K), float16 or float32.
+        logits: (N, K), float16, bfloat16 or float32.
         labels: (N,), int64.
 
     Raises:
@@ -181,7 +183,8 @@ class Dropout(Module):
         p: probability in [0, 1) that an element is dropped.
 
     Call:
-        x: any shape, float16 or float32; the result has the same, rounded once; in evaluation, x itself.
+        x: any shape, float16, bfloat16 or float32; the result has the same, rounded once; in evaluation, x
+            itself.
 
     Raises:
         ValueError: `p` is outside [0, 1).

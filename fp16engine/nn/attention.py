@@ -22,7 +22,7 @@ class MultiHeadAttention(Module):
         bias: whether the four projections, `Linear` layers, have biases.
 
     Call:
-        x: (B, S, dim), float16 or float32; the result has the same shape and dtype.
+        x: (B, S, dim), float16, bfloat16 or float32; the result has the same shape and dtype.
         memory: what is attended to, (B, T, dim), dtype of x; None means x.
         causal: let position i read the positions up to i only.
         key_lengths: (B,), int64: how many positions of memory are no padding; None means all.
@@ -77,7 +77,7 @@ class MultiHeadAttention(Module):
         """Return the keys and values of what is attended to.
 
         Args:
-            memory: (B, T, dim), float16 or float32.
+            memory: (B, T, dim), float16, bfloat16 or float32.
 
         Returns:
             Keys and values, each (B, heads, T, head_dim), dtype of memory, rounded once.
@@ -104,7 +104,7 @@ class MultiHeadAttention(Module):
         """Return what x reads from the keys and values that `project` gave.
 
         Args:
-            x: (B, S, dim), float16 or float32.
+            x: (B, S, dim), float16, bfloat16 or float32.
             keys: (B, heads, T, head_dim), dtype of x.
             values: (B, heads, T, head_dim), dtype of x.
             causal: let position i read the positions up to i only; needs S = T.

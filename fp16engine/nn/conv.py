@@ -33,7 +33,7 @@ class Conv2d(Module):
         bias: (K,), zeros; or None.
 
     Call:
-        x: (N, H, W, C), dtype of weight, float16 or float32; the result is (N, OH, OW, K). The sum
+        x: (N, H, W, C), dtype of weight, float16, bfloat16 or float32; the result is (N, OH, OW, K). The sum
             accumulates as the active `Precision` says; sum and bias are rounded once.
 
     Raises:
@@ -130,7 +130,7 @@ class MaxPool2d(_Pool2d):
         kernel_size: in place of `size`, PyTorch's name.
 
     Call:
-        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), not rounded.
+        x: (N, H, W, C), float16, bfloat16 or float32; the result is (N, OH, OW, C), not rounded.
 
     Raises:
         ValueError: size, stride or padding is out of range; at the call, the window does not fit.
@@ -157,7 +157,7 @@ class AvgPool2d(_Pool2d):
         kernel_size: in place of `size`, PyTorch's name.
 
     Call:
-        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), rounded once.
+        x: (N, H, W, C), float16, bfloat16 or float32; the result is (N, OH, OW, C), rounded once.
 
     Raises:
         ValueError: size, stride or padding is out of range; at the call, the window does not fit.
@@ -179,7 +179,7 @@ class AdaptiveAvgPool2d(Module):
         output_size: integer >= 1 or (vertical, horizontal).
 
     Call:
-        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, C), rounded once.
+        x: (N, H, W, C), float16, bfloat16 or float32; the result is (N, OH, OW, C), rounded once.
 
     Raises:
         ValueError: a size is out of range.
@@ -205,7 +205,7 @@ class GlobalAvgPool2d(Module):
     """Take the mean over all pixels, see `functional.global_avg_pool2d`.
 
     Call:
-        x: (N, H, W, C), float16 or float32; the result is (N, C), rounded once.
+        x: (N, H, W, C), float16, bfloat16 or float32; the result is (N, C), rounded once.
 
     >>> import fp16engine as fe
     >>> fe.nn.GlobalAvgPool2d()(fe.tensor([[[[1.0], [3.0]]]], device="reference")).item()

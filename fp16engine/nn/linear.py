@@ -24,8 +24,8 @@ class Linear(Module):
         bias: (out_features,), zeros; or None.
 
     Call:
-        x: (..., in_features), dtype of weight, float16 or float32; the result is (..., out_features). The sum
-            accumulates as the active `Precision` says; sum and bias are rounded once.
+        x: (..., in_features), dtype of weight, float16, bfloat16 or float32; the result is (...,
+            out_features). The sum accumulates as the active `Precision` says; sum and bias are rounded once.
 
     Raises:
         ValueError: a size is no integer >= 1.

@@ -40,7 +40,7 @@ class Parameter(Tensor):
     """A leaf tensor that an optimizer trains.
 
     Args:
-        data: a backend's array of any shape, float16 or float32.
+        data: a backend's array of any shape, float16, bfloat16 or float32.
         device: the device that `data` belong to.
         weight_decay: this tensor's own L2 factor (gradient += weight_decay * value), or None for the
             optimizer's.

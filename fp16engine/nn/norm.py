@@ -45,7 +45,7 @@ class BatchNorm2d(Module):
             (`Trainer(sync_norm=True)`), else None.
 
     Call:
-        x: (..., C), float16 or float32; the result has the same shape and dtype, rounded once.
+        x: (..., C), float16, bfloat16 or float32; the result has the same shape and dtype, rounded once.
         residual: shape and dtype of x, added before the activation; or None.
         addend: shape and dtype of x: normalise x + addend and return both, (sum, y); or None.
         joined: (..., D), dtype of x: normalise x and these channels side by side, C in all, and return both,
@@ -160,7 +160,7 @@ class LayerNorm(Module):
         beta: (C,), zeros.
 
     Call:
-        x: (..., C), float16 or float32; the result has the same shape and dtype, rounded once.
+        x: (..., C), float16, bfloat16 or float32; the result has the same shape and dtype, rounded once.
 
     Raises:
         ValueError: dim is no integer >= 1; at the call, eps or the shape does not fit.
@@ -204,8 +204,8 @@ class GroupNorm(Module):
         beta: (C,), zeros.
 
     Call:
-        x: (N, ..., C), dtype of gamma, float16 or float32; the result has the same shape and dtype, rounded
-            three times.
+        x: (N, ..., C), dtype of gamma, float16, bfloat16 or float32; the result has the same shape and dtype,
+            rounded three times.
 
     Raises:
         ValueError: num_groups is no divisor of num_channels; at the call, the shape does not fit.

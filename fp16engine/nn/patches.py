@@ -26,8 +26,8 @@ class PatchEmbedding(Module):
         positions: (S, dim), uniform in [-0.05, 0.05], S = (H // patch) * (W // patch).
 
     Call:
-        x: (N, H, W, C), dtype of positions, float16 or float32; the result is (N, S, dim), patches row by
-            row. Map and sum are each rounded once.
+        x: (N, H, W, C), dtype of positions, float16, bfloat16 or float32; the result is (N, S, dim), patches
+            row by row. Map and sum are each rounded once.
 
     Raises:
         ValueError: a size is no integer >= 1, the image holds no patch; at the call, x is no such image.

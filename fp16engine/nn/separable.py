@@ -27,8 +27,8 @@ class SeparableConv2d(Module):
         pointwise: `Conv2d` of size 1.
 
     Call:
-        x: (N, H, W, C), float16 or float32; the result is (N, OH, OW, K). Both convolutions are rounded and
-            stored once, as `functional.conv2d` does.
+        x: (N, H, W, C), float16, bfloat16 or float32; the result is (N, OH, OW, K). Both convolutions are
+            rounded and stored once, as `functional.conv2d` does.
 
     Raises:
         ValueError: a number of channels, the size or the stride does not fit; at the call, a shape.

@@ -177,7 +177,7 @@ def of(x: Any, device: str = "cpu") -> Ranges:
     """Return the ranges of one array.
 
     Args:
-        x: NumPy's, or an array of the device's backend; any shape, float16 or float32.
+        x: NumPy's, or an array of the device's backend; any shape, float16, bfloat16 or float32.
         device: "cpu", "cuda", "cuda:1" or "reference".
 
     Raises:

@@ -18,7 +18,7 @@ def adaptive_avg_pool2d(x: Tensor, output_size: int | Sequence[int]) -> Tensor:
         y[n, i, j, c] = mean of x[n, h, w, c] over h in [floor(i H / OH), ceil((i + 1) H / OH)), w alike
 
     Args:
-        x: images (N, H, W, C), float16 or float32.
+        x: images (N, H, W, C), float16, bfloat16 or float32.
         output_size: integer >= 1 or (vertical, horizontal); larger than the image repeats pixels.
 
     Returns:

@@ -61,7 +61,7 @@ def attention(
         y = softmax(q @ k.T / sqrt(D)) @ v
 
     Args:
-        q: queries (B, H, S, D), float16 or float32.
+        q: queries (B, H, S, D), float16, bfloat16 or float32.
         k: keys (B, H, T, D), dtype of q; T and D at least 1.
         v: values (B, H, T, D), dtype of q.
         causal: let query i read the keys 0 to i only; needs S = T.

@@ -133,7 +133,8 @@ def where(condition: Tensor | np.ndarray, a: Tensor | float, b: Tensor | float) 
 
     Args:
         condition: any shape that broadcasts, `dtype` "bool", as comparisons give it.
-        a: a Tensor of any shape that broadcasts, float16 or float32, or a Python number where b is a Tensor.
+        a: a Tensor of any shape that broadcasts, float16, bfloat16 or float32, or a Python number where b is
+            a Tensor.
         b: any shape that broadcasts, dtype of a; or a Python number.
 
     Returns:

@@ -67,7 +67,7 @@ def conv2d(
                         x[n, i * sh + kh - top, j * sw + kw - left, c] * weight[k, kh, kw, c]
 
     Args:
-        x: images (N, H, W, C), float16 or float32.
+        x: images (N, H, W, C), float16, bfloat16 or float32.
         weight: kernels (K, kh, kw, C / groups), dtype of x.
         bias: (K,), dtype of x, or None.
         stride: integer >= 1 or (vertical, horizontal).

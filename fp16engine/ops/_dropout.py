@@ -26,7 +26,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
         y[i] = x[i] / (1 - p) with probability 1 - p, else 0
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
         p: probability in [0, 1) that an element is dropped.
         training: False returns x itself, as does p = 0.
 

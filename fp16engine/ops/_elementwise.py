@@ -7,8 +7,8 @@ from typing import Any
 from .. import backend as backends
 from ..autograd import Array, Function, GradAndBiasGrad
 from ..floats import numpy_dtype
-from ..tensor import DTYPES, Tensor, check_dtype
-from ..validate import choice, must_be
+from ..tensor import Tensor, check_dtype, dtype_named
+from ..validate import must_be
 from . import _check
 from ._reduce import unbroadcast
 
@@ -112,7 +112,7 @@ def arithmetic(op: str, a: Any, b: Any) -> Any:
 
     Args:
         op: "add", "sub", "mul" or "div".
-        a: any shape, float16 or float32, or a Python number where b is a Tensor.
+        a: any shape, float16, bfloat16 or float32, or a Python number where b is a Tensor.
         b: a shape that broadcasts with a's, dtype of a, or a Python number.
 
     Returns:
@@ -158,7 +158,7 @@ def power(x: Tensor, exponent: float) -> Any:
         y = x ** exponent
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
         exponent: a Python number.
 
     Returns:
@@ -190,7 +190,7 @@ def neg(x: Tensor) -> Tensor:
     """Return -x.
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x.
@@ -213,7 +213,7 @@ def exp(x: Tensor) -> Tensor:
     """Return e ** x.
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x. In binary16, inf from x = 11.09 on and 0 below -17.33.
@@ -236,7 +236,7 @@ def log(x: Tensor) -> Tensor:
     """Return the natural logarithm of x.
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x; -inf for 0, NaN below.
@@ -259,7 +259,7 @@ def sqrt(x: Tensor) -> Tensor:
     """Return the square root of x.
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x; NaN below 0.
@@ -284,7 +284,7 @@ def relu(x: Tensor) -> Tensor:
         y = max(x, 0)
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x; +0 where x <= 0, NaN where x is NaN.
@@ -309,7 +309,7 @@ def relu6(x: Tensor) -> Tensor:
         y = min(max(x, 0), 6)
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x.
@@ -337,7 +337,7 @@ def gelu(x: Tensor) -> Tensor:
         y = x * Phi(x), Phi the distribution function of the standard normal distribution
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x.
@@ -366,7 +366,7 @@ def tanh(x: Tensor) -> Tensor:
         y = (e ** x - e ** -x) / (e ** x + e ** -x)
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x.
@@ -406,7 +406,7 @@ def astype(x: Tensor, dtype: str) -> Tensor:
     >>> fe.tensor([2049.0, 1e5], device="reference").astype("float16").numpy().tolist()
     [2048.0, inf]
     """
-    choice("astype: dtype", dtype, DTYPES)
+    dtype_named("astype: dtype", dtype)
     if dtype == x.dtype:
         return x
     if x.dtype == "bool":

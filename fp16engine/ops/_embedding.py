@@ -23,7 +23,7 @@ def embedding(ids: Tensor, table: Tensor) -> Tensor:
 
     Args:
         ids: any shape (...), int64 in [0, R).
-        table: (R, D), float16 or float32.
+        table: (R, D), float16, bfloat16 or float32.
 
     Returns:
         (..., D), dtype of table.

@@ -19,7 +19,7 @@ def group_norm(x: Tensor, groups: int, gamma: Tensor, beta: Tensor, eps: float =
         y = gamma * (x - mean) / sqrt(var + eps) + beta
 
     Args:
-        x: (N, ..., C), float16 or float32.
+        x: (N, ..., C), float16, bfloat16 or float32.
         groups: a divisor of C.
         gamma: scale (C,), dtype of x.
         beta: shift (C,), dtype of x.

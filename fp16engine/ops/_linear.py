@@ -50,7 +50,7 @@ def matmul(a: Tensor, b: Tensor) -> Tensor:
         y[..., m, n] = sum over k of a[..., m, k] * b[..., k, n]
 
     Args:
-        a: (..., M, K), or (K,), which counts as a row; float16 or float32.
+        a: (..., M, K), or (K,), which counts as a row; float16, bfloat16 or float32.
         b: (..., K, N), or (K,), which counts as a column; dtype of a. Batch axes broadcast.
 
     Returns:
@@ -108,7 +108,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         y = x @ weight.T + bias
 
     Args:
-        x: (..., in), float16 or float32.
+        x: (..., in), float16, bfloat16 or float32.
         weight: (out, in), dtype of x.
         bias: (out,), dtype of x, or None.
 

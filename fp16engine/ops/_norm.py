@@ -178,7 +178,7 @@ def batch_norm(
         y = gamma * (x - mean) / sqrt(var + eps) + beta
 
     Args:
-        x: (..., C), float16 or float32.
+        x: (..., C), float16, bfloat16 or float32.
         gamma: scale (C,), dtype of x, or float32 with a float16 x.
         beta: shift (C,), dtype of gamma.
         running_mean: (C,), dtype of gamma.
@@ -253,7 +253,7 @@ def batch_norm_of_sum(
         s = x + addend;  y = batch_norm(s)
 
     Args:
-        x: (..., C), float16 or float32.
+        x: (..., C), float16, bfloat16 or float32.
         addend: shape and dtype of x.
         gamma: scale (C,), dtype of x, or float32 with a float16 x.
         beta: shift (C,), dtype of gamma.
@@ -355,7 +355,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, eps: float = 1e-6) -> Ten
         y = gamma * (x - mean) / sqrt(var + eps) + beta, mean and biased variance of each row of C values
 
     Args:
-        x: (..., C), float16 or float32.
+        x: (..., C), float16, bfloat16 or float32.
         gamma: scale (C,), dtype of x, or float32 with a float16 x.
         beta: shift (C,), dtype of gamma.
         eps: added to the variance; finite, > 0.

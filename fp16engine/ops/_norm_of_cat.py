@@ -66,7 +66,7 @@ def batch_norm_of_cat(
         s = cat([x, joined], axis=-1);  y = batch_norm(s)
 
     Args:
-        x: (..., C), float16 or float32.
+        x: (..., C), float16, bfloat16 or float32.
         joined: (..., D), the other axes and the dtype of x.
         gamma: scale (C + D,), dtype of x, or float32 with a float16 x.
         beta: shift (C + D,), dtype of gamma.

@@ -70,7 +70,7 @@ def max_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size 
         y[n, i, j, c] = max over (kh, kw) of x[n, i * sh + kh - top, j * sw + kw - left, c]
 
     Args:
-        x: images (N, H, W, C), float16 or float32.
+        x: images (N, H, W, C), float16, bfloat16 or float32.
         size: integer >= 1 or (vertical, horizontal); at most 255 pixels.
         stride: integer >= 1 or (vertical, horizontal); None means `size`.
         padding: integer >= 0 or (vertical, horizontal), less than `size`; or "same", TensorFlow's.
@@ -107,7 +107,7 @@ def avg_pool2d(x: Tensor, size: Size, stride: Size | None = None, padding: Size 
                         (kh, kw) that lie inside the image
 
     Args:
-        x: images (N, H, W, C), float16 or float32.
+        x: images (N, H, W, C), float16, bfloat16 or float32.
         size: integer >= 1 or (vertical, horizontal).
         stride: integer >= 1 or (vertical, horizontal); None means `size`.
         padding: integer >= 0 or (vertical, horizontal), less than `size`; or "same", TensorFlow's.
@@ -141,7 +141,7 @@ def global_avg_pool2d(x: Tensor) -> Tensor:
         y[n, c] = sum over (h, w) of x[n, h, w, c] / (H * W)
 
     Args:
-        x: images (N, H, W, C), float16 or float32.
+        x: images (N, H, W, C), float16, bfloat16 or float32.
 
     Returns:
         (N, C), dtype of x.

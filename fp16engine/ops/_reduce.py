@@ -82,7 +82,7 @@ def sum(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         y = sum of x over `axis`
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
         axis: integer, several of them, or None for all axes.
         keepdims: keep the reduced axes with size 1.
 
@@ -114,7 +114,7 @@ def mean(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         y = (sum of x over `axis`) / n
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
         axis: integer, several of them, or None for all axes.
         keepdims: keep the reduced axes with size 1.
 
@@ -148,7 +148,7 @@ def max(x: Tensor, axis: Axis = None, keepdims: bool = False) -> Tensor:
         y = max of x over `axis`
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
         axis: integer, several of them, or None for all axes.
         keepdims: keep the reduced axes with size 1.
 

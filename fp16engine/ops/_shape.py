@@ -206,7 +206,7 @@ def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """Return x repeated to a larger shape, as a copy.
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
         shape: a shape that x broadcasts to.
 
     Returns:
@@ -235,7 +235,8 @@ def cat(tensors: Sequence[Tensor], axis: int = 0) -> Tensor:
     """Return tensors joined along an axis.
 
     Args:
-        tensors: one or more, of any shape; float16 or float32; all sizes but that of `axis` are equal.
+        tensors: one or more, of any shape; float16, bfloat16 or float32; all sizes but that of `axis` are
+            equal.
         axis: the axis along which they follow each other.
 
     Returns:
@@ -275,7 +276,7 @@ def pad2d(x: Tensor, pads: int | Sequence[int]) -> Tensor:
     """Return images with rows and columns of zeros around them.
 
     Args:
-        x: images (N, H, W, C), float16 or float32.
+        x: images (N, H, W, C), float16, bfloat16 or float32.
         pads: integer >= 0, (vertical, horizontal), or (top, bottom, left, right).
 
     Returns:
@@ -308,7 +309,7 @@ def pad_channels(x: Tensor, before: int, after: int) -> Tensor:
     """Return x with channels of zeros before and after its own.
 
     Args:
-        x: (..., C), float16 or float32.
+        x: (..., C), float16, bfloat16 or float32.
         before: channels of zeros in front, >= 0.
         after: channels of zeros behind, >= 0.
 

@@ -53,7 +53,7 @@ def sigmoid(x: Tensor) -> Tensor:
         y = 1 / (1 + e ** -x) = e ** min(x, 0) / (1 + e ** -|x|)
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x, in [0, 1]; small values keep their digits, down to the subnormal ones.
@@ -80,7 +80,7 @@ def silu(x: Tensor) -> Tensor:
         y = x * sigmoid(x)
 
     Args:
-        x: any shape, float16 or float32.
+        x: any shape, float16, bfloat16 or float32.
 
     Returns:
         The shape and dtype of x.

@@ -55,7 +55,7 @@ def softmax(x: Tensor, axis: int = -1) -> Tensor:
         y = exp(x - max(x)) / sum(exp(x - max(x)))
 
     Args:
-        x: any shape, float16 or float32; at least one element along `axis`.
+        x: any shape, float16, bfloat16 or float32; at least one element along `axis`.
         axis: the axis that sums to 1.
 
     Returns:
@@ -84,7 +84,7 @@ def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
         y = (x - max(x)) - log(sum(exp(x - max(x))))
 
     Args:
-        x: any shape, float16 or float32; at least one element along `axis`.
+        x: any shape, float16, bfloat16 or float32; at least one element along `axis`.
         axis: the axis whose exponentials sum to 1.
 
     Returns:
@@ -114,7 +114,7 @@ def cross_entropy(
         loss = mean over the n samples that count of -log_softmax(logits)[label]
 
     Args:
-        logits: (N, K), float16 or float32; N and K at least 1.
+        logits: (N, K), float16, bfloat16 or float32; N and K at least 1.
         labels: (N,), int64 in [0, K), or `ignore_index`.
         ignore_index: the label of samples that do not count; None: all count.
         label_smoothing: h in [0, 1]; the target is (1 - h) * onehot + h / K in place of onehot.

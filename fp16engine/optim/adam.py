@@ -28,8 +28,8 @@ class Adam(Adaptive):
         w = w - lr * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + eps)
 
     Args:
-        params: leaf tensors of any shape that require a gradient, float16 or float32; a `Parameter`'s own
-            weight_decay comes before the argument.
+        params: leaf tensors of any shape that require a gradient, float16, bfloat16 or float32; a
+            `Parameter`'s own weight_decay comes before the argument.
         lr: learning rate, finite, > 0.
         betas: decay of the moments, each in [0, 1); kept as FP32 numbers (0.9999 is 1 in float16).
         eps: None means 1e-8, or 1e-3 for plain float16 state, the best of table 4 of arXiv 2305.10947. Plain
@@ -82,8 +82,8 @@ class Adam(Adaptive):
     ) -> None:
         self._check_form(state)
         self.beta1, self.beta2 = checked_betas(betas)
+        self._given_eps = eps
         super().__init__(params, lr, weight_decay, update, master_values, seed)
-        self.eps = self._resolve_eps(eps)
 
     def scalars(self, grad_scale: float = 1.0) -> StepScalars:
         """Return the numbers of step `step_count`, with the corrections 1 - beta^step of its moments.
@@ -152,7 +152,7 @@ class AdamW(Adam):
         w = w - (lr * m' / (sqrt(v') + eps) + lr * weight_decay * w), m' and v' as in `Adam`
 
     Args:
-        params: as in `Adam`, tensors of any shape, float16 or float32.
+        params: as in `Adam`, tensors of any shape, float16, bfloat16 or float32.
         lr: as in `Adam`.
         betas: as in `Adam`.
         eps: as in `Adam`.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +36,32 @@ class Adaptive(Optimizer):
 
     state_form: str
     eps: float
+    _given_eps: float | None
 
     @property
     def native(self) -> bool:
         """Whether there is 16-bit state, and it is kept as roots."""
         return self.state_form == "native" and any(map(is_sixteen_bit, self.state_dtypes))
+
+    def restart(self, master_values: Sequence[Any] | None = None) -> None:
+        """Begin anew as `Optimizer.restart` does, with an eps that suits the state.
+
+        Args:
+            master_values: as in `Optimizer.restart`, float32 arrays of the parameters' shapes.
+
+        Raises:
+            ValueError: as `Optimizer.restart`.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.Linear(2, 1)
+        >>> optimizer = fe.optim.Adam(layer.parameters(), state="plain")
+        >>> _ = layer.to("cpu", "fp16")
+        >>> optimizer.restart()
+        >>> optimizer.eps
+        0.001
+        """
+        super().restart(master_values)
+        self.eps = self._resolve_eps(self._given_eps)
 
     def _check_form(self, form: str) -> None:
         choice("state", form, STATES)

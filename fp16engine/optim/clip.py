@@ -16,7 +16,8 @@ def clip_global_norm(params: Iterable[Tensor], max_norm: float) -> float:
         norm = sqrt(sum of g^2 over all gradients);  where norm > max_norm: g = g * max_norm / norm
 
     Args:
-        params: tensors of any shape on one device, float16 or float32; those without a gradient are left out.
+        params: tensors of any shape on one device, float16, bfloat16 or float32; those without a gradient are
+            left out.
         max_norm: a finite number > 0. Under a loss scale S the gradients are S times as large: clip at
             S * max_norm, before the step divides by S.
 

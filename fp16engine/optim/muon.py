@@ -32,8 +32,8 @@ class Muon(Optimizer):
     The other parameters, and matrices that `matrices` excludes, step as `SGD` with `sgd_momentum`.
 
     Args:
-        params: leaf tensors of any shape that require a gradient, float16 or float32; a `Parameter`'s own
-            weight_decay comes before the argument.
+        params: leaf tensors of any shape that require a gradient, float16, bfloat16 or float32; a
+            `Parameter`'s own weight_decay comes before the argument.
         lr: learning rate, finite, > 0; `lr_factors` change it for single parameters.
         momentum: of the matrices, in [0, 1).
         nesterov: needs momentum > 0.
@@ -200,7 +200,7 @@ def orthogonalised(s: Array, steps: int, device: str) -> Array:
     """Return the Newton-Schulz iterate of a matrix: its singular vectors, with all singular values near 1.
 
     Args:
-        s: (rows, ...), float16 or float32, of the device; all axes after the first are one.
+        s: (rows, ...), float16, bfloat16 or float32, of the device; all axes after the first are one.
         steps: of the iteration, >= 1.
         device: that `s` belongs to.
 

@@ -33,7 +33,8 @@ class Optimizer:
     float32 parameter is its own master and has nothing to round stochastically.
 
     Args:
-        params: leaf tensors of any shape that require a gradient, float16 or float32, on one device.
+        params: leaf tensors of any shape that require a gradient, float16, bfloat16 or float32, on one
+            device.
         lr: learning rate, finite, > 0.
         weight_decay: L2 factor >= 0.
         update: "nearest", "stochastic", "kahan" or "master32".
@@ -91,6 +92,28 @@ class Optimizer:
         choice("update", update, UPDATES, UnsupportedPrecision)
         self.update = update
         self.seed = random.checked_seed(seed)
+        self.restart(master_values)
+
+    def restart(self, master_values: Sequence[Any] | None = None) -> None:
+        """Begin anew with the parameters as they are now: after they were rounded or moved.
+
+        Args:
+            master_values: float32 arrays of the parameters' shapes to start the masters from; None means the
+                parameters.
+
+        Steps, state and `lr_factors` are those of a new optimizer; the other numbers stay.
+
+        Raises:
+            ValueError: a number does not suit the parameters' dtype, or the masters do not fit.
+
+        >>> import fp16engine as fe
+        >>> layer = fe.nn.Linear(2, 1)
+        >>> optimizer = fe.optim.SGD(layer.parameters(), lr=0.5)
+        >>> _ = layer.to("cpu", "fp16")
+        >>> optimizer.restart()
+        >>> optimizer.dtypes
+        ['float16', 'float16']
+        """
         self.lr_factors = [1.0] * len(self.params)
         self.step_count = 0
         self.counts: np.ndarray | None = None
@@ -110,7 +133,7 @@ class Optimizer:
             for slot in self.slots
         }
         self.compensations: list[Array] = (
-            [backend.zeros(p.shape, p.dtype) for p in self.params] if update == "kahan" else []
+            [backend.zeros(p.shape, p.dtype) for p in self.params] if self.update == "kahan" else []
         )
 
     @classmethod
@@ -126,9 +149,10 @@ class Optimizer:
         """Return an optimizer over arrays that exist already: nothing is allocated, copied or checked.
 
         Args:
-            params: tensors of any shape on one device, float16 or float32, with their gradients.
+            params: tensors of any shape on one device, float16, bfloat16 or float32, with their gradients.
             numbers: the attributes of a checked optimizer of this class, by name.
-            state: by slot, an array of the shape of each parameter, float16 or float32 as the class keeps it.
+            state: by slot, an array of the shape of each parameter, float16, bfloat16 or float32 as the class
+                keeps it.
             masters: an array of the shape of each parameter, float32, or None where there is none.
             compensations: an array of the shape and dtype of each parameter, or none at all.
             indices: of the parameters, for the random bits of stochastic rounding.
@@ -456,7 +480,7 @@ class Optimizer:
         """Return the arrays that `state_dict` copies, as they lie on the device, by the same names.
 
         Returns:
-            Arrays in the shape of their parameter, float16 or float32.
+            Arrays in the shape of their parameter, float16, bfloat16 or float32.
 
         >>> import fp16engine as fe
         >>> w = fe.tensor([1.0], "float16", "reference", requires_grad=True)

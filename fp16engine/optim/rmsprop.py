@@ -20,8 +20,8 @@ class RMSprop(Adaptive):
         with `momentum`: b = momentum * b + g / (sqrt(v) + eps);  w = w - lr * b
 
     Args:
-        params: leaf tensors of any shape that require a gradient, float16 or float32; a `Parameter`'s own
-            weight_decay comes before the argument.
+        params: leaf tensors of any shape that require a gradient, float16, bfloat16 or float32; a
+            `Parameter`'s own weight_decay comes before the argument.
         lr: learning rate, finite, > 0.
         alpha: decay of the squared gradient, in [0, 1). The default 0.9 is that of Keras' `rho`; PyTorch's
             `alpha` is the same factor with the default 0.99.
@@ -73,8 +73,8 @@ class RMSprop(Adaptive):
         self.alpha = number("alpha", alpha, minimum=0, below=1)
         self.momentum = number("momentum", momentum, minimum=0, below=1)
         self.slots = ("v", "momentum") if self.momentum > 0 else ("v",)
+        self._given_eps = eps
         super().__init__(params, lr, weight_decay, update, master_values, seed)
-        self.eps = self._resolve_eps(eps)
 
     def change(
         self, i: int, grad: np.ndarray, before: Mapping[str, np.ndarray], after: Mapping[str, np.ndarray]

@@ -19,8 +19,8 @@ class SGD(Optimizer):
         with `nesterov`: w = w - lr * (g + momentum * m)
 
     Args:
-        params: leaf tensors of any shape that require a gradient, float16 or float32; a `Parameter`'s own
-            weight_decay comes before the argument.
+        params: leaf tensors of any shape that require a gradient, float16, bfloat16 or float32; a
+            `Parameter`'s own weight_decay comes before the argument.
         lr: learning rate, finite, > 0.
         momentum: in [0, 1). The momentum array has the parameter's dtype, float32 with a master. A float16
             one is rounded to nearest: constant gradients bring it to 0.997 of its limit with 0.9, 0.97 with

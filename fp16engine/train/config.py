@@ -53,7 +53,7 @@ class TrainConfig:
     0.9
     """
 
-    optimizer: str | MakeOptimizer = "sgd"
+    optimizer: str | Optimizer | MakeOptimizer = "sgd"
     lr: float = LR
     momentum: float | None = None
     eps: float | None = None
@@ -74,13 +74,8 @@ class TrainConfig:
     accumulate: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.optimizer, Optimizer):
-            name = type(self.optimizer).__name__
-            valid = (
-                f"a function of the parameters, which are rounded first, such as lambda p: {name}(p, lr=0.1)"
-            )
-            raise TypeError(must_be("optimizer", valid, type(self.optimizer)))
-        named_or_own("optimizer", self.optimizer, BY_NAME)
+        if not isinstance(self.optimizer, Optimizer):
+            named_or_own("optimizer", self.optimizer, BY_NAME)
         named_or_own("loss", self.loss, LOSSES)
         checked: dict[str, Any] = {
             "lr": number("lr", self.lr, above=0),
@@ -102,10 +97,10 @@ class TrainConfig:
 
     def _of_optimizer(self) -> dict[str, Any]:
         if not isinstance(self.optimizer, str):
-            return self._of_function()
+            return self._of_own()
         return self._of_momentum() if self.optimizer in MOMENTUM_OPTIMIZERS else self._of_adaptive()
 
-    def _of_function(self) -> dict[str, Any]:
+    def _of_own(self) -> dict[str, Any]:
         plain = {"lr": LR, "eps": None, "weight_decay": 0.0, "nesterov": False, "state": "native"}
         for name, value in {**plain, "betas": None}.items():
             if getattr(self, name) != value:

@@ -20,7 +20,8 @@ MakeOptimizer = Callable[[list[Tensor]], Optimizer]
 LOSSES = ("cross_entropy",)
 _OWN = {
     "loss": "a function of this engine's logits and labels, made of fp16engine.functional",
-    "optimizer": "a function that returns an Optimizer of fp16engine.optim, such as lambda p: SGD(p, lr=0.1)",
+    "optimizer": "an Optimizer of fp16engine.optim, or a function that returns one, such as "
+    "lambda p: SGD(p, lr=0.1)",
     "schedule": "a function of (applied steps, all steps) that returns a factor of lr",
 }
 _STORED = "function "  # before the name of a function in a record
@@ -45,8 +46,8 @@ def named_or_own(name: str, value: Any, names: Iterable[str]) -> Any:
     return value
 
 
-def stored(value: str | Callable[..., Any]) -> str:
-    """Return a name as it is, and a function by its qualified name: what a record says of it.
+def stored(value: str | Optimizer | Callable[..., Any]) -> str:
+    """Return a name as it is, a function or optimizer by its qualified name: what a record says of it.
 
     >>> stored("cosine"), stored(stored)
     ('cosine', 'function fp16engine.train.functions.stored')
@@ -76,30 +77,42 @@ def rate_of(factor: Factor, lr: float, total_steps: int) -> Callable[[int], floa
 
 
 def optimizer_of(
-    make: MakeOptimizer, parameters: list[Tensor], update: str, masters: Sequence[np.ndarray] | None
+    own: Optimizer | MakeOptimizer,
+    parameters: list[Tensor],
+    update: str,
+    masters: Sequence[np.ndarray] | None,
 ) -> Optimizer:
-    """Return what a function makes of the parameters, checked; its masters start from `masters`.
+    """Return an optimizer, or what a function makes of the parameters; its masters start from `masters`.
+
+    One that was made before starts anew, since the parameters were rounded and moved in the meantime.
 
     Raises:
         TypeError: it is no `optim.Optimizer`.
         ValueError: it has other parameters, another update than the precision's, or has taken steps.
     """
-    with refused_by_torch("optimizer", _OWN["optimizer"]):
-        made = make(list(parameters))
-    instance("optimizer", made, Optimizer, "a function that returns an Optimizer")
+    made = own if isinstance(own, Optimizer) else _made(own, parameters)
     if {id(p) for p in made.params} != {id(p) for p in parameters}:
         raise ValueError(
-            f"optimizer must be made of all {len(parameters)} parameters it was given, got one of "
-            f"{len(made.params)}; freeze one by requires_grad=False"
+            f"optimizer must be made of all {len(parameters)} parameters of the model that require a "
+            f"gradient, and no others, got one of {len(made.params)}; freeze one by requires_grad=False"
         )
     if made.update != update:
         raise ValueError(f"optimizer must have update={update!r} as the precision has, got {made.update!r}")
     if made.step_count:
         raise ValueError(f"optimizer must be a new one, got one after {made.step_count} steps")
+    if made is own:
+        made.restart()
     if masters is not None:
         by_parameter = {id(p): values for p, values in zip(parameters, masters, strict=True)}
         made.start_masters([by_parameter[id(p)] for p in made.params])
     return made
+
+
+def _made(make: MakeOptimizer, parameters: list[Tensor]) -> Optimizer:
+    with refused_by_torch("optimizer", _OWN["optimizer"]):
+        made = make(list(parameters))
+    checked: Optimizer = instance("optimizer", made, Optimizer, "a function that returns an Optimizer")
+    return checked
 
 
 def is_ours(optimizer: Optimizer) -> bool:

@@ -16,6 +16,7 @@ from ..data.augment import Augmentation
 from ..distributed.data_parallel import data_parallel
 from ..nn import Module
 from ..numerics.monitor import Monitor
+from ..optim import Optimizer
 from ..precision import Precision
 from ..reporting.files import make_folder
 from ..reporting.history import EpochSums, History
@@ -51,9 +52,10 @@ class Trainer:
             to the policy's storage dtype. Parameters with `requires_grad=False` are not trained, not decayed
             and not in the optimizer's state.
         precision: the name of a preset, or a `Precision`.
-        optimizer: "sgd", "adam", "adamw", "rmsprop" or "muon"; or a function of the list of parameters that
-            returns an `optim.Optimizer` with the precision's `update`. Its rate, momentum and the like, and
-            the seed of its rounding, are its own then, and these arguments are not given.
+        optimizer: "sgd", "adam", "adamw", "rmsprop" or "muon"; or an `optim.Optimizer` of the model's
+            parameters with the precision's `update`, that has taken no step, or a function of the list of
+            parameters that returns one. Its rate, momentum and the like, and the seed of its rounding, are
+            its own then, and these arguments are not given. The model's rounding comes before its state.
         lr: learning rate, finite, > 0.
         momentum: of sgd and muon, in [0, 1); None means 0.9.
         device: "cpu", "cuda", "cuda:1" or "reference"; None means "cpu".
@@ -130,7 +132,7 @@ class Trainer:
         self,
         model: Module,
         precision: str | Precision = "fp16",
-        optimizer: str | MakeOptimizer = "sgd",
+        optimizer: str | Optimizer | MakeOptimizer = "sgd",
         lr: float = 0.01,
         momentum: float | None = 0.9,
         device: str | None = None,

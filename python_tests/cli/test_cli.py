@@ -1,6 +1,7 @@
 """Tests of the command line: status, one-sentence errors, JSON, what is written where."""
 
 import argparse
+import inspect
 import io
 import json
 import os
@@ -8,15 +9,25 @@ import re
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fp16engine as fe
 from fp16engine.cli import main
+from fp16engine.cli.commands import build
 from fp16engine.cli.defaults import DEFAULTS
 from fp16engine.cli.encoding import any_terminal
-from fp16engine.cli.options import AUGMENTATIONS, DATA, LOGGERS, OPTIMIZERS, SCHEDULES, results_folder
+from fp16engine.cli.options import (
+    AUGMENTATIONS,
+    DATA,
+    LOGGERS,
+    OPTIMIZERS,
+    PRECISIONS,
+    SCHEDULES,
+    results_folder,
+)
 from fp16engine.experiments.report.labels import NOTHING
 from fp16engine.optim import BY_NAME
 from fp16engine.reporting import loggers
@@ -82,6 +93,17 @@ def test_convolutions_are_by_the_algorithm_asked_for(capsys):
         (["train", "--test-share", "few"], r"--test-share must .* got 'few'"),
         (["train", "--momentum", "inf"], r"--momentum must .* got inf"),
         (["train", "--momentum", "0.5", "--optimizer", "adam"], r"--momentum must .* got 0.5"),
+        (
+            ["train", "--data", "digits", "--data-dir", "."],
+            r"root \(--data-dir\) must be left out with digits",
+        ),
+        (["train", "--betas", "0.9"], r"--betas must be two numbers .* got '0.9'"),
+        (["train", "--betas", "0.9,1"], r"--betas must be two numbers .* got '0.9,1'"),
+        (["train", "--betas", "0.9,0.99"], r"betas must .* sgd; adam and adamw have them, got"),
+        (["train", "--warmup", "-1"], r"--warmup must .* got -1"),
+        (["train", "--schedule", "inverse-sqrt"], r"warmup must be at least 1 step .* got 0"),
+        (["compare", "--max-bad-steps", "0"], r"--max-bad-steps must .* got 0"),
+        (["compare", "--log-every", "0"], r"--log-every must .* got 0"),
         (["train", "--precision", "fp17"], r"--precision must .* got 'fp17'"),
         (
             ["train", "--precision", "hbfp1"],
@@ -206,8 +228,34 @@ def test_names_on_the_command_line_are_those_of_the_engine():
     assert tuple(BY_NAME) == OPTIMIZERS
     assert ("none", *fe.data.Augmentation.names()) == AUGMENTATIONS
     assert loggers.NAMES == LOGGERS
-    assert set(SCHEDULES) == {name for name in schedule.NAMES if name != "inverse-sqrt"}  # wants a warm-up
+    assert schedule.NAMES == SCHEDULES
+    named = {re.sub("<.>", "8", name) for name in PRECISIONS.split(", ")}
+    assert named == {*fe.Precision.names(), "fp16-chunk8", "hbfp8", "booster", "bf16", "bf16-sr", "tf32"}
     assert {given.model for given in DEFAULTS.values()} <= set(fe.models.names())
+
+
+def test_arguments_of_the_trainer_are_options():
+    """All that are no objects of Python."""
+    objects = {"self", "model", "dataset", "loss", "callbacks", "refinements", "monitor", "progress", "stop"}
+    own = {"capture"}  # chosen by the device
+    for command, left_out in (
+        ("train", set()),
+        ("compare", {"distributed", "sync_norm", "reduce", "tensorboard"}),
+    ):
+        options = vars(build().parse_args([command])).keys()
+        for function in (fe.Trainer.__init__, fe.Trainer.fit):
+            names = inspect.signature(function).parameters.keys() - objects - own - left_out
+            assert names - options == set(), command
+
+
+def test_the_command_line_trains_as_the_trainer_does(capsys):
+    options = "--optimizer adam --betas 0.5,0.75 --schedule inverse-sqrt --warmup 3 --log-every 1"
+    assert main(["train", *TINY, *options.split(), "--max-bad-steps", "7", "--out", "run", "--json"]) == 0
+    capsys.readouterr()
+    saved = fe.Checkpoint.load("run").settings
+    assert (saved["betas"], saved["schedule"], saved["warmup"]) == ([0.5, 0.75], "inverse-sqrt", 3)
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "step"] == [1, 2]
 
 
 def test_train_sends_its_rows_to_loggers(capsys, tmp_path):

@@ -53,6 +53,16 @@ def test_without_onnxruntime_it_says_that_nothing_was_compared(
     assert "Not compared on images: onnxruntime is not installed" in text
 
 
+def test_without_pytorch_the_format_torch_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fp16engine.cli.export.find_spec", lambda name: None)
+    out = tmp_path / "net.pt"
+    _, said = export(capsys, run, "--format", "torch", "--out", out, status=2)
+    assert "--format torch needs PyTorch" in said and "pip install 'fp16engine[torch]'" in said
+    assert not out.exists()
+
+
 def test_a_run_on_arrays_is_exported_though_its_images_are_on_no_disk(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

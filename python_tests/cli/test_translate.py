@@ -36,6 +36,18 @@ def _train(corpus: Path, out: Path, *options: str) -> list[str]:
 
 
 @pytest.mark.slow
+def test_sends_its_rows_to_loggers(corpus: Path, tmp_path: Path, capsys: Any) -> None:
+    pytest.importorskip("tensorboardX", reason="tensorboardX is not installed")
+    options = ["--epochs", "2", "--beam", "1", "--log", "tensorboard", "--log-every", "1"]
+    assert main(_train(corpus, tmp_path / "run", *options)) == 0
+    folder = tmp_path / "run" / "fp16"
+    assert list((folder / "tensorboard").iterdir())
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "step"] == [1, 2]
+    assert main(_train(corpus, tmp_path / "no", "--log", "tensorbord")) == 2
+
+
+@pytest.mark.slow
 def test_trains_stops_continues_translates(
     corpus: Path, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch, drawn: None
 ) -> None:

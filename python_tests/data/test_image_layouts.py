@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,18 @@ def test_names_in_any_script(tmp_path, capsys):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems take no such names")
+@pytest.mark.parametrize("pack", [write_folder, write_archive])
+@pytest.mark.parametrize("part", ["", "train/"])
+def test_folders_that_differ_in_the_spelling_of_an_accent_are_one_class_and_said(tmp_path, pack, part):
+    names = ("Käse", unicodedata.normalize("NFD", "Käse"), "Brot")
+    files = {f"{part}{name}": data for name, data in one_folder(names, 3).items()}
+    root = pack(tmp_path / ("x" if pack is write_folder else "x.zip"), files)
+    first, again = image_folder(root, image_size=8), image_folder(root, image_size=8)  # the cache's, too
+    assert first.classes == ("Brot", "Käse") and len(first.train) + len(first.test) == 9
+    note = "Folders whose names differ only in how Unicode writes accents are one class: Käse."
+    assert note in first.notes and first.notes == again.notes
+
+
 def test_names_that_are_no_text(tmp_path):
     for label in (b"caf\xe9", b"tea"):
         folder = os.path.join(os.fsencode(tmp_path), b"x", label)

@@ -54,6 +54,33 @@ def test_a_function_gives_the_bits_of_the_name(named: dict[str, Any], own: dict[
     assert state(trained(**named)) == state(trained(**own))
 
 
+@pytest.mark.parametrize(
+    ("precision", "make", "named"),
+    [
+        ("fp16", adam, {"optimizer": "adam", "lr": 0.02}),
+        (
+            "fp16",
+            lambda p: fe.optim.Adam(p, lr=0.02, seed=3, state="plain"),
+            {"optimizer": "adam", "lr": 0.02, "state": "plain"},
+        ),
+        ("mp", masters, {"lr": 0.05}),
+    ],
+    ids=["state", "eps-of-the-state", "masters"],
+)
+def test_an_optimizer_made_before_gives_the_bits_of_the_name(
+    precision: str, make: Any, named: dict[str, Any]
+) -> None:
+    """It is made of FP32 parameters, which the trainer rounds."""
+    model = tiny_run.model()
+    optimizer = make(list(model.parameters()))
+    trainer = fe.Trainer(model, precision, optimizer, device=tiny_run.DEVICE, seed=3)
+    assert trainer.optimizer is optimizer
+    trainer.fit(tiny_run.data(), 1, tiny_run.BATCH, progress=False)
+    assert state(trainer) == state(trained(precision=precision, **named))
+    with pytest.raises(ValueError, match="optimizer must be a new one, got one after 4 steps"):
+        fe.Trainer(model, precision, optimizer, device=tiny_run.DEVICE)
+
+
 def test_another_loss_trains_otherwise_and_is_evaluated() -> None:
     def twice(logits: fe.Tensor, labels: fe.Tensor) -> fe.Tensor:
         return F.cross_entropy(logits, labels) * 2.0
@@ -127,7 +154,10 @@ def _loss(result: Any) -> Any:
         ({"optimizer": masters, "lr": 0.01}, "optimizer must have update='nearest' .*, got 'master32'"),
         ({"optimizer": adam, "lr": 0.5}, r"lr must be 0\.01, its default, .*, got 0\.5"),
         ({"optimizer": adam, "lr": 0.01, "momentum": 0.5}, r"momentum must be None .*, got 0\.5"),
-        ({"optimizer": fe.optim.SGD([fe.tensor([1.0], requires_grad=True)], 0.1)}, r"such as lambda p: SGD"),
+        (
+            {"optimizer": fe.optim.SGD([fe.tensor([1.0], requires_grad=True)], 0.1), "lr": 0.01},
+            "optimizer must be made of all 6 parameters of the model .*, got one of 1",
+        ),
         ({"loss": "mse"}, "loss must be one of|loss must be cross_entropy, or a function, got 'mse'"),
         ({"loss": F.cross_entropy, "label_smoothing": 0.1}, "label_smoothing must be 0 .*, got 0.1"),
         ({"accumulate": 0}, "accumulate must be an integer >= 1, got 0"),

@@ -101,6 +101,30 @@ def _batch_norm(relu: bool, training: bool = True, residual: bool = False, of_su
     return builder
 
 
+def _batch_norm_of_cat(t: Any, kernel: Kernel, setting: Setting) -> Callable[[], Any]:
+    def forward(s: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor) -> torch.Tensor:
+        running = [t["running_mean"], t["running_var"]] if "running_mean" in t else [None, None]
+        return F.batch_norm(s, *running, gamma, beta, True, 0.01, 1e-3)
+
+    if "dy" not in t:
+        return lambda: forward(torch.cat((t["x"], t["joined"]), 1), t["gamma"], t["beta"])
+    gradients = _gradient(forward, (t["x"], t["gamma"], t["beta"]), t["dy"])
+
+    def parted() -> Any:
+        ds, dgamma, dbeta = gradients()
+        return [part.contiguous() for part in (ds + t["pending_grad"]).chunk(2, 1)], dgamma, dbeta
+
+    return parted
+
+
+def _relu_bias(t: Any, kernel: Kernel, setting: Setting) -> Callable[[], Any]:
+    def joined() -> Any:
+        dx = torch.ops.aten.threshold_backward(t["dy"], t["y"], 0)
+        return dx, dx.sum((0, 2, 3))
+
+    return joined
+
+
 def _layer_norm(t: Any, kernel: Kernel, setting: Setting) -> Callable[[], Any]:
     width = t["x"].shape[-1:]
     if "dy" not in t:
@@ -185,6 +209,8 @@ _BUILDERS: dict[str, Any] = {
     "batch_norm_backward of a sum with ReLU": _batch_norm(True, of_sum=True),
     "batch_norm_backward": _batch_norm(False),
     "batch_norm_backward with ReLU": _batch_norm(True),
+    "batch_norm_forward of channels side by side": _batch_norm_of_cat,
+    "batch_norm_backward of channels side by side": _batch_norm_of_cat,
     "batch_norm_inference": _batch_norm(False, training=False),
     "layer norm": _layer_norm,
     "softmax": lambda t, k, s: lambda: torch.softmax(t["x"], -1),
@@ -204,6 +230,7 @@ _BUILDERS: dict[str, Any] = {
     "gelu": lambda t, k, s: lambda: F.gelu(t["x"]),
     "tanh": lambda t, k, s: lambda: torch.tanh(t["x"]),
     "relu_backward": lambda t, k, s: lambda: torch.ops.aten.threshold_backward(t["dy"], t["y"], 0),
+    "relu_backward with bias sums": _relu_bias,
     "gelu_backward": lambda t, k, s: lambda: torch.ops.aten.gelu_backward(t["dy"], t["x"]),
     "add": lambda t, k, s: lambda: t["a"] + t["b"],
     "add bias": lambda t, k, s: lambda: t["a"] + t["b"].reshape(-1, 1, 1),

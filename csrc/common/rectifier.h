@@ -20,6 +20,9 @@ struct Rectifier {
     }
 
     bool any() const { return floor == 0.0f; }
+
+    // The least value that is stored as the ceiling: in binary16 half a gap below 6, a tie that goes to the even side.
+    float ceiling_reached(bool half) const { return half ? ceiling - 0x1p-9f : ceiling; }
 };
 
 }  // namespace fp16engine

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "common/rectifier.h"
 #include "common/running_average.h"
 #include "cpu/ops.h"
 #include "cpu/packed_product.h"

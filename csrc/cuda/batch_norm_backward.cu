@@ -38,7 +38,7 @@ void backward(const Rows& r, const Gradients& given) {
     const auto gs = pointer<const S>(given.gamma), bs = pointer<const S>(given.beta), ms = pointer<const S>(given.mean),
                ds = pointer<const S>(given.inv_std);
     const auto dgs = pointer<S>(given.dgamma), dbs = pointer<S>(given.dbeta);
-    const float ceiling = given.rectifier.ceiling;
+    const float reached = given.rectifier.ceiling_reached(sizeof(T) == 2);
     const bool half = given.half_accumulator, joined = given.db && !half && r.rows > 0;
     const ColumnTiles tiles = joined ? joined_tiling(r, kWidth) : map_tiling(r, kWidth);
     ColumnTiles sums = sum_tiling(r, kWidth);
@@ -58,7 +58,7 @@ void backward(const Rows& r, const Gradients& given) {
         const auto masked = pointer<__half>(given.dr);
         if (rows > 0)
             FP16_LAUNCH((batch_norm_strict_gradients_kernel<S, kMask>), strict_grid(r), kBlock, halves, gs, bs, ms, ds,
-                        masks, gradients, masked, groups, rows, C, ceiling);
+                        masks, gradients, masked, groups, rows, C, reached);
         FP16_LAUNCH((strict_columns_kernel<false>), grid_for(2 * C * kWarpSize), kBlock, group_sums, first, int64_t{2},
                     rows, C, 1.0f, false, Ptr<const float>(), 0);
         count = 1;
@@ -71,7 +71,7 @@ void backward(const Rows& r, const Gradients& given) {
             constexpr bool kAddsPending = decltype(pending_grad)::value, kSums = decltype(summed)::value;
             FP16_LAUNCH_COOPERATIVE((batch_norm_backward_kernel<T, S, kWidth, kMask, kAddsPending, kSums>), most,
                                     kColumnBlock, xs, gs, bs, ms, ds, ys, dys, drs, ws, dxs, dgs, dbs, first, second,
-                                    count, ceiling, together, sums, tiles);
+                                    count, reached, together, sums, tiles);
         });
     });
     if (given.db && !joined) reduce("sum", given.dx, given.db, 1, r.rows, r.C, half);

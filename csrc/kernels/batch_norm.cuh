@@ -108,17 +108,17 @@ struct Normalise {
 // How dy is masked: not at all, by y as it is recomputed, or by y as it was stored.
 enum class Mask { none, recomputed, stored };
 
-// g of one element, for a mask that needs no y: what is stored is above 0 and below the ceiling
+// g of one element, for a mask that needs no y: what is stored is above 0 and below `reached`, where the ceiling begins
 template <class T, bool kRecomputed>
-__device__ __forceinline__ float masked_gradient(float dy, float xhat, float gamma, float beta, float ceiling) {
+__device__ __forceinline__ float masked_gradient(float dy, float xhat, float gamma, float beta, float reached) {
     if (!kRecomputed) return dy;
     const float y = __fadd_rn(__fmul_rn(xhat, gamma), beta);
-    return stays_positive<T>(y) && !(rounded<T>(y) >= ceiling) ? dy : 0.0f;
+    return stays_positive<T>(y) && !(y >= reached) ? dy : 0.0f;
 }
 
 // and by a stored one
-__device__ __forceinline__ float masked_by(float y, float dy, float ceiling) {
-    return y > 0.0f && !(y >= ceiling) ? dy : 0.0f;
+__device__ __forceinline__ float masked_by(float y, float dy, float reached) {
+    return y > 0.0f && !(y >= reached) ? dy : 0.0f;
 }
 
 // Where the sums of dx over its rows come together: partial (slices, C), arrived (tiles of columns), total (C,)
@@ -259,7 +259,7 @@ template <class T, class S, int kWidth, Mask kMask>
 __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, Ptr<const T> x, Ptr<const S> gamma,
                                                    Ptr<const S> beta, Ptr<const S> mean, Ptr<const S> inv_std,
                                                    Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr, Ptr<float> shifts,
-                                                   Ptr<float> slopes, Ptr<int> arrived, float ceiling,
+                                                   Ptr<float> slopes, Ptr<int> arrived, float reached,
                                                    const ColumnTiles& tiles, const ColumnPlace& place) {
     auto &staged_shifts = stages.first, &staged_slopes = stages.second;
     auto& part = stages.part;
@@ -277,7 +277,7 @@ __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, P
         const auto join = [&](const float (&v)[kWidth], const float (&dv)[kWidth]) {
             for (int j = 0; j < kWidth; j++) {
                 const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
-                            g = masked_gradient<T, kRecomputed>(dv[j], xhat, a[j], b[j], ceiling);
+                            g = masked_gradient<T, kRecomputed>(dv[j], xhat, a[j], b[j], reached);
                 shift[j] = __fadd_rn(shift[j], g);
                 slope[j] = __fadd_rn(slope[j], __fmul_rn(g, xhat));
             }
@@ -288,7 +288,7 @@ __device__ __forceinline__ void find_gradient_sums(PassStages<kWidth>& stages, P
             if (!kStored) return;
             float stored[kWidth];
             load_floats(y + at, stored);
-            for (int j = 0; j < kWidth; j++) dv[j] = masked_by(stored[j], dv[j], ceiling);
+            for (int j = 0; j < kWidth; j++) dv[j] = masked_by(stored[j], dv[j], reached);
         };
         thread.template each_row<kRows>(
             [&](int64_t at, int64_t step, int64_t) {
@@ -329,7 +329,7 @@ __device__ __forceinline__ void find_gradients(PassStages<kWidth>& stages, Ptr<c
                                                Ptr<const S> beta, Ptr<const S> mean, Ptr<const S> inv_std,
                                                Ptr<const T> dy, Ptr<const T> pending_grad, const SideBySide<T>& dx,
                                                Ptr<S> dgamma, Ptr<S> dbeta, Ptr<const float> shifts,
-                                               Ptr<const float> slopes, int64_t count, float ceiling,
+                                               Ptr<const float> slopes, int64_t count, float reached,
                                                const GradientSums<T>& sums, const ColumnTiles& tiles,
                                                const ColumnPlace& place) {
     auto& part = stages.part;
@@ -377,7 +377,7 @@ __device__ __forceinline__ void find_gradients(PassStages<kWidth>& stages, Ptr<c
             float out[kWidth];
             for (int j = 0; j < kWidth; j++) {
                 const float xhat = __fmul_rn(__fsub_rn(v[j], m[j]), s[j]),
-                            g = masked_gradient<T, kRecomputed>(dv[j], xhat, a[j], b[j], ceiling);
+                            g = masked_gradient<T, kRecomputed>(dv[j], xhat, a[j], b[j], reached);
                 out[j] = __fmul_rn(__fmul_rn(a[j], s[j]), __fsub_rn(__fsub_rn(g, shift[j]), __fmul_rn(xhat, slope[j])));
                 if (kAddsPending) out[j] = __fadd_rn(out[j], w[j]);
                 if (kSums) total[j] = __fadd_rn(total[j], rounded<T>(out[j]));
@@ -473,13 +473,13 @@ __global__ void __launch_bounds__(kColumnBlock)
     batch_norm_backward_kernel(Ptr<const T> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
                                Ptr<const S> inv_std, Ptr<const T> y, Ptr<const T> dy, Ptr<T> dr,
                                Ptr<const T> pending_grad, SideBySide<T> dx, Ptr<S> dgamma, Ptr<S> dbeta,
-                               Ptr<float> shifts, Ptr<float> slopes, int64_t count, float ceiling, GradientSums<T> sums,
+                               Ptr<float> shifts, Ptr<float> slopes, int64_t count, float reached, GradientSums<T> sums,
                                ColumnTiles sum_tiles, ColumnTiles tiles) {
     __shared__ PassStages<kWidth> stages;
     if (sum_tiles.slices > 0) {
         each_place(sum_tiles, [&](const ColumnPlace& place) {
             find_gradient_sums<T, S, kWidth, kMask>(stages, x, gamma, beta, mean, inv_std, y, dy, dr, shifts, slopes,
-                                                    sums.arrived, ceiling, sum_tiles, place);
+                                                    sums.arrived, reached, sum_tiles, place);
         });
         grid_barrier();
     }
@@ -487,7 +487,7 @@ __global__ void __launch_bounds__(kColumnBlock)
     each_place(tiles, [&](const ColumnPlace& place) {
         find_gradients<T, S, kWidth, kMask == Mask::recomputed, kAddsPending, kSums>(
             stages, x, gamma, beta, mean, inv_std, masked, pending_grad, dx, dgamma, dbeta, shifts, slopes, count,
-            ceiling, sums, tiles, place);
+            reached, sums, tiles, place);
     });
 }
 

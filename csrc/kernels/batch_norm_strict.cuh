@@ -60,14 +60,14 @@ template <class S, Mask kMask>
 __global__ void __launch_bounds__(kBlock)
     batch_norm_strict_gradients_kernel(Ptr<const __half> x, Ptr<const S> gamma, Ptr<const S> beta, Ptr<const S> mean,
                                        Ptr<const S> inv_std, Ptr<const __half> y, Ptr<const __half> dy, Ptr<__half> dr,
-                                       Ptr<float> groups, int64_t rows, int64_t C, float ceiling) {
+                                       Ptr<float> groups, int64_t rows, int64_t C, float reached) {
     __shared__ StrictStage<2> stage;
     strict_column_groups<2, false>(rows, C, groups, stage, [&](int64_t r, int64_t c, float (&terms)[2]) {
         const float xhat = __fmul_rn(__fsub_rn(as_float(x[r * C + c]), as_float(mean[c])), as_float(inv_std[c]));
         terms[0] = masked_gradient<__half, kMask == Mask::recomputed>(as_float(dy[r * C + c]), xhat, as_float(gamma[c]),
-                                                                      as_float(beta[c]), ceiling);
+                                                                      as_float(beta[c]), reached);
         if (kMask == Mask::stored) {
-            terms[0] = masked_by(as_float(y[r * C + c]), terms[0], ceiling);
+            terms[0] = masked_by(as_float(y[r * C + c]), terms[0], reached);
             put(dr[r * C + c], terms[0]);
         }
         terms[1] = __fmul_rn(terms[0], xhat);

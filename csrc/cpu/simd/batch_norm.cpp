@@ -1,6 +1,7 @@
 // Batch normalisation over the rows of x (rows, C), C innermost. Every element costs one read and, where there is an
 // output, one write. Registers are float32; T is the storage type. No fused multiply-add: the bits are those of the
 // written order.
+#include "common/rectifier.h"
 #include "cpu/simd/columns.h"
 #include "cpu/simd/tables.h"
 

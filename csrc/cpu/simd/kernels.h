@@ -6,8 +6,11 @@
 
 #include "common/bfloat16.h"
 #include "common/limits.h"
-#include "common/rectifier.h"
 #include "common/step_scalars.h"
+
+namespace fp16engine {
+struct Rectifier;
+}
 
 namespace fp16engine::cpu {
 

@@ -654,12 +654,13 @@ def check_dtype(name: str, dtype: str, device: str) -> None:
 
     >>> check_dtype("dtype", "float16", "reference")
     """
-    for only, devices in (("float64", ("reference",)), ("bfloat16", ("cpu", "reference"))):
-        if dtype == only and device not in devices:
-            raise ValueError(
-                f"{name} must be float16 or float32 on device {device!r}, got {only!r} (for "
-                f"{' and '.join(map(repr, devices))})"
-            )
+    homes = {"float64": ("reference",), "bfloat16": ("cpu", "reference")}
+    if device not in homes.get(dtype, (device,)):
+        there = ["float16", "float32", *(other for other, devices in homes.items() if device in devices)]
+        raise ValueError(
+            f"{name} must be {', '.join(there[:-1])} or {there[-1]} on device {device!r}, got {dtype!r} (for "
+            f"{' and '.join(map(repr, homes[dtype]))})"
+        )
 
 
 def _exporting(device: str) -> AbstractContextManager[Any]:

@@ -55,11 +55,14 @@ def shown(value: object) -> str:
 def printable(name: str) -> str:
     """Return a text of others, a file's name say, as a terminal may show it: control characters are escaped.
 
+    The joiners of Persian, Hindi and emoji are letters to their readers, and stay.
+
     >>> printable("Käse\\x1b[1m")
     'Käse\\\\x1b[1m'
     """
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
+        c if c.isprintable() or c in "\u200c\u200d" else c.encode("unicode_escape", "surrogatepass").decode()
+        for c in name
     )
 
 

@@ -29,6 +29,8 @@ def joined(arguments: argparse.Namespace) -> Iterator[None]:
     from ..distributed import group
     from ..distributed.leaving import together
 
+    if arguments.transport == "nccl" and not (arguments.device or "cpu").startswith("cuda"):
+        raise ValueError(must_be("--transport", "auto or mpi without --device cuda", arguments.transport))
     group.init(arguments.transport, arguments.peer_limit)
     transport = group.transport()
     with together(transport):

@@ -67,8 +67,11 @@ class Found:
         return label
 
     def merged_note(self) -> list[str]:
-        """Return which classes have several folders in a part, in one sentence; nothing for none."""
-        merged = sorted({label for (_, label), names in self.class_folders.items() if len(names) > 1})
+        """Return which classes have folders of several names, in one sentence; nothing for none."""
+        names: dict[str, set[str]] = {}
+        for (_, label), folders in self.class_folders.items():
+            names.setdefault(label, set()).update(folders)
+        merged = sorted(label for label, folders in names.items() if len(folders) > 1)
         if not merged:
             return []
         named = ", ".join(map(printable, merged[:_NAMED])) + (" and others" if len(merged) > _NAMED else "")

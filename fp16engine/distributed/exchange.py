@@ -80,7 +80,8 @@ def uses(loss: Tensor) -> Counter[int]:
 class Exchanger:
     """The thread that exchanges buckets, and how long it worked and was waited for.
 
-    What somebody observes is exchanged where its calls are seen: at once, in the thread that trains.
+    What somebody observes is exchanged where its calls are seen: in the thread that trains, but not before
+    `drain`, which a rank without gradients of its own comes to as well.
 
     Attributes:
         busy: seconds in which buckets were exchanged.
@@ -91,20 +92,16 @@ class Exchanger:
         self.transport, self.reduce = transport, reduce
         self.busy = self.waited = 0.0
         self._work: queue.SimpleQueue[Callable[[], object] | threading.Event] = queue.SimpleQueue()
+        self._observed: list[Callable[[], object]] = []
         self._error: BaseException | None = None
         threading.Thread(target=self._run, name="fp16engine-exchange", daemon=True).start()
 
     def put(self, work: Callable[[], object]) -> None:
-        """Do something after all that was put before; raises what goes wrong where somebody observes."""
-        if not observed():
+        """Do something after all that was put before."""
+        if observed() or self._observed:
+            self._observed.append(work)
+        else:
             self._work.put(work)
-            return
-        self.drain()
-        start = time.perf_counter()
-        work()
-        seconds = time.perf_counter() - start
-        self.busy += seconds
-        self.waited += seconds
 
     def drain(self) -> None:
         """Wait until all is done; raises what went wrong."""
@@ -112,9 +109,15 @@ class Exchanger:
         start = time.perf_counter()
         self._work.put(done)
         done.wait()
-        self.waited += time.perf_counter() - start
         if self._error is not None:
             raise self._error
+        after = time.perf_counter()
+        observed_work, self._observed = self._observed, []
+        for work in observed_work:
+            work()
+        end = time.perf_counter()
+        self.busy += end - after
+        self.waited += end - start
 
     def _run(self) -> None:
         while True:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from ..bounded import FAULTS, check_regular, said
@@ -58,7 +59,7 @@ def to_state(model: Module) -> dict[str, torch.Tensor]:
         model: any network of ours.
 
     Returns:
-        Copies by PyTorch's names and in its shapes, float16, float32 or int64, on the CPU.
+        Copies by PyTorch's names and in its shapes, float16, float32, bfloat16 or int64, on the CPU.
 
     Raises:
         TypeError: model is no Module.
@@ -70,7 +71,13 @@ def to_state(model: Module) -> dict[str, torch.Tensor]:
     >>> torch.equal(fet.to_state(ours)["0.weight"], theirs.weight)
     True
     """
-    return {name: torch.from_numpy(values) for name, values in to_torch_state(model).items()}
+    return {name: _tensor(values) for name, values in to_torch_state(model).items()}
+
+
+def _tensor(values: np.ndarray) -> torch.Tensor:
+    if values.dtype.name == "bfloat16":
+        return torch.from_numpy(values.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(values)
 
 
 def _array(name: str, value: Any) -> Any:

@@ -89,6 +89,15 @@ def test_two_ranks_write_one_run(tmp_path: Path) -> None:
 
 @needs_mpi
 @pytest.mark.slow
+def test_a_rank_may_have_no_micro_batch_of_an_audited_step(tmp_path: Path) -> None:
+    """Of 17 images in batches of 8 a rank the last step has one; large messages wait for their receiver."""
+    few = [*TINY[:3], "--limit", "17", *TINY[5:], "--threads", "1", "--peer-limit", "60"]
+    done = ranks.mpiexec(3, "-m", "fp16engine", *few, "--distributed", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+
+
+@needs_mpi
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -185,6 +185,20 @@ def test_folders_that_differ_in_the_spelling_of_an_accent_are_one_class_and_said
     assert note in first.notes and first.notes == again.notes
 
 
+def test_an_accent_spelled_otherwise_in_the_test_part_is_said(tmp_path):
+    files = {f"train/{name}": data for name, data in one_folder(("Käse", "Brot"), 3).items()}
+    other = unicodedata.normalize("NFD", "Käse")
+    files |= {f"test/{name}": data for name, data in one_folder((other, "Brot"), 3).items()}
+    data = image_folder(write_folder(tmp_path / "x", files), image_size=8)
+    assert data.classes == ("Brot", "Käse") and any(note.endswith("one class: Käse.") for note in data.notes)
+
+
+def test_joiners_of_scripts_and_emoji_are_shown(tmp_path):
+    names = ("\u06af\u0644\u200c\u0647\u0627", "\U0001f469\u200d\U0001f469")
+    data = image_folder(write_folder(tmp_path / "x", one_folder(names, 3)), image_size=8)
+    assert all(name in data.summary() for name in names)
+
+
 def test_names_that_are_no_text(tmp_path):
     for label in (b"caf\xe9", b"tea"):
         folder = os.path.join(os.fsencode(tmp_path), b"x", label)

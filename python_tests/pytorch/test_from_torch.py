@@ -210,6 +210,16 @@ def test_weights_go_around_bit_for_bit(name: str) -> None:
     check(module.eval(), model, images(2))
 
 
+def test_weights_in_bfloat16_go_out_bit_for_bit() -> None:
+    pytest.importorskip("ml_dtypes")
+    model = fe.models.create("dnn", image_size=8, channels=1).to("cpu", "bf16")
+    state = fet.to_state(model)
+    for name, parameter in model.named_parameters():
+        assert state[name].dtype == torch.bfloat16
+        found = state[name].view(torch.int16).numpy().reshape(-1)
+        np.testing.assert_array_equal(np.sort(found), np.sort(parameter.numpy().view(np.int16).reshape(-1)))
+
+
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_weights_from_files(tmp_path: Path, suffix: str) -> None:
     module, path = networks.make("residual"), tmp_path / f"model.{suffix}"

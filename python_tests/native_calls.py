@@ -163,8 +163,8 @@ def mutated(value: Any, others: list[np.ndarray], draw: random.Random) -> Any:
     if isinstance(value, np.ndarray):
         try:
             return draw.choice(ARRAYS)(value, others, draw)
-        except (TypeError, ValueError):
-            return value  # of a second mutation: NumPy has no such view of what the first one left
+        except (TypeError, ValueError, MemoryError):
+            return value  # of a second mutation: NumPy has no such array of what the first one left
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

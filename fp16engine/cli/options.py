@@ -310,7 +310,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def add_ranks(parser: argparse.ArgumentParser) -> None:
     """Add the options of a run that several processes share."""
-    group = parser.add_argument_group("several processes (started by mpiexec -n P, srun or torchrun)")
+    group = parser.add_argument_group("several processes (by mpiexec, srun or torchrun)")
     group.add_argument(
         "--distributed",
         action="store_true",

@@ -206,7 +206,7 @@ def _end(
     ended = _report(arguments, known, collector.sweep.plans, collector.store, status)
     if status.left and not arguments.json:
         print_status(collector, status)
-    return ended
+    return ended or int(status.left > 0 and not status.may_work)  # runs that no job will do
 
 
 def _report(

@@ -57,6 +57,12 @@ def test_options_of_ranks_without_ranks_are_refused(
     assert capsys.readouterr().err == f"fp16engine: {words}\n"
 
 
+def test_nccl_without_a_gpu_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*TINY, "--distributed", "--transport", "nccl", "--out", str(tmp_path / "out")]) == 2
+    words = "--transport must be auto or mpi without --device cuda, got 'nccl'"
+    assert capsys.readouterr().err == f"fp16engine: {words}\n"
+
+
 @pytest.mark.usefixtures("small_dnn")
 def test_a_process_alone_trains_as_without(tmp_path: Path) -> None:
     for name, option in (("plain", []), ("alone", ["--distributed"])):

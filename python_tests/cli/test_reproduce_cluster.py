@@ -179,6 +179,7 @@ def test_cancelled_jobs_leave_their_runs_to_the_same_command(tmp_path: Path) -> 
     assert done.returncode == 0 and "0 of 1 runs finished" in done.stdout
     with Store(tmp_path / STORE) as store:
         assert not store.run_keys()
+    assert fp16engine("reproduce", "--collect", "--out", tmp_path).returncode == 1  # a run that no job does
     assert fp16engine(*long, "--no-wait").returncode == 0
     assert latest(tmp_path).name == "sweep-0002"
     assert fp16engine("reproduce", "--cancel", "--out", tmp_path).returncode == 0

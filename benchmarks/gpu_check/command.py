@@ -86,7 +86,7 @@ def run_part(part: Part, options: argparse.Namespace, limit: float) -> dict[str,
     """Run a part in a process of its own for at most `limit` seconds and return what becomes its file."""
     result = options.out.resolve() / f"{part.name}.part"
     result.unlink(missing_ok=True)
-    environment = {**os.environ, "PYTHONPATH": search_path(options.device)}
+    environment = {**os.environ, "PYTHONPATH": search_path(options)}
     log = options.out / f"{part.name}.log"
     start = time.monotonic()
     with log.open("w") as output:
@@ -137,12 +137,13 @@ def last_line(log: Path) -> str:
     return lines[-1][:300] if lines else "no output"
 
 
-def search_path(device: str) -> str:
+def search_path(options: argparse.Namespace) -> str:
     """Return PYTHONPATH for the parts: this package, and a checkout that has or gets modules of its own.
 
-    Elsewhere the installed package is the one that was built.
+    Elsewhere the installed package is the one that was built; the GPU of the simulator builds none.
     """
-    here = device.startswith("cuda") or any((ROOT / "fp16engine").glob("_*.so"))
+    builds = options.device.startswith("cuda") and not options.fake
+    here = builds or any((ROOT / "fp16engine").glob("_*.so"))
     entries = (str(BENCHMARKS), str(ROOT) if here else None, os.environ.get("PYTHONPATH"))
     return os.pathsep.join(filter(None, entries))
 

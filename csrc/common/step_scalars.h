@@ -19,9 +19,10 @@ static_assert(sizeof(StepScalars) == 32, "StepScalars.pack of backend/base.py pa
 // How a new weight is stored; see backend/base.py.
 enum class Rounding { nearest, stochastic, kahan };
 
-// Streams of random bits of a parameter: the third word of the Philox counter. Dropout's is 0. A weight takes 32 bits,
-// its high ones from kWeightStream, its low ones from kWeightLowStream; a state takes 16.
-enum Stream : uint32_t { kWeightStream = 1, kFirstStream = 2, kSecondStream = 3, kWeightLowStream = 4 };
+// Streams of random bits of a parameter: the third word of the Philox counter. Dropout's is 0. Element i has half-word
+// i of a stream and half-word i ^ 4 as its other one: a weight takes the first as its high, the other as its low 16
+// bits; a first state takes the first of its stream, a second state the other.
+enum Stream : uint32_t { kWeightStream = 1, kStateStream = 2 };
 
 // Columns of the counts of a tensor: what had a change to store, and what of it left everything stored as it was.
 enum UpdateCount { kUpdates, kUpdatesLost, kDecays, kDecaysLost, kFirst, kFirstLost, kSecond, kSecondLost };

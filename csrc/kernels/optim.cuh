@@ -2,7 +2,7 @@
 // subtracts a change u from it:
 //   sgd      m = momentum * m + g;  u = lr * m, with nesterov lr * (g + momentum * m), without a momentum lr * g
 //   adam     m = beta1 * m + (1 - beta1) * g;  v = fl(beta2 * v + (1 - beta2) * (g * g));
-//            u = (lr * (m / correction1)) / (sqrt(v / correction2) + eps) [+ (lr * decay) * w]
+//            u = ((lr / correction1) * m) / (sqrt(v) * (1 / sqrt(correction2)) + eps) [+ (lr * decay) * w]
 //   rmsprop  v = fl(alpha * v + (1 - alpha) * (g * g));  s = g / (sqrt(v) + eps);  [b = momentum * b + s; s = b];
 //            u = lr * s
 // Native state (binary16) holds +-sqrt |m| and v^(1/4), rounded stochastically; m, b and v are then registers.
@@ -11,7 +11,7 @@
 // fl(master). Registers are float, operation by operation as written; what is stored is rounded once. No sums, so
 // nothing depends on an order; counts are integers. nonfinite: one flag for all tensors, which any block may set; x is
 // read once. Bytes per element: gradient read; weight, compensation and every state read and written; with a master the
-// parameter written too. Random bits: ten rounds of Philox for eight elements of a state, twenty of a weight.
+// parameter written too. Random bits: ten rounds of Philox for eight elements of a weight, ten for their states.
 #pragma once
 #include "common/step_scalars.h"
 #include "kernels/stochastic.cuh"
@@ -75,19 +75,19 @@ struct AdamRule : UpdateRule<2, kIsNative, false> {
     template <class W>
     __device__ __forceinline__ float change(float w, float g, float decay, const StepScalars& step, float& first,
                                             float& second) const {
-        float m, v;
+        float m, root;  // of the average of squares
         if constexpr (kIsNative) {
             m = beta1 * expand_signed(first) + rest1 * g;
-            v = beta2 * expand_square(second) + rest2 * (g * g);
+            root = __fsqrt_rn(beta2 * expand_square(second) + rest2 * (g * g));
             first = compress_signed(m);
-            second = compress_square(v);
+            second = __fsqrt_rn(root);
         } else {
             m = first = beta1 * first + rest1 * g;
             second = beta2 * second + rest2 * (g * g);
-            v = rounded<W>(second);
+            root = __fsqrt_rn(rounded<W>(second));
         }
-        float change =
-            __fdiv_rn(step.lr * __fdiv_rn(m, step.correction1), __fsqrt_rn(__fdiv_rn(v, step.correction2)) + eps);
+        const float rate = __fdiv_rn(step.lr, step.correction1), scale = __fdiv_rn(1.0f, __fsqrt_rn(step.correction2));
+        float change = __fdiv_rn(rate * m, root * scale + eps);
         if (!this->coupled && decay != 0.0f) change = change + (step.lr * decay) * w;
         return change;
     }
@@ -157,13 +157,6 @@ __device__ __forceinline__ RandomBits random_bits(const StepScalars& step, int64
     return {philox(counter, step.seed)};
 }
 
-template <class W>
-__device__ __forceinline__ void round_state(float (&state)[kEight], const StepScalars& step, int64_t i, unsigned stream,
-                                            unsigned index) {
-    const RandomBits bits = random_bits(step, i, stream, index);
-    for (int j = 0; j < kEight; j++) state[j] = round_stochastic(state[j], bits[j]);
-}
-
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
 constexpr int64_t kUpdateSlice = kBlock * kEight;
@@ -196,11 +189,9 @@ __global__ void __launch_bounds__(kBlock)
     const float decay = tensor.decay;
     const bool decays = decay != 0.0f;
     int found[kUpdateCounts] = {};
-    RandomBits bits{}, low_bits{};
-    if constexpr (kRounding != Rounding::nearest && sizeof(W) == 2) {
+    RandomBits bits{};
+    if constexpr (kRounding != Rounding::nearest && sizeof(W) == 2)
         bits = random_bits(step, i, kWeightStream, tensor.index);
-        low_bits = random_bits(step, i, kWeightLowStream, tensor.index);
-    }
     for (int j = 0; j < kEight; j++) {
         float gradient = g[j] * step.grad_scale;
         if (rule.coupled && decays) gradient = gradient + decay * w[j];
@@ -219,7 +210,7 @@ __global__ void __launch_bounds__(kBlock)
                 count(found, kSecond, here && second[j] != old_second,
                       unmoved<W, Rule::kNative>(old_second, second[j]));
         }
-        const unsigned random = bits[j] << 16 | low_bits[j];
+        const unsigned random = bits[j] << 16 | bits[j ^ 4];
         if constexpr (kRounding == Rounding::kahan) {
             const Compensated next = compensated<W>(w[j], rest[j], change, random);
             w[j] = next.weight;
@@ -231,8 +222,10 @@ __global__ void __launch_bounds__(kBlock)
         }
     }
     if constexpr (Rule::kNative) {
-        round_state<W>(first, step, i, kFirstStream, tensor.index);
-        if constexpr (Rule::kStates >= 2) round_state<W>(second, step, i, kSecondStream, tensor.index);
+        const RandomBits state_bits = random_bits(step, i, kStateStream, tensor.index);
+        for (int j = 0; j < kEight; j++) first[j] = round_stochastic(first[j], state_bits[j]);
+        if constexpr (Rule::kStates >= 2)
+            for (int j = 0; j < kEight; j++) second[j] = round_stochastic(second[j], state_bits[j ^ 4]);
     }
 
     if constexpr (Rule::kStates >= 1) store_chunk<W>(tensor.first, i, valid, vectors, first);

@@ -64,15 +64,16 @@ Optimizer steps
     Stochastic rounding: fl_sr(x) of |x| < 65504 is one of the binary16 neighbours of x, a nearer to zero and
     b farther away, b where floor(f * 2^16) + r >= 2^16 with f = (x - a) / (b - a) and r of [0, 2^16), so that
     a value that is stored already stays and the mean is x to 2^-16 of the gap. From 65504 on, for infinities
-    and NaN, it is fl(x). For element i in C order, r is half-word i % 8, low halves first, of the
-    Philox4x32-10 words with key = `scalars.seed` (64 bits, low word first) and counter = (i // 8,
-    `scalars.step`, stream, index): stream 1 for w, 2 and 3 for a step's first and second state, index the
-    parameter's of `indices`. So the bits depend on the seed, the step and the element alone.
+    and NaN, it is fl(x). Element i in C order has half-word i % 8, low halves first, of the Philox4x32-10
+    words with key = `scalars.seed` (64 bits, low word first) and counter = (i // 8, `scalars.step`, stream,
+    index), and half-word i % 8 ^ 4 as its other one: stream 1 for w, 2 for a step's states, index the
+    parameter's of `indices`. r is its own half-word for w and the first state, the other for the second. So
+    the bits depend on the seed, the step and the element alone.
 
     fl_sr32(w - u) rounds the exact w - u, not its float32, by 32 bits: b where F + R >= 2^32 with F the
     integer position (x - a) / (b - a) * 2^32 (the part of x beyond its float32 digits is rounded to 2^-19 of
-    a float32 gap, the rest is cut off), R = r * 2^16 + r' and r' the half-word of stream 4. The mean of an
-    update is right to 2^-32 of the gap.
+    a float32 gap, the rest is cut off), R = r * 2^16 + r' and r' the other half-word. The mean of an update
+    is right to 2^-32 of the gap.
 
     `native` state of binary16 weights without masters is kept as roots: sign(m) * sqrt(|m|) of a signed
     average, v^(1/4) = sqrt(sqrt(v)) of one of squares, expanded as r * |r| and (r * r) * (r * r), and stored
@@ -691,7 +692,7 @@ class Backend(Protocol):
         scalars: StepScalars | Array,
         counts: Array | None,
     ) -> None:
-        """Step with u = (lr * (m / correction1)) / (sqrt(v / correction2) + eps).
+        """Step with u = ((lr / correction1) * m) / (sqrt(v) * (1 / sqrt(correction2)) + eps).
 
         g = g + decay * w unless `decoupled`; m = beta1 * m + (1 - beta1) * g;
         v = beta2 * v + (1 - beta2) * (g * g). u takes m from the register, v as stored and eps rounded to the

@@ -87,8 +87,10 @@ def test_bits_are_philox_half_words() -> None:
 
     assert philox(np.full((1, 4), ones), (ones, ones)).tolist() == [words]
     group = philox(np.array([[1, 5, 2, 9]], np.uint64), (3, 4))[0].astype(np.int64)
-    bits = random_bits(3 | 4 << 32, 5, 2, 9, 16)[8:]
-    np.testing.assert_array_equal(bits, np.stack([group & 0xFFFF, group >> 16], -1).reshape(-1))
+    own, other = random_bits(3 | 4 << 32, 5, 2, 9, 15)
+    halves = np.stack([group & 0xFFFF, group >> 16], -1).reshape(-1)
+    np.testing.assert_array_equal(own[8:], halves[:7])
+    np.testing.assert_array_equal(other[8:], halves[[4, 5, 6, 7, 0, 1, 2]])
 
 
 def test_random_bits_depend_on_seed_step_parameter_and_place(backend_name: str) -> None:

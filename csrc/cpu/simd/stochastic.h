@@ -115,33 +115,46 @@ FP16_INLINE f32x16 subtract_stochastic<bfloat16>(f32x16 w, f32x16 change, u32x16
     return with_sign_of(select(is_less, finite, round_to<bfloat16>(absolute(s))), s);
 }
 
-// The random bits of a tensor's elements: element i takes half-word i % 8, low halves first, of the Philox words whose
-// counter is (i / 8, step, stream, index). Asked for in order, sixteen elements at a time.
+// Sixteen half-words from number `first` on, low halves of words first.
+FP16_INLINE u32x16 half_words(const uint32_t* words, int64_t first) {
+    typedef uint16_t HalfWords __attribute__((vector_size(kPartLanes * sizeof(uint16_t))));
+    u32x16 v;
+    FP16_UNROLL
+    for (int i = 0; i < kParts; i++) {
+        HalfWords part;
+        std::memcpy(&part, reinterpret_cast<const char*>(words) + 2 * (first + i * kPartLanes), sizeof part);
+        v.part[i] = __builtin_convertvector(part, u32x16::Part);
+    }
+    return v;
+}
+
+struct HalfWords {
+    u32x16 own, other;
+};
+
+// The random bits of a tensor's elements: element i has half-word i % 8, low halves first, of the Philox words whose
+// counter is (i / 8, step, stream, index), and half-word i % 8 ^ 4 as its other one. Asked for in order, sixteen
+// elements at a time.
 class RandomBits {
 public:
     FP16_INLINE RandomBits(const StepScalars& step, uint32_t stream, uint32_t index)
         : seed_(step.seed), step_(static_cast<uint64_t>(step.step) << 32), stream_(stream), index_(index) {}
 
-    FP16_INLINE u32x16 next(int64_t i) {
+    FP16_INLINE HalfWords next(int64_t i) {
         const int64_t slot = i % cpu::kRandomBlock;
         if (slot == 0) refill(i);
-        return load(bits_ + slot);
+        return {half_words(words_, slot), half_words(others_, slot)};
     }
 
 private:
     // Out of line: ten rounds for every stream in every loop would be most of what the compiler works on.
     __attribute__((noinline)) void refill(int64_t i) {
-        uint32_t words[4 * kLanes];
-        philox(step_ | static_cast<uint64_t>(i / 8), stream_, index_, seed_, words);
-        for (int k = 0; k < 4 * kLanes; k++) {
-            bits_[2 * k] = words[k] & 0xffffu;
-            bits_[2 * k + 1] = words[k] >> 16;
-        }
+        philox(step_ | static_cast<uint64_t>(i / 8), stream_, index_, seed_, words_, others_);
     }
 
     uint64_t seed_, step_;
     uint32_t stream_, index_;
-    uint32_t bits_[cpu::kRandomBlock];
+    uint32_t words_[4 * kLanes], others_[4 * kLanes];
 };
 
 }  // namespace

@@ -87,14 +87,13 @@ struct Counts {
 
 // first, second: state, nullptr where the rule has none
 template <Rounding kRounding, bool kCount, class T, class W, class Rule>
-FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* second, const Rule& rule) {
+FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W> x, W* first, W* second, const Rule rule) {
     constexpr bool kDraws = kRounding != Rounding::nearest && sizeof(W) == 2;
     const bool has_master = static_cast<const void*>(x.weight) != static_cast<const void*>(x.param);
     const bool decays = x.decay != 0.0f, coupled = rule.coupled();
-    RandomBits weight_bits(x.step, kWeightStream, x.index), weight_low(x.step, kWeightLowStream, x.index);
-    RandomBits first_bits(x.step, kFirstStream, x.index), second_bits(x.step, kSecondStream, x.index);
+    RandomBits weight_bits(x.step, kWeightStream, x.index), state_bits(x.step, kStateStream, x.index);
     Counts counts;
-    for_column_blocks(x.n, [&](int64_t i, auto lanes) {
+    for_column_blocks(x.n, [&](int64_t i, auto lanes) FP16_ALWAYS_INLINE {
         const int64_t element = x.first + i;
         const f32x16 w = lanes.get(x.weight + i);
         f32x16 g = lanes.get(x.grad + i) * x.step.grad_scale;
@@ -105,14 +104,16 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
         f32x16 new_first = old_first, new_second = old_second;
         const f32x16 change = rule.template change<W>(w, g, x.decay, x.step, new_first, new_second);
 
-        const auto put_state = [&](W* state, RandomBits& bits, f32x16 old, f32x16 updated, UpdateCount column) {
+        HalfWords bits = {};
+        if constexpr (Rule::kNative) bits = state_bits.next(element);
+        const auto put_state = [&](W* state, u32x16 random, f32x16 old, f32x16 updated, UpdateCount column) {
             if constexpr (kCount)
                 counts.add(column, (updated != old) & valid(lanes), unmoved<W, Rule::kNative>(old, updated));
-            if constexpr (Rule::kNative) updated = round_stochastic<W>(updated, bits.next(element));
+            if constexpr (Rule::kNative) updated = round_stochastic<W>(updated, random);
             lanes.put(state + i, updated);
         };
-        if constexpr (Rule::kStates >= 1) put_state(first, first_bits, old_first, new_first, kFirst);
-        if constexpr (Rule::kStates >= 2) put_state(second, second_bits, old_second, new_second, kSecond);
+        if constexpr (Rule::kStates >= 1) put_state(first, bits.own, old_first, new_first, kFirst);
+        if constexpr (Rule::kStates >= 2) put_state(second, bits.other, old_second, new_second, kSecond);
 
         f32x16 rest = {};
         if constexpr (kRounding == Rounding::kahan) rest = lanes.get(x.compensation + i);
@@ -124,7 +125,10 @@ FP16_INLINE void update_slice(const cpu::UpdateSlice<T, W>& x, W* first, W* seco
             }
         }
         u32x16 random = 0u;
-        if constexpr (kDraws) random = (weight_bits.next(element) << 16) | weight_low.next(element);
+        if constexpr (kDraws) {
+            const HalfWords drawn = weight_bits.next(element);
+            random = (drawn.own << 16) | drawn.other;
+        }
         f32x16 updated;
         if constexpr (kRounding == Rounding::kahan) {
             const Compensated<W> next = compensated<W>(w, rest, change, random);

@@ -12,13 +12,14 @@ namespace {
 
 #if defined(__SANITIZE_ADDRESS__)
 // With its checks around every lane, a loop with all it calls inlined takes the compiler many minutes.
-#define FP16_INLINE inline
+#define FP16_ALWAYS_INLINE
 #define FP16_KERNEL
 #else
-#define FP16_INLINE inline __attribute__((always_inline))
+#define FP16_ALWAYS_INLINE __attribute__((always_inline))
 // An entry of the table of loops. Whatever it calls is inlined: lanes handed to a function would go through memory.
 #define FP16_KERNEL __attribute__((flatten))
 #endif
+#define FP16_INLINE inline FP16_ALWAYS_INLINE
 
 #if defined(__AVX512F__)
 constexpr int kPartBytes = 64;

@@ -72,8 +72,10 @@ def adam(
         t.store_state("second", second, _fourth_root(square) if roots else square, roots)
         if not roots:
             square = load(second)
-        denominator = np.sqrt(square / t.scalars.correction2) + _used_eps(eps, second, roots)
-        change = (t.scalars.lr * (mean / t.scalars.correction1)) / denominator
+        kind = mean.dtype.type
+        rate = kind(t.scalars.lr) / kind(t.scalars.correction1)
+        scale = 1 / np.sqrt(kind(t.scalars.correction2))
+        change = (rate * mean) / (np.sqrt(square) * scale + _used_eps(eps, second, roots))
         if decoupled and t.decay:
             change = change + t.shrinking()
         t.store(change, decay_counts=decoupled)
@@ -175,8 +177,8 @@ class _Tensor:
         if self.counts is not None:
             self._count(column, new != old, _unmoved(old, new, state.dtype, roots))
         if roots:
-            stream = bits.FIRST if column == "first" else bits.SECOND
-            new = bits.round_stochastic(new, self._bits(stream), state.dtype)
+            drawn = self._bits(bits.STATE)[column != "first"]
+            new = bits.round_stochastic(new, drawn, state.dtype)
         state[...] = new
 
     def store(self, change: np.ndarray, decay_counts: bool) -> None:
@@ -200,12 +202,14 @@ class _Tensor:
         if self.master is not None:
             self.param[...] = self.master
 
-    def _bits(self, stream: int) -> np.ndarray:
+    def _bits(self, stream: int) -> tuple[np.ndarray, np.ndarray]:
         s, w = self.scalars, self.w
-        return bits.random_bits(s.seed, s.step, stream, self.index, w.size).reshape(w.shape)
+        own, other = bits.random_bits(s.seed, s.step, stream, self.index, w.size)
+        return own.reshape(w.shape), other.reshape(w.shape)
 
     def _weight_bits(self) -> np.ndarray:
-        return self._bits(bits.WEIGHT) << 16 | self._bits(bits.WEIGHT_LOW)
+        high, low = self._bits(bits.WEIGHT)
+        return high << 16 | low
 
     def _compensated(self, change: np.ndarray, drawn: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
         assert self.compensation is not None

@@ -8,15 +8,20 @@ from ...floats import limits
 from .random import philox
 
 # streams of a parameter: the third word of the counter; dropout's is 0
-WEIGHT, FIRST, SECOND, WEIGHT_LOW = 1, 2, 3, 4
+WEIGHT, STATE = 1, 2
 
 
-def random_bits(seed: int, step: int, stream: int, index: int, size: int) -> np.ndarray:
-    """Return `size` numbers in [0, 2^16), int64: see "Stochastic rounding" in backend/base.py."""
+def random_bits(seed: int, step: int, stream: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return two times `size` numbers in [0, 2^16), int64, an element's own half-word and its other one.
+
+    See "Stochastic rounding" in backend/base.py.
+    """
     groups = np.arange(-(-size // 8), dtype=np.uint64)
     rest = [np.full_like(groups, value) for value in (step, stream, index)]
     words = philox(np.stack([groups, *rest], -1), (seed & 0xFFFFFFFF, seed >> 32)).astype(np.int64)
-    return np.stack([words & 0xFFFF, words >> 16], -1).reshape(-1)[:size]
+    halves = np.stack([words & 0xFFFF, words >> 16], -1).reshape(-1)
+    elements = np.arange(size)
+    return halves[elements], halves[elements ^ 4]
 
 
 def round_stochastic(x: np.ndarray, bits: np.ndarray | int, dtype: np.dtype) -> np.ndarray:

@@ -52,12 +52,21 @@ class Sweep:
         self.out, self.cluster = out, cluster
         self.command = [sys.executable, "-m", "fp16engine", *command, "--out", str(out)]
         self.child: subprocess.Popen[bytes] | None = None
+        self.cancelled = False  # since the command was started
         self.start()
 
     def start(self) -> None:
         """Start the command, its words discarded."""
         quiet = subprocess.DEVNULL
         self.child = subprocess.Popen(self.command, stdout=quiet, stderr=quiet)
+        self.cancelled = False
+
+    def ended_as_expected(self) -> bool:
+        """Tell whether the command's exit status is one that it may have; 1 after a cancel: runs are left."""
+        assert self.child is not None
+        return self.child.returncode in (0, -signal.SIGKILL) or (
+            self.child.returncode == 1 and self.cancelled
+        )
 
     def look(self) -> Status | None:
         """Return how the sweep is, None before it has begun."""
@@ -72,6 +81,7 @@ class Sweep:
             self.child.send_signal(signal.SIGKILL)
             self.child.wait()
             return True
+        self.cancelled |= what == "cancel"
         status = self.look()
         busy = [] if status is None else [job for job in status.jobs if job.run is not None]
         if not busy:
@@ -135,7 +145,7 @@ def disturbed(sweep: Sweep, blows: Counter[str], most: int, moments: random.Rand
             status = sweep.look()
             if sweep.child.returncode == 0 and status is not None and not status.left:
                 return count
-            if sweep.child.returncode not in (0, -signal.SIGKILL):
+            if not sweep.ended_as_expected():
                 raise SystemExit(f"the command ended with status {sweep.child.returncode}: {sweep.command}")
             sweep.start()
         if sweep.cluster == "slurm":

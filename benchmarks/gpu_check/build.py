@@ -81,7 +81,7 @@ def module_state(python: str, fake: bool = False) -> dict[str, Any]:
         " 'device_properties': json.loads(n.cudnn_device_properties())}))\n"
     )
     argv = [python, *(("-m", "gpu_check.fake") if fake else ()), "-c", code]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=ROOT)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return {"reason": lines[-1] if lines else f"status {done.returncode}"}
@@ -158,7 +158,7 @@ def build(run: Run) -> None:
     result: dict[str, Any] = {"installed": installed, "python": python, "built": False}
     run.save(result)
     state = module_state(python, run.fake)
-    if "reason" in state:
+    if "reason" in state and not run.fake:
         start = time.monotonic()
         problem = compile_module(python)
         if problem is not None:

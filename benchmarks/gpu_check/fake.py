@@ -28,6 +28,7 @@ def install() -> None:
 
 def main(argv: list[str]) -> None:
     """Run a module or code as Python would."""
+    sys.path.pop(0)  # the folder that `-m` starts in may be a checkout whose package is not built
     install()
     run = {
         "-m": partial(runpy.run_module, argv[1], run_name="__main__", alter_sys=True),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _OWN = {
     "lambda p: SGD(p, lr=0.1)",
     "schedule": "a function of (applied steps, all steps) that returns a factor of lr",
 }
+_ARGUMENTS = {"loss": 2, "optimizer": 1, "schedule": 2}
 _STORED = "function "  # before the name of a function in a record
 
 
@@ -38,12 +40,29 @@ def named_or_own(name: str, value: Any, names: Iterable[str]) -> Any:
         of: Any = value if hasattr(value, "__qualname__") else type(value)
         raise TypeError(f"{name} must be {one_of(names)}, or {_OWN[name]}, got PyTorch's {of.__qualname__}")
     if callable(value):
+        if not _takes(value, _ARGUMENTS[name]):
+            raise ValueError(
+                f"{name} must be {_OWN[name]}, got one that takes other arguments: {stored(value)}"
+            )
         return value
     if isinstance(value, str) and value.startswith(_STORED):
         raise ValueError(must_be(name, "given again as a function, a record holds its name only", value))
     if not isinstance(value, str) or value not in tuple(names):
         raise ValueError(must_be(name, f"{one_of(names)}, or a function", value))
     return value
+
+
+def _takes(function: Callable[..., Any], count: int) -> bool:
+    """Tell whether a function can be called with so many arguments, as far as it says what it takes."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return True
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
 
 
 def stored(value: str | Optimizer | Callable[..., Any]) -> str:

@@ -23,7 +23,6 @@ NARROW: dict[str, tuple[tuple[str, ...], str]] = {
     r"\w*_(add_slices|finish|parameters)": (BOTH, "partial sums, few and by columns"),
     r"attention": (BOTH, "heads are walked through one by one: known to be slow, csrc/kernels/attention.cuh"),
     r"augment": (BOTH, "a pixel of three channels at a place of its own"),
-    r"depthwise_weight_gradient": (BOTH, "rows of a window, shifted by single pixels"),
     r"quantize_(columns|tiles)": (BOTH, "a warp or a thread takes a block of a format, of few values"),
     r"norm_slice|(rank_)?nonfinite|range_statistics|reduce|(count|share)_maxima": (
         (STORE,),

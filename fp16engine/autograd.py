@@ -131,7 +131,7 @@ class Function:
     # Dot products, whose factors a policy may round on the way in and whose sums it may take in chunks.
     multiplies = False
     # Whether `backward` adds another gradient of its first input, which has come before and is `pending_grad`
-    # then, to its own before that is rounded: what it returns is the sum.
+    # then, to its own before that is rounded: what it returns is the sum. `forward` may decide it for a node.
     fuses_grad_sum = False
     pending_grad: Array | None = None
     # Which input is a bias. `precomputed_bias_grad` is its gradient where that came with the incoming one.

@@ -506,6 +506,14 @@ def _batch_norm_with_additions() -> Iterable[Case]:
                 )
 
 
+_RELU_ADD_BACKWARD = [
+    Case(
+        "relu_add_backward", label, "bits", {"y": Fill(shape), "dy": Fill(shape), "pending_grad": Fill(shape)}
+    )
+    for label, shape in (("tail", (17, 33)), ("vectors", (16, 24)), ("empty", (0, 3)))
+]
+
+
 def _relu_bias() -> Iterable[Case]:
     for label in ("image", "many", "one-channel"):
         shape = _NORM_SHAPES[label]
@@ -1014,6 +1022,7 @@ CASES: tuple[Case, ...] = (
     *_batch_norm_running(),
     *_batch_norm_with_additions(),
     *_batch_norm_of_cat(),
+    *_RELU_ADD_BACKWARD,
     *_relu_bias(),
     *_layer_norm(),
     *_SOFTMAX,

@@ -23,6 +23,8 @@ static void bind_gpu_ops(pybind11::module_& m) {
                  "dgamma"_a, "dbeta"_a, "activation"_a);
     bind_checked(m, "relu_bias_backward", &gpu::relu_bias_backward, checks::relu_bias_backward, "y"_a, "dy"_a, "dx"_a,
                  "db"_a);
+    bind_checked(m, "relu_add_backward", &gpu::relu_add_backward, checks::relu_add_backward, "y"_a, "dy"_a,
+                 "pending_grad"_a, "dx"_a);
     bind_checked(m, "depthwise_forward", &gpu::depthwise_forward, checks::conv2d_forward, "x"_a, "w"_a, "bias"_a, "y"_a,
                  "stride_h"_a, "stride_w"_a, "pads"_a, "groups"_a, "half_accumulator"_a);
     bind_checked(m, "depthwise_backward", &gpu::depthwise_backward, checks::conv2d_backward, "x"_a, "w"_a, "dy"_a,

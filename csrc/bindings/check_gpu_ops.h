@@ -79,6 +79,15 @@ constexpr auto relu_bias_backward = [](const ArrayView& y, const ArrayView& dy, 
     outputs({{"dx", dx}, {"db", db}}, {{"y", y}, {"dy", dy}});
 };
 
+constexpr auto relu_add_backward = [](const ArrayView& y, const ArrayView& dy, const ArrayView& pending_grad,
+                                      const ArrayView& dx) {
+    of_floats({"dy", dy});
+    of_same({"y", y}, dy);
+    of_same({"pending_grad", pending_grad}, dy);
+    of_same({"dx", dx}, dy);
+    outputs({{"dx", dx}}, {{"y", y}, {"dy", dy}, {"pending_grad", pending_grad}});
+};
+
 constexpr auto attention_forward = [](const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                                       const ArrayView& probs, bool, const ArrayView& lengths, bool half_accumulator) {
     attention(q, k, v, probs, half_accumulator);

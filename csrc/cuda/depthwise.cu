@@ -77,36 +77,41 @@ void data_gradient(const ArrayView& w, const ArrayView& dy, const ArrayView& dx,
     });
 }
 
-void weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& dw, const DepthwiseShape& s,
-                     bool half_accumulator) {
+void strict_weight_gradient(const ArrayView& x, const ArrayView& dy, const ArrayView& dw, const DepthwiseShape& s) {
+    const int64_t outputs = int64_t{s.taps()} * s.K, blocks = ceil_divide(s.outputs(), kStrictBlock);
+    const int taps = s.taps(), K = s.K;
+    const Workspace workspace(blocks * outputs + 1);
+    const Ptr<float> partial = workspace.get();
+    const auto xs = pointer<const __half>(x), dys = pointer<const __half>(dy);
+    const auto dws = pointer<__half>(dw);
+    if (blocks)
+        FP16_LAUNCH((depthwise_strict_block_kernel<__half>), grid_for(blocks * outputs), kBlock, xs, dys, partial, s);
+    FP16_LAUNCH((depthwise_strict_merge_kernel<__half>), grid_for(outputs * kWarpSize), kBlock, partial, dws, blocks,
+                taps, K);
+}
+
+// The gradient of w, and that of x unless it is absent.
+void gradients(const ArrayView& x, const ArrayView& w, const ArrayView& dy, const ArrayView& dx, const ArrayView& dw,
+               const DepthwiseShape& s) {
     const int64_t pixels = s.outputs(), taps = s.taps(), outputs = taps * s.K;
-    const int taps_ = static_cast<int>(taps), K = s.K;
-    if (half_accumulator) {
-        const int64_t blocks = ceil_divide(pixels, kStrictBlock);
-        const Workspace workspace(blocks * outputs + 1);
-        const Ptr<float> partial = workspace.get();
-        const auto xs = pointer<const __half>(x), dys = pointer<const __half>(dy);
-        const auto dws = pointer<__half>(dw);
-        if (blocks)
-            FP16_LAUNCH((depthwise_strict_block_kernel<__half>), grid_for(blocks * outputs), kBlock, xs, dys, partial,
-                        s);
-        FP16_LAUNCH((depthwise_strict_merge_kernel<__half>), grid_for(outputs * kWarpSize), kBlock, partial, dws,
-                    blocks, taps_, K);
-        return;
-    }
     const int64_t per_slice = std::max(kMinSlice, ceil_divide(pixels, kMaxSlices)),
                   slices = ceil_divide(pixels, per_slice);
     const Workspace workspace(slices * outputs + 1);
     const Ptr<float> partial = workspace.get();
+    const bool vectors = s.multiplier == 1 && (dx ? by_vectors(s.C, {&dy, &dx}) : by_vectors(s.C, {&dy}));
     with_storage("x", x.dtype, [&](auto type) {
         using T = decltype(type);
-        const auto xs = pointer<const T>(x), dys = pointer<const T>(dy);
-        const auto dws = pointer<T>(dw);
-        const int per = static_cast<int>(per_slice), count = static_cast<int>(slices);
-        const int64_t places = slices * ceil_divide(s.K, kDepthwiseChannels) * ceil_divide(taps, kTapGroup);
-        FP16_LAUNCH_COOPERATIVE((depthwise_weight_gradient_kernel<T>),
-                                std::max(places, ceil_divide(outputs, kWarpSize)), kBlock, xs, dys, partial, dws, s,
-                                per, count);
+        with_width<T>(vectors, [&](auto width) {
+            constexpr int kWidth = decltype(width)::value;
+            const auto xs = pointer<const T>(x), ws = pointer<const T>(w), dys = pointer<const T>(dy);
+            const auto dxs = pointer<T>(dx), dws = pointer<T>(dw);
+            const int per = static_cast<int>(per_slice), count = static_cast<int>(slices);
+            const int64_t places = slices * ceil_divide(s.K, kDepthwiseChannels) * ceil_divide(taps, kTapGroup);
+            const Dim3 grid = pixel_grid(dx ? int64_t{s.N} * s.H * s.W : 1, s.C, kWidth);
+            const int64_t blocks = std::max({places, ceil_divide(outputs, kWarpSize), int64_t{grid.x} * grid.y});
+            FP16_LAUNCH_COOPERATIVE((depthwise_backward_kernel<T, kWidth>), blocks, kBlock, xs, ws, dys, partial, dxs,
+                                    dws, s, per, count);
+        });
     });
 }
 
@@ -132,8 +137,10 @@ void depthwise_backward(const ArrayView& x, const ArrayView& w, const ArrayView&
                         const ArrayView& dw, const ArrayView& db, int64_t stride_h, int64_t stride_w, const Pads& pads,
                         int64_t groups, bool half_accumulator) {
     const DepthwiseShape s = depthwise_shape(x, w, stride_h, stride_w, pads, groups);
-    if (dx && dx.size() > 0) data_gradient(w, dy, dx, s, half_accumulator);
-    if (dw && dw.size() > 0) weight_gradient(x, dy, dw, s, half_accumulator);
+    const bool image = dx && dx.size() > 0, weights = dw && dw.size() > 0, together = weights && !half_accumulator;
+    if (image && !together) data_gradient(w, dy, dx, s, half_accumulator);
+    if (together) gradients(x, w, dy, image ? dx : ArrayView{}, dw, s);
+    if (weights && half_accumulator) strict_weight_gradient(x, dy, dw, s);
     if (db) reduce("sum", dy, db, 1, s.outputs(), s.K, half_accumulator);
 }
 

@@ -187,6 +187,19 @@ void unary_backward(const std::string& op, const ArrayView& saved, const ArrayVi
     });
 }
 
+void relu_add_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& pending_grad, const ArrayView& dx) {
+    with_storage("dy", dy.dtype, [&](auto type) {
+        using T = decltype(type);
+        const bool all_aligned = aligned(y) && aligned(dy) && aligned(pending_grad) && aligned(dx);
+        const int64_t n = dx.size(), vectors = whole_vectors<T>(n, all_aligned);
+        if (n == 0) return;
+        const auto ys = pointer<const T>(y), dys = pointer<const T>(dy), others = pointer<const T>(pending_grad);
+        const auto dxs = pointer<T>(dx);
+        FP16_LAUNCH((relu_add_backward_kernel<T>), grid_for(std::max(vectors, n - vectors * Vec<T>::N)), kBlock, ys,
+                    dys, others, dxs, n, vectors);
+    });
+}
+
 void power(const ArrayView& x, double exponent, const ArrayView& y) {
     const float e = static_cast<float>(exponent);
     with_storage("x", x.dtype, [&](auto type) {

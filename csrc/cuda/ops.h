@@ -41,6 +41,8 @@ void batch_norm_of_cat_backward(const ArrayView& s, const ArrayView& gamma, cons
                                 const ArrayView& dgamma, const ArrayView& dbeta, const std::string& activation);
 // dx = dy where y > 0, else 0, and db (C,) its sums over all axes but the last, in float32.
 void relu_bias_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& dx, const ArrayView& db);
+// dx = (dy where y > 0, else 0) + pending_grad
+void relu_add_backward(const ArrayView& y, const ArrayView& dy, const ArrayView& pending_grad, const ArrayView& dx);
 // Convolutions with one input channel per group: groups == C, w (K, R, S, 1), K a multiple of C; the rest as conv2d of
 // cpu/ops.h.
 void depthwise_forward(const ArrayView& x, const ArrayView& w, const ArrayView& bias, const ArrayView& y,

@@ -6,8 +6,8 @@
 // y and dx: one thread per pixel and group of channels, weights in shared memory, terms in index order; float, or
 // binary16 partial sums in the documented order.
 // dw, float: slices of pixels, their number given by the shape alone, four interleaved sums of each, then the slices'
-// sums, all in a fixed order and one cooperative launch. Binary16, two kernels: a thread per block of 32 pixels, then a
-// warp merges block sums.
+// sums, all in a fixed order and one cooperative launch, which makes dx on its way to the barrier. Binary16, two
+// kernels: a thread per block of 32 pixels, then a warp merges block sums.
 // No atomics: the same bits in every run.
 // Bytes per element: x once from memory and kh * kw times from the cache, y once; dw reads x and dy likewise.
 #pragma once
@@ -146,6 +146,52 @@ __device__ __forceinline__ void depthwise_add_slices(Ptr<const float> partial, P
     put(dw[i % K * taps + i / K], total);
 }
 
+// dx (N, H, W, C) of kDepthwiseChannels channels from `first` on: one of `pieces` pieces of the pixels, from w (K, R,
+// S, 1) and dy (N, OH, OW, K)
+template <class T, int kWidth, bool kHalf>
+__device__ __forceinline__ void depthwise_data_piece(Ptr<const T> w, Ptr<const T> dy, Ptr<T> dx,
+                                                     const DepthwiseShape& s, int first, int piece, int pieces) {
+    __shared__ StagedWeights staged;
+    constexpr int kLanes = kDepthwiseChannels / kWidth, kPixels = kBlock / kLanes;
+    const int lane = static_cast<int>(threadIdx.x) % kLanes;
+    const int taps = s.taps(), channel = first + lane * kWidth;
+    const bool in_shared = taps <= kStagedTaps && s.multiplier == 1;
+    if (in_shared) {
+        __syncthreads();  // the previous use of `staged` is over
+        stage_weights<T>(staged, w, first, s.C, taps);
+        __syncthreads();
+    }
+    if (channel >= s.C) return;
+    const int step = pieces * kPixels, pixels = s.N * s.H * s.W;
+    for (int64_t pixel = static_cast<int64_t>(piece) * kPixels + static_cast<int>(threadIdx.x) / kLanes; pixel < pixels;
+         pixel += step) {
+        const DepthwisePlace at = depthwise_place(static_cast<int>(pixel), s.H, s.W);
+        ChannelSums<kWidth, kHalf> sums;
+        for (int r = 0; r < s.R; r++) {
+            const int up = at.row + s.top - r, oh = up / s.stride_h;
+            const bool row_there = up >= 0 && oh * s.stride_h == up && oh < s.OH;
+            for (int c = 0; c < s.S; c++) {
+                const int across = at.column + s.left - c, ow = across / s.stride_w, tap = r * s.S + c;
+                const bool there = row_there && across >= 0 && ow * s.stride_w == across && ow < s.OW;
+                for (int m = 0; m < s.multiplier; m++) {
+                    const int k = channel * s.multiplier + m;
+                    float v[kWidth] = {}, weight[kWidth];
+                    if (there)
+                        load_floats<kWidth, T>(dy + (((static_cast<int64_t>(at.n) * s.OH + oh) * s.OW + ow) * s.K + k),
+                                               v);
+                    for (int j = 0; j < kWidth; j++)
+                        weight[j] = in_shared ? static_cast<float>(staged[tap * kDepthwiseChannels + lane * kWidth + j])
+                                              : as_float(w[static_cast<int64_t>(k + j) * taps + tap]);
+                    sums.multiply_add(v, weight);
+                }
+            }
+        }
+        float total[kWidth];
+        sums.finish(total);
+        store_floats<kWidth, T>(dx + (pixel * s.C + channel), total);
+    }
+}
+
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
 // x (N, H, W, C), w (K, R, S, 1), bias (K,) or absent, y (N, OH, OW, K). A block takes kDepthwiseChannels channels from
@@ -192,59 +238,30 @@ __global__ void __launch_bounds__(kBlock)
     }
 }
 
-// w (K, R, S, 1), dy (N, OH, OW, K), dx (N, H, W, C)
+// w (K, R, S, 1), dy (N, OH, OW, K), dx (N, H, W, C): kDepthwiseChannels channels from blockIdx.y on
 template <class T, int kWidth, bool kHalf>
 __global__ void __launch_bounds__(kBlock)
     depthwise_data_gradient_kernel(Ptr<const T> w, Ptr<const T> dy, Ptr<T> dx, DepthwiseShape s) {
-    __shared__ StagedWeights staged;
-    constexpr int kLanes = kDepthwiseChannels / kWidth, kPixels = kBlock / kLanes;
-    const int first = static_cast<int>(blockIdx.y) * kDepthwiseChannels, lane = static_cast<int>(threadIdx.x) % kLanes;
-    const int taps = s.taps(), channel = first + lane * kWidth;
-    const bool in_shared = taps <= kStagedTaps && s.multiplier == 1;
-    if (in_shared) {
-        stage_weights<T>(staged, w, first, s.C, taps);
-        __syncthreads();
-    }
-    if (channel >= s.C) return;
-    const int step = static_cast<int>(gridDim.x) * kPixels, pixels = s.N * s.H * s.W;
-    for (int64_t pixel = static_cast<int64_t>(blockIdx.x) * kPixels + static_cast<int>(threadIdx.x) / kLanes;
-         pixel < pixels; pixel += step) {
-        const DepthwisePlace at = depthwise_place(static_cast<int>(pixel), s.H, s.W);
-        ChannelSums<kWidth, kHalf> sums;
-        for (int r = 0; r < s.R; r++) {
-            const int up = at.row + s.top - r, oh = up / s.stride_h;
-            const bool row_there = up >= 0 && oh * s.stride_h == up && oh < s.OH;
-            for (int c = 0; c < s.S; c++) {
-                const int across = at.column + s.left - c, ow = across / s.stride_w, tap = r * s.S + c;
-                const bool there = row_there && across >= 0 && ow * s.stride_w == across && ow < s.OW;
-                for (int m = 0; m < s.multiplier; m++) {
-                    const int k = channel * s.multiplier + m;
-                    float v[kWidth] = {}, weight[kWidth];
-                    if (there)
-                        load_floats<kWidth, T>(dy + (((static_cast<int64_t>(at.n) * s.OH + oh) * s.OW + ow) * s.K + k),
-                                               v);
-                    for (int j = 0; j < kWidth; j++)
-                        weight[j] = in_shared ? static_cast<float>(staged[tap * kDepthwiseChannels + lane * kWidth + j])
-                                              : as_float(w[static_cast<int64_t>(k + j) * taps + tap]);
-                    sums.multiply_add(v, weight);
-                }
-            }
-        }
-        float total[kWidth];
-        sums.finish(total);
-        store_floats<kWidth, T>(dx + (pixel * s.C + channel), total);
-    }
+    depthwise_data_piece<T, kWidth, kHalf>(w, dy, dx, s, static_cast<int>(blockIdx.y) * kDepthwiseChannels,
+                                           static_cast<int>(blockIdx.x), static_cast<int>(gridDim.x));
 }
 
-// x (N, H, W, C), dy (N, OH, OW, K), dw (K, taps). First partial (slices, taps, K): float sums over slices of
-// `per_slice` pixels, a block taking a slice of kDepthwiseChannels channels and kTapGroup taps at a time. Then, once
-// all are there, 32 outputs a block at a time, eight threads each, slices i, i + 8, ... by thread i.
-template <class T>
+// x (N, H, W, C), w (K, taps), dy (N, OH, OW, K), dx (N, H, W, C) or absent, dw (K, taps). First dx, which waits for
+// nothing, and partial (slices, taps, K): float sums over slices of `per_slice` pixels, a block taking a slice of
+// kDepthwiseChannels channels and kTapGroup taps at a time. Then, once all are there, 32 outputs a block at a time,
+// eight threads each, slices i, i + 8, ... by thread i. kWidth > 1 only where the multiplier is 1.
+template <class T, int kWidth>
 __global__ void __launch_bounds__(kBlock)
-    depthwise_weight_gradient_kernel(Ptr<const T> x, Ptr<const T> dy, Ptr<float> partial, Ptr<T> dw, DepthwiseShape s,
-                                     int per_slice, int slices) {
+    depthwise_backward_kernel(Ptr<const T> x, Ptr<const T> w, Ptr<const T> dy, Ptr<float> partial, Ptr<T> dx, Ptr<T> dw,
+                              DepthwiseShape s, int per_slice, int slices) {
     const int taps = s.taps(), tiles = (s.K + kDepthwiseChannels - 1) / kDepthwiseChannels,
               groups = (taps + kTapGroup - 1) / kTapGroup;
+    if (dx) {
+        const int blocks = static_cast<int>(gridDim.x), chunks = (s.C + kDepthwiseChannels - 1) / kDepthwiseChannels,
+                  pieces = blocks < chunks ? 1 : blocks / chunks;
+        for (int i = static_cast<int>(blockIdx.x); i < chunks * pieces; i += blocks)
+            depthwise_data_piece<T, kWidth, false>(w, dy, dx, s, i % chunks * kDepthwiseChannels, i / chunks, pieces);
+    }
     for (int64_t i = blockIdx.x; i < int64_t{slices} * tiles * groups; i += gridDim.x) {
         const int64_t tile = i / slices;
         depthwise_slice<T>(x, dy, partial, s, per_slice, static_cast<int>(i % slices),

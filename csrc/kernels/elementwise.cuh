@@ -199,6 +199,28 @@ __global__ void __launch_bounds__(kBlock)
         put(y[i], function(as_float(a[i]), as_float(b[i])));
 }
 
+// y (n), dy (n), pending_grad (n), dx (n): the gradient of a ReLU and another of the same array, added
+template <class T>
+__global__ void __launch_bounds__(kBlock)
+    relu_add_backward_kernel(Ptr<const T> y, Ptr<const T> dy, Ptr<const T> pending_grad, Ptr<T> dx, int64_t n,
+                             int64_t vectors) {
+    constexpr int kWidth = Vec<T>::N;
+    const auto total = [](T saved, T gradient, T other) {
+        return __fadd_rn(ReluGradient{}(as_float(saved), as_float(gradient)), as_float(other));
+    };
+    for (int64_t i = grid_thread(); i < vectors; i += grid_threads()) {
+        const Vec<T> saved = load_vector<T>(y + i * kWidth), gradient = load_vector<T>(dy + i * kWidth),
+                     other = load_vector<T>(pending_grad + i * kWidth);
+        Vec<T> out;
+        FP16_UNROLL
+        for (int k = 0; k < kWidth; k++)
+            put(out.values[k], total(saved.values[k], gradient.values[k], other.values[k]));
+        store_vector(dx + i * kWidth, out);
+    }
+    for (int64_t i = vectors * kWidth + grid_thread(); i < n; i += grid_threads())
+        put(dx[i], total(y[i], dy[i], pending_grad[i]));
+}
+
 // a and b as the axes say, y (n * kWidth); n < 2^31
 template <class T, int kWidth, class Function>
 __global__ void __launch_bounds__(kBlock)

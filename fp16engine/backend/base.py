@@ -270,6 +270,10 @@ class Backend(Protocol):
         Only the named one of x and y is read; the other may be None.
         """
 
+    def relu_add_backward(self, y: Array, dy: Array, pending_grad: Array) -> Array:
+        """Return fl(unary_backward("relu") + pending_grad): the gradient of an array that a ReLU and another
+        operation read, and `pending_grad`, same shape as `dy`, that of the other."""
+
     # Reductions
 
     def relu_bias_backward(self, y: Array, dy: Array, acc: str) -> tuple[Array, Array]:

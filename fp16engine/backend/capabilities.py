@@ -14,7 +14,8 @@ class Capabilities(NamedTuple):
     computes on registers alone, as fast as the device can. `info`: `info()` says what it runs on.
     `implementations`: `implementations()` lists the convolutions that ran. `attention_by_heads`: attention
     reads heads that lie side by side as they are. `relu_bias_sums`: a ReLU's gradient costs less with the
-    sums for a bias than those cost the convolution. `stream`: work is queued on `stream`, and arrays leave
+    sums for a bias than those cost the convolution. `relu_grad_sums`: and less with another gradient of the
+    same array added than the sum costs apart. `stream`: work is queued on `stream`, and arrays leave
     through `exporting()`.
 
     >>> Capabilities(threads=True).captured_steps
@@ -32,3 +33,4 @@ class Capabilities(NamedTuple):
     stream: bool = False
     attention_by_heads: bool = False
     relu_bias_sums: bool = False
+    relu_grad_sums: bool = False

@@ -230,6 +230,9 @@ _BUILDERS: dict[str, Any] = {
     "gelu": lambda t, k, s: lambda: F.gelu(t["x"]),
     "tanh": lambda t, k, s: lambda: torch.tanh(t["x"]),
     "relu_backward": lambda t, k, s: lambda: torch.ops.aten.threshold_backward(t["dy"], t["y"], 0),
+    "relu_backward with another gradient": lambda t, k, s: (
+        lambda: torch.ops.aten.threshold_backward(t["dy"], t["y"], 0) + t["pending_grad"]
+    ),
     "relu_backward with bias sums": _relu_bias,
     "gelu_backward": lambda t, k, s: lambda: torch.ops.aten.gelu_backward(t["dy"], t["x"]),
     "add": lambda t, k, s: lambda: t["a"] + t["b"],

@@ -86,9 +86,12 @@ class Unary(Function):
         self.op = op
         self.x = x if op in self.OF_INPUT else None
         self.y = y if op in self.OF_OUTPUT else None
+        self.fuses_grad_sum = op == "relu" and self.backend.capabilities.relu_grad_sums
         return y
 
     def backward(self, dy: Array) -> tuple[Array | GradAndBiasGrad | None, ...]:
+        if self.pending_grad is not None:
+            return (self.backend.relu_add_backward(self.y, dy, self.pending_grad),)
         sums = self.op == "relu" and self.backend.capabilities.relu_bias_sums
         node = self.bias_grad_node() if sums else None
         if node is not None and node.bias_grad_apart:

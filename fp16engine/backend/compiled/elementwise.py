@@ -41,3 +41,6 @@ class Elementwise(Storage):
         dx = self._empty_like(dy)
         self.native.unary_backward(op, saved, dy, dx)
         return dx
+
+    def relu_add_backward(self, y: Array, dy: Array, pending_grad: Array) -> Array:
+        return self.binary("add", self.unary_backward("relu", None, y, dy), pending_grad)

@@ -152,6 +152,7 @@ class CudaBackend(GpuOperations, CompiledBackend):
         stream=True,
         attention_by_heads=True,
         relu_bias_sums=True,
+        relu_grad_sums=True,
     )
     library_halves = (
         False  # whether binary16 sums are the libraries', as accumulators.py knows; else our kernels'

@@ -102,6 +102,11 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
         self.native.relu_bias_backward(y, dy, dx, db)
         return dx, db
 
+    def relu_add_backward(self, y: Array, dy: Array, pending_grad: Array) -> Array:
+        dx = self._empty_like(dy)
+        self.native.relu_add_backward(y, dy, pending_grad, dx)
+        return dx
+
     def batch_norm_forward(
         self,
         x: Array,

@@ -49,7 +49,11 @@ class SimtBackend(GpuOperations, CompiledBackend, HostArrays, CountedArrays):
 
     name = "simt"
     capabilities = Capabilities(
-        captured_steps=True, threads=True, attention_by_heads=True, relu_bias_sums=True
+        captured_steps=True,
+        threads=True,
+        attention_by_heads=True,
+        relu_bias_sums=True,
+        relu_grad_sums=True,
     )
 
     def __init__(self, native: ModuleType, gemm: ModuleType) -> None:

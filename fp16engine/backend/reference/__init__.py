@@ -81,6 +81,7 @@ class Reference(CountedArrays):
     power = _method(elementwise.power)
     unary = _method(elementwise.unary)
     unary_backward = _method(elementwise.unary_backward)
+    relu_add_backward = _method(elementwise.relu_add_backward)
 
     relu_bias_backward = _method(reduce.relu_bias_backward)
     sum = _method(reduce.sum)

@@ -34,6 +34,10 @@ def unary_backward(op: str, x: np.ndarray | None, y: np.ndarray | None, dy: np.n
     return store(_GRADIENT[op](saved, load(dy)), dy.dtype)
 
 
+def relu_add_backward(y: np.ndarray, dy: np.ndarray, pending_grad: np.ndarray) -> np.ndarray:
+    return binary("add", unary_backward("relu", None, y, dy), pending_grad)
+
+
 def _relu(x: np.ndarray) -> np.ndarray:
     return np.where(x <= 0, x.dtype.type(0), x)
 

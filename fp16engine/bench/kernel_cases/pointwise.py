@@ -38,6 +38,16 @@ def elementwise(size: str) -> Iterator[Kernel]:
     )
     yield Kernel(
         "elementwise",
+        "relu_backward with another gradient",
+        {"y": read(shape), "dy": read(shape), "pending_grad": read(shape), "dx": written(shape)},
+        ("dx",),
+        2,
+        count,
+        "element",
+        lambda b, a, s: lambda: b.relu_add_backward(a["y"], a["dy"], a["pending_grad"]),
+    )
+    yield Kernel(
+        "elementwise",
         "relu_backward with bias sums",
         {"y": read(shape), "dy": read(shape), "dx": written(shape), "db": written(shape[-1:])},
         ("dx", "db"),

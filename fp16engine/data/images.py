@@ -195,8 +195,9 @@ def _decoded(
 ) -> Dataset:
     picture.pillow()
     skipped = _Skipped(found, name)
-    with picture.our_limits(), counting(f"{printable(name)}: decoding", 2 * len(found.files), shown) as done:
-        heads = _headers(skipped, size is not None, done)
+    with picture.our_limits():
+        with counting(f"{printable(name)}: looking at the images", len(found.files), shown) as done:
+            heads = _headers(skipped, size is not None, done)
         classes = skipped.classes()
         train, test = _divided(skipped.used, found.parts, drawn, classes)
         files = [*train, *test]
@@ -204,7 +205,8 @@ def _decoded(
         if size is None and len(sizes) > 1:
             _refuse_sizes(files, heads)
         gray = all(heads[file.path].gray for file in files)
-        images, transparent = _pixels(files, heads, size, gray, skipped, done)
+        with counting(f"{printable(name)}: decoding", len(files), shown) as done:
+            images, transparent = _pixels(files, heads, size, gray, skipped, done)
     if len(skipped.used) < len(files):
         classes = skipped.classes()
     kept = np.array([file.path not in skipped.reasons for file in files])

@@ -156,7 +156,8 @@ def test_queries_keys_and_values_in_one_array_have_the_bits_of_three(
     for arrays in ([values], thirds):
         given = [fe.tensor(a, device=backend_name, requires_grad=True) for a in arrays]
         with fe.random.fork(0), fe.Precision.get(precision).use():
-            y = F.attention(*given, **options)
+            q, k, v = (given[0], None, None) if len(given) == 1 else given
+            y = F.attention(q, k, v, **options)
             (y * fe.tensor(weights, device=backend_name)).sum().backward()
         grads = [np.array(t.grad.numpy()) for t in given if t.grad is not None]
         found.append((np.array(y.numpy()), np.concatenate(grads, axis=2)))
@@ -206,7 +207,7 @@ def test_a_layer_that_reads_itself_has_the_bits_of_three_maps(backend_name: str,
     layer = _layer(backend_name, precision)
     y, dx, *grads = _passes(layer, backend_name, precision)
     apart = _layer(backend_name, precision)
-    apart.key = _OfItsOwn(apart.key)
+    apart.key = _OfItsOwn(apart.key)  # type: ignore[assignment]
     y_apart, dx_apart, *grads_apart = _passes(apart, backend_name, precision)
     bounds.same_bits(y, y_apart)
     for one, other in zip(grads, grads_apart, strict=True):

@@ -176,6 +176,12 @@ _PRODUCTS = [
     FunctionCase("linear", ((3, 4), (2, 4), (2,)), F.linear),
     FunctionCase("linear-no-bias", ((3, 4), (2, 4)), F.linear),
     FunctionCase("linear-tokens", ((2, 3, 4), (2, 4), (2,)), F.linear),
+    FunctionCase(
+        "projections",
+        ((3, 4), (2, 4), (3, 4), (2,), (3,)),
+        lambda x, v, w, b, c: F.projections(x, [v, w], [b, c]),
+    ),
+    FunctionCase("projections-tokens", ((2, 3, 4), (2, 4), (1, 4)), lambda x, v, w: F.projections(x, [v, w])),
     *(
         FunctionCase(f"conv2d-{label}", shapes, lambda x, w, *b, o=options: F.conv2d(x, w, *b, **o))
         for label, shapes, options in (
@@ -191,6 +197,12 @@ _PRODUCTS = [
     FunctionCase("attention", ((1, 2, 3, 4), (1, 2, 5, 4), (1, 2, 5, 4)), F.attention),
     FunctionCase("attention-causal", ((2, 1, 4, 3),) * 3, lambda q, k, v: F.attention(q, k, v, causal=True)),
     FunctionCase("attention-self", ((1, 1, 3, 2),), lambda x: F.attention(x, x, x)),
+    FunctionCase("attention-packed", ((2, 3, 12),), lambda x: F.attention(x, heads=2)),
+    FunctionCase(
+        "attention-packed-padded-causal",
+        ((3, 4, 9),),
+        lambda x: F.attention(x, causal=True, key_lengths=_int([2, 4, 0], x), heads=1),
+    ),
     FunctionCase(
         "attention-padded",
         ((3, 2, 2, 3), (3, 2, 4, 3), (3, 2, 4, 3)),

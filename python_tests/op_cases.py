@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -813,8 +814,9 @@ _ATTENTION_SIZES = {
 }
 
 
-def _probabilities(reference: Any, a: Arrays) -> np.ndarray:
-    probs: np.ndarray = reference.attention_forward(a["q"], a["k"], a["v"], False, None, "float32")[1]
+def _probabilities(reference: Any, a: Arrays, heads: int | None = None) -> np.ndarray:
+    given = (a["q"], a.get("k"), a.get("v"), False, None, "float32")
+    probs: np.ndarray = reference.attention_forward(*given, heads=heads)[1]
     return probs
 
 
@@ -856,7 +858,50 @@ _ATTENTION = [
             },
             derived={"probs": _probabilities},
         )
-        for label, (b, h, s, t, d) in {**_ATTENTION_SIZES, "cross": (2, 2, 5, 33, 16)}.items()
+        for label, (b, h, s, t, d) in {
+            **_ATTENTION_SIZES,
+            "tile": (2, 1, 32, 32, 33),  # as much as one block of the GPU has of both
+            "tile-queries": (2, 1, 32, 33, 8),
+            "tile-keys": (1, 2, 33, 32, 8),
+            "cross": (2, 2, 5, 33, 16),
+        }.items()
+    ),
+    *(
+        case
+        for label, (b, h, s, _, d) in _ATTENTION_SIZES.items()
+        for case in (
+            Case(
+                "attention_forward",
+                f"packed-{label}",
+                "relative",
+                {
+                    "q": Fill((b, s, 3 * h * d)),
+                    "k": None,
+                    "v": None,
+                    "causal": True,
+                    "lengths": Fill((b,), "index", s + 1),
+                    "acc": ACC,
+                    "operand": None,
+                    "heads": h,
+                },
+            ),
+            Case(
+                "attention_backward",
+                f"packed-{label}",
+                "relative",
+                {
+                    "q": Fill((b, s, 3 * h * d)),
+                    "k": None,
+                    "v": None,
+                    "probs": ...,
+                    "dy": Fill((b, s, h * d)),
+                    "acc": ACC,
+                    "operand": None,
+                    "heads": h,
+                },
+                derived={"probs": partial(_probabilities, heads=h)},
+            ),
+        )
     ),
 ]
 

@@ -7,28 +7,45 @@
 
 namespace fp16engine::checks {
 
+// Without k, q holds queries, keys and values side by side, and v is absent, too.
 inline void attention(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,
                       bool half_accumulator) {
     of_floats({"q", q});
-    of_rank({"q", q}, 3, 4, "(B, H, S, D) or (B, S, H * D)");
+    of_rank({"q", q}, 3, k ? 4 : 3, "(B, H, S, D) or (B, S, H * D)");
     of_rank({"probs", probs}, 4, 4, "(B, H, S, T)");
-    of_dtype({"k", k}, q.dtype);
-    of_rank({"k", k}, q.ndim, q.ndim, "as many axes as q has");
     const bool by_heads = q.ndim == 4;
-    const int64_t heads = by_heads ? q.dim(1) : probs.dim(1), keys = k.dim(-2);
-    if (by_heads) {
-        of_shape({"k", k}, {q.dim(0), heads, keys, q.dim(3)});
-    } else {
-        of_shape({"k", k}, {q.dim(0), keys, q.dim(2)});
-        if (heads < 1 || q.dim(2) % heads != 0) refuse("q", "of heads of one width", q.describe());
+    const int64_t heads = by_heads ? q.dim(1) : probs.dim(1), keys = k ? k.dim(-2) : q.dim(1);
+    const int64_t parts = by_heads ? 1 : k ? heads : 3 * heads;  // of a row of q
+    if (heads < 1 && !by_heads) refuse("probs", "of at least one head", probs.describe());
+    if (parts && q.dim(-1) % parts != 0) refuse("q", "of heads of one width", q.describe());
+    if (k) {
+        using Sizes = std::vector<int64_t>;
+        of_dtype({"k", k}, q.dtype);
+        of_rank({"k", k}, q.ndim, q.ndim, "as many axes as q has");
+        of_shape({"k", k}, by_heads ? Sizes{q.dim(0), heads, keys, q.dim(3)} : Sizes{q.dim(0), keys, q.dim(2)});
+        of_same({"v", v}, k);
+    } else if (v) {
+        refuse("v", "absent where k is", v.describe());
     }
-    of_same({"v", v}, k);
     of_dtype({"probs", probs}, q.dtype);
     of_shape({"probs", probs}, {q.dim(0), heads, q.dim(-2), keys});
-    const int64_t width = by_heads ? q.dim(3) : q.dim(2) / heads;
+    const int64_t width = q.dim(-1) / parts;
     for (const int64_t extent : {q.dim(-2), width, keys}) in_range("S and D", extent, 0, kMaxAttended);
     in_range("B * H", product("B, H", {q.dim(0), heads}), 0, kMaxExtent / kMaxAttended);
     half_terms("q", q, half_accumulator);
+}
+
+// What queries read has their shape: of q, or of its first third.
+inline void read_of(const Named& y, const ArrayView& q, const ArrayView& k) {
+    if (k) return of_same(y, q);
+    of_dtype(y, q.dtype);
+    of_shape(y, {q.dim(0), q.dim(1), q.dim(2) / 3});
+}
+
+// dk is there where k is.
+inline void gradient_of(const Named& dk, const ArrayView& k) {
+    if (k) return of_same(dk, k);
+    if (dk.view) refuse(dk.name, "absent where k is", dk.view.describe());
 }
 
 // left (..., A) and right (..., C - A) are the columns of s (..., C).
@@ -91,7 +108,7 @@ constexpr auto relu_add_backward = [](const ArrayView& y, const ArrayView& dy, c
 constexpr auto attention_forward = [](const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                                       const ArrayView& probs, bool, const ArrayView& lengths, bool half_accumulator) {
     attention(q, k, v, probs, half_accumulator);
-    of_same({"y", y}, q);
+    read_of({"y", y}, q, k);
     if (lengths) {
         of_dtype({"lengths", lengths}, DType::int64);
         of_shape({"lengths", lengths}, {q.dim(0)});
@@ -103,10 +120,10 @@ constexpr auto attention_backward = [](const ArrayView& q, const ArrayView& k, c
                                        const ArrayView& probs, const ArrayView& dy, const ArrayView& dq,
                                        const ArrayView& dk, const ArrayView& dv, bool half_accumulator) {
     attention(q, k, v, probs, half_accumulator);
-    of_same({"dy", dy}, q);
+    read_of({"dy", dy}, q, k);
     of_same({"dq", dq}, q);
-    of_same({"dk", dk}, k);
-    of_same({"dv", dv}, v);
+    gradient_of({"dk", dk}, k);
+    gradient_of({"dv", dv}, v);
     outputs({{"dq", dq}, {"dk", dk}, {"dv", dv}}, {{"q", q}, {"k", k}, {"v", v}, {"probs", probs}, {"dy", dy}});
 };
 

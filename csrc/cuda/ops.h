@@ -23,6 +23,7 @@ void quantize_counted(const ArrayView& x, const ArrayView& y, int64_t outer, int
 // q y (B, H, Sq, D), k v (B, H, Sk, D), probs (B, H, Sq, Sk): softmax(fl(q * D ** -0.5) @ k^T) @ v with scores and
 // probs rounded as stored; causal: query i sees the keys j <= i; lengths int64 (B,), or none: item b has the keys
 // j < lengths[b]. Sq, Sk and D are at most 128. q y (B, Sq, H * D), k v (B, Sk, H * D): heads side by side.
+// k and v, and their gradients, are absent where q is (B, S, 3 * H * D): queries, keys and values side by side.
 void attention_forward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& y,
                        const ArrayView& probs, bool causal, const ArrayView& lengths, bool half_accumulator);
 void attention_backward(const ArrayView& q, const ArrayView& k, const ArrayView& v, const ArrayView& probs,

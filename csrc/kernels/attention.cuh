@@ -10,7 +10,7 @@
 // along a row: float by lanes, then a fixed tree, or binary16 in the documented order. No atomics: the same bits in
 // every run.
 // Bytes: forward reads q, and k and v once per 32 queries (from the cache), writes y and probs; backward reads q, k, v,
-// probs and dy, keeps ds in a workspace, writes dq, dk, dv.
+// probs and dy, keeps ds in a workspace (in the block where one has all queries and keys), writes dq, dk, dv.
 #pragma once
 #include "common/limits.h"
 #include "kernels/strict_dot.cuh"
@@ -22,17 +22,19 @@ namespace fp16engine::gpu {
 constexpr int kTile = 32;            // rows and columns of an output tile, terms of a step
 constexpr int kAttentionLevels = 3;  // 128 terms are four blocks of 32
 
-// x at one (batch, head): of (B, H, rows, D), or of (B, rows, H * D) where heads lie side by side
+// x at one (batch, head): of (B, H, rows, D), or of (B, rows, H * D) where heads lie side by side, or queries, keys and
+// values do: (B, rows, 3 * H * D)
 struct AttentionShape {
-    int queries, keys, width, heads, stride;  // stride: elements from one row to the next
+    int queries, keys, width, heads;
+    int stride, y_stride;  // elements from one row to the next: of q k v and their gradients, of y and dy
     float scale;
     bool causal, padded;
 
     // Where row `first` of an item, a batch and a head, begins in an array with so many rows.
-    __device__ __forceinline__ int64_t start(int64_t item, int rows, int first) const {
+    __device__ __forceinline__ int64_t start(int64_t item, int rows, int first, int row_stride) const {
         const int64_t batch = item / heads, head = item % heads;
-        const int64_t base = stride == width ? item * rows * width : (batch * rows * heads + head) * width;
-        return base + static_cast<int64_t>(first) * stride;
+        const int64_t base = row_stride == width ? item * rows * width : batch * rows * row_stride + head * width;
+        return base + static_cast<int64_t>(first) * row_stride;
     }
 };
 
@@ -121,6 +123,82 @@ __device__ __forceinline__ float row_sum(int count, Term term, Add add) {
     }
 }
 
+// ds of the queries from `first` on into `gradients`, as stored, and dq of them; keep(row, j, g) hears of every ds.
+template <class T, bool kHalf, class Keep>
+__device__ __forceinline__ void query_gradient(TileStage<kHalf>& stage, RowStage& gradients, int64_t item, int first,
+                                               Ptr<const T> k, Ptr<const T> v, Ptr<const T> probs, Ptr<const T> dy,
+                                               Ptr<T> dq, const AttentionShape& s, Keep keep) {
+    const int rows = s.queries - first < kTile ? s.queries - first : kTile;
+    dy = dy + s.start(item, s.queries, first, s.y_stride);
+    dq = dq + s.start(item, s.queries, first, s.stride);
+    probs = probs + (item * s.queries + first) * s.keys;
+    k = k + s.start(item, s.keys, 0, s.stride);
+    v = v + s.start(item, s.keys, 0, s.stride);
+
+    for (int key = 0; key < s.keys; key += kTile) {
+        const auto incoming = [&](int row, int term) { return as_float(dy[row * s.y_stride + term]); };
+        const auto values = [&](int column, int term) { return as_float(v[(key + column) * s.stride + term]); };
+        const int columns = s.keys - key < kTile ? s.keys - key : kTile;
+        tile_product<kHalf, false, false>(
+            stage, rows, columns, s.width, incoming, values,
+            [&](int row, int column, float sum) { gradients[row * kMaxAttended + key + column] = rounded<T>(sum); });
+    }
+    __syncthreads();
+
+    const int warp = static_cast<int>(threadIdx.x / kWarpSize), lane = static_cast<int>(threadIdx.x % kWarpSize);
+    for (int row = warp; row < rows; row += kBlock / kWarpSize) {
+        const int base = row * kMaxAttended, at = row * s.keys;
+        const float sum = row_sum<kHalf>(
+            s.keys, [&](int j) { return __fmul_rn(gradients[base + j], as_float(probs[at + j])); },
+            [&](__half part, int j) {
+                return __hfma(__float2half_rn(gradients[base + j]), __float2half_rn(as_float(probs[at + j])), part);
+            });
+        __syncwarp();
+        for (int j = lane; j < s.keys; j += kWarpSize) {
+            const float g = rounded<T>(__fmul_rn(as_float(probs[at + j]), __fsub_rn(gradients[base + j], sum)));
+            gradients[base + j] = g;
+            keep(row, j, g);
+        }
+    }
+
+    for (int column = 0; column < s.width; column += kTile) {
+        const auto weights = [&](int row, int term) {
+            return static_cast<float>(gradients[row * kMaxAttended + term]);
+        };
+        const auto keys = [&](int c, int term) { return as_float(k[term * s.stride + column + c]); };
+        const int columns = s.width - column < kTile ? s.width - column : kTile;
+        tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, keys, [&](int row, int c, float sum) {
+            put(dq[row * s.stride + column + c], __fmul_rn(sum, s.scale));
+        });
+    }
+}
+
+// dk and dv of the keys from `first` on; ds(key, query) is of a key counted from `first`.
+template <class T, bool kHalf, class Gradients>
+__device__ __forceinline__ void key_gradient(TileStage<kHalf>& stage, int64_t item, int first, Ptr<const T> q,
+                                             Ptr<const T> probs, Ptr<const T> dy, Ptr<T> dk, Ptr<T> dv,
+                                             const AttentionShape& s, Gradients ds) {
+    const int rows = s.keys - first < kTile ? s.keys - first : kTile;
+    q = q + s.start(item, s.queries, 0, s.stride);
+    dy = dy + s.start(item, s.queries, 0, s.y_stride);
+    probs = probs + (item * s.queries * s.keys + first);
+    dk = dk + s.start(item, s.keys, first, s.stride);
+    dv = dv + s.start(item, s.keys, first, s.stride);
+
+    for (int column = 0; column < s.width; column += kTile) {
+        const int columns = s.width - column < kTile ? s.width - column : kTile;
+        const auto scaled = [&](int c, int term) {
+            return rounded<T>(__fmul_rn(as_float(q[term * s.stride + column + c]), s.scale));
+        };
+        tile_product<kHalf, true, true>(stage, rows, columns, s.queries, ds, scaled,
+                                        [&](int row, int c, float sum) { put(dk[row * s.stride + column + c], sum); });
+        const auto weights = [&](int row, int term) { return as_float(probs[term * s.keys + row]); };
+        const auto incoming = [&](int c, int term) { return as_float(dy[term * s.y_stride + column + c]); };
+        tile_product<kHalf, true, true>(stage, rows, columns, s.queries, weights, incoming,
+                                        [&](int row, int c, float sum) { put(dv[row * s.stride + column + c], sum); });
+    }
+}
+
 // ---- kernels --------------------------------------------------------------------------------------------------------
 
 // q y of `queries` rows, k v of `keys` rows, probs (B * H, queries, keys), lengths (B,) if padded; one block per 32
@@ -134,11 +212,11 @@ __global__ void __launch_bounds__(kBlock)
     const int tiles = (s.queries + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
     const int64_t item = blockIdx.x / tiles, query = item * s.queries + first;
     const int rows = s.queries - first < kTile ? s.queries - first : kTile;
-    q = q + s.start(item, s.queries, first);
-    y = y + s.start(item, s.queries, first);
+    q = q + s.start(item, s.queries, first, s.stride);
+    y = y + s.start(item, s.queries, first, s.y_stride);
     probs = probs + query * s.keys;
-    k = k + s.start(item, s.keys, 0);
-    v = v + s.start(item, s.keys, 0);
+    k = k + s.start(item, s.keys, 0, s.stride);
+    v = v + s.start(item, s.keys, 0, s.stride);
 
     for (int key = 0; key < s.keys; key += kTile) {
         const auto scaled = [&](int row, int term) {
@@ -178,8 +256,9 @@ __global__ void __launch_bounds__(kBlock)
         const auto weights = [&](int row, int term) { return static_cast<float>(scores[row * kMaxAttended + term]); };
         const auto values = [&](int c, int term) { return as_float(v[term * s.stride + column + c]); };
         const int columns = s.width - column < kTile ? s.width - column : kTile;
-        tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, values,
-                                         [&](int row, int c, float sum) { put(y[row * s.stride + column + c], sum); });
+        tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, values, [&](int row, int c, float sum) {
+            put(y[row * s.y_stride + column + c], sum);
+        });
     }
 }
 
@@ -191,51 +270,10 @@ __global__ void __launch_bounds__(kBlock)
     __shared__ TileStage<kHalf> stage;
     __shared__ RowStage gradients;
     const int tiles = (s.queries + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
-    const int64_t item = blockIdx.x / tiles, query = item * s.queries + first;
-    const int rows = s.queries - first < kTile ? s.queries - first : kTile;
-    dy = dy + s.start(item, s.queries, first);
-    dq = dq + s.start(item, s.queries, first);
-    probs = probs + query * s.keys;
-    ds = ds + query * s.keys;
-    k = k + s.start(item, s.keys, 0);
-    v = v + s.start(item, s.keys, 0);
-
-    for (int key = 0; key < s.keys; key += kTile) {
-        const auto incoming = [&](int row, int term) { return as_float(dy[row * s.stride + term]); };
-        const auto values = [&](int column, int term) { return as_float(v[(key + column) * s.stride + term]); };
-        const int columns = s.keys - key < kTile ? s.keys - key : kTile;
-        tile_product<kHalf, false, false>(
-            stage, rows, columns, s.width, incoming, values,
-            [&](int row, int column, float sum) { gradients[row * kMaxAttended + key + column] = rounded<T>(sum); });
-    }
-    __syncthreads();
-
-    const int warp = static_cast<int>(threadIdx.x / kWarpSize), lane = static_cast<int>(threadIdx.x % kWarpSize);
-    for (int row = warp; row < rows; row += kBlock / kWarpSize) {
-        const int base = row * kMaxAttended, at = row * s.keys;
-        const float sum = row_sum<kHalf>(
-            s.keys, [&](int j) { return __fmul_rn(gradients[base + j], as_float(probs[at + j])); },
-            [&](__half part, int j) {
-                return __hfma(__float2half_rn(gradients[base + j]), __float2half_rn(as_float(probs[at + j])), part);
-            });
-        __syncwarp();
-        for (int j = lane; j < s.keys; j += kWarpSize) {
-            const float g = rounded<T>(__fmul_rn(as_float(probs[at + j]), __fsub_rn(gradients[base + j], sum)));
-            gradients[base + j] = g;
-            ds[at + j] = g;
-        }
-    }
-
-    for (int column = 0; column < s.width; column += kTile) {
-        const auto weights = [&](int row, int term) {
-            return static_cast<float>(gradients[row * kMaxAttended + term]);
-        };
-        const auto keys = [&](int c, int term) { return as_float(k[term * s.stride + column + c]); };
-        const int columns = s.width - column < kTile ? s.width - column : kTile;
-        tile_product<kHalf, false, true>(stage, rows, columns, s.keys, weights, keys, [&](int row, int c, float sum) {
-            put(dq[row * s.stride + column + c], __fmul_rn(sum, s.scale));
-        });
-    }
+    const int64_t item = blockIdx.x / tiles;
+    ds = ds + (item * s.queries + first) * s.keys;
+    query_gradient<T, kHalf>(stage, gradients, item, first, k, v, probs, dy, dq, s,
+                             [&](int row, int j, float g) { ds[row * s.keys + j] = g; });
 }
 
 // q dy of `queries` rows, probs ds (B * H, queries, keys), dk dv of `keys` rows; one block per 32 keys
@@ -246,27 +284,22 @@ __global__ void __launch_bounds__(kBlock)
     __shared__ TileStage<kHalf> stage;
     const int tiles = (s.keys + kTile - 1) / kTile, first = static_cast<int>(blockIdx.x) % tiles * kTile;
     const int64_t item = blockIdx.x / tiles;
-    const int rows = s.keys - first < kTile ? s.keys - first : kTile;
-    q = q + s.start(item, s.queries, 0);
-    dy = dy + s.start(item, s.queries, 0);
-    probs = probs + (item * s.queries * s.keys + first);
     ds = ds + (item * s.queries * s.keys + first);
-    dk = dk + s.start(item, s.keys, first);
-    dv = dv + s.start(item, s.keys, first);
+    key_gradient<T, kHalf>(stage, item, first, q, probs, dy, dk, dv, s,
+                           [&](int row, int term) { return static_cast<float>(ds[term * s.keys + row]); });
+}
 
-    for (int column = 0; column < s.width; column += kTile) {
-        const int columns = s.width - column < kTile ? s.width - column : kTile;
-        const auto gradients = [&](int row, int term) { return ds[term * s.keys + row]; };
-        const auto scaled = [&](int c, int term) {
-            return rounded<T>(__fmul_rn(as_float(q[term * s.stride + column + c]), s.scale));
-        };
-        tile_product<kHalf, true, true>(stage, rows, columns, s.queries, gradients, scaled,
-                                        [&](int row, int c, float sum) { put(dk[row * s.stride + column + c], sum); });
-        const auto weights = [&](int row, int term) { return as_float(probs[term * s.keys + row]); };
-        const auto incoming = [&](int c, int term) { return as_float(dy[term * s.stride + column + c]); };
-        tile_product<kHalf, true, true>(stage, rows, columns, s.queries, weights, incoming,
-                                        [&](int row, int c, float sum) { put(dv[row * s.stride + column + c], sum); });
-    }
+// Both, where at most 32 queries read at most 32 keys: one block per (batch, head), and ds stays in it
+template <class T, bool kHalf>
+__global__ void __launch_bounds__(kBlock)
+    attention_gradient_kernel(Ptr<const T> q, Ptr<const T> k, Ptr<const T> v, Ptr<const T> probs, Ptr<const T> dy,
+                              Ptr<T> dq, Ptr<T> dk, Ptr<T> dv, AttentionShape s) {
+    __shared__ TileStage<kHalf> stage;
+    __shared__ RowStage gradients;
+    const int64_t item = blockIdx.x;
+    query_gradient<T, kHalf>(stage, gradients, item, 0, k, v, probs, dy, dq, s, [](int, int, float) {});
+    key_gradient<T, kHalf>(stage, item, 0, q, probs, dy, dk, dv, s,
+                           [&](int row, int term) { return static_cast<float>(gradients[term * kMaxAttended + row]); });
 }
 
 }  // namespace fp16engine::gpu

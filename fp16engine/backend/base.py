@@ -606,8 +606,8 @@ class Backend(Protocol):
     def attention_forward(
         self,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         causal: bool,
         lengths: Array | None,
         acc: str,
@@ -619,24 +619,25 @@ class Backend(Protocol):
         qs = fl(q * D ** -0.5); scores = fl(qs @ k.T); probs = softmax(scores), with `causal` over the keys
         j <= i alone, with `lengths` (int64 (B,), 0 to Sk) over the keys j < lengths[b] alone, and +0
         elsewhere: all +0 where no key is left; y = fl(probs @ v). Scores and probs are stored in the dtype of
-        q. With `heads` they lie side by side: q and y are (B, Sq, H * D), k and v (B, Sk, H * D).
+        q. With `heads` they lie side by side: q and y are (B, Sq, H * D), k and v (B, Sk, H * D). Without k
+        and v, q holds them, too: (B, S, 3 * H * D), queries, keys, values.
         """
 
     def attention_backward(
         self,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         probs: Array,
         dy: Array,
         acc: str,
         operand: BlockFormat | None = None,
         heads: int | None = None,
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array | None, Array | None]:
         """Return dq, dk, dv: dp = fl(dy @ v.T); ds = softmax_backward(probs, dp); dv = fl(probs.T @ dy).
 
         dq = fl(s * D ** -0.5) with s the unrounded sums of ds @ k; dk = fl(ds.T @ qs). dp and ds are stored.
-        `heads` as in attention_forward, for dy and the gradients too.
+        `heads` as in attention_forward, for dy and the gradients too; without k and v, dq holds all three.
         """
 
     # Clipping

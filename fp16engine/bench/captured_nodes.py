@@ -164,8 +164,8 @@ _FLOPS: dict[str, Callable[[tuple[Any, ...]], int]] = {
     "conv2d_backward": lambda a: 2 * a[2].size * prod(a[1].shape[1:]) * _given(a[3:5]),
     "depthwise_forward": lambda a: 2 * a[3].size * prod(a[1].shape[1:]),
     "depthwise_backward": lambda a: 2 * a[2].size * prod(a[1].shape[1:]) * _given(a[3:5]),
-    "attention_forward": lambda a: 4 * a[0].size * a[1].shape[-2],
-    "attention_backward": lambda a: 8 * a[0].size * a[1].shape[-2],
+    "attention_forward": lambda a: 4 * a[3].size * a[4].shape[-1],
+    "attention_backward": lambda a: 8 * a[4].size * a[3].shape[-1],
 }
 
 

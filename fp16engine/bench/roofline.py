@@ -63,8 +63,8 @@ _PRODUCTS: dict[str, Callable[[dict[str, Any], Any], int]] = {
     "linear_backward": lambda a, y: a["dy"].size * a["w"].shape[1] * _needed(y),
     "conv2d_forward": lambda a, y: y.size * prod(a["w"].shape[1:]),
     "conv2d_backward": lambda a, y: a["dy"].size * prod(a["w"].shape[1:]) * _needed(y),
-    "attention_forward": lambda a, y: 2 * a["q"].size * a["k"].shape[-2],
-    "attention_backward": lambda a, y: 4 * a["q"].size * a["k"].shape[-2],
+    "attention_forward": lambda a, y: 2 * y[0].size * y[1].shape[-1],
+    "attention_backward": lambda a, y: 4 * a["dy"].size * a["probs"].shape[-1],
 }
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from .. import backend as backends
 from .. import functional as F
+from ..backend.neighbours import as_one
 from ..tensor import Tensor
 from ..validate import must_be
 from . import init
 from .linear import Linear
-from .module import Module
+from .module import Module, Parameter
+
+_VECTOR = 16  # bytes that a kernel of a GPU loads at once, from multiples of it
 
 
 class MultiHeadAttention(Module):
@@ -27,8 +31,9 @@ class MultiHeadAttention(Module):
         causal: let position i read the positions up to i only.
         key_lengths: (B,), int64: how many positions of memory are no padding; None means all.
 
-    Projections and heads are each rounded once. `project` and `attend` are the two halves of a call, for a
-    decoder that keeps keys and values from step to step.
+    Where x reads itself, the three projections are one product, see `functional.projections`: y is the same,
+    and dx is rounded once. Projections and heads are each rounded once. `project` and `attend` are the two
+    halves of a call, for a decoder that keeps keys and values from step to step.
 
     Raises:
         ValueError: a size is no integer >= 1, `num_heads` does not divide `dim` and no `head_dim` is given;
@@ -68,7 +73,12 @@ class MultiHeadAttention(Module):
         key_lengths: Tensor | None = None,
     ) -> Tensor:
         _three_axes("x", x)
-        memory = x if memory is None else memory
+        if memory is None:
+            maps = self._maps_of_one_input()
+            if maps is not None:
+                read = F.attention(F.projections(x, *maps), None, None, causal, key_lengths, self.num_heads)
+                return self.out(read)
+            memory = x
         _three_axes("memory", memory)
         k, v = self.key(memory), self.value(memory)
         return self.out(F.attention(self.query(x), k, v, causal, key_lengths, self.num_heads))
@@ -126,10 +136,41 @@ class MultiHeadAttention(Module):
         b, h, s, d = heads.shape
         return self.out(F.reshape(F.transpose(heads, (0, 2, 1, 3)), (b, s, h * d)))
 
+    def _maps_of_one_input(self) -> tuple[list[Parameter], list[Parameter] | None] | None:
+        """The weights and biases of query, key and value where one product may stand for the three."""
+        layers = (self.query, self.key, self.value)
+        # a layer that was put in, or that has a format of its own, computes by itself
+        if any(type(layer) is not Linear or layer.operand is not None for layer in layers):
+            return None
+        weights, biases = [layer.weight for layer in layers], [layer.bias for layer in layers]
+        given = [b for b in biases if b is not None]
+        if len({w.shape for w in weights}) > 1 or len(given) not in (0, 3):
+            return None
+        return weights, given or None
+
+    def _lay_out(self) -> None:
+        maps = self._maps_of_one_input()
+        for tensors in () if maps is None else maps:
+            if tensors is not None:
+                _put_together(tensors)
+
     def _split(self, x: Tensor) -> Tensor:
         """(B, S, heads * D) -> (B, heads, S, D)."""
         b, s, width = x.shape
         return F.transpose(F.reshape(x, (b, s, self.num_heads, width // self.num_heads)), (0, 2, 1, 3))
+
+
+def _put_together(tensors: list[Parameter]) -> None:
+    """Give the tensors one block of memory, in their order, where each starts at a multiple of 16 bytes."""
+    first = tensors[0]
+    arrays = [t.data for t in tensors]
+    several = len({id(t) for t in tensors}) > 1 and len({(t.device, t.dtype) for t in tensors}) == 1
+    if not several or first.data.nbytes % _VECTOR or as_one(arrays) is not None:
+        return
+    whole = backends.get(first.device).cat(arrays, 0)
+    rows = len(first.data)
+    for i, t in enumerate(tensors):
+        t.data = whole[i * rows : (i + 1) * rows]
 
 
 def _three_axes(name: str, x: Tensor) -> None:

@@ -15,6 +15,7 @@ from ._linear import linear, matmul
 from ._norm import batch_norm, batch_norm_of_sum, layer_norm
 from ._norm_of_cat import batch_norm_of_cat
 from ._pool import avg_pool2d, global_avg_pool2d, max_pool2d
+from ._projections import projections
 from ._reduce import max, mean, sum
 from ._shape import (
     broadcast_to,
@@ -67,6 +68,7 @@ __all__ = [
     "pad2d",
     "pad_channels",
     "power",
+    "projections",
     "relu",
     "relu6",
     "reshape",

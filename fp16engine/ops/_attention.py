@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..autograd import Array, Function
+from ..backend import heads as by_heads
 from ..tensor import Tensor
 from ..validate import flag, integer, must_be
 from . import _check
@@ -15,43 +14,48 @@ class Attention(Function):
     multiplies = True
 
     def forward(
-        self, q: Array, k: Array, v: Array, lengths: Array | None, causal: bool, heads: int | None
+        self,
+        q: Array,
+        k: Array | None,
+        v: Array | None,
+        lengths: Array | None,
+        causal: bool,
+        heads: int | None,
     ) -> Array:
+        self.packed = k is None
         # what the backend does not read as it lies is taken apart once, for the way back too
         self.apart = heads is not None and not self.backend.capabilities.attention_by_heads
         self.heads = None if self.apart else heads
         if heads is not None and self.apart:
-            q, k, v = (_split(self.backend, x, heads) for x in (q, k, v))
+            given = (q, k, v)
+            if self.packed:
+                given = tuple(self.backend.getitem(q, (..., part)) for part in by_heads.thirds(q.shape[-1]))
+            q, k, v = (by_heads.apart(self.backend.transpose, x, heads) for x in given)
         rows = q.shape[0] * (self.heads or q.shape[1]) * q.shape[-2]
-        operand = drawn(self.operand, 4, q, k, v, largest=rows * k.shape[-2])
+        queries, keys, values = by_heads.parts(q, k, v)
+        operand = drawn(self.operand, 4, queries, keys, values, largest=rows * keys.shape[-2])
         y, probs = self.backend.attention_forward(q, k, v, causal, lengths, self.acc, operand, self.heads)
         self.saved = (q, k, v, probs)
-        return _joined(self.backend, y) if self.apart else y
+        return by_heads.joined(self.backend.transpose, y) if self.apart else y
 
     def backward(self, dy: Array) -> tuple[Array | None, ...]:
-        dy = _split(self.backend, dy, self.saved[0].shape[1]) if self.apart else dy
-        operand = drawn(self.operand, 8, *self.saved, dy)
+        q, k, v, probs = self.saved
+        if self.apart:
+            dy = by_heads.apart(self.backend.transpose, dy, q.shape[1])
+        operand = drawn(self.operand, 8, *by_heads.parts(q, k, v), probs, dy)
         # a masked probability is 0 and makes its score's gradient 0: the mask is not needed again
-        gradients = self.backend.attention_backward(*self.saved, dy, self.acc, operand, self.heads)
-        return (*(_joined(self.backend, x) if self.apart else x for x in gradients), None)
-
-
-def _split(backend: Any, x: Array, heads: int) -> Array:
-    """(B, S, heads * D) -> (B, heads, S, D)"""
-    b, s, width = x.shape
-    return backend.transpose(x.reshape(b, s, heads, width // heads), (0, 2, 1, 3))
-
-
-def _joined(backend: Any, x: Array) -> Array:
-    """(B, heads, S, D) -> (B, S, heads * D)"""
-    b, heads, s, width = x.shape
-    return backend.transpose(x, (0, 2, 1, 3)).reshape(b, s, heads * width)
+        gradients = self.backend.attention_backward(q, k, v, probs, dy, self.acc, operand, self.heads)
+        if self.apart:
+            gradients = tuple(by_heads.joined(self.backend.transpose, x) for x in gradients)
+            if self.packed:
+                gradients = (self.backend.cat(gradients, 2), None, None)
+        return (*gradients, None)
 
 
 def attention(
     q: Tensor,
-    k: Tensor,
-    v: Tensor,
+    k: Tensor | None = None,
+    v: Tensor | None = None,
     causal: bool = False,
     key_lengths: Tensor | None = None,
     heads: int | None = None,
@@ -62,8 +66,9 @@ def attention(
 
     Args:
         q: queries (B, H, S, D), float16, bfloat16 or float32.
-        k: keys (B, H, T, D), dtype of q; T and D at least 1.
-        v: values (B, H, T, D), dtype of q.
+        k: keys (B, H, T, D), dtype of q; T and D at least 1. None: queries, keys and values lie side by side
+            in q, (B, S, 3 * H * D), as `projections` makes them of one input; needs `heads`.
+        v: values (B, H, T, D), dtype of q; None where k is.
         causal: let query i read the keys 0 to i only; needs S = T.
         key_lengths: (B,), int64 in [0, T], or None for T. The keys of item b from key_lengths[b] on are
             padding: they are not read, so no number stands for minus infinity. A query without a key gives 0.
@@ -71,7 +76,7 @@ def attention(
             the four axes above.
 
     Returns:
-        The shape and dtype of q.
+        The shape and dtype of q; (B, S, H * D) where that holds all three.
 
     Rounding:
         qs = q * D ** -0.5, the scores qs @ k.T, the probabilities and y are each rounded once to the dtype of
@@ -91,6 +96,12 @@ def attention(
     >>> fe.functional.attention(x, x, x, causal=True).numpy()[0, 0, 0].tolist()
     [1.0, 0.0]
     """
+    if k is None and v is None:
+        return _of_packed(q, causal, key_lengths, heads)
+    if k is None or v is None:
+        raise ValueError(
+            "attention: k and v must both be Tensors, or both None where q holds all three, got one of each"
+        )
     _check.alike("attention", q=q, k=k, v=v)
     for name, t in (("q", q), ("k", k), ("v", v)):
         _check.rank("attention", name, t, "B, H, S, D" if heads is None else "B, S, H * D")
@@ -108,8 +119,30 @@ def attention(
         raise ValueError(
             f"attention: causal must have as many keys as queries, got {k.shape[-2]} and {q.shape[-2]}"
         )
-    if key_lengths is not None:
-        _check.indices("attention", "key_lengths", key_lengths, k.shape[-2] + 1, "lengths")
-        _check.vector("attention", "key_lengths", key_lengths, k.shape[0], "one per item of the batch")
-        _check.same_device("attention", "q", q, "key_lengths", key_lengths)
+    _check_lengths(q, key_lengths, k.shape[-2])
     return Attention.apply(q, k, v, key_lengths, causal=causal, heads=heads)
+
+
+def _of_packed(q: Tensor, causal: bool, key_lengths: Tensor | None, heads: int | None) -> Tensor:
+    """`attention` of queries, keys and values side by side."""
+    _check.alike("attention", q=q)
+    _check.rank("attention", "q", q, "B, S, 3 * H * D")
+    if heads is None:
+        raise ValueError(must_be("attention: heads", "the number of heads where q holds k and v", None))
+    if q.shape[-1] == 0 or q.shape[-1] % (3 * integer("attention: heads", heads, 1)):
+        raise ValueError(
+            must_be("attention: heads", f"a divisor of a third of the width {q.shape[-1]} of q", heads)
+        )
+    if q.shape[1] == 0:
+        raise ValueError(f"attention: q must have at least one row, got shape {q.shape}")
+    flag("attention: causal", causal)
+    _check_lengths(q, key_lengths, q.shape[1])
+    return Attention.apply(q, None, None, key_lengths, causal=causal, heads=heads)
+
+
+def _check_lengths(q: Tensor, key_lengths: Tensor | None, keys: int) -> None:
+    if key_lengths is None:
+        return
+    _check.indices("attention", "key_lengths", key_lengths, keys + 1, "lengths")
+    _check.vector("attention", "key_lengths", key_lengths, q.shape[0], "one per item of the batch")
+    _check.same_device("attention", "q", q, "key_lengths", key_lengths)

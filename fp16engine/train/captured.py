@@ -123,6 +123,7 @@ class CapturedStep:
         if not model.training:
             model.train()
         self._put_back()
+        model.lay_out()
         if self._key != self._frozen():
             self.recording = None  # arrays were replaced since, by a checkpoint for example, or a format
         self._started = self._accounted = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import bounds
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 import fp16engine as fe
+from fp16engine import backend as backends
 from fp16engine import functional as F
+from fp16engine.backend.neighbours import as_one
 
 DTYPES = ("float16", "float32")
 
@@ -132,3 +135,138 @@ def test_heads_have_one_width() -> None:
         F.attention(q, q, q, heads=4)
     with pytest.raises(ValueError, match=r"attention: q must .*B, S, H \* D"):
         F.attention(F.reshape(q, (1, 1, 2, 6)), q, q, heads=2)
+
+
+@pytest.mark.parametrize("case", ["plain", "causal", "lengths", "tile", "long"])
+@pytest.mark.parametrize(
+    ("dtype", "precision"),
+    [("float32", "fp32"), ("float16", "fp16"), ("float16", "fp16-strict"), ("float32", "hbfp4")],
+)
+def test_queries_keys_and_values_in_one_array_have_the_bits_of_three(
+    backend_name: str, dtype: str, precision: str, case: str
+) -> None:
+    batch, heads, rows, width = {"tile": (2, 2, 32, 5), "long": (1, 2, 130, 3)}.get(case, (2, 3, 5, 11))
+    options: dict[str, Any] = {"heads": heads, "causal": case == "causal"}
+    if case == "lengths":
+        options["key_lengths"] = fe.tensor(np.array([0, 4]), device=backend_name)
+    size = heads * width
+    values, weights = _arrays(dtype, (batch, rows, 3 * size), (batch, rows, size))
+    thirds = [np.ascontiguousarray(part) for part in np.split(values, 3, axis=2)]
+    found = []
+    for arrays in ([values], thirds):
+        given = [fe.tensor(a, device=backend_name, requires_grad=True) for a in arrays]
+        with fe.random.fork(0), fe.Precision.get(precision).use():
+            q, k, v = (given[0], None, None) if len(given) == 1 else given
+            y = F.attention(q, k, v, **options)
+            (y * fe.tensor(weights, device=backend_name)).sum().backward()
+        grads = [np.array(t.grad.numpy()) for t in given if t.grad is not None]
+        found.append((np.array(y.numpy()), np.concatenate(grads, axis=2)))
+    for one, other in zip(*found, strict=True):
+        bounds.same_bits(one, other)
+
+
+def test_one_array_needs_heads_that_divide_its_thirds() -> None:
+    q = fe.tensor(np.zeros((1, 2, 12), np.float32), device="reference")
+    with pytest.raises(ValueError, match=r"attention: heads must be .* got None"):
+        F.attention(q)
+    with pytest.raises(ValueError, match=r"heads must be a divisor of a third of the width 12 of q, got 3"):
+        F.attention(q, heads=3)
+    with pytest.raises(ValueError, match=r"k and v must both be .* got one of each"):
+        F.attention(q, q, heads=2)
+    with pytest.raises(ValueError, match=r"q must have at least one row, got shape \(1, 0, 12\)"):
+        F.attention(q[:, :0], heads=2)
+
+
+def _layer(device: str, precision: str, dim: int = 16) -> fe.nn.MultiHeadAttention:
+    with fe.random.fork(3):
+        return fe.nn.MultiHeadAttention(dim, 2).to(device, precision)
+
+
+def _shares(layer: fe.nn.MultiHeadAttention) -> bool:
+    """Whether the three weights lie one after another, and the three biases."""
+    parts = (layer.query, layer.key, layer.value)
+    biases = [part.bias.data for part in parts if part.bias is not None]
+    return as_one([part.weight.data for part in parts]) is not None and as_one(biases) is not None
+
+
+def _passes(layer: fe.nn.MultiHeadAttention, device: str, precision: str) -> list[np.ndarray]:
+    """y and the gradients of x and of every parameter."""
+    dtype = layer.out.weight.dtype
+    values, weights = _arrays(dtype, (2, 5, 16), (2, 5, 16))
+    x = fe.tensor(values, device=device, requires_grad=True)
+    layer.zero_grad()
+    with fe.Precision.get(precision).use():
+        y = layer(x)
+        (y * fe.tensor(weights, device=device)).sum().backward()
+    return [np.array(t.numpy()) for t in (y, x.grad, *(p.grad for p in layer.parameters())) if t is not None]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "fp16-strict"])
+def test_a_layer_that_reads_itself_has_the_bits_of_three_maps(backend_name: str, precision: str) -> None:
+    """But for the gradient of x, which is one sum rounded once in place of three."""
+    layer = _layer(backend_name, precision)
+    y, dx, *grads = _passes(layer, backend_name, precision)
+    apart = _layer(backend_name, precision)
+    apart.key = _OfItsOwn(apart.key)  # type: ignore[assignment]
+    y_apart, dx_apart, *grads_apart = _passes(apart, backend_name, precision)
+    bounds.same_bits(y, y_apart)
+    for one, other in zip(grads, grads_apart, strict=True):
+        bounds.same_bits(one, other)
+    assert dx.shape == dx_apart.shape and not np.array_equal(dx, dx_apart)
+
+
+class _OfItsOwn(fe.nn.Module):
+    """A map that is no plain `Linear`: an adapter around one, for example."""
+
+    def __init__(self, layer: fe.nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+
+    def forward(self, x: fe.Tensor) -> fe.Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+def test_weights_that_are_used_as_one_lie_together(backend_name: str) -> None:
+    """After a move and after loading; names and values stay, and a layer computes the same without."""
+    layer = _layer(backend_name, "fp16")
+    assert _shares(layer)
+    assert list(layer.state_dict())[:4] == ["query.weight", "query.bias", "key.weight", "key.bias"]
+    together = _passes(layer, backend_name, "fp16")
+
+    for part in (layer.query, layer.key, layer.value):
+        part.weight.data = backends.get(backend_name).copy(part.weight.data)
+    assert not _shares(layer)
+    for one, other in zip(_passes(layer, backend_name, "fp16"), together, strict=True):
+        bounds.same_bits(one, other)
+    layer.lay_out()
+    assert _shares(layer)
+    before = layer.query.weight.data
+    layer.lay_out()
+    assert layer.query.weight.data is before
+
+    twin = copy.deepcopy(layer)
+    state = layer.state_dict()
+    twin.load_state_dict({name: values * 2 for name, values in state.items()})
+    assert _shares(twin)
+    for name, values in twin.state_dict().items():
+        bounds.same_bits(values, state[name] * 2)
+    for name, values in layer.state_dict().items():
+        bounds.same_bits(values, state[name])
+
+
+def test_an_update_of_one_weight_leaves_the_others(backend_name: str) -> None:
+    layer = _layer(backend_name, "fp16")
+    before = layer.state_dict()
+    optimizer = fe.optim.SGD([layer.key.weight], lr=0.5)
+    _passes(layer, backend_name, "fp16")
+    optimizer.step()
+    after = layer.state_dict()
+    assert [name for name in before if not np.array_equal(before[name], after[name])] == ["key.weight"]
+
+
+def test_weights_of_odd_sizes_stay_where_they_are(backend_name: str) -> None:
+    """Vector loads of a GPU want every tensor to begin at a multiple of 16 bytes."""
+    layer = fe.nn.MultiHeadAttention(3, 1).to(backend_name, "fp16")
+    assert as_one([layer.query.weight.data, layer.key.weight.data, layer.value.weight.data]) is None
+    x = fe.tensor(np.ones((1, 2, 3), np.float16), device=backend_name)
+    assert layer(x).shape == (1, 2, 3)

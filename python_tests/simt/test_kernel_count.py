@@ -55,7 +55,7 @@ def test_resnet56_is_as_many_kernels_as_the_check_of_a_gpu_allows(simt: Any) -> 
         ("resnet56", 308),
         ("vgg16", 114),
         ("densenet121", 635),
-        ("vit8", 352),
+        ("vit8", 280),
         ("mobilenetv2", 275),
         ("xception", 325),
     ],
@@ -98,7 +98,17 @@ def test_attention_reads_heads_as_they_lie(simt: Any) -> None:
     counted = captured_nodes.count(_trainer("vit8", 32), _images(32), LABELS)
     calls = Counter(call.name for call in counted.calls)
     assert calls["attention_forward"] == calls["attention_backward"] == 8
+    kernels = Counter(_short(kernel) for call in counted.calls for kernel in call.kernels)
+    assert kernels["attention_gradient_kernel"] == 8 and not kernels["attention_key_gradient_kernel"]
     assert calls["move"] == 2  # of the patches, which are cut out of the image and put back
+
+
+def test_query_key_and_value_are_one_product(simt: Any) -> None:
+    """A layer multiplies four times and joins no gradients: (q k v), out, and two dense layers."""
+    counted = captured_nodes.count(_trainer("vit8", 32), _images(32), LABELS)
+    calls = Counter(call.name for call in counted.calls)
+    assert calls["linear_weight_gradient"] == 8 * 4 + 4
+    assert calls["matmul"] == 2 * (8 * 4 + 4) - 1  # the patches are no result
 
 
 def test_a_convolution_before_a_norm_has_no_kernel_for_its_bias(simt: Any) -> None:

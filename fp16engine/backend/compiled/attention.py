@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from ...block_format import BlockFormat
 from ..base import Array
+from ..heads import apart, joined, parts
 from .elementwise import Elementwise
 from .linear import Linear
 
@@ -14,8 +15,8 @@ class Attention(Linear, Elementwise):
     def attention_forward(
         self,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         causal: bool,
         lengths: Array | None,
         acc: str,
@@ -23,9 +24,9 @@ class Attention(Linear, Elementwise):
         heads: int | None = None,
     ) -> tuple[Array, Array]:
         if heads is not None:
-            q, k, v = (self._split(x, heads) for x in (q, k, v))
+            q, k, v = (apart(self.transpose, x, heads) for x in parts(q, k, v))
             y, probs = self.attention_forward(q, k, v, causal, lengths, acc, operand)
-            return self._joined(y), probs
+            return joined(self.transpose, y), probs
         product = self._products_in(operand)
         scores = product(self._scaled(q), k, False, True, acc)
         # In place: a row is read before it is written. A causal row i reads its first i + 1 scores only.
@@ -36,18 +37,20 @@ class Attention(Linear, Elementwise):
     def attention_backward(
         self,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         probs: Array,
         dy: Array,
         acc: str,
         operand: BlockFormat | None = None,
         heads: int | None = None,
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array | None, Array | None]:
         if heads is not None:
-            q, k, v, dy = (self._split(x, heads) for x in (q, k, v, dy))
-            dq, dk, dv = map(self._joined, self.attention_backward(q, k, v, probs, dy, acc, operand))
-            return dq, dk, dv
+            packed = k is None
+            q, k, v, dy = (apart(self.transpose, x, heads) for x in (*parts(q, k, v), dy))
+            gradients = self.attention_backward(q, k, v, probs, dy, acc, operand)
+            dq, dk, dv = (joined(self.transpose, x) for x in gradients)
+            return (self.cat((dq, dk, dv), 2), None, None) if packed else (dq, dk, dv)
         half = self.half_accumulator(acc, q)
         product = self._products_in(operand)
         ds = product(dy, v, False, True, acc)
@@ -78,16 +81,6 @@ class Attention(Linear, Elementwise):
             return out
 
         return product
-
-    def _split(self, x: Array, heads: int) -> Array:
-        """(B, S, heads * D) -> (B, heads, S, D)"""
-        b, s, width = x.shape
-        return self.transpose(x.reshape(b, s, heads, width // heads), (0, 2, 1, 3))
-
-    def _joined(self, x: Array) -> Array:
-        """(B, heads, S, D) -> (B, S, heads * D)"""
-        b, heads, s, width = x.shape
-        return self.transpose(x, (0, 2, 1, 3)).reshape(b, s, heads * width)
 
     def _scaled(self, q: Array) -> Array:
         return self.binary("mul", q, q.shape[-1] ** -0.5)

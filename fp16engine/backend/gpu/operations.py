@@ -16,6 +16,7 @@ from ..compiled.dropout import Dropout
 from ..compiled.embedding import Embeddings, flat_indices
 from ..compiled.norm import Norms
 from ..compiled.shape import is_basic
+from ..heads import parts
 from .capture import Recordable
 
 # The longest sequence and the widest head of the attention kernels (csrc/cuda/ops.h).
@@ -63,8 +64,8 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
     def attention_forward(
         self,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         causal: bool,
         lengths: Array | None,
         acc: str,
@@ -74,24 +75,25 @@ class GpuOperations(Recordable, Norms, Convolutions, Attention, Embeddings, Drop
         if operand is not None or not _in_one_piece(q, k, acc, heads):
             return super().attention_forward(q, k, v, causal, lengths, acc, operand, heads)
         rows = (q.shape[0], heads or q.shape[1], q.shape[-2])
-        y, probs = self._empty_like(q), self.empty((*rows, k.shape[-2]), q.dtype)
+        queries, keys, _ = parts(q, k, v)
+        y, probs = self.empty(queries.shape, q.dtype), self.empty((*rows, keys.shape[-2]), q.dtype)
         self.native.attention_forward(q, k, v, y, probs, causal, lengths, self.half_accumulator(acc, q))
         return y, probs
 
     def attention_backward(
         self,
         q: Array,
-        k: Array,
-        v: Array,
+        k: Array | None,
+        v: Array | None,
         probs: Array,
         dy: Array,
         acc: str,
         operand: BlockFormat | None = None,
         heads: int | None = None,
-    ) -> tuple[Array, Array, Array]:
+    ) -> tuple[Array, Array | None, Array | None]:
         if operand is not None or not _in_one_piece(q, k, acc, heads):
             return super().attention_backward(q, k, v, probs, dy, acc, operand, heads)
-        dq, dk, dv = self._empty_like(q), self._empty_like(k), self._empty_like(v)
+        dq, dk, dv = (None if x is None else self._empty_like(x) for x in (q, k, v))
         self.native.attention_backward(q, k, v, probs, dy, dq, dk, dv, self.half_accumulator(acc, q))
         return dq, dk, dv
 
@@ -208,6 +210,7 @@ def _depthwise(x: Array, groups: int, acc: str) -> bool:
     return 1 < groups == x.shape[3] and not chunk_terms(acc)
 
 
-def _in_one_piece(q: Array, k: Array, acc: str, heads: int | None) -> bool:
-    width = q.shape[-1] // (heads or 1)
-    return not chunk_terms(acc) and max(q.shape[-2], width, k.shape[-2]) <= MOST_ATTENDED
+def _in_one_piece(q: Array, k: Array | None, acc: str, heads: int | None) -> bool:
+    width = q.shape[-1] // ((heads or 1) * (3 if k is None else 1))
+    keys = (q if k is None else k).shape[-2]
+    return not chunk_terms(acc) and max(q.shape[-2], width, keys) <= MOST_ATTENDED

@@ -8,18 +8,20 @@ import numpy as np
 
 from ...block_format import BlockFormat
 from ...precision import chunk_terms
+from ..heads import apart, joined, parts
 from .elementwise import binary
 from .linear import matmul
 from .quantize import operands
 from .registers import accumulator, store
+from .shape import cat, transpose
 from .softmax import softmax, softmax_backward
 from .sums import dot
 
 
 def attention_forward(
     q: np.ndarray,
-    k: np.ndarray,
-    v: np.ndarray,
+    k: np.ndarray | None,
+    v: np.ndarray | None,
     causal: bool,
     lengths: np.ndarray | None,
     acc: str,
@@ -27,9 +29,10 @@ def attention_forward(
     heads: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     if heads is not None:
-        q, k, v = (_split(x, heads) for x in (q, k, v))
+        q, k, v = (apart(transpose, x, heads) for x in parts(q, k, v))
         y, probs = attention_forward(q, k, v, causal, lengths, acc, operand)
-        return _joined(y), probs
+        return joined(transpose, y), probs
+    assert k is not None and v is not None
     rounded = _rounding(operand)
     scaled = binary("mul", q, q.shape[-1] ** -0.5)
     scores = matmul(*rounded(scaled, k, False, True), False, True, acc)
@@ -47,18 +50,21 @@ def attention_forward(
 
 def attention_backward(
     q: np.ndarray,
-    k: np.ndarray,
-    v: np.ndarray,
+    k: np.ndarray | None,
+    v: np.ndarray | None,
     probs: np.ndarray,
     dy: np.ndarray,
     acc: str,
     operand: BlockFormat | None = None,
     heads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
     if heads is not None:
-        q, k, v, dy = (_split(x, heads) for x in (q, k, v, dy))
-        dq, dk, dv = attention_backward(q, k, v, probs, dy, acc, operand)
-        return _joined(dq), _joined(dk), _joined(dv)
+        packed = k is None
+        q, k, v, dy = (apart(transpose, x, heads) for x in (*parts(q, k, v), dy))
+        gradients = attention_backward(q, k, v, probs, dy, acc, operand)
+        dq, dk, dv = (joined(transpose, x) for x in gradients)
+        return (cat((dq, dk, dv), 2), None, None) if packed else (dq, dk, dv)
+    assert k is not None and v is not None
     rounded = _rounding(operand)
     scale = q.shape[-1] ** -0.5
     dp = matmul(*rounded(dy, v, False, True), False, True, acc)
@@ -67,18 +73,6 @@ def attention_backward(
     dq = store(sums * sums.dtype.type(scale), q.dtype)
     dk = matmul(*rounded(ds, binary("mul", q, scale), True, False), True, False, acc)
     return dq, dk, matmul(*rounded(probs, dy, True, False), True, False, acc)
-
-
-def _split(x: np.ndarray, heads: int) -> np.ndarray:
-    """(B, S, heads * D) -> (B, heads, S, D)"""
-    b, s, width = x.shape
-    return np.ascontiguousarray(x.reshape(b, s, heads, width // heads).transpose(0, 2, 1, 3))
-
-
-def _joined(x: np.ndarray) -> np.ndarray:
-    """(B, heads, S, D) -> (B, S, heads * D)"""
-    b, heads, s, width = x.shape
-    return np.ascontiguousarray(x.transpose(0, 2, 1, 3)).reshape(b, s, heads * width)
 
 
 def _rounding(

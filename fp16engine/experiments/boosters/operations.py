@@ -29,8 +29,8 @@ def _conv(a: dict[str, Any], y: Any) -> int:
     return int(n) * int(height) * int(width) * math.prod(a["w"].shape)
 
 
-def _attention(a: dict[str, Any]) -> int:
-    return math.prod(a["q"].shape) * int(a["k"].shape[2])
+def _attention(y: Any, probs: Any) -> int:
+    return math.prod(y.shape) * int(probs.shape[-1])
 
 
 # Multiplications of one call: (its named arguments, its result) -> how many.
@@ -40,8 +40,8 @@ _COUNTS: dict[str, Callable[[dict[str, Any], Any], int]] = {
     "linear_backward": lambda a, _: _linear(a) * sum(a["needs"][:2]),
     "conv2d_forward": _conv,
     "conv2d_backward": lambda a, _: _conv(a, a["dy"]) * sum(a["needs"][:2]),
-    "attention_forward": lambda a, _: 2 * _attention(a),
-    "attention_backward": lambda a, _: 4 * _attention(a),
+    "attention_forward": lambda a, results: 2 * _attention(*results),
+    "attention_backward": lambda a, _: 4 * _attention(a["dy"], a["probs"]),
 }
 
 

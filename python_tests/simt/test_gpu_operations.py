@@ -55,9 +55,9 @@ def test_a_relu_adds_the_gradient_of_the_other_reader_of_its_input(simt: Any, pr
             calls.append(call.op)
             return call.run()
 
-        inputs = [fe.tensor(a, device=device, requires_grad=True) for a in (x, w, b)]
+        inputs = image, weight, bias = [fe.tensor(a, device=device, requires_grad=True) for a in (x, w, b)]
         with fe.Precision.get(precision).use(), observe(around):
-            y = fe.functional.conv2d(*inputs, padding="same", groups=3)
+            y = fe.functional.conv2d(image, weight, bias, padding="same", groups=3)
             scale = fe.tensor(s, device=device)
             rectified = fe.functional.relu(y) * scale
             (rectified + y * y).sum().backward()  # y's gradient by itself is there before the ReLU's

@@ -84,6 +84,7 @@ def test_import_loads_no_backend() -> None:
         "print(sorted(m for m in sys.modules if m.startswith(('fp16engine._', 'fp16engine.backend.'))))"
     )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    # declarations alone: no compiled module, no backend
-    backend = [f"fp16engine.backend.{name}" for name in ("base", "blocks", "capabilities")]
+    # declarations and views alone: no compiled module, no backend
+    names = ("base", "blocks", "capabilities", "heads", "neighbours")
+    backend = [f"fp16engine.backend.{name}" for name in names]
     assert loaded.strip() == str(["fp16engine._early_stop", "fp16engine._version", *backend])

@@ -14,6 +14,8 @@ from ..errors import BackendUnavailable
 from .peers import LONGEST, Peers, wait
 from .transport import CHANNELS, HOST_DEVICES, LEAVING, Message, flat_bytes
 
+HEARD = 0.5  # seconds in which a launcher may read what was said: told to end, it drops what is left
+
 
 class MPITransport:
     """Ranks of MPI_COMM_WORLD; see `Transport`.
@@ -77,5 +79,6 @@ class MPITransport:
         """See `Transport.abort`."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(HEARD)
         self._mpi.COMM_WORLD.Abort(1)
         os._exit(1)  # an MPI may return here before it has ended this process
